@@ -1,0 +1,94 @@
+// Package durable writes files that survive a crash at any moment: a file is
+// written under a temporary name, synced, renamed into place and its folder
+// synced. A reader never sees half a file. Key files, pins and the blob
+// directory are all written through it.
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// WriteFile replaces the file at path with data, durably and atomically. The
+// folder must exist. The file gets exactly mode, whatever the umask.
+func WriteFile(path string, data []byte, mode fs.FileMode) error {
+	return write(path, data, mode, os.Rename)
+}
+
+// CreateFile is WriteFile for a file that must not exist yet: if path exists
+// the error satisfies errors.Is(err, fs.ErrExist) and the file is untouched.
+func CreateFile(path string, data []byte, mode fs.FileMode) error {
+	return write(path, data, mode, linkNew)
+}
+
+// linkNew puts temporary in place under path unless path exists: unlike rename,
+// link never replaces. Its own name is removed by the caller.
+func linkNew(temporary, path string) error { return os.Link(temporary, path) }
+
+func write(path string, data []byte, mode fs.FileMode, place func(temporary, path string) error) (err error) {
+	folder := filepath.Dir(path)
+	f, err := os.CreateTemp(folder, "."+filepath.Base(path)+".tmp-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer func() {
+		f.Close()
+		if removeErr := os.Remove(f.Name()); removeErr != nil && !errors.Is(removeErr, fs.ErrNotExist) && err == nil {
+			err = removeErr
+		}
+	}()
+	if err := f.Chmod(mode); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if _, err := f.Write(data); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", path, err)
+	}
+	if err := place(f.Name(), path); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return SyncDir(folder)
+}
+
+// SyncDir makes the names in folder durable.
+func SyncDir(folder string) error {
+	d, err := os.Open(folder)
+	if err != nil {
+		return fmt.Errorf("sync folder %s: %w", folder, err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("sync folder %s: %w", folder, err)
+	}
+	return nil
+}
+
+// MkdirAll makes folder and its parents with mode, and makes every new name
+// durable, also one that another process has made and not synced yet.
+func MkdirAll(folder string, mode fs.FileMode) error {
+	if info, err := os.Stat(folder); err == nil {
+		if !info.IsDir() {
+			return fmt.Errorf("make folder %s: %w", folder, &fs.PathError{Op: "mkdir", Path: folder, Err: fs.ErrExist})
+		}
+		// A parent that may not be read was made by somebody else, long ago.
+		if err := SyncDir(filepath.Dir(folder)); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+		return nil
+	}
+	parent := filepath.Dir(folder)
+	if parent != folder {
+		if err := MkdirAll(parent, mode); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(folder, mode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make folder %s: %w", folder, err)
+	}
+	return SyncDir(parent)
+}

@@ -1,0 +1,250 @@
+package cargo
+
+import (
+	"bytes"
+	"io"
+	"strconv"
+	"strings"
+)
+
+const (
+	blockBytes    = 512
+	maxExtraBytes = 64 << 10 // of one long name or set of PAX records
+)
+
+// tarReader reads the subset of tar that all readers understand alike: plain
+// headers, one GNU long name or one set of PAX records before an entry, and
+// nothing that states a name or size twice. archive/tar is not used because it
+// accepts more (and differently from the Rust crate that cargo unpacks with):
+// what one reader skips, another would unpack.
+type tarReader struct {
+	r       io.Reader
+	left    int64 // bytes of the current entry not read yet
+	padding int64 // bytes up to the next block, after left
+}
+
+// tarEntry is one regular file or folder.
+type tarEntry struct {
+	path   string // as stored; a folder's may end in "/"
+	folder bool
+	size   int64
+}
+
+// next skips the rest of the current entry and reads the next header; io.EOF
+// after the end-of-archive marker, behind which only zeros may stand.
+func (t *tarReader) next() (tarEntry, error) {
+	longName, isLong := "", false
+	for {
+		if _, err := io.CopyN(io.Discard, t.r, t.left+t.padding); err != nil {
+			return tarEntry{}, err
+		}
+		t.left, t.padding = 0, 0
+		h, err := t.header()
+		if err != nil {
+			if err == io.EOF && isLong {
+				err = badTar("ends after a long name that belongs to no file")
+			}
+			return tarEntry{}, err
+		}
+		t.left, t.padding = h.size, (blockBytes-h.size%blockBytes)%blockBytes
+		if h.kind != 'L' && h.kind != 'x' {
+			if isLong {
+				h.name = longName
+			}
+			return h.entry()
+		}
+		if isLong {
+			return tarEntry{}, badTar("gives one file two long names")
+		}
+		if longName, isLong, err = t.extra(h, h.kind); err != nil {
+			return tarEntry{}, err
+		}
+	}
+}
+
+// Read reads the current entry's content.
+func (t *tarReader) Read(p []byte) (int, error) {
+	if t.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := t.r.Read(p[:min(int64(len(p)), t.left)])
+	t.left -= int64(n)
+	if err == io.EOF && t.left > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// tarHeader is a header block; kind is the type flag.
+type tarHeader struct {
+	name string
+	kind byte
+	size int64
+}
+
+// entry checks that h is one of the two kinds that a crate may hold.
+func (h tarHeader) entry() (tarEntry, error) {
+	switch h.kind {
+	case '0', 0:
+		return tarEntry{path: h.name, size: h.size}, nil
+	case '5':
+		if h.size != 0 {
+			return tarEntry{}, badTar("gives the folder %s a size", quote(h.name))
+		}
+		return tarEntry{path: h.name, folder: true}, nil
+	}
+	what, known := map[byte]string{
+		'1': "a hard link", '2': "a symbolic link", '3': "a character device", '4': "a block device",
+		'6': "a FIFO", 'S': "a sparse file", 'g': "a global PAX header",
+	}[h.kind]
+	if !known {
+		what = "an entry of type " + strconv.QuoteRune(rune(h.kind))
+	}
+	return tarEntry{}, problem(ErrTarball, CodeEntryType, "the crate holds %s, %s; only regular files and folders are allowed", what, quote(h.name))
+}
+
+// header reads one block; io.EOF at the end-of-archive marker.
+func (t *tarReader) header() (tarHeader, error) {
+	var b [blockBytes]byte
+	if _, err := io.ReadFull(t.r, b[:]); err != nil {
+		if err == io.EOF {
+			err = badTar("ends without the end-of-archive marker")
+		}
+		return tarHeader{}, err
+	}
+	if b == [blockBytes]byte{} {
+		return tarHeader{}, t.end()
+	}
+	if sum, ok := octal(b[148:156]); !ok || sum != checksum(&b) {
+		return tarHeader{}, badTar("has a header whose checksum is wrong")
+	}
+	h := tarHeader{name: cutNUL(b[:100]), kind: b[156]}
+	var ok bool
+	if h.size, ok = octal(b[124:136]); !ok {
+		return tarHeader{}, badTar("has a size that is not a plain octal number for %s", quote(h.name))
+	}
+	prefix, ok := namePrefix(&b)
+	if !ok {
+		return tarHeader{}, badTar("has a header of an unusual format for %s", quote(h.name))
+	}
+	if prefix != "" {
+		h.name = prefix + "/" + h.name
+	}
+	return h, nil
+}
+
+// namePrefix tells the three formats apart (old, POSIX ustar, GNU) and gives
+// ustar's prefix. Fields that only some readers look at must be empty.
+func namePrefix(b *[blockBytes]byte) (prefix string, ok bool) {
+	switch magic := string(b[257:265]); magic {
+	case "ustar\x0000":
+		return cutNUL(b[345:500]), isZero(b[500:])
+	case "ustar  \x00":
+		return "", isZero(b[345:])
+	default:
+		return "", isZero(b[257:])
+	}
+}
+
+// end checks that only zeros follow the first block of the marker.
+func (t *tarReader) end() error {
+	buf := make([]byte, 32<<10)
+	total := 0
+	for {
+		n, err := t.r.Read(buf)
+		if !isZero(buf[:n]) {
+			return badTar("goes on after its end")
+		}
+		total += n
+		if err == io.EOF {
+			if total < blockBytes || total%blockBytes != 0 {
+				return badTar("ends within the end-of-archive marker")
+			}
+			return io.EOF
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// extra reads a GNU long name or PAX records; isLong tells whether they name a path.
+func (t *tarReader) extra(h tarHeader, kind byte) (name string, isLong bool, err error) {
+	if h.size > maxExtraBytes {
+		return "", false, badTar("holds an extended header of %d bytes", h.size)
+	}
+	data := make([]byte, h.size)
+	if _, err := io.ReadFull(t, data); err != nil {
+		return "", false, err
+	}
+	if kind == 'x' {
+		return paxPath(data)
+	}
+	data = bytes.TrimSuffix(data, []byte{0})
+	if len(data) == 0 || bytes.IndexByte(data, 0) >= 0 {
+		return "", false, badTar("holds a long name that is empty or has a NUL in it")
+	}
+	return string(data), true, nil
+}
+
+// paxPath reads PAX records ("LENGTH KEY=VALUE\n") and gives the path, if any.
+// Records that change what is unpacked, such as size or linkpath, are refused.
+func paxPath(data []byte) (path string, isLong bool, err error) {
+	seen := map[string]bool{}
+	for len(data) > 0 {
+		digits, _, ok := bytes.Cut(data, []byte(" "))
+		n, err := strconv.ParseUint(string(digits), 10, 31)
+		if !ok || err != nil || digits[0] < '1' || digits[0] > '9' || int(n) > len(data) || int(n) < len(digits)+2 || data[n-1] != '\n' {
+			return "", false, badTar("holds a malformed PAX record")
+		}
+		key, value, ok := strings.Cut(string(data[len(digits)+1:n-1]), "=")
+		if !ok || seen[key] {
+			return "", false, badTar("holds a malformed or repeated PAX record")
+		}
+		seen[key], data = true, data[n:]
+		switch key {
+		case "path":
+			if value == "" || strings.IndexByte(value, 0) >= 0 {
+				return "", false, badTar("holds a PAX path that is empty or has a NUL in it")
+			}
+			path, isLong = value, true
+		case "mtime", "atime", "ctime", "uid", "gid", "uname", "gname":
+		default:
+			return "", false, badTar("holds the PAX record %s; only path, times and owners are allowed", quote(key))
+		}
+	}
+	return path, isLong, nil
+}
+
+func badTar(format string, args ...any) error {
+	return problem(ErrTarball, CodeTar, "the crate's tar archive "+format+"; build it with `cargo package`", args...)
+}
+
+// checksum sums a header's bytes, its checksum field taken as spaces.
+func checksum(b *[blockBytes]byte) int64 {
+	sum := int64(8 * ' ')
+	for i, c := range b {
+		if i < 148 || i >= 156 {
+			sum += int64(c)
+		}
+	}
+	return sum
+}
+
+// octal reads a numeric field: leading spaces, digits, then NULs and spaces.
+// The base-256 form for huge numbers is not accepted.
+func octal(field []byte) (int64, bool) {
+	s := strings.TrimLeft(string(field), " ")
+	digits := strings.TrimRight(s, " \x00")
+	n, err := strconv.ParseUint(digits, 8, 40)
+	return int64(n), err == nil && !strings.ContainsAny(digits, "+_")
+}
+
+func cutNUL(field []byte) string {
+	head, _, _ := bytes.Cut(field, []byte{0})
+	return string(head)
+}
+
+func isZero(b []byte) bool {
+	return len(bytes.Trim(b, "\x00")) == 0
+}

@@ -1,0 +1,200 @@
+// Package record encodes, signs, parses and checks the registry's statements
+// (docs/FORMATS.md §2): an in-toto Statement v1 in a DSSE envelope with one
+// signature. It is pure: it decides whether bytes are a well-formed record and
+// whether a key signed them; who may make which statement is package state's.
+//
+// Invariants: one record has one identity, the lower-case hex sha256 of its
+// payload; an envelope has exactly one spelling; a payload says each of its
+// type's fields once and no others; nothing lax is accepted on the way in that
+// this package would not write on the way out, save key order and white space
+// inside the payload.
+package record
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/storage"
+)
+
+// Errors that callers branch on; each is wrapped with what exactly is wrong.
+var (
+	// ErrMalformed: the bytes are not a record in the form of FORMATS §1 and §2.
+	ErrMalformed = errors.New("malformed record")
+	// ErrUnknownType: a well-formed statement of a predicate type that this
+	// version does not know; a replay must stop and say "upgrade".
+	ErrUnknownType = errors.New("unknown record type")
+)
+
+// MaxEnvelope is the largest envelope accepted, in bytes. Records that travel
+// in cargo's Authorization header are held to 4 KiB by the server besides.
+const MaxEnvelope = 64 << 10
+
+// Type is a record's type, the middle of its predicateType URN.
+type Type string
+
+// The record types of this version.
+const (
+	TypeRegistry  Type = "registry"
+	TypeMember    Type = "member"
+	TypeDID       Type = "did"
+	TypePublish   Type = "publish"
+	TypeYank      Type = "yank"
+	TypeOwn       Type = "own"
+	TypeOwnIntent Type = "own-intent"
+	TypeApprove   Type = "approve"
+)
+
+const (
+	predicatePrefix = "urn:aln-registry:"
+	predicateSuffix = ":v1"
+)
+
+// PredicateType returns the URN that names t in a statement.
+func (t Type) PredicateType() string { return predicatePrefix + string(t) + predicateSuffix }
+
+func parsePredicateType(s string) (Type, error) {
+	name, ok := strings.CutPrefix(s, predicatePrefix)
+	if !ok {
+		return "", fmt.Errorf("%w: predicateType %q is not an aln-registry one", ErrMalformed, s)
+	}
+	name, ok = strings.CutSuffix(name, predicateSuffix)
+	if !ok || newBody(Type(name)) == nil {
+		return "", fmt.Errorf("%w: %q; upgrade aln-registry", ErrUnknownType, s)
+	}
+	return Type(name), nil
+}
+
+// Relationship returns the verification relationship of the signer's DID
+// document that a signature on t must come from.
+func (t Type) Relationship() did.Relationship {
+	if t == TypePublish {
+		return did.AssertionMethod
+	}
+	return did.CapabilityInvocation
+}
+
+// ID is a record's identity: 64 lower-case hex digits, the sha256 of the payload.
+// The empty ID stands for JSON null.
+type ID string
+
+// IDOf returns the identity of payload.
+func IDOf(payload []byte) ID {
+	sum := sha256.Sum256(payload)
+	return ID(hex.EncodeToString(sum[:]))
+}
+
+// ParseID accepts 64 lower-case hex digits.
+func ParseID(s string) (ID, error) {
+	if len(s) != 2*sha256.Size || strings.Trim(s, "0123456789abcdef") != "" {
+		return "", fmt.Errorf("%w: %q is not a record identity (64 lower-case hex digits)", ErrMalformed, clip(s))
+	}
+	return ID(s), nil
+}
+
+// MarshalJSON writes null for the empty identity.
+func (id ID) MarshalJSON() ([]byte, error) {
+	if id == "" {
+		return []byte("null"), nil
+	}
+	return []byte(`"` + string(id) + `"`), nil
+}
+
+// UnmarshalJSON accepts null and what ParseID accepts.
+func (id *ID) UnmarshalJSON(b []byte) error {
+	s := string(b)
+	if s == "null" {
+		*id = ""
+		return nil
+	}
+	if len(s) < 2 || s[0] != '"' {
+		return fmt.Errorf("%w: identity is not a string", ErrMalformed)
+	}
+	parsed, err := ParseID(s[1 : len(s)-1])
+	*id = parsed
+	return err
+}
+
+// Header is what every predicate says.
+type Header struct {
+	// Registry is the origin: the DID of entry 0.
+	Registry did.DID
+	// Signer is the key that signs; also the envelope's keyid.
+	Signer did.URL
+	// IssuedAt and Expires bound the time of the record's log entry; whole seconds, UTC.
+	IssuedAt, Expires time.Time
+	// Prev is the last applied record about the same thing, empty for the first.
+	Prev ID
+	// By is the record that entitles the signer, empty only for entry 0.
+	By ID
+	// Key is the record that put the signer's DID document in force, empty for did:key.
+	Key ID
+}
+
+// Draft is a statement about to be signed.
+type Draft struct {
+	Subject Subject
+	// Digest is the subject's sha256; the zero value means sha256(subject name),
+	// which is what every type but publish says.
+	Digest [sha256.Size]byte
+	Header Header
+	// Body is what the type says besides; its dynamic type decides the record's type.
+	Body Body
+}
+
+// Record is a well-formed record. Its signature has not been checked: Verify does.
+type Record struct {
+	id        ID
+	subject   Subject
+	digest    [sha256.Size]byte
+	header    Header
+	body      Body
+	payload   []byte
+	signature []byte
+	envelope  []byte
+}
+
+// ID returns the record's identity.
+func (r *Record) ID() ID { return r.id }
+
+// Type returns the record's type.
+func (r *Record) Type() Type { return r.body.recordType() }
+
+// Subject returns what the record is about.
+func (r *Record) Subject() Subject { return r.subject }
+
+// Digest returns the subject's sha256: of the artifact for publish.
+func (r *Record) Digest() [sha256.Size]byte { return r.digest }
+
+// Header returns what every predicate says.
+func (r *Record) Header() Header { return r.header }
+
+// Body returns what the record says by its type: *Registry, *Member, *DIDChange,
+// *Publish, *Yank, *Own, *OwnIntent or *Approve. It must not be changed.
+func (r *Record) Body() Body { return r.body }
+
+// Envelope returns the record's blob. It must not be changed.
+func (r *Record) Envelope() []byte { return r.envelope }
+
+// CID names the record's blob.
+func (r *Record) CID() storage.CID { return storage.CIDOf(r.envelope) }
+
+// Verify checks the signature with key, which the caller has found to be the
+// signer's in the relationship that the type demands. The error is did.ErrSignature.
+func (r *Record) Verify(key did.PublicKey) error {
+	return key.Verify(preAuthEncoding(r.payload), r.signature)
+}
+
+// clip keeps foreign text short enough for a message.
+func clip(s string) string {
+	const most = 80
+	if len(s) <= most {
+		return s
+	}
+	return s[:most] + "…"
+}

@@ -1,0 +1,149 @@
+package record
+
+import (
+	"regexp"
+	"strings"
+
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/cargo"
+)
+
+// Kind is an artifact's kind.
+type Kind string
+
+// The five kinds of artifacts.
+const (
+	KindCrate          Kind = "crate"
+	KindALNShard       Kind = "aln-shard"
+	KindEvidenceBundle Kind = "evidence-bundle"
+	KindManifest       Kind = "manifest"
+	KindQPUDatashard   Kind = "qpu-datashard"
+)
+
+// ParseKind accepts the five kinds.
+func ParseKind(s string) (Kind, error) {
+	switch k := Kind(s); k {
+	case KindCrate, KindALNShard, KindEvidenceBundle, KindManifest, KindQPUDatashard:
+		return k, nil
+	}
+	return "", malformed("kind %q is not crate, aln-shard, evidence-bundle, manifest or qpu-datashard", clip(s))
+}
+
+var (
+	nameForm      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+	crateNameForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,63}$`)
+)
+
+// Subject is what a record is about, in parsed form: the registry, a member, an
+// artifact or one version of it. The zero value is no subject.
+type Subject struct {
+	text    string
+	thing   string
+	kind    Kind
+	name    string
+	version string
+	member  did.DID
+}
+
+// String returns the subject's name as it stands in the statement.
+func (s Subject) String() string { return s.text }
+
+// Thing returns the key by which changes of one thing are ordered ("the same
+// thing" of FORMATS §2): artifact names in canonical spelling, no version.
+func (s Subject) Thing() string { return s.thing }
+
+// Kind returns the artifact's kind, "" when the subject is no artifact.
+func (s Subject) Kind() Kind { return s.kind }
+
+// Name returns the artifact's name as spelled, "" when there is none.
+func (s Subject) Name() string { return s.name }
+
+// Version returns the artifact's version as spelled, "" when there is none.
+func (s Subject) Version() string { return s.version }
+
+// Member returns the DID that a member subject is about, "" for others.
+func (s Subject) Member() did.DID { return s.member }
+
+// RegistrySubject is the subject of registry records.
+func RegistrySubject() Subject { return Subject{text: "registry", thing: "registry"} }
+
+// MemberSubject is the subject of member and did records about d.
+func MemberSubject(d did.DID) Subject {
+	text := "member/" + d.Escaped()
+	return Subject{text: text, thing: text, member: d}
+}
+
+// ArtifactSubject is the subject of own records.
+func ArtifactSubject(k Kind, name string) (Subject, error) {
+	form := nameForm
+	if k == KindCrate {
+		form = crateNameForm
+	}
+	if !form.MatchString(name) {
+		return Subject{}, malformed("%q is not a name for a %s", clip(name), k)
+	}
+	text := string(k) + "/" + name
+	return Subject{text: text, thing: string(k) + "/" + cargo.CanonicalName(name), kind: k, name: name}, nil
+}
+
+// VersionSubject is the subject of publish and yank records.
+func VersionSubject(k Kind, name, version string) (Subject, error) {
+	s, err := ArtifactSubject(k, name)
+	if err != nil {
+		return Subject{}, err
+	}
+	if _, err := cargo.ParseVersion(version); err != nil {
+		return Subject{}, malformed("version of %s: %v", s, err)
+	}
+	s.text += "@" + version
+	s.version = version
+	return s, nil
+}
+
+// ParseSubject parses a subject's name; only the canonical spelling of what the
+// constructors above produce is accepted.
+func ParseSubject(text string) (Subject, error) {
+	if len(text) > maxText {
+		return Subject{}, malformed("subject is longer than %d bytes", maxText)
+	}
+	if text == "registry" {
+		return RegistrySubject(), nil
+	}
+	head, rest, ok := strings.Cut(text, "/")
+	if !ok {
+		return Subject{}, malformed("subject %q", clip(text))
+	}
+	if head == "member" {
+		d, err := did.Unescape(rest)
+		if err != nil {
+			return Subject{}, malformed("subject %q: %v", clip(text), err)
+		}
+		return MemberSubject(d), nil
+	}
+	kind, err := ParseKind(head)
+	if err != nil {
+		return Subject{}, err
+	}
+	name, version, versioned := strings.Cut(rest, "@")
+	if !versioned {
+		return ArtifactSubject(kind, name)
+	}
+	return VersionSubject(kind, name, version)
+}
+
+// fits reports whether a record of type t may be about s.
+func (s Subject) fits(t Type) bool {
+	switch t {
+	case TypeRegistry:
+		return s.text == "registry"
+	case TypeMember, TypeDID:
+		return s.member != ""
+	case TypePublish, TypeYank:
+		return s.version != ""
+	case TypeOwn, TypeOwnIntent:
+		return s.name != "" && s.version == ""
+	case TypeApprove:
+		return s.text == "registry"
+	}
+	return false
+}

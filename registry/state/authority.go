@@ -1,0 +1,221 @@
+package state
+
+import (
+	"slices"
+
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/storage"
+)
+
+// applyRegistry puts settings in force: at entry 0, or when admin_threshold is
+// one; else it opens a proposal that the other admins approve.
+func (a *application) applyRegistry(body *record.Registry) error {
+	if a.entry.Index == 0 {
+		if a.record.Header().By != "" {
+			return refuse(ErrInvalid, "entry 0 has nothing to cite as by")
+		}
+		return a.enactRegistry(a.record.ID(), *body)
+	}
+	if err := a.requireAdmin(); err != nil {
+		return err
+	}
+	if body.DID != a.settings.Origin {
+		return refuse(ErrInvalid, "the registry's did never changes after entry 0")
+	}
+	if err := a.checkDocument(body.DIDDocument, body.DID); err != nil {
+		return err
+	}
+	for _, admin := range body.Admins {
+		if m, _, err := MemberOf(a.store, admin); err != nil {
+			return err
+		} else if !m.Active() {
+			return refuse(ErrInvalid, "the new admin %s is not a member; admit it first", admin)
+		}
+	}
+	if a.settings.AdminThreshold == 1 {
+		return a.enactRegistry(a.record.ID(), *body)
+	}
+	return a.put(keyProposal(a.record.ID()), Proposal{
+		Record: a.record.ID(), Base: a.settings.Record, Open: true,
+		Approvals: []did.DID{a.record.Header().Signer.DID}, Registry: *body,
+	})
+}
+
+// enactRegistry puts body in force on the strength of the registry record id.
+func (a *application) enactRegistry(id record.ID, body record.Registry) error {
+	next := Settings{Record: id, Origin: body.DID, Registry: body, DocumentRecord: a.settings.DocumentRecord}
+	old := a.settings.DIDDocument
+	if body.DIDDocument != nil && (old == nil || *old != *body.DIDDocument) {
+		next.DocumentRecord = id
+	}
+	return a.put(keySettings, next)
+}
+
+// applyApprove counts a vote on a registry proposal; the proposer's own counts.
+func (a *application) applyApprove(body *record.Approve) error {
+	p, ok, err := get[Proposal](a.store, keyProposal(body.Record))
+	if err != nil {
+		return err
+	}
+	switch {
+	case !ok:
+		return refuse(ErrMissing, "no proposal %s", body.Record)
+	case !p.Open:
+		return refuse(ErrInvalid, "the proposal %s is closed", body.Record)
+	case p.Base != a.settings.Record:
+		return refuse(ErrInvalid, "the proposal %s was made for settings that are no longer in force; propose anew", body.Record)
+	}
+	if err := a.requireAdmin(); err != nil {
+		return err
+	}
+	signer := a.record.Header().Signer.DID
+	if slices.Contains(p.Approvals, signer) {
+		return refuse(ErrNoChange, "%s has approved already", signer)
+	}
+	if body.Verdict == record.VerdictReject {
+		p.Open = false
+		return a.put(keyProposal(p.Record), p)
+	}
+	p.Approvals = append(slices.Clone(p.Approvals), signer)
+	if a.countAdmins(p.Approvals) < a.settings.AdminThreshold {
+		return a.put(keyProposal(p.Record), p)
+	}
+	p.Open = false
+	if err := a.put(keyProposal(p.Record), p); err != nil {
+		return err
+	}
+	return a.enactRegistry(p.Record, p.Registry)
+}
+
+func (a *application) countAdmins(dids []did.DID) int {
+	n := 0
+	for _, d := range dids {
+		if slices.Contains(a.settings.Admins, d) {
+			n++
+		}
+	}
+	return n
+}
+
+// applyMember admits, changes or removes a member.
+func (a *application) applyMember(body *record.Member) error {
+	if err := a.requireAdmin(); err != nil {
+		return err
+	}
+	d := a.record.Subject().Member()
+	if d == a.settings.Origin {
+		return refuse(ErrInvalid, "the registry is not its own member")
+	}
+	old, known, err := MemberOf(a.store, d)
+	if err != nil {
+		return err
+	}
+	if len(body.Roles) == 0 {
+		if !old.Active() {
+			return refuse(ErrNoChange, "%s is not a member", d)
+		}
+		if slices.Contains(a.settings.Admins, d) {
+			return refuse(ErrInvalid, "%s is an admin; take it out of the registry's admins first", d)
+		}
+	}
+	if err := a.checkDocument(body.DIDDocument, d); err != nil {
+		return err
+	}
+	next := Member{
+		DID: d, Roles: body.Roles, Tier: body.Tier, StakeholderAddrs: body.StakeholderAddrs,
+		Record: a.record.ID(), Documents: []Document{},
+	}
+	if known {
+		next.Documents = old.Documents
+	}
+	if body.DIDDocument != nil {
+		next.Documents = a.withDocument(next.Documents, *body.DIDDocument)
+	}
+	return a.put(keyMember(d), next)
+}
+
+// withDocument appends doc unless it is the one in force already.
+func (a *application) withDocument(docs []Document, doc storage.CID) []Document {
+	if n := len(docs); n > 0 && docs[n-1].CID == doc {
+		return docs
+	}
+	return append(slices.Clone(docs), Document{CID: doc, Record: a.record.ID(), Since: a.entry.Index})
+}
+
+// applyDIDChange replaces a did:web member's document: signed by a key of the
+// document it replaces, or by an admin.
+func (a *application) applyDIDChange(body *record.DIDChange) error {
+	d, h := a.record.Subject().Member(), a.record.Header()
+	m, _, err := MemberOf(a.store, d)
+	if err != nil {
+		return err
+	}
+	if !m.Active() || len(m.Documents) == 0 {
+		return refuse(ErrMissing, "%s is not a did:web member", d)
+	}
+	docs := slices.Clone(m.Documents)
+	last := &docs[len(docs)-1]
+	if h.Signer.DID != d || h.By != last.Record {
+		if err := a.requireAdmin(); err != nil {
+			return err
+		}
+	}
+	if err := a.checkDocument(&body.DIDDocument, d); err != nil {
+		return err
+	}
+	if last.CID == body.DIDDocument && body.CompromisedSince == nil {
+		return refuse(ErrNoChange, "that document of %s is in force already", d)
+	}
+	if since := body.CompromisedSince; since != nil {
+		if *since > a.entry.Index {
+			return refuse(ErrInvalid, "compromised_since %d is beyond this entry, %d", *since, a.entry.Index)
+		}
+		last.CompromisedSince = since
+	}
+	m.Documents = append(docs, Document{CID: body.DIDDocument, Record: a.record.ID(), Since: a.entry.Index})
+	return a.put(keyMember(d), m)
+}
+
+// checkDocument requires a named document to be attached, well formed and d's.
+func (a *application) checkDocument(doc *storage.CID, d did.DID) error {
+	if doc == nil {
+		return nil
+	}
+	raw, ok := a.attachments[*doc]
+	if !ok {
+		return refuse(ErrInvalid, "the DID document %s is not attached", doc)
+	}
+	parsed, err := did.ParseDocument(raw)
+	if err != nil {
+		return refuse(ErrInvalid, "DID document %s: %v", doc, err)
+	}
+	if parsed.ID() != d {
+		return refuse(ErrInvalid, "the DID document %s is of %s, not %s", doc, parsed.ID(), d)
+	}
+	return nil
+}
+
+// requireAdmin demands that the signer is an admin and cites the settings in force.
+func (a *application) requireAdmin() error {
+	h := a.record.Header()
+	if !slices.Contains(a.settings.Admins, h.Signer.DID) {
+		return refuse(ErrNotEntitled, "%s is not an admin", h.Signer.DID)
+	}
+	if h.By != a.settings.Record {
+		return refuse(ErrNotEntitled, "by does not name the registry record in force, %s", a.settings.Record)
+	}
+	return nil
+}
+
+// requireMember demands that d is a member now.
+func (a *application) requireMember(d did.DID) (Member, error) {
+	m, _, err := MemberOf(a.store, d)
+	if err != nil {
+		return Member{}, err
+	}
+	if !m.Active() {
+		return Member{}, refuse(ErrNotEntitled, "%s is not a member; an admin admits it with `aln-registry member add %s --role publisher`", d, d)
+	}
+	return m, nil
+}

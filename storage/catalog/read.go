@@ -1,0 +1,318 @@
+package catalog
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"strconv"
+	"strings"
+
+	"phoenix-lab.org/aln-registry/storage"
+)
+
+// Reader holds the reads that a DB and a Tx share. A parameter named before
+// asks for the state as it was when the log had that many entries: only what
+// entries with an index below it caused is seen.
+type Reader struct {
+	q querier
+}
+
+// querier is what *sql.DB and *sql.Tx have in common.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// Head returns the number of entries in the log.
+func (r Reader) Head(ctx context.Context) (int64, error) {
+	var size int64
+	err := r.q.QueryRowContext(ctx, "SELECT size FROM head WHERE id = 1").Scan(&size)
+	return size, failed(ctx, "read the head", err)
+}
+
+// hashBatch is how many hashes are asked for in one statement.
+const hashBatch = 256
+
+// Hashes returns the hashes at positions, in the order asked for. One that is
+// missing is ErrNotFound.
+func (r Reader) Hashes(ctx context.Context, positions []int64) ([][32]byte, error) {
+	found := make(map[int64][32]byte, len(positions))
+	for rest := positions; len(rest) > 0; rest = rest[min(hashBatch, len(rest)):] {
+		if err := r.hashBatch(ctx, rest[:min(hashBatch, len(rest))], found); err != nil {
+			return nil, err
+		}
+	}
+	hashes := make([][32]byte, len(positions))
+	for i, p := range positions {
+		h, ok := found[p]
+		if !ok {
+			return nil, fmt.Errorf("log hash %d: %w", p, ErrNotFound)
+		}
+		hashes[i] = h
+	}
+	return hashes, nil
+}
+
+func (r Reader) hashBatch(ctx context.Context, positions []int64, found map[int64][32]byte) error {
+	args := make([]any, len(positions))
+	for i, p := range positions {
+		args[i] = p
+	}
+	query := "SELECT position, hash FROM log_hash WHERE position IN (" + placeholders(1, len(args)) + ")"
+	return r.each(ctx, "read log hashes", func(rows *sql.Rows) error {
+		var position int64
+		var h hash32
+		if err := rows.Scan(&position, &h); err != nil {
+			return err
+		}
+		found[position] = h
+		return nil
+	}, query, args...)
+}
+
+// Entry returns the entry with index idx, ErrNotFound when there is none.
+func (r Reader) Entry(ctx context.Context, idx int64) (Entry, error) {
+	entries, err := r.entries(ctx, "idx = $1", idx)
+	if err != nil {
+		return Entry{}, err
+	}
+	if len(entries) == 0 {
+		return Entry{}, fmt.Errorf("entry %d: %w", idx, ErrNotFound)
+	}
+	return entries[0], nil
+}
+
+// Entries returns the entries from ≤ index < to that exist, in order. How many
+// are held in memory is up to the caller.
+func (r Reader) Entries(ctx context.Context, from, to int64) ([]Entry, error) {
+	return r.entries(ctx, "idx >= $1 AND idx < $2", from, to)
+}
+
+// EntryByRecord returns the entry of the record with that identity.
+func (r Reader) EntryByRecord(ctx context.Context, recordID string) (Entry, bool, error) {
+	entries, err := r.entries(ctx, "record_id = $1", recordID)
+	if err != nil || len(entries) == 0 {
+		return Entry{}, false, err
+	}
+	return entries[0], true, nil
+}
+
+func (r Reader) entries(ctx context.Context, where string, args ...any) ([]Entry, error) {
+	var entries []Entry
+	query := "SELECT idx, bytes, leaf_hash, record_cid, record_id FROM entry WHERE " + where + " ORDER BY idx"
+	err := r.each(ctx, "read entries", func(rows *sql.Rows) error {
+		var e Entry
+		var leaf hash32
+		var record string
+		if err := rows.Scan(&e.Index, &e.Bytes, &leaf, &record, &e.RecordID); err != nil {
+			return err
+		}
+		var err error
+		if e.Record, err = storage.ParseCID(record); err != nil {
+			return fmt.Errorf("entry %d: %w", e.Index, err)
+		}
+		e.LeafHash = leaf
+		entries = append(entries, e)
+		return nil
+	}, query, args...)
+	return entries, err
+}
+
+// State returns the newest value of key as of before; ok is false when it has
+// none.
+func (r Reader) State(ctx context.Context, key string, before int64) (value []byte, ok bool, err error) {
+	row := r.q.QueryRowContext(ctx,
+		"SELECT value FROM state WHERE key = $1 AND idx < $2 ORDER BY idx DESC LIMIT 1", key, before)
+	err = row.Scan(&value)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, failed(ctx, "read state", err)
+	}
+	return blob(value), true, nil
+}
+
+// StateRange returns the newest row as of before of each key with
+// from ≤ key < to, in byte order of the keys, at most limit. PrefixEnd gives
+// the to for all keys with a prefix.
+func (r Reader) StateRange(ctx context.Context, from, to string, before int64, limit int) ([]StateRow, error) {
+	return r.stateRows(ctx, `SELECT s.key, s.idx, s.value FROM state s
+		WHERE s.key >= $1 AND s.key < $2
+		AND s.idx = (SELECT MAX(n.idx) FROM state n WHERE n.key = s.key AND n.idx < $3)
+		ORDER BY s.key LIMIT $4`, from, to, before, max(limit, 0))
+}
+
+// StateHistory returns all rows of key as of before, oldest first.
+func (r Reader) StateHistory(ctx context.Context, key string, before int64) ([]StateRow, error) {
+	return r.stateRows(ctx,
+		"SELECT key, idx, value FROM state WHERE key = $1 AND idx < $2 ORDER BY idx", key, before)
+}
+
+func (r Reader) stateRows(ctx context.Context, query string, args ...any) ([]StateRow, error) {
+	var found []StateRow
+	err := r.each(ctx, "read state", func(rows *sql.Rows) error {
+		var s StateRow
+		if err := rows.Scan(&s.Key, &s.Index, &s.Value); err != nil {
+			return err
+		}
+		s.Value = blob(s.Value)
+		found = append(found, s)
+		return nil
+	}, query, args...)
+	return found, err
+}
+
+// PrefixEnd returns what sorts after every key that begins with prefix: the to
+// of a StateRange over [prefix, PrefixEnd(prefix)).
+func PrefixEnd(prefix string) string { return prefix + lastRune }
+
+// lastRune is the greatest code point; no key may hold it.
+const lastRune = "\U0010FFFF"
+
+const lineColumns = "c.name_key, c.version, c.idx, c.line, c.description, c.keywords"
+
+// CrateLines returns the lines of the crate with canonical name nameKey as of
+// before, in the order of their entries.
+func (r Reader) CrateLines(ctx context.Context, nameKey string, before int64) ([]CrateLine, error) {
+	return r.crateLines(ctx,
+		"SELECT "+lineColumns+" FROM crate_line c WHERE c.name_key = $1 AND c.idx < $2 ORDER BY c.idx", nameKey, before)
+}
+
+// SearchCrates finds, as of before, the crates whose newest line has query in
+// its canonical name (compared canonically), its description or its keywords
+// (regardless of case). An exact name comes first, then names, then the rest,
+// each by name. It returns at most limit hits from offset on, and how many
+// there are in total. A query with more than 1,024 bytes or unclean UTF-8 is
+// ErrBadText; the empty one finds all.
+func (r Reader) SearchCrates(ctx context.Context, query string, before int64, limit, offset int) (hits []CrateHit, total int, err error) {
+	if query != "" {
+		if err := checkText("query", query); err != nil {
+			return nil, 0, err
+		}
+	}
+	text := strings.ToLower(query)
+	name := strings.ReplaceAll(text, "-", "_")
+	const from = ` FROM crate_line c
+		WHERE c.idx = (SELECT MAX(n.idx) FROM crate_line n WHERE n.name_key = c.name_key AND n.idx < $1)
+		AND (c.name_key LIKE $2 ESCAPE '\' OR c.search LIKE $3 ESCAPE '\')`
+	args := []any{before, contains(name), contains(text)}
+	if err := r.q.QueryRowContext(ctx, "SELECT COUNT(*)"+from, args...).Scan(&total); err != nil {
+		return nil, 0, failed(ctx, "search", err)
+	}
+	args = append(args, name, max(limit, 0), max(offset, 0))
+	lines, err := r.crateLines(ctx, "SELECT "+lineColumns+from+` ORDER BY
+		CASE WHEN c.name_key = $4 THEN 0 WHEN c.name_key LIKE $2 ESCAPE '\' THEN 1 ELSE 2 END, c.name_key
+		LIMIT $5 OFFSET $6`, args...)
+	for _, line := range lines {
+		hits = append(hits, CrateHit{CrateLine: line, Exact: line.NameKey == name})
+	}
+	return hits, total, err
+}
+
+// contains is the LIKE pattern, with \ as escape, for texts that hold s.
+func contains(s string) string {
+	return "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(s) + "%"
+}
+
+func (r Reader) crateLines(ctx context.Context, query string, args ...any) ([]CrateLine, error) {
+	var lines []CrateLine
+	err := r.each(ctx, "read crate lines", func(rows *sql.Rows) error {
+		var c CrateLine
+		if err := rows.Scan(&c.NameKey, &c.Version, &c.Index, &c.Line, &c.Description, &c.Keywords); err != nil {
+			return err
+		}
+		lines = append(lines, c)
+		return nil
+	}, query, args...)
+	return lines, err
+}
+
+// StateDigest is a sha256 over all state rows by key and index, then all crate
+// lines by index, each field preceded by its length: two catalogs with equal
+// digests hold the same state. It reads one snapshot of everything.
+func (db *DB) StateDigest(ctx context.Context) (digest [32]byte, err error) {
+	tx, err := db.read.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelDefault, ReadOnly: true})
+	if err != nil {
+		return digest, failed(ctx, "begin", err)
+	}
+	defer tx.Rollback()
+	h := sha256.New()
+	if err := digestState(ctx, Reader{q: tx}, h); err != nil {
+		return digest, err
+	}
+	return [32]byte(h.Sum(nil)), nil
+}
+
+func digestState(ctx context.Context, r Reader, h hash.Hash) error {
+	err := r.each(ctx, "read state", func(rows *sql.Rows) error {
+		var s StateRow
+		if err := rows.Scan(&s.Key, &s.Index, &s.Value); err != nil {
+			return err
+		}
+		digestRow(h, []byte("state"), []byte(s.Key), []byte(strconv.FormatInt(s.Index, 10)), s.Value)
+		return nil
+	}, "SELECT key, idx, value FROM state ORDER BY key, idx")
+	if err != nil {
+		return err
+	}
+	return r.each(ctx, "read crate lines", func(rows *sql.Rows) error {
+		var c CrateLine
+		if err := rows.Scan(&c.NameKey, &c.Version, &c.Index, &c.Line, &c.Description, &c.Keywords); err != nil {
+			return err
+		}
+		digestRow(h, []byte("crate"), []byte(strconv.FormatInt(c.Index, 10)), []byte(c.NameKey), []byte(c.Version),
+			c.Line, []byte(c.Description), []byte(c.Keywords))
+		return nil
+	}, "SELECT "+lineColumns+" FROM crate_line c ORDER BY c.idx")
+}
+
+func digestRow(h hash.Hash, fields ...[]byte) {
+	for _, f := range fields {
+		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(f))))
+		h.Write(f)
+	}
+}
+
+// each runs query and calls scan for every row.
+func (r Reader) each(ctx context.Context, what string, scan func(*sql.Rows) error, query string, args ...any) error {
+	rows, err := r.q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return failed(ctx, what, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return failed(ctx, what, err)
+		}
+	}
+	return failed(ctx, what, rows.Err())
+}
+
+// hash32 scans a column of exactly 32 bytes.
+type hash32 [32]byte
+
+func (h *hash32) Scan(value any) error {
+	b, ok := value.([]byte)
+	if !ok || len(b) != len(h) {
+		return errors.New("a stored hash is not 32 bytes")
+	}
+	copy(h[:], b)
+	return nil
+}
+
+// placeholders returns "$first, …" for n arguments.
+func placeholders(first, n int) string {
+	var b strings.Builder
+	for i := range n {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString("$" + strconv.Itoa(first+i))
+	}
+	return b.String()
+}

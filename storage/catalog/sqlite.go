@@ -1,0 +1,120 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"phoenix-lab.org/aln-registry/durable"
+	"phoenix-lab.org/aln-registry/migrations"
+)
+
+var sqlite = dialect{
+	now: "SELECT CAST(strftime('%s', 'now') AS INTEGER)",
+	// BEGIN IMMEDIATE has locked the whole database already.
+	lockHead: "SELECT size FROM head WHERE id = 1",
+}
+
+// readers is how many connections read at once.
+const readers = 4
+
+// OpenSQLite opens the catalog in the file at path, which is made (readable by
+// its owner only) when there is none, and brings its schema up to date. A
+// schema newer than this program's is ErrNewerSchema. The folder must exist.
+func OpenSQLite(ctx context.Context, path string) (*DB, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("open catalog: %w", err)
+	}
+	if err := touch(path); err != nil {
+		return nil, fmt.Errorf("open catalog: %w", err)
+	}
+	write, err := sql.Open("sqlite", sqliteName(path, "_txlock=immediate"))
+	if err != nil {
+		return nil, fmt.Errorf("open catalog %s: %w", path, err)
+	}
+	write.SetMaxOpenConns(1)
+	if err := migrateSQLite(ctx, write); err != nil {
+		return nil, errors.Join(fmt.Errorf("open catalog %s: %w", path, err), write.Close())
+	}
+	if err := durable.SyncDir(filepath.Dir(path)); err != nil {
+		return nil, errors.Join(err, write.Close())
+	}
+	read, err := sql.Open("sqlite", sqliteName(path, "_pragma=query_only(1)"))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open catalog %s: %w", path, err), write.Close())
+	}
+	read.SetMaxOpenConns(readers)
+	read.SetMaxIdleConns(readers)
+	return &DB{Reader: Reader{q: read}, write: write, read: read, dialect: sqlite}, nil
+}
+
+// touch makes the file with mode 0600 if there is none: SQLite would leave it
+// to the umask. Its WAL and shared memory inherit the mode.
+func touch(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// sqliteName is the data source name. synchronous=FULL makes every commit
+// reach the disk; in WAL mode SQLite's default would lose the last ones.
+func sqliteName(path, extra string) string {
+	return "file:" + (&url.URL{Path: path}).EscapedPath() +
+		"?_defensive=1&_dqs=0&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
+		"&_pragma=foreign_keys(1)&_pragma=trusted_schema(0)&" + extra
+}
+
+// migrateSQLite brings the schema up to date. Another process may be at it:
+// goose has no lock for SQLite, but a migration is one transaction, so the one
+// that comes second fails, and finds the work done when it looks again.
+func migrateSQLite(ctx context.Context, db *sql.DB) error {
+	folder, err := fs.Sub(migrations.SQLite, "sqlite")
+	if err != nil {
+		return fmt.Errorf("read migrations: %w", err)
+	}
+	const attempts = 5
+	for attempt := 1; ; attempt++ {
+		err := migrate(ctx, goose.DialectSQLite3, db, folder)
+		if err == nil || errors.Is(err, ErrNewerSchema) || attempt == attempts || ctx.Err() != nil {
+			return failed(ctx, "migrate", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Duration(attempt) * 50 * time.Millisecond):
+		}
+	}
+}
+
+func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB, folder fs.FS) error {
+	provider, err := goose.NewProvider(dialect, db, folder, goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return err
+	}
+	current, known, err := provider.GetVersions(ctx)
+	if err != nil {
+		return err
+	}
+	if current > known {
+		return fmt.Errorf("%w (it has %d, known are up to %d)", ErrNewerSchema, current, known)
+	}
+	if current == known {
+		return nil
+	}
+	_, err = provider.Up(ctx)
+	return err
+}
