@@ -49,7 +49,7 @@ func Parse(s string) (DID, error) {
 	}
 	rest, ok := strings.CutPrefix(s, "did:")
 	if !ok {
-		return "", fmt.Errorf("%w: %.80q does not begin with did:", ErrDID, s)
+		return "", fmt.Errorf("%w: %.80q lacks the prefix did: of a DID", ErrDID, s)
 	}
 	method, id, _ := strings.Cut(rest, ":")
 	var err error

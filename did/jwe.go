@@ -49,15 +49,15 @@ type jweHeader struct {
 }
 
 // EncryptKey returns k as a compact JWE (ASCII, one line) that only passphrase
-// opens. Salt, content key and nonce are read from rand. An empty passphrase is
-// ErrPassphrase.
+// opens. Salt, content key and nonce are read from rand. A passphrase
+// that is empty or contains NUL is ErrPassphrase.
 func EncryptKey(k NamedKey, passphrase []byte, rand io.Reader) ([]byte, error) {
 	return encryptKey(k, passphrase, rand, jweIterations)
 }
 
 func encryptKey(k NamedKey, passphrase []byte, rand io.Reader, iterations int64) ([]byte, error) {
-	if len(passphrase) == 0 {
-		return nil, fmt.Errorf("encrypt key: %w: it is empty", ErrPassphrase)
+	if err := checkPassphrase(passphrase); err != nil {
+		return nil, fmt.Errorf("encrypt key: %w", err)
 	}
 	j, err := k.toJWK()
 	if err != nil {
@@ -93,6 +93,9 @@ func DecryptKey(data, passphrase []byte) (NamedKey, error) {
 	if err != nil {
 		return NamedKey{}, fmt.Errorf("decrypt key: %w", err)
 	}
+	if err := checkPassphrase(passphrase); err != nil {
+		return NamedKey{}, fmt.Errorf("decrypt key: %w", err)
+	}
 	plaintext, err := parts.open(passphrase)
 	if err != nil {
 		return NamedKey{}, fmt.Errorf("decrypt key: %w", err)
@@ -102,6 +105,15 @@ func DecryptKey(data, passphrase []byte) (NamedKey, error) {
 		return NamedKey{}, fmt.Errorf("decrypt key: %w", err)
 	}
 	return k, nil
+}
+
+// checkPassphrase refuses NUL, since PBKDF2 cannot tell a short passphrase from
+// the same with NULs behind it (RFC 2104 §2 pads the key with them).
+func checkPassphrase(passphrase []byte) error {
+	if len(passphrase) == 0 || bytes.IndexByte(passphrase, 0) >= 0 {
+		return fmt.Errorf("%w: a passphrase is not empty and has no NUL", ErrPassphrase)
+	}
+	return nil
 }
 
 // jweParts are the five parts of a compact JWE, and what the header says.

@@ -30,15 +30,20 @@ type Signer interface {
 // of fmt, no slog handler and no JSON encoder shows its material. The zero value
 // is no key.
 type PrivateKey struct {
-	// secret is a pointer so that fmt, which cannot call methods on unexported
-	// fields of a struct around this one, prints an address and no bytes.
-	secret *secret
+	// secret is a function because fmt cannot call methods on an unexported
+	// field of a struct around this one: it follows pointers there (%s of one
+	// prints what it points to), but of a function it can only print the address.
+	secret func() *secret
 }
 
 type secret struct {
 	public PublicKey
 	ed     ed25519.PrivateKey // one of ed and ec is set
 	ec     *ecdsa.PrivateKey
+}
+
+func newPrivateKey(s secret) PrivateKey {
+	return PrivateKey{func() *secret { return &s }}
 }
 
 // GenerateEd25519 makes a key of 32 bytes read from rand.
@@ -59,7 +64,7 @@ func ed25519FromSeed(seed []byte) (PrivateKey, error) {
 	if err != nil {
 		return PrivateKey{}, err
 	}
-	return PrivateKey{&secret{public: public, ed: private}}, nil
+	return newPrivateKey(secret{public: public, ed: private}), nil
 }
 
 // GenerateP256 makes a key of 32 bytes read from rand, more when these are not
@@ -90,7 +95,7 @@ func p256FromScalar(d []byte) (PrivateKey, error) {
 	if err != nil {
 		return PrivateKey{}, err
 	}
-	return PrivateKey{&secret{public: public, ec: private}}, nil
+	return newPrivateKey(secret{public: public, ec: private}), nil
 }
 
 // scalar returns the private bytes as a JWK's d holds them: the Ed25519 seed or
@@ -99,10 +104,10 @@ func (k PrivateKey) scalar() ([]byte, error) {
 	switch {
 	case k.secret == nil:
 		return nil, ErrNoKey
-	case k.secret.ed != nil:
-		return k.secret.ed.Seed(), nil
+	case k.secret().ed != nil:
+		return k.secret().ed.Seed(), nil
 	default:
-		return k.secret.ec.Bytes()
+		return k.secret().ec.Bytes()
 	}
 }
 
@@ -114,15 +119,15 @@ func (k PrivateKey) Public() PublicKey {
 	if k.secret == nil {
 		return PublicKey{}
 	}
-	return k.secret.public
+	return k.secret().public
 }
 
 // Ed25519 returns a copy of the key and true if it is an Ed25519 key.
 func (k PrivateKey) Ed25519() (ed25519.PrivateKey, bool) {
-	if k.secret == nil || k.secret.ed == nil {
+	if k.secret == nil || k.secret().ed == nil {
 		return nil, false
 	}
-	return bytes.Clone(k.secret.ed), true
+	return bytes.Clone(k.secret().ed), true
 }
 
 // Sign returns the 64-byte signature of message. It is deterministic: RFC 8032
@@ -131,10 +136,10 @@ func (k PrivateKey) Sign(message []byte) ([]byte, error) {
 	switch {
 	case k.secret == nil:
 		return nil, ErrNoKey
-	case k.secret.ed != nil:
-		return ed25519.Sign(k.secret.ed, message), nil
+	case k.secret().ed != nil:
+		return ed25519.Sign(k.secret().ed, message), nil
 	default:
-		return signP256(k.secret.ec, message)
+		return signP256(k.secret().ec, message)
 	}
 }
 
@@ -175,7 +180,7 @@ func (k PrivateKey) String() string {
 	if k.secret == nil {
 		return "no private key"
 	}
-	return "private key of " + k.secret.public.Multikey()
+	return "private key of " + k.secret().public.Multikey()
 }
 
 // GoString is String.

@@ -76,13 +76,17 @@ func ParseLine(data []byte) (Line, error) {
 	if len(data) > maxLineBytes {
 		return Line{}, problem(ErrTooLarge, CodeTooLarge, "an index line of %d bytes is longer than the %d allowed", len(data), maxLineBytes)
 	}
+	data = bytes.TrimSuffix(data, []byte("\n"))
+	if bytes.IndexByte(data, '\n') >= 0 {
+		return Line{}, problem(ErrFrame, CodeLine, "the index line holds a line break")
+	}
 	// Absent members must be told from empty ones: pointers where one is required.
 	var raw struct {
 		Line
 		Deps *[]rawDep `json:"deps"`
 		V    *int      `json:"v"`
 	}
-	if err := json.Unmarshal(bytes.TrimSuffix(data, []byte("\n")), &raw); err != nil {
+	if err := json.Unmarshal(data, &raw); err != nil {
 		return Line{}, &Problem{Kind: ErrFrame, Code: CodeLine, Text: "the index line is not JSON of the expected shape: " + short(err), Cause: err}
 	}
 	l := raw.Line

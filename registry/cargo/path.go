@@ -57,7 +57,7 @@ func (t *tree) note(n node) error {
 	case old.path != n.path:
 		return problem(ErrTarball, CodeCollision, "the crate's paths %s and %s differ only in case; rename one of them", quote(old.path), quote(n.path))
 	case !old.folder || !n.folder || !old.implied && !n.implied:
-		return problem(ErrTarball, CodeCollision, "the crate holds %s more than once; build it with `cargo package`", quote(n.path))
+		return problem(ErrTarball, CodeCollision, "the crate holds %s more than once or as both file and folder; build it with `cargo package`", quote(n.path))
 	default:
 		n.implied = old.implied && n.implied
 	}

@@ -33,17 +33,16 @@ type tarEntry struct {
 // next skips the rest of the current entry and reads the next header; io.EOF
 // after the end-of-archive marker, behind which only zeros may stand.
 func (t *tarReader) next() (tarEntry, error) {
-	longName, isLong := "", false
+	longName, isLong, extended := "", false, false
 	for {
-		if _, err := io.CopyN(io.Discard, t.r, t.left+t.padding); err != nil {
+		if err := t.skip(); err != nil {
 			return tarEntry{}, err
 		}
-		t.left, t.padding = 0, 0
 		h, err := t.header()
+		if err == io.EOF && extended {
+			err = badTar("ends after an extended header that belongs to no file")
+		}
 		if err != nil {
-			if err == io.EOF && isLong {
-				err = badTar("ends after a long name that belongs to no file")
-			}
 			return tarEntry{}, err
 		}
 		t.left, t.padding = h.size, (blockBytes-h.size%blockBytes)%blockBytes
@@ -53,13 +52,24 @@ func (t *tarReader) next() (tarEntry, error) {
 			}
 			return h.entry()
 		}
-		if isLong {
-			return tarEntry{}, badTar("gives one file two long names")
+		if extended {
+			return tarEntry{}, badTar("gives one file two extended headers")
 		}
-		if longName, isLong, err = t.extra(h, h.kind); err != nil {
+		extended = true
+		if longName, isLong, err = t.extra(h); err != nil {
 			return tarEntry{}, err
 		}
 	}
+}
+
+// skip moves to the next header.
+func (t *tarReader) skip() error {
+	_, err := io.CopyN(io.Discard, t.r, t.left+t.padding)
+	t.left, t.padding = 0, 0
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF // io.EOF is for the end of the archive alone
+	}
+	return err
 }
 
 // Read reads the current entry's content.
@@ -169,7 +179,7 @@ func (t *tarReader) end() error {
 }
 
 // extra reads a GNU long name or PAX records; isLong tells whether they name a path.
-func (t *tarReader) extra(h tarHeader, kind byte) (name string, isLong bool, err error) {
+func (t *tarReader) extra(h tarHeader) (name string, isLong bool, err error) {
 	if h.size > maxExtraBytes {
 		return "", false, badTar("holds an extended header of %d bytes", h.size)
 	}
@@ -177,7 +187,7 @@ func (t *tarReader) extra(h tarHeader, kind byte) (name string, isLong bool, err
 	if _, err := io.ReadFull(t, data); err != nil {
 		return "", false, err
 	}
-	if kind == 'x' {
+	if h.kind == 'x' {
 		return paxPath(data)
 	}
 	data = bytes.TrimSuffix(data, []byte{0})

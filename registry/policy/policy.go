@@ -63,7 +63,7 @@ type Asker struct {
 	Admin  bool
 	Roles  []string
 	Scopes []string
-	// Rec is the identity of the one record that this session may submit, "" for none.
+	// Rec is the identity of the one record that this session may submit, "" for any.
 	Rec string
 	// Until is when the session ends.
 	Until time.Time

@@ -70,7 +70,7 @@ func CheckAssertion(t Token[Assertion], audience string, since, now time.Time) *
 // which is issuer and audience; id becomes the token's jti.
 func Admit(a Assertion, holder Holder, mint did.DID, id string, now time.Time) (particle.SessionToken, *Denial) {
 	var none particle.SessionToken
-	if !holder.Member && !holder.Admin {
+	if holder.DID != a.Subject || (!holder.Member && !holder.Admin) {
 		return none, deny(RuleMember, "%s is not a member of this registry; an admin admits it with `aln-registry member add %s --role publisher`", a.Subject, a.Subject)
 	}
 	scopes := strings.Fields(a.Scope)
@@ -94,6 +94,9 @@ func Admit(a Assertion, holder Holder, mint did.DID, id string, now time.Time) (
 	}
 	if a.Grant != "" {
 		return none, deny(RuleGrant, "no EnvGrant of that CID is in force")
+	}
+	if a.Rec != "" && (len(a.Rec) != 64 || strings.Trim(a.Rec, "0123456789abcdef") != "") {
+		return none, deny(RuleToken, "rec is not the identity of a record (64 lower-case hex digits)")
 	}
 	return particle.SessionToken{
 		Issuer: mint, Subject: a.Subject, Audience: mint,
@@ -127,6 +130,15 @@ func admitScope(scope string, holder Holder) *Denial {
 	return deny(RuleScope, "a scope that was asked for is unknown")
 }
 
+// isHost reports whether host is the DID subject or a DID URL of it.
+func isHost(host string, subject did.DID) bool {
+	if host == string(subject) {
+		return true
+	}
+	u, err := did.ParseURL(host)
+	return err == nil && u.DID == subject
+}
+
 // CheckSession judges a session token whose signature has been verified by the
 // mint's key: time, issuer, audience, and what the state says of its holder
 // now. It is asked on every request; the answer is never cached.
@@ -138,7 +150,7 @@ func CheckSession(t Token[particle.SessionToken], holder Holder, mint did.DID, n
 		return Asker{}, deny(RuleIssuer, "the session was minted by somebody else")
 	case c.Audience != mint:
 		return Asker{}, deny(RuleAudience, "the session is for another registry")
-	case !strings.HasPrefix(c.HostDID+"#", string(c.Subject)+"#"):
+	case !isHost(c.HostDID, c.Subject):
 		return Asker{}, deny(RuleToken, "host_did is not the session's subject")
 	case expires.Sub(issued) <= 0 || expires.Sub(issued) > MaxSession:
 		return Asker{}, deny(RuleLifetime, "a session lives at most %s", MaxSession)

@@ -121,7 +121,7 @@ func parseToken[C any](s, typ string) (Token[C], error) {
 	if err := decodePart(parts[1], &t.Claims); err != nil {
 		return t, fmt.Errorf("%w: claims: %v", ErrToken, err)
 	}
-	t.signature, err = base64.RawURLEncoding.Strict().DecodeString(parts[2])
+	t.signature, err = decodeBase64URL(parts[2])
 	if err != nil {
 		return t, fmt.Errorf("%w: signature is not base64url", ErrToken)
 	}
@@ -135,7 +135,7 @@ func parseToken[C any](s, typ string) (Token[C], error) {
 // of a number is refused with it. The decoder's errors can quote claims, so they
 // are not passed on.
 func decodePart(part string, into any) error {
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(part)
+	raw, err := decodeBase64URL(part)
 	if err != nil {
 		return errors.New("not base64url")
 	}
@@ -150,6 +150,15 @@ func decodePart(part string, into any) error {
 		return errors.New("a member is missing or spelled in another way")
 	}
 	return nil
+}
+
+// decodeBase64URL accepts the one spelling of RFC 7515 §2: no padding, no stray
+// bits, and none of the line breaks that encoding/base64 passes over.
+func decodeBase64URL(s string) ([]byte, error) {
+	if strings.ContainsAny(s, "\r\n") {
+		return nil, errors.New("line break")
+	}
+	return base64.RawURLEncoding.Strict().DecodeString(s)
 }
 
 func sameJSON(a, b []byte) bool {

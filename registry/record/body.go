@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
+	"unicode"
 
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/storage"
@@ -172,11 +174,14 @@ func (b *Registry) check(Subject) error {
 			return malformed("log_keys: a log key is Ed25519")
 		}
 	}
-	for name, list := range map[string][]string{
-		"log_keys": b.LogKeys, "index_urls": b.IndexURLs,
-		"dependency_registries": b.DependencyRegistries, "private_names": b.PrivateNames,
+	for _, list := range []struct {
+		name  string
+		texts []string
+	}{
+		{"log_keys", b.LogKeys}, {"index_urls", b.IndexURLs},
+		{"dependency_registries", b.DependencyRegistries}, {"private_names", b.PrivateNames},
 	} {
-		if err := checkTexts(name, list, printableForm); err != nil {
+		if err := checkTexts(list.name, list.texts, printableForm); err != nil {
 			return err
 		}
 	}
@@ -277,6 +282,10 @@ func (b *Approve) check(Subject) error {
 	}
 	if len(b.Reason) > maxReason {
 		return malformed("reason is longer than %d bytes", maxReason)
+	}
+	// It is shown in terminals, where control characters are commands.
+	if strings.ContainsFunc(b.Reason, unicode.IsControl) {
+		return malformed("reason has control characters; write it in one line")
 	}
 	return nil
 }

@@ -71,8 +71,14 @@ func Sign(d Draft, s did.Signer) (*Record, error) {
 
 // encodePayload writes d as Parse would accept it, keys in the order of FORMATS §2.
 func encodePayload(d Draft) ([]byte, error) {
+	if d.Body == nil {
+		return nil, malformed("a record needs a body, which says its type")
+	}
 	digest := d.Digest
 	if digest == ([sha256.Size]byte{}) {
+		if d.Body.recordType() == TypePublish {
+			return nil, malformed("a publish record needs the digest of the artifact's bytes")
+		}
 		digest = sha256.Sum256([]byte(d.Subject.String()))
 	}
 	head, err := json.Marshal(headerJSON{

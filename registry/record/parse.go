@@ -139,7 +139,7 @@ func parsePredicate(t Type, predicate jsontext.Value) (Header, Body, error) {
 }
 
 func decodeMembers(members map[string]jsontext.Value, into any) error {
-	object, err := json.Marshal(members)
+	object, err := json.Marshal(members, json.Deterministic(true))
 	if err != nil {
 		return err
 	}
@@ -168,17 +168,20 @@ func parseHeader(h headerJSON) (Header, error) {
 
 // checkComplete compares the payload with what Sign would have written, as JSON
 // values: a missing member, a null where a list belongs or a number in another
-// spelling shows here, whatever the decoder let pass. Order and white space do not.
+// spelling shows here, whatever the decoder let pass. Order, white space and JSON's
+// escapes in strings do not.
 func (r *Record) checkComplete() error {
 	ours, err := encodePayload(Draft{Subject: r.subject, Digest: r.digest, Header: r.header, Body: r.body})
 	if err != nil {
 		return malformed("%v", err)
 	}
+	// Not Canonicalize: it would take -0 for 0 and round large numbers.
+	sorted := []jsontext.Options{jsontext.ReorderRawObjects(true), jsontext.PreserveRawStrings(false)}
 	want, got := jsontext.Value(ours), jsontext.Value(bytes.Clone(r.payload))
-	if err := want.Canonicalize(); err != nil {
+	if err := want.Format(sorted...); err != nil {
 		return malformed("%v", err)
 	}
-	if err := got.Canonicalize(); err != nil {
+	if err := got.Format(sorted...); err != nil {
 		return malformed("%v", err)
 	}
 	if !bytes.Equal(want, got) {

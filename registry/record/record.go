@@ -6,8 +6,8 @@
 // Invariants: one record has one identity, the lower-case hex sha256 of its
 // payload; an envelope has exactly one spelling; a payload says each of its
 // type's fields once and no others; nothing lax is accepted on the way in that
-// this package would not write on the way out, save key order and white space
-// inside the payload.
+// this package would not write on the way out, save key order, white space and
+// JSON's escapes in strings inside the payload.
 package record
 
 import (
@@ -61,11 +61,11 @@ func (t Type) PredicateType() string { return predicatePrefix + string(t) + pred
 func parsePredicateType(s string) (Type, error) {
 	name, ok := strings.CutPrefix(s, predicatePrefix)
 	if !ok {
-		return "", fmt.Errorf("%w: predicateType %q is not an aln-registry one", ErrMalformed, s)
+		return "", fmt.Errorf("%w: predicateType %q is not an aln-registry one", ErrMalformed, clip(s))
 	}
 	name, ok = strings.CutSuffix(name, predicateSuffix)
 	if !ok || newBody(Type(name)) == nil {
-		return "", fmt.Errorf("%w: %q; upgrade aln-registry", ErrUnknownType, s)
+		return "", fmt.Errorf("%w: %q; upgrade aln-registry", ErrUnknownType, clip(s))
 	}
 	return Type(name), nil
 }

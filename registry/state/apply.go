@@ -32,13 +32,16 @@ type application struct {
 // entries before e, or why it is refused (one of the Err… of this package; any
 // other error is the Store's).
 func Apply(s Store, e Entry, r *record.Record, att Attachments) ([]Change, error) {
+	// A log entry holds whole seconds of UTC; another spelling of the same time
+	// must not make another state.
+	e.Time = e.Time.UTC().Truncate(time.Second)
 	a := &application{store: s, entry: e, record: r, attachments: att}
 	settings, ok, err := SettingsOf(s)
 	if err != nil {
 		return nil, err
 	}
 	a.settings = settings
-	if ok == (e.Index == 0) {
+	if ok == (e.Index == 0) || e.Index < 0 {
 		return nil, refuse(ErrInvalid, "entry %d cannot follow this state", e.Index)
 	}
 	if err := a.checkGenesis(); err != nil {
@@ -135,13 +138,9 @@ func (a *application) checkSignature() error {
 func (a *application) verifyWith(r *record.Record, doc storage.CID) error {
 	var parsed *did.Document
 	if !doc.IsZero() {
-		raw, ok := a.attachments[doc]
-		if !ok {
-			return refuse(ErrInvalid, "the DID document %s is not attached", doc)
-		}
 		var err error
-		if parsed, err = did.ParseDocument(raw); err != nil {
-			return refuse(ErrInvalid, "DID document %s: %v", doc, err)
+		if parsed, err = a.document(doc); err != nil {
+			return err
 		}
 	}
 	signer := r.Header().Signer
@@ -153,6 +152,32 @@ func (a *application) verifyWith(r *record.Record, doc storage.CID) error {
 		return refuse(ErrInvalid, "signature by %s: %v", signer, err)
 	}
 	return nil
+}
+
+// document returns the attached DID document named id.
+func (a *application) document(id storage.CID) (*did.Document, error) {
+	raw, err := a.attachment(id)
+	if err != nil {
+		return nil, err
+	}
+	parsed, err := did.ParseDocument(raw)
+	if err != nil {
+		return nil, refuse(ErrInvalid, "DID document %s: %v", id, err)
+	}
+	return parsed, nil
+}
+
+// attachment returns the attached bytes named id, which must hash to it: Apply
+// believes no caller that they do.
+func (a *application) attachment(id storage.CID) ([]byte, error) {
+	raw, ok := a.attachments[id]
+	if !ok {
+		return nil, refuse(ErrInvalid, "the blob %s is not attached", id)
+	}
+	if storage.CIDOf(raw) != id {
+		return nil, refuse(ErrInvalid, "the bytes attached as %s are others", id)
+	}
+	return raw, nil
 }
 
 // signerDocument returns the CID of the document in force of d and the record

@@ -9,6 +9,9 @@ import (
 	"phoenix-lab.org/aln-registry/storage"
 )
 
+// MaxOwners bounds the owners of one artifact.
+const MaxOwners = 256
+
 // applyPublish enters a version: of a known name by an owner, of a new name by
 // a publisher, who becomes its owner.
 func (a *application) applyPublish(body *record.Publish) error {
@@ -97,30 +100,44 @@ func (a *application) applyOwn(body *record.Own) error {
 	if err != nil {
 		return err
 	}
+	owners, err := a.changeOwners(artifact, body)
+	if err != nil {
+		return err
+	}
+	artifact.Owners = owners
+	return a.putArtifact(artifact, body.Intent)
+}
+
+// changeOwners returns artifact's owners after body.
+func (a *application) changeOwners(artifact Artifact, body *record.Own) ([]Owner, error) {
 	owners := slices.Clone(artifact.Owners)
 	for _, d := range body.Remove {
 		i := slices.IndexFunc(owners, func(o Owner) bool { return o.DID == d })
 		if i < 0 {
-			return refuse(ErrNoChange, "%s is not an owner of %s", d, artifact.Name)
+			return nil, refuse(ErrNoChange, "%s is not an owner of %s", d, artifact.Name)
 		}
 		owners = slices.Delete(owners, i, i+1)
 	}
 	for _, d := range body.Add {
 		if m, _, err := MemberOf(a.store, d); err != nil {
-			return err
+			return nil, err
 		} else if !m.Active() {
-			return refuse(ErrInvalid, "%s is not a member and so cannot be an owner; an admin admits it with `aln-registry member add %s --role publisher`", d, d)
+			return nil, refuse(ErrInvalid, "%s is not a member and so cannot be an owner; an admin admits it with `aln-registry member add %s --role publisher`", d, d)
 		}
 		if _, already := artifact.Owner(d); already {
-			return refuse(ErrNoChange, "%s is an owner of %s already", d, artifact.Name)
+			return nil, refuse(ErrNoChange, "%s is an owner of %s already", d, artifact.Name)
 		}
 		owners = append(owners, Owner{DID: d, Record: a.record.ID()})
 	}
-	if len(owners) == 0 {
-		return refuse(ErrInvalid, "%s would be left without an owner; add another one first", artifact.Name)
+	if len(owners) > MaxOwners {
+		return nil, refuse(ErrInvalid, "%s would have %d owners; at most %d", artifact.Name, len(owners), MaxOwners)
 	}
-	artifact.Owners = owners
-	return a.putArtifact(artifact, body.Intent)
+	for _, o := range owners {
+		if m, _, err := MemberOf(a.store, o.DID); err != nil || m.Active() {
+			return owners, err
+		}
+	}
+	return nil, refuse(ErrInvalid, "%s would be left without an owner who is a member; add another one first", artifact.Name)
 }
 
 // checkIntent judges an own record that the registry signs on the strength of
@@ -131,9 +148,9 @@ func (a *application) checkIntent(artifact Artifact, id storage.CID) error {
 	if h.Signer.DID != a.settings.Origin {
 		return refuse(ErrNotEntitled, "only the registry signs on the strength of an own-intent")
 	}
-	raw, ok := a.attachments[id]
-	if !ok {
-		return refuse(ErrInvalid, "the own-intent %s is not attached", id)
+	raw, err := a.attachment(id)
+	if err != nil {
+		return err
 	}
 	intent, err := record.Parse(raw)
 	if err != nil {

@@ -26,12 +26,8 @@ func (a *application) applyRegistry(body *record.Registry) error {
 	if err := a.checkDocument(body.DIDDocument, body.DID); err != nil {
 		return err
 	}
-	for _, admin := range body.Admins {
-		if m, _, err := MemberOf(a.store, admin); err != nil {
-			return err
-		} else if !m.Active() {
-			return refuse(ErrInvalid, "the new admin %s is not a member; admit it first", admin)
-		}
+	if err := a.requireMembers(body.Admins); err != nil {
+		return err
 	}
 	if a.settings.AdminThreshold == 1 {
 		return a.enactRegistry(a.record.ID(), *body)
@@ -40,6 +36,18 @@ func (a *application) applyRegistry(body *record.Registry) error {
 		Record: a.record.ID(), Base: a.settings.Record, Open: true,
 		Approvals: []did.DID{a.record.Header().Signer.DID}, Registry: *body,
 	})
+}
+
+// requireMembers demands that all admins-to-be are members now.
+func (a *application) requireMembers(admins []did.DID) error {
+	for _, admin := range admins {
+		if m, _, err := MemberOf(a.store, admin); err != nil {
+			return err
+		} else if !m.Active() {
+			return refuse(ErrInvalid, "%s, to be an admin, is not a member; admit it first", admin)
+		}
+	}
+	return nil
 }
 
 // enactRegistry puts body in force on the strength of the registry record id.
@@ -80,6 +88,10 @@ func (a *application) applyApprove(body *record.Approve) error {
 	p.Approvals = append(slices.Clone(p.Approvals), signer)
 	if a.countAdmins(p.Approvals) < a.settings.AdminThreshold {
 		return a.put(keyProposal(p.Record), p)
+	}
+	// They were members when it was proposed; that may have changed since.
+	if err := a.requireMembers(p.Registry.Admins); err != nil {
+		return err
 	}
 	p.Open = false
 	if err := a.put(keyProposal(p.Record), p); err != nil {
@@ -156,7 +168,11 @@ func (a *application) applyDIDChange(body *record.DIDChange) error {
 	}
 	docs := slices.Clone(m.Documents)
 	last := &docs[len(docs)-1]
-	if h.Signer.DID != d || h.By != last.Record {
+	switch isAdmin := slices.Contains(a.settings.Admins, h.Signer.DID); {
+	case h.Signer.DID == d && h.By == last.Record:
+	case h.Signer.DID == d && !isAdmin:
+		return refuse(ErrNotEntitled, "by does not name the record that put the replaced document in force, %s", last.Record)
+	default:
 		if err := a.requireAdmin(); err != nil {
 			return err
 		}
@@ -164,7 +180,8 @@ func (a *application) applyDIDChange(body *record.DIDChange) error {
 	if err := a.checkDocument(&body.DIDDocument, d); err != nil {
 		return err
 	}
-	if last.CID == body.DIDDocument && body.CompromisedSince == nil {
+	// Also with compromised_since: a document cannot replace itself.
+	if last.CID == body.DIDDocument {
 		return refuse(ErrNoChange, "that document of %s is in force already", d)
 	}
 	if since := body.CompromisedSince; since != nil {
@@ -182,13 +199,9 @@ func (a *application) checkDocument(doc *storage.CID, d did.DID) error {
 	if doc == nil {
 		return nil
 	}
-	raw, ok := a.attachments[*doc]
-	if !ok {
-		return refuse(ErrInvalid, "the DID document %s is not attached", doc)
-	}
-	parsed, err := did.ParseDocument(raw)
+	parsed, err := a.document(*doc)
 	if err != nil {
-		return refuse(ErrInvalid, "DID document %s: %v", doc, err)
+		return err
 	}
 	if parsed.ID() != d {
 		return refuse(ErrInvalid, "the DID document %s is of %s, not %s", doc, parsed.ID(), d)

@@ -242,6 +242,12 @@ func HeadOf(s Store, thing string) (v Head, ok bool, err error) { return get[Hea
 // DecodeMember and its siblings read values found by range over keys.
 func DecodeMember(value []byte) (Member, error) { return decode[Member](value) }
 
+// HeadKey is the key of the Head of a thing; its history is the thing's.
+func HeadKey(thing string) string { return keyHead(thing) }
+
+// DecodeHead reads a value under HeadKey.
+func DecodeHead(value []byte) (Head, error) { return decode[Head](value) }
+
 // DecodeArtifact reads a value under ArtifactPrefix.
 func DecodeArtifact(value []byte) (Artifact, error) { return decode[Artifact](value) }
 

@@ -175,14 +175,14 @@ func peek(signed []byte) (Checkpoint, error) {
 	if len(signed) > MaxNoteBytes {
 		return Checkpoint{}, fmt.Errorf("%w: note of %d bytes, at most %d", ErrCheckpoint, len(signed), MaxNoteBytes)
 	}
-	text, signatures, found := bytes.Cut(signed, []byte("\n\n"))
-	if !found {
+	end := bytes.LastIndex(signed, []byte("\n\n")) // where note.Open cuts, too
+	if end < 0 {
 		return Checkpoint{}, fmt.Errorf("%w: no signatures", ErrCheckpoint)
 	}
-	if count := bytes.Count(signatures, []byte("\n")); count > maxSignatures {
+	if count := bytes.Count(signed[end+2:], []byte("\n")); count > maxSignatures {
 		return Checkpoint{}, fmt.Errorf("%w: %d signatures, at most %d", ErrCheckpoint, count, maxSignatures)
 	}
-	return ParseCheckpoint(append(bytes.Clone(text), '\n'))
+	return ParseCheckpoint(signed[:end+1])
 }
 
 // openNote verifies the signatures of a note that peek accepted, by keys under

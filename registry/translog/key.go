@@ -24,9 +24,9 @@ type VerifierKey = ed25519.PublicKey
 // LogKey is the private Ed25519 key that signs checkpoints; fmt and slog print
 // only that it is one. The zero value signs nothing.
 type LogKey struct {
-	// A pointer, since fmt reaches into unexported fields of other structs
-	// without asking Format, but prints of a pointer there only the address.
-	private *ed25519.PrivateKey
+	// A func, since fmt reaches into unexported fields of other structs without
+	// asking Format, and there %s prints even what a pointer points to.
+	private func() ed25519.PrivateKey
 }
 
 // NewLogKey wraps a private key after checking that its two halves belong
@@ -36,7 +36,7 @@ func NewLogKey(private ed25519.PrivateKey) (LogKey, error) {
 		return LogKey{}, fmt.Errorf("%w: private key", ErrLogKey)
 	}
 	own := ed25519.PrivateKey(bytes.Clone(private))
-	return LogKey{private: &own}, nil
+	return LogKey{private: func() ed25519.PrivateKey { return own }}, nil
 }
 
 // Public returns the key that verifies what k signs; nil for the zero LogKey.
@@ -44,7 +44,7 @@ func (k LogKey) Public() VerifierKey {
 	if k.private == nil {
 		return nil
 	}
-	return k.private.Public().(ed25519.PublicKey)
+	return k.private().Public().(ed25519.PublicKey)
 }
 
 const redacted = "translog.LogKey(redacted)"
@@ -107,7 +107,7 @@ type signer struct {
 func (s signer) Name() string    { return s.name }
 func (s signer) KeyHash() uint32 { return keyID(s.name, algEd25519, s.key.Public()) }
 func (s signer) Sign(text []byte) ([]byte, error) {
-	return ed25519.Sign(*s.key.private, text), nil
+	return ed25519.Sign(s.key.private(), text), nil
 }
 
 // verifier is its note.Verifier.
@@ -131,7 +131,7 @@ func (c cosigner) Name() string    { return c.name }
 func (c cosigner) KeyHash() uint32 { return keyID(c.name, algCosignature, c.key.Public()) }
 func (c cosigner) Sign(text []byte) ([]byte, error) {
 	seconds := uint64(c.at.Unix())
-	sum := ed25519.Sign(*c.key.private, cosigned(seconds, text))
+	sum := ed25519.Sign(c.key.private(), cosigned(seconds, text))
 	return append(binary.BigEndian.AppendUint64(nil, seconds), sum...), nil
 }
 

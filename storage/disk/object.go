@@ -135,7 +135,7 @@ func (s *Store) walk(ctx context.Context, folder, prefix, after string, yield fu
 		return false
 	}
 	entries, err := os.ReadDir(filepath.Join(s.root, filepath.FromSlash(folder)))
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return true
 	}
 	if err != nil {

@@ -1,0 +1,109 @@
+// Package client is a registry as seen from outside: who we are (identities in
+// ALN_HOME), which registries we have met (pins), how we ask them (HTTP,
+// sessions, signed records, evidence for package verify), and cargo's credential
+// provider on top of it. It never holds state of a registry that it has not a
+// proof or a fresh answer for.
+//
+// Invariants: a registry is known by its index URL, and is the same one only if
+// its origin and its entry 0 are (docs/FORMATS.md §4); a pinned checkpoint only
+// ever grows; private keys never leave the key file and sessions for changes
+// never reach a disk; what a server answers is bounded in bytes and time, and no
+// credential follows a redirect to another host or travels over plain http
+// except to this computer itself.
+//
+// Network, clock, randomness and the home folder are arguments.
+package client
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// Errors that callers branch on; each is wrapped with what was met and what to do.
+var (
+	// ErrURL: not the URL of a registry, or one that would send credentials in the clear.
+	ErrURL = errors.New("not a usable registry URL")
+	// ErrNotPinned: no `aln-registry login` has met that registry.
+	ErrNotPinned = errors.New("unknown registry")
+	// ErrSeveralPins: several registries are known and none was named.
+	ErrSeveralPins = errors.New("several registries are known")
+	// ErrNoIdentity: there is no such identity in ALN_HOME.
+	ErrNoIdentity = errors.New("no such identity")
+	// ErrIdentityExists: an identity of that name exists; keys are never written over.
+	ErrIdentityExists = errors.New("identity exists already")
+	// ErrChanged: the registry at a pinned URL is another one than was met first.
+	ErrChanged = errors.New("this is not the registry that was met before")
+	// ErrUntrusted: what a registry says of itself does not hold together.
+	ErrUntrusted = errors.New("the registry does not prove who it is")
+	// ErrAnswer: an answer is not of the form that was agreed, or too long.
+	ErrAnswer = errors.New("unexpected answer of the registry")
+	// ErrNotEntitled: the registry knows of nothing that lets us sign such a record.
+	ErrNotEntitled = errors.New("not entitled")
+	// ErrClock: the clocks differ by more than can be corrected for.
+	ErrClock = errors.New("the clocks do not agree")
+)
+
+// Config is what a Client needs.
+type Config struct {
+	Home Home
+	// KeyFile names a key file that is used in place of every identity (ALN_KEY_FILE); "" for none.
+	KeyFile string
+	// HTTP sends requests; its Timeout, Jar and CheckRedirect are not used. nil: http.DefaultTransport.
+	HTTP http.RoundTripper
+	Now  func() time.Time
+	Rand io.Reader
+	// Version goes into the User-Agent.
+	Version string
+}
+
+// Client reaches registries on behalf of one user. Safe for concurrent use.
+type Client struct {
+	home    Home
+	keyFile string
+	web     web
+	rand    io.Reader
+}
+
+// New returns a client; Home, Now and Rand must be given.
+func New(c Config) *Client {
+	return &Client{home: c.Home, keyFile: c.KeyFile, rand: c.Rand, web: newWeb(c.HTTP, c.Now, c.Version)}
+}
+
+// Home returns the folder that the client works with.
+func (c *Client) Home() Home { return c.home }
+
+// Identity returns the identity to sign with: the key file's if one was
+// configured, otherwise the one called name ("" is DefaultIdentity). ErrNoIdentity.
+func (c *Client) Identity(name string) (Identity, error) {
+	if c.keyFile != "" {
+		return LoadIdentity(c.keyFile)
+	}
+	return c.home.Identity(name)
+}
+
+// Open returns the pinned registry that which names: its URL, its index URL, or
+// "" when only one is pinned. Without an identity only what is public can be asked.
+// Errors: ErrNotPinned, ErrSeveralPins, and those of the key file.
+func (c *Client) Open(which string) (*Registry, error) {
+	pin, err := c.home.SelectPin(which)
+	if err != nil {
+		return nil, err
+	}
+	return c.Registry(pin)
+}
+
+// Registry returns the registry behind pin with the identity that pin names.
+func (c *Client) Registry(pin Pin) (*Registry, error) {
+	r := &Registry{client: c, pin: pin, web: c.web.of(pin.URL)}
+	identity, err := c.Identity(pin.Identity)
+	switch {
+	case err == nil:
+		r.identity = &identity
+	case !errors.Is(err, ErrNoIdentity):
+		return nil, fmt.Errorf("identity for %s: %w", pin.URL, err)
+	}
+	return r, nil
+}

@@ -1,0 +1,201 @@
+package client
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/durable"
+	"phoenix-lab.org/aln-registry/registry/translog"
+)
+
+const pinSuffix = ".json"
+
+// Pin is what we remember of a registry from the first login on (FORMATS §4).
+type Pin struct {
+	// IndexURL is the name by which cargo calls it: sparse+URL/index/.
+	IndexURL string
+	// URL is the declared base URL, without a slash at the end.
+	URL string
+	// Origin is the DID of entry 0, Entry0 the leaf hash of that entry.
+	Origin did.DID
+	Entry0 tlog.Hash
+	// Identity is the name of the identity that we use there.
+	Identity string
+	// Checkpoint is the largest signed checkpoint that was verified.
+	Checkpoint []byte
+}
+
+// pinJSON is a Pin in its file.
+type pinJSON struct {
+	IndexURL   string  `json:"index_url"`
+	URL        string  `json:"url"`
+	Origin     did.DID `json:"origin"`
+	Entry0     string  `json:"entry0"`
+	Identity   string  `json:"identity"`
+	Checkpoint string  `json:"checkpoint"`
+}
+
+// Size returns the size of the pinned checkpoint, 0 when there is none.
+func (p Pin) Size() int64 {
+	cp, err := noteCheckpoint(p.Checkpoint)
+	if err != nil {
+		return 0
+	}
+	return cp.Size
+}
+
+// noteCheckpoint reads the checkpoint in a signed note without looking at any signature.
+func noteCheckpoint(note []byte) (translog.Checkpoint, error) {
+	if len(note) > translog.MaxNoteBytes {
+		return translog.Checkpoint{}, fmt.Errorf("%w: %d bytes", translog.ErrCheckpoint, len(note))
+	}
+	end := strings.LastIndex(string(note), "\n\n")
+	if end < 0 {
+		return translog.Checkpoint{}, fmt.Errorf("%w: no signatures", translog.ErrCheckpoint)
+	}
+	return translog.ParseCheckpoint(note[:end+1])
+}
+
+// Pins returns all pins, in no order that matters.
+func (h Home) Pins() ([]Pin, error) {
+	names, err := h.names(folderRegistries, pinSuffix)
+	if err != nil {
+		return nil, err
+	}
+	var pins []Pin
+	for _, name := range names {
+		pin, err := h.readPin(name)
+		if err != nil {
+			return nil, err
+		}
+		pins = append(pins, pin)
+	}
+	return pins, nil
+}
+
+// PinOf returns the pin for a URL or index URL. ErrNotPinned, ErrURL.
+func (h Home) PinOf(which string) (Pin, error) {
+	base, err := ParseURL(which)
+	if err != nil {
+		return Pin{}, err
+	}
+	pin, err := h.readPin(fileID(IndexURL(base)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Pin{}, fmt.Errorf("%w: %s; type `aln-registry login %s`", ErrNotPinned, base, base)
+	}
+	return pin, err
+}
+
+// SelectPin is PinOf, and for "" the only pin there is. ErrNotPinned, ErrSeveralPins.
+func (h Home) SelectPin(which string) (Pin, error) {
+	if which != "" {
+		return h.PinOf(which)
+	}
+	pins, err := h.Pins()
+	if err != nil {
+		return Pin{}, err
+	}
+	switch len(pins) {
+	case 0:
+		return Pin{}, fmt.Errorf("%w: no registry is known yet; type `aln-registry login URL`", ErrNotPinned)
+	case 1:
+		return pins[0], nil
+	}
+	var urls []string
+	for _, pin := range pins {
+		urls = append(urls, pin.URL)
+	}
+	return Pin{}, fmt.Errorf("%w: name one with --registry or ALN_REGISTRY: %s", ErrSeveralPins, strings.Join(urls, ", "))
+}
+
+func (h Home) readPin(name string) (Pin, error) {
+	path := h.file(folderRegistries, name+pinSuffix)
+	data, err := readFile(path)
+	if err != nil {
+		return Pin{}, err
+	}
+	var j pinJSON
+	if err := json.Unmarshal(data, &j, json.RejectUnknownMembers(true)); err != nil {
+		return Pin{}, fmt.Errorf("read pin %s: %w", path, err)
+	}
+	pin := Pin{IndexURL: j.IndexURL, URL: j.URL, Origin: j.Origin, Identity: j.Identity, Checkpoint: []byte(j.Checkpoint)}
+	leaf, err := base64.StdEncoding.Strict().DecodeString(j.Entry0)
+	base, urlErr := ParseURL(j.IndexURL)
+	if err != nil || len(leaf) != tlog.HashSize || urlErr != nil || base != j.URL || j.Origin == "" || name != fileID(j.IndexURL) {
+		return Pin{}, fmt.Errorf("read pin %s: it was altered by hand or copied; if you know why, remove it and log in again", path)
+	}
+	pin.Entry0 = tlog.Hash(leaf)
+	if len(pin.Checkpoint) == 0 {
+		pin.Checkpoint = nil
+	}
+	return pin, nil
+}
+
+func (h Home) writePin(p Pin) error {
+	data, err := json.Marshal(pinJSON{
+		IndexURL: p.IndexURL, URL: p.URL, Origin: p.Origin, Entry0: base64.StdEncoding.EncodeToString(p.Entry0[:]),
+		Identity: p.Identity, Checkpoint: string(p.Checkpoint),
+	}, jsontext.WithIndent("  "))
+	if err != nil {
+		return fmt.Errorf("write pin: %w", err)
+	}
+	return durable.WriteFile(h.file(folderRegistries, fileID(p.IndexURL)+pinSuffix), append(data, '\n'), fileMode)
+}
+
+// SavePin writes p, which has been verified. If another process pinned the same
+// registry at a larger checkpoint meanwhile, that checkpoint stays; if it
+// pinned another registry there, nothing is written: ErrChanged. It returns
+// what is pinned now.
+func (h Home) SavePin(ctx context.Context, p Pin) (Pin, error) {
+	name := fileID(p.IndexURL)
+	unlock, err := h.lock(ctx, folderRegistries, name)
+	if err != nil {
+		return Pin{}, err
+	}
+	defer unlock()
+	old, err := h.readPin(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return Pin{}, err
+	case old.Origin != p.Origin || old.Entry0 != p.Entry0:
+		return Pin{}, h.changed(old, p.Origin, p.Entry0)
+	case old.Size() > p.Size():
+		p.Checkpoint = old.Checkpoint
+	}
+	return p, h.writePin(p)
+}
+
+// changed says that a pinned URL answers as another registry, and what that may mean.
+func (h Home) changed(pin Pin, origin did.DID, entry0 tlog.Hash) error {
+	what := fmt.Sprintf("its origin was %s and is now %s", pin.Origin, origin)
+	if pin.Origin == origin {
+		what = fmt.Sprintf("its entry 0 was %s and is now %s", pin.Entry0, entry0)
+	}
+	return fmt.Errorf("%w: %s: %s. Either somebody stands between you and the registry, or it lost its data and was started anew. "+
+		"Ask its operator by another way; only if they confirm it, remove %s and log in again", ErrChanged, pin.URL, what, h.file(folderRegistries, fileID(pin.IndexURL)+pinSuffix))
+}
+
+// RemovePin forgets a registry.
+func (h Home) RemovePin(ctx context.Context, p Pin) error {
+	name := fileID(p.IndexURL)
+	unlock, err := h.lock(ctx, folderRegistries, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := os.Remove(h.file(folderRegistries, name+pinSuffix)); err != nil {
+		return fmt.Errorf("forget %s: %w", p.URL, err)
+	}
+	return nil
+}

@@ -1,0 +1,231 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+// Bounds on answers, in bytes and time.
+const (
+	maxAnswer   = 1 << 20  // one JSON answer
+	maxBundle   = 32 << 20 // the records about one name, and lists
+	maxError    = 64 << 10
+	callTimeout = 30 * time.Second
+	// downloadTimeout bounds the transfer of one artifact.
+	downloadTimeout = 30 * time.Minute
+	maxRedirects    = 3
+
+	// clockTolerance is how far clocks may differ without being corrected,
+	// clockLimit how far they may at all.
+	clockTolerance = 30 * time.Second
+	clockLimit     = 24 * time.Hour
+)
+
+// APIError is a refusal by the registry.
+type APIError struct {
+	// Status is the HTTP status.
+	Status int
+	// Code names the refusal for programs ("" where the route has no codes).
+	Code string
+	// Detail says it to people; it comes from the registry.
+	Detail string
+}
+
+// Error implements error.
+func (e *APIError) Error() string {
+	if e.Detail == "" {
+		return fmt.Sprintf("the registry answered %d %s", e.Status, http.StatusText(e.Status))
+	}
+	return "the registry refused: " + e.Detail
+}
+
+// web sends requests to one base URL with every bound applied.
+type web struct {
+	base    string
+	client  *http.Client
+	now     func() time.Time
+	version string
+	// offset is how far the registry's clock is ahead of ours, in nanoseconds,
+	// as of the last answer; 0 while within clockTolerance.
+	offset *atomic.Int64
+}
+
+func newWeb(transport http.RoundTripper, now func() time.Time, version string) web {
+	return web{client: &http.Client{Transport: transport, CheckRedirect: sameHost}, now: now, version: version, offset: new(atomic.Int64)}
+}
+
+// of returns w for another base URL, its clock not measured yet.
+func (w web) of(base string) web {
+	w.base, w.offset = base, new(atomic.Int64)
+	return w
+}
+
+// sameHost stops a redirect that leaves the registry: what answers there is not what was asked.
+func sameHost(req *http.Request, via []*http.Request) error {
+	first := via[0].URL
+	if req.URL.Scheme != first.Scheme || req.URL.Host != first.Host {
+		return fmt.Errorf("%w: it redirects to another host, %s", ErrAnswer, req.URL.Host)
+	}
+	if len(via) > maxRedirects {
+		return fmt.Errorf("%w: more than %d redirects", ErrAnswer, maxRedirects)
+	}
+	return nil
+}
+
+// call is one request. Path begins with a slash and is escaped already.
+type call struct {
+	method, path string
+	token        string
+	contentType  string
+	body         []byte
+}
+
+// send sends c and returns the response of a success, its body open; anything
+// else is an *APIError or a failure to reach the registry.
+func (w web) send(ctx context.Context, c call) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, c.method, w.base+c.path, bytes.NewReader(c.body))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrURL, err)
+	}
+	req.Header.Set("User-Agent", "aln-registry/"+w.version)
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	if c.contentType != "" {
+		req.Header.Set("Content-Type", c.contentType)
+	}
+	sent := w.now()
+	resp, err := w.client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", w.base, unwrapURL(err))
+	}
+	w.measure(resp, sent, w.now())
+	if resp.StatusCode == http.StatusOK {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	return nil, readError(resp)
+}
+
+// unwrapURL takes the URL, which stands in the message already, off the error of http.Client.
+func unwrapURL(err error) error {
+	if u := (*url.Error)(nil); errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
+
+// measure notes how far the registry's clock is ahead, from its Date header
+// (whole seconds, RFC 9110 §6.6.1) and the middle of the exchange.
+func (w web) measure(resp *http.Response, sent, received time.Time) {
+	date, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		return
+	}
+	middle := sent.Add(received.Sub(sent) / 2)
+	offset := date.Add(500 * time.Millisecond).Sub(middle)
+	if offset.Abs() <= clockTolerance {
+		offset = 0
+	}
+	w.offset.Store(int64(offset))
+}
+
+// registryTime is the time to sign with: ours, corrected when the registry's
+// was seen to differ by more than clockTolerance. ErrClock beyond clockLimit.
+func (w web) registryTime() (time.Time, error) {
+	offset := time.Duration(w.offset.Load())
+	if offset.Abs() > clockLimit {
+		return time.Time{}, fmt.Errorf("%w: this computer's and the registry's differ by %s; set the clock", ErrClock, offset.Round(time.Minute))
+	}
+	return w.now().Add(offset).UTC().Truncate(time.Second), nil
+}
+
+// readError makes an *APIError of a refusal in any of the three forms in which
+// the registry words one.
+func readError(resp *http.Response) error {
+	e := &APIError{Status: resp.StatusCode}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxError))
+	if err != nil {
+		return e
+	}
+	var ours struct {
+		Error struct {
+			Code   string `json:"code"`
+			Detail string `json:"detail"`
+		} `json:"error"`
+	}
+	var cargos struct {
+		Errors []struct {
+			Detail string `json:"detail"`
+		} `json:"errors"`
+	}
+	switch {
+	case json.Unmarshal(body, &ours) == nil && ours.Error.Detail != "":
+		e.Code, e.Detail = ours.Error.Code, ours.Error.Detail
+	case json.Unmarshal(body, &cargos) == nil && len(cargos.Errors) > 0:
+		e.Detail = cargos.Errors[0].Detail
+	case strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain"):
+		e.Detail = string(body)
+	}
+	e.Detail = printable(e.Detail)
+	return e
+}
+
+// printable keeps foreign text from moving a terminal's cursor, and short.
+func printable(s string) string {
+	const most = 2000
+	s = strings.TrimSpace(strings.ToValidUTF8(s, "\uFFFD"))
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n', r >= ' ' && r != 0x7f && (r < 0x80 || r > 0x9f):
+			return r
+		}
+		return ' '
+	}, s)
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}
+
+// bytes does c within callTimeout and returns the whole answer of at most limit bytes.
+func (w web) bytes(ctx context.Context, c call, limit int64) ([]byte, http.Header, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	resp, err := w.send(ctx, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the answer of %s%s: %w", w.base, c.path, err)
+	}
+	if int64(len(data)) > limit {
+		return nil, nil, fmt.Errorf("%w: %s%s is longer than %d bytes", ErrAnswer, w.base, c.path, limit)
+	}
+	return data, resp.Header, nil
+}
+
+// json does c and decodes the answer into into. Members that into does not know
+// are let pass: a newer registry may say more.
+func (w web) json(ctx context.Context, c call, limit int64, into any) error {
+	data, _, err := w.bytes(ctx, c, limit)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		return fmt.Errorf("%w: %s%s: %w", ErrAnswer, w.base, c.path, err)
+	}
+	return nil
+}

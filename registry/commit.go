@@ -1,0 +1,356 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
+	"phoenix-lab.org/aln-registry/registry/translog"
+	"phoenix-lab.org/aln-registry/storage"
+	"phoenix-lab.org/aln-registry/storage/catalog"
+)
+
+// Receipt says where a record stands in the log.
+type Receipt struct {
+	Record record.ID
+	Index  int64
+	// Repeated: the same bytes had been published before; nothing was appended.
+	Repeated bool
+}
+
+// submission is a record on its way into the log. Its blobs are durable already.
+type submission struct {
+	record      *record.Record
+	attachments state.Attachments
+	// crate is what the .crate says, for publish records of crates.
+	crate *cargo.Crate
+	// result receives exactly one outcome.
+	result chan outcome
+
+	receipt Receipt
+	refusal error
+}
+
+type outcome struct {
+	receipt Receipt
+	err     error
+}
+
+func (s *submission) answer(err error) { s.result <- outcome{receipt: s.receipt, err: err} }
+
+// clockTolerance is how far the database's clock may lie behind the last entry.
+const clockTolerance = 60 * time.Second
+
+// submit queues s and waits until it is refused or published. When ctx ends the
+// record may still be entered: asking again finds out.
+func (r *Registry) submit(ctx context.Context, s *submission) (Receipt, error) {
+	s.result = make(chan outcome, 1)
+	select {
+	case <-r.done:
+		return Receipt{}, fmt.Errorf("%w: shutting down", ErrUnavailable)
+	case <-ctx.Done():
+		return Receipt{}, ctx.Err()
+	case r.queue <- s:
+	}
+	select {
+	case out := <-s.result:
+		return out.receipt, out.err
+	case <-r.done:
+		select { // it may have been answered at the last moment
+		case out := <-s.result:
+			return out.receipt, out.err
+		default:
+		}
+		return Receipt{}, fmt.Errorf("%w: shutting down", ErrUnavailable)
+	case <-ctx.Done():
+		return Receipt{}, ctx.Err()
+	}
+}
+
+// sequence is the one goroutine that writes the log: it takes what waits as one
+// batch, so that many publishers share a transaction and its syncs.
+func (r *Registry) sequence(ctx context.Context) {
+	defer close(r.done)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case first := <-r.queue:
+			batch := r.gather(first)
+			// A batch once begun is finished, whatever ends meanwhile.
+			r.commit(context.WithoutCancel(ctx), batch)
+		}
+	}
+}
+
+func (r *Registry) gather(first *submission) []*submission {
+	batch := []*submission{first}
+	for len(batch) < batchMost {
+		select {
+		case s := <-r.queue:
+			batch = append(batch, s)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// commit enters a batch: one transaction, then entry objects, checkpoint and
+// the published row. A refusal drops only its own record; any other failure
+// is everybody's, and what was committed by then is published by the next
+// batch or the next start.
+func (r *Registry) commit(ctx context.Context, batch []*submission) {
+	err := r.publish(ctx) // what an earlier failure left unpublished
+	if err == nil {
+		err = r.Catalog.Update(ctx, func(tx *catalog.Tx) error { return r.applyBatch(ctx, tx, batch) })
+	}
+	if err == nil {
+		err = r.publish(ctx)
+	}
+	if err != nil {
+		r.Log.Error("changes not published", "records", len(batch), "error", err)
+		if !errors.Is(err, ErrUnavailable) {
+			err = fmt.Errorf("%w: %v", ErrUnavailable, err)
+		}
+	}
+	for _, s := range batch {
+		if s.refusal != nil {
+			s.answer(s.refusal)
+		} else {
+			s.answer(err)
+		}
+	}
+}
+
+func (r *Registry) applyBatch(ctx context.Context, tx *catalog.Tx, batch []*submission) error {
+	now, err := r.entryTime(ctx, tx)
+	if err != nil {
+		return err
+	}
+	for _, s := range batch {
+		refusal, err := r.applyOne(ctx, tx, s, now)
+		if err != nil {
+			return err
+		}
+		s.refusal = refusal
+	}
+	return nil
+}
+
+// entryTime is the later of the last entry's time and the database's clock.
+func (r *Registry) entryTime(ctx context.Context, tx *catalog.Tx) (time.Time, error) {
+	now, err := tx.Now(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	head, err := tx.Head(ctx)
+	if err != nil || head == 0 {
+		return now, err
+	}
+	row, err := tx.Entry(ctx, head-1)
+	if err != nil {
+		return time.Time{}, err
+	}
+	last, err := translog.ParseEntry(row.Bytes)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if last.Time.Sub(now) > clockTolerance {
+		return time.Time{}, fmt.Errorf("%w: the database's clock is %s behind the log", ErrUnavailable, last.Time.Sub(now))
+	}
+	if now.Before(last.Time) {
+		return last.Time, nil
+	}
+	return now, nil
+}
+
+// applyOne judges one record against the state as it is in tx and enters it.
+func (r *Registry) applyOne(ctx context.Context, tx *catalog.Tx, s *submission, now time.Time) (refusal, err error) {
+	index, err := tx.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	before := r.viewAt(ctx, &tx.Reader, index)
+	entry, err := r.entryFor(ctx, before, s, index, now)
+	if err != nil {
+		return nil, err
+	}
+	changes, err := state.Apply(before, entry, s.record, s.attachments)
+	if err != nil {
+		if !isRefusal(err) {
+			return nil, err
+		}
+		if receipt, ok := republished(before, s.record, err); ok {
+			s.receipt = receipt
+			return nil, nil
+		}
+		return err, nil
+	}
+	line, err := crateLine(before, entry, s)
+	if err != nil {
+		return err, nil
+	}
+	if err := enter(ctx, tx, entry, s.record, changes, line); err != nil {
+		return nil, err
+	}
+	s.receipt = Receipt{Record: s.record.ID(), Index: index}
+	return nil, nil
+}
+
+// isRefusal tells a record's own fault from a failing store.
+func isRefusal(err error) bool {
+	for _, sentinel := range []error{state.ErrInvalid, state.ErrNotEntitled, state.ErrStale, state.ErrTaken, state.ErrNoChange, state.ErrMissing} {
+		if errors.Is(err, sentinel) {
+			return true
+		}
+	}
+	return false
+}
+
+// republished finds the earlier entry when an owner publishes the same bytes
+// under the same version again, which succeeds without a new entry: a client
+// whose answer was lost asks again (FORMATS §3). Apply has checked signature
+// and time before it refused for one of these two reasons.
+func republished(before state.Store, rec *record.Record, refusal error) (Receipt, bool) {
+	if rec.Type() != record.TypePublish || !(errors.Is(refusal, state.ErrTaken) || errors.Is(refusal, state.ErrStale)) {
+		return Receipt{}, false
+	}
+	subject, signer := rec.Subject(), rec.Header().Signer.DID
+	version, ok, err := state.VersionOf(before, subject)
+	if err != nil || !ok || version.Name != subject.Name() || version.Version != subject.Version() || version.CID.Digest() != rec.Digest() {
+		return Receipt{}, false
+	}
+	artifact, _, err := state.ArtifactOf(before, subject.Kind(), subject.Name())
+	if err != nil {
+		return Receipt{}, false
+	}
+	member, _, err := state.MemberOf(before, signer)
+	if _, owner := artifact.Owner(signer); err != nil || !owner || !member.Active() {
+		return Receipt{}, false
+	}
+	return Receipt{Record: version.Record, Index: version.Index, Repeated: true}, true
+}
+
+// entryFor makes the entry that rec would stand in and completes s.attachments
+// with the signers' DID documents in force.
+func (r *Registry) entryFor(ctx context.Context, before state.Store, s *submission, index int64, now time.Time) (state.Entry, error) {
+	entry := state.Entry{Index: index, Time: now}
+	document, err := documentInForce(before, s.record)
+	if err != nil {
+		return entry, err
+	}
+	entry.DIDDocument = document
+	wanted := []storage.CID{document}
+	if own, ok := s.record.Body().(*record.Own); ok && own.Intent != nil {
+		if intent, err := record.Parse(s.attachments[*own.Intent]); err == nil {
+			document, err := documentInForce(before, intent)
+			if err != nil {
+				return entry, err
+			}
+			wanted = append(wanted, document)
+		}
+	}
+	for _, id := range wanted {
+		if err := r.attach(ctx, s, id); err != nil {
+			return entry, err
+		}
+	}
+	return entry, nil
+}
+
+func (r *Registry) attach(ctx context.Context, s *submission, id storage.CID) error {
+	if _, have := s.attachments[id]; have || id.IsZero() {
+		return nil
+	}
+	raw, err := readBlob(ctx, r.Blobs, id, maxAttachment)
+	if err != nil {
+		return err
+	}
+	s.attachments[id] = raw
+	return nil
+}
+
+// documentInForce is the CID of the DID document that rec's signer is judged
+// by; zero for did:key and for signers that nothing is known of.
+func documentInForce(before state.Store, rec *record.Record) (storage.CID, error) {
+	signer := rec.Header().Signer.DID
+	if signer.Method() == "key" {
+		return storage.CID{}, nil
+	}
+	settings, _, err := state.SettingsOf(before)
+	if err != nil {
+		return storage.CID{}, err
+	}
+	if body, ok := rec.Body().(*record.Registry); ok && settings.Origin == "" && body.DIDDocument != nil {
+		return *body.DIDDocument, nil
+	}
+	if signer == settings.Origin && settings.DIDDocument != nil {
+		return *settings.DIDDocument, nil
+	}
+	member, _, err := state.MemberOf(before, signer)
+	if err != nil || len(member.Documents) == 0 {
+		if body, ok := rec.Body().(*record.Member); ok && body.DIDDocument != nil {
+			return *body.DIDDocument, err
+		}
+		return storage.CID{}, err
+	}
+	return member.Documents[len(member.Documents)-1].CID, nil
+}
+
+// crateLine makes what the catalog keeps of a crate besides its state: its
+// index line, a function of the .crate, the entry's time and the settings.
+func crateLine(before state.Store, entry state.Entry, s *submission) (*catalog.CrateLine, error) {
+	if s.crate == nil {
+		return nil, nil
+	}
+	settings, _, err := state.SettingsOf(before)
+	if err != nil {
+		return nil, err
+	}
+	line, err := s.crate.Line(s.record.Digest(), entry.Time, false, indexSettings(settings))
+	if err != nil {
+		return nil, err
+	}
+	return &catalog.CrateLine{
+		NameKey: cargo.CanonicalName(line.Name), Version: s.crate.Version.WithoutBuild(), Index: entry.Index,
+		Line: line.Marshal(), Description: s.crate.Description, Keywords: joinKeywords(s.crate.Keywords),
+	}, nil
+}
+
+// enter writes one entry with everything that follows from it.
+func enter(ctx context.Context, tx *catalog.Tx, e state.Entry, rec *record.Record, changes []state.Change, line *catalog.CrateLine) error {
+	raw, err := translog.Entry{Time: e.Time, Record: rec.CID(), DIDDocument: e.DIDDocument}.Marshal()
+	if err != nil {
+		return err
+	}
+	leaf := translog.LeafHash(raw)
+	hashes, first, err := translog.StoredHashes(e.Index, leaf, storedHashes(ctx, &tx.Reader))
+	if err != nil {
+		return err
+	}
+	row := catalog.Entry{Index: e.Index, Bytes: raw, LeafHash: leaf, Record: rec.CID(), RecordID: string(rec.ID())}
+	if err := tx.AppendEntry(ctx, row); err != nil {
+		return err
+	}
+	plain := make([][32]byte, len(hashes))
+	for i, h := range hashes {
+		plain[i] = h
+	}
+	if err := tx.PutHashes(ctx, first, plain); err != nil {
+		return err
+	}
+	for _, c := range changes {
+		if err := tx.PutState(ctx, c.Key, e.Index, c.Value); err != nil {
+			return err
+		}
+	}
+	if line != nil {
+		return tx.PutCrateLine(ctx, *line)
+	}
+	return nil
+}

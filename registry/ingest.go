@@ -1,0 +1,267 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/particle"
+	"phoenix-lab.org/aln-registry/registry/policy"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
+	"phoenix-lab.org/aln-registry/storage"
+)
+
+// Bounds on what a record may bring along.
+const (
+	maxAttachment  = 64 << 10
+	maxAttachments = 4
+)
+
+// IndexSettings are the settings that bear on index lines.
+func indexSettings(s state.Settings) cargo.IndexSettings {
+	return cargo.IndexSettings{IndexURLs: s.IndexURLs, DependencyRegistries: s.DependencyRegistries}
+}
+
+func joinKeywords(keywords []string) string { return strings.Join(keywords, " ") }
+
+// Submit enters any record but a publish: of members, settings, owners, yanks
+// and approvals. The session must be the signer's own and have the scope that
+// the record's type needs. attachments are the blobs that the record names.
+func (r *Registry) Submit(ctx context.Context, asker policy.Asker, envelope []byte, attachments [][]byte) (Receipt, error) {
+	rec, err := record.Parse(envelope)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if rec.Type() == record.TypePublish {
+		return Receipt{}, fmt.Errorf("%w: a publish record comes with the bytes it is about", ErrRequest)
+	}
+	if err := checkSession(asker, rec, scopeFor(rec)); err != nil {
+		return Receipt{}, err
+	}
+	named, err := matchAttachments(rec, attachments)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return r.storeAndSubmit(ctx, &submission{record: rec, attachments: named})
+}
+
+// scopeFor is the scope that a session needs to carry rec.
+func scopeFor(rec *record.Record) string {
+	switch rec.Type() {
+	case record.TypePublish, record.TypeYank, record.TypeOwn, record.TypeOwnIntent:
+		return particle.ScopePublish
+	case record.TypeDID:
+		if rec.Header().Signer.DID == rec.Subject().Member() {
+			return particle.ScopePublish
+		}
+	}
+	return particle.ScopeAdmin
+}
+
+// checkSession holds a record against the session that brings it.
+func checkSession(asker policy.Asker, rec *record.Record, scope string) error {
+	if denial := policy.Submit(asker, string(rec.ID()), scope); denial != nil {
+		return denial
+	}
+	if signer := rec.Header().Signer.DID; signer != asker.DID {
+		return &policy.Denial{Rule: policy.RuleToken, Reason: fmt.Sprintf("the record is signed by %s, the session is that of %s", signer, asker.DID)}
+	}
+	return nil
+}
+
+// attachmentsOf lists the blobs that a record names and that are judged with it.
+func attachmentsOf(rec *record.Record) []storage.CID {
+	switch body := rec.Body().(type) {
+	case *record.Registry:
+		return present(body.DIDDocument)
+	case *record.Member:
+		return present(body.DIDDocument)
+	case *record.DIDChange:
+		return []storage.CID{body.DIDDocument}
+	case *record.Own:
+		return present(body.Intent)
+	}
+	return nil
+}
+
+func present(id *storage.CID) []storage.CID {
+	if id == nil {
+		return nil
+	}
+	return []storage.CID{*id}
+}
+
+// matchAttachments takes exactly the attachments that rec names.
+func matchAttachments(rec *record.Record, attachments [][]byte) (state.Attachments, error) {
+	wanted := attachmentsOf(rec)
+	if len(attachments) > maxAttachments {
+		return nil, fmt.Errorf("%w: more than %d attachments", ErrRequest, maxAttachments)
+	}
+	named := state.Attachments{}
+	for _, raw := range attachments {
+		id := storage.CIDOf(raw)
+		found := false
+		for _, w := range wanted {
+			found = found || w == id
+		}
+		if !found || len(raw) > maxAttachment {
+			return nil, fmt.Errorf("%w: the record does not name the attachment %s, or it is larger than %d bytes", ErrRequest, id, maxAttachment)
+		}
+		named[id] = raw
+	}
+	return named, nil
+}
+
+// storeAndSubmit makes the record's blobs durable, then queues it. Blobs of a
+// record that is refused stay behind unreferenced.
+func (r *Registry) storeAndSubmit(ctx context.Context, s *submission) (Receipt, error) {
+	for id, raw := range s.attachments {
+		if err := r.Blobs.Put(ctx, id, int64(len(raw)), bytes.NewReader(raw)); err != nil {
+			return Receipt{}, err
+		}
+	}
+	envelope := s.record.Envelope()
+	if err := r.Blobs.Put(ctx, s.record.CID(), int64(len(envelope)), bytes.NewReader(envelope)); err != nil {
+		return Receipt{}, err
+	}
+	return r.submit(ctx, s)
+}
+
+// Published is what the publisher of a crate is told.
+type Published struct {
+	Receipt
+	CID storage.CID
+}
+
+// PublishCrate takes the body of cargo's publish request together with the
+// record that its credential provider signed. The bytes are checked while they
+// stream: frame, tarball, manifest and digest, then the dependencies; only then
+// is the blob stored and the record queued.
+func (r *Registry) PublishCrate(ctx context.Context, asker policy.Asker, envelope []byte, body io.Reader) (Published, error) {
+	rec, err := record.Parse(envelope)
+	if err != nil {
+		return Published{}, err
+	}
+	if rec.Type() != record.TypePublish || rec.Subject().Kind() != record.KindCrate {
+		return Published{}, fmt.Errorf("%w: the token carries a %s record for %s, not one that publishes a crate", ErrRequest, rec.Type(), rec.Subject())
+	}
+	if err := checkSession(asker, rec, particle.ScopePublish); err != nil {
+		return Published{}, err
+	}
+	spool, err := os.CreateTemp("", "aln-registry-upload-*")
+	if err != nil {
+		return Published{}, fmt.Errorf("spool the upload: %w", err)
+	}
+	defer func() {
+		spool.Close()
+		os.Remove(spool.Name())
+	}()
+	crate, size, err := r.receive(rec, body, spool)
+	if err != nil {
+		return Published{}, err
+	}
+	if err := crate.CheckDependencies(indexSettings(r.Settings())); err != nil {
+		return Published{}, err
+	}
+	if _, err := spool.Seek(0, io.SeekStart); err != nil {
+		return Published{}, fmt.Errorf("spool the upload: %w", err)
+	}
+	id := storage.CIDFromDigest(rec.Digest())
+	if err := r.Blobs.Put(ctx, id, size, spool); err != nil {
+		return Published{}, err
+	}
+	receipt, err := r.storeAndSubmit(ctx, &submission{record: rec, attachments: state.Attachments{}, crate: crate})
+	return Published{Receipt: receipt, CID: id}, err
+}
+
+// receive reads the frame and checks the .crate while copying it to spool.
+func (r *Registry) receive(rec *record.Record, body io.Reader, spool io.Writer) (*cargo.Crate, int64, error) {
+	frame, crateBytes, size, err := cargo.ReadPublish(body, r.Limits)
+	if err != nil {
+		return nil, 0, err
+	}
+	subject := rec.Subject()
+	if frame.Name != subject.Name() || frame.Vers.String() != subject.Version() {
+		return nil, 0, fmt.Errorf("%w: the request publishes %s@%s, its record %s", ErrRequest, frame.Name, frame.Vers, subject)
+	}
+	digest := sha256.New()
+	crate, err := cargo.Inspect(io.TeeReader(crateBytes, io.MultiWriter(digest, spool)), subject.Name(), subject.Version(), r.Limits)
+	if err != nil {
+		return nil, 0, err
+	}
+	if [sha256.Size]byte(digest.Sum(nil)) != rec.Digest() {
+		return nil, 0, fmt.Errorf("%w: the uploaded bytes are not those that the record signs; publish again", ErrRequest)
+	}
+	return crate, size, nil
+}
+
+// ChangeOwners signs and enters an own record for cargo, on the strength of the
+// own-intent that the asker's credential provider signed.
+func (r *Registry) ChangeOwners(ctx context.Context, asker policy.Asker, name string, intentEnvelope []byte, add, remove []did.DID) (Receipt, error) {
+	intent, err := record.Parse(intentEnvelope)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if err := checkSession(asker, intent, particle.ScopePublish); err != nil {
+		return Receipt{}, err
+	}
+	if intent.Type() != record.TypeOwnIntent || intent.Subject().Name() != name {
+		return Receipt{}, fmt.Errorf("%w: the token's own-intent is not for %s", ErrRequest, name)
+	}
+	// Another change may be in flight; its prev is then not ours, and the next attempt sees it.
+	const attempts = 3
+	for attempt := 1; ; attempt++ {
+		rec, err := r.signOwn(ctx, intent, add, remove)
+		if err != nil {
+			return Receipt{}, err
+		}
+		receipt, err := r.storeAndSubmit(ctx, &submission{record: rec, attachments: state.Attachments{intent.CID(): intentEnvelope}})
+		if !errors.Is(err, state.ErrStale) || attempt == attempts {
+			return receipt, err
+		}
+	}
+}
+
+func (r *Registry) signOwn(ctx context.Context, intent *record.Record, add, remove []did.DID) (*record.Record, error) {
+	head, _, err := state.HeadOf(r.visible(ctx), intent.Subject().Thing())
+	if err != nil {
+		return nil, err
+	}
+	now, id := r.Clock().UTC(), intent.CID()
+	return record.Sign(record.Draft{
+		Subject: intent.Subject(),
+		Header: record.Header{
+			Registry: r.origin, IssuedAt: now, Expires: now.Add(recordValidity),
+			Prev: head.Record, By: intent.Header().By, Key: r.Settings().DocumentRecord,
+		},
+		Body: &record.Own{Add: orEmpty(add), Remove: orEmpty(remove), Intent: &id},
+	}, r.Keys.Signer())
+}
+
+func orEmpty(dids []did.DID) []did.DID {
+	if dids == nil {
+		return []did.DID{}
+	}
+	return dids
+}
+
+// readBlob reads a whole blob of at most most bytes.
+func readBlob(ctx context.Context, blobs storage.Blobs, id storage.CID, most int64) ([]byte, error) {
+	blob, err := blobs.Open(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	defer blob.Close()
+	if blob.Size() > most {
+		return nil, fmt.Errorf("blob %s has %d bytes; at most %d were expected", id, blob.Size(), most)
+	}
+	return io.ReadAll(blob)
+}

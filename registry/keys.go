@@ -1,0 +1,166 @@
+package registry
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/translog"
+)
+
+// logKeyID is the kid of the log key in the registry's key file; the other key
+// there has the DID URL by which the registry signs.
+const logKeyID = "log"
+
+// webKeyFragment names the one key in the DID document that a did:web registry
+// is set up with.
+const webKeyFragment = "key-1"
+
+// Keys are the registry's two keys: its DID's and the log's (FORMATS §4).
+type Keys struct {
+	id  did.URL
+	key did.PrivateKey
+	log translog.LogKey
+}
+
+// DID is the registry's.
+func (k Keys) DID() did.DID { return k.id.DID }
+
+// Signer signs as the registry.
+func (k Keys) Signer() did.Signer { return k.key.Signer(k.id) }
+
+// document is the DID document of a did:web registry, nil for did:key.
+func (k Keys) document() ([]byte, error) {
+	if k.id.DID.Method() != "web" {
+		return nil, nil
+	}
+	type method struct {
+		ID         string `json:"id"`
+		Type       string `json:"type"`
+		Controller string `json:"controller"`
+		Multikey   string `json:"publicKeyMultibase"`
+	}
+	reference := []string{k.id.String()}
+	document := struct {
+		Context              []string `json:"@context"`
+		ID                   string   `json:"id"`
+		VerificationMethod   []method `json:"verificationMethod"`
+		Authentication       []string `json:"authentication"`
+		AssertionMethod      []string `json:"assertionMethod"`
+		CapabilityInvocation []string `json:"capabilityInvocation"`
+	}{
+		Context: []string{"https://www.w3.org/ns/did/v1", "https://w3id.org/security/multikey/v1"}, ID: string(k.id.DID),
+		VerificationMethod: []method{{ID: k.id.String(), Type: "Multikey", Controller: string(k.id.DID), Multikey: k.key.Public().Multikey()}},
+		Authentication:     reference, AssertionMethod: reference, CapabilityInvocation: reference,
+	}
+	return json.Marshal(document, jsontext.WithIndent("  "))
+}
+
+// OpenKeys reads the registry's key file at path, or makes it when there is
+// none. want is the DID that the registry must have: "" for whatever the file
+// says, and for a new did:key when there is no file.
+func OpenKeys(path string, want did.DID, rand io.Reader) (Keys, error) {
+	k, err := readKeys(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := makeKeys(path, want, rand); err != nil {
+			return Keys{}, err
+		}
+		k, err = readKeys(path)
+	}
+	if err != nil {
+		return Keys{}, err
+	}
+	if want != "" && k.DID() != want {
+		return Keys{}, fmt.Errorf("the registry's key file %s is that of %s, not of %s; a registry's DID never changes", path, k.DID(), want)
+	}
+	return k, nil
+}
+
+func readKeys(path string) (Keys, error) {
+	named, err := did.ReadKeyFile(path)
+	if err != nil {
+		return Keys{}, err
+	}
+	var k Keys
+	for _, n := range named {
+		if n.ID == logKeyID {
+			private, ok := n.Key.Ed25519()
+			if !ok {
+				return Keys{}, fmt.Errorf("the registry's key file %s: the log key is not Ed25519", path)
+			}
+			if k.log, err = translog.NewLogKey(private); err != nil {
+				return Keys{}, fmt.Errorf("the registry's key file %s: %w", path, err)
+			}
+			continue
+		}
+		if k.id, err = did.ParseURL(n.ID); err != nil {
+			return Keys{}, fmt.Errorf("the registry's key file %s: %w", path, err)
+		}
+		k.key = n.Key
+	}
+	if len(named) != 2 || k.key.IsZero() || k.log.Public() == nil {
+		return Keys{}, fmt.Errorf("the registry's key file %s does not hold exactly the registry's key and the log's", path)
+	}
+	return k, nil
+}
+
+func makeKeys(path string, want did.DID, rand io.Reader) error {
+	own, err := did.GenerateEd25519(rand)
+	if err != nil {
+		return err
+	}
+	logKey, err := did.GenerateEd25519(rand)
+	if err != nil {
+		return err
+	}
+	id := own.Public().URL()
+	if want != "" {
+		if want.Method() != "web" {
+			return fmt.Errorf("--did %s: only a did:web can be asked for; a did:key follows from its key", want)
+		}
+		id = did.URL{DID: want, Fragment: webKeyFragment}
+	}
+	return did.WriteKeyFile(path, []did.NamedKey{{ID: id.String(), Key: own}, {ID: logKeyID, Key: logKey}})
+}
+
+// logVerifierKeys parses the log keys of settings.
+func logVerifierKeys(multikeys []string) ([]translog.VerifierKey, error) {
+	var keys []translog.VerifierKey
+	for _, m := range multikeys {
+		key, err := did.ParseMultikey(m)
+		if err != nil {
+			return nil, err
+		}
+		raw, ok := key.Ed25519()
+		if !ok {
+			return nil, fmt.Errorf("log key %s is not Ed25519", m)
+		}
+		keys = append(keys, translog.VerifierKey(raw))
+	}
+	return keys, nil
+}
+
+// logMultikey is the log key's public half as settings state it.
+func (k Keys) logMultikey() (string, error) {
+	key, err := did.NewEd25519PublicKey(ed25519.PublicKey(k.log.Public()))
+	if err != nil {
+		return "", err
+	}
+	return key.Multikey(), nil
+}
+
+// Document is the DID document of a did:web registry, ErrNotFound for a did:key.
+func (r *Registry) Document(ctx context.Context) ([]byte, error) {
+	id := r.Settings().DIDDocument
+	if id == nil {
+		return nil, fmt.Errorf("%w: this registry's DID is %s, which needs no document", ErrNotFound, r.origin)
+	}
+	return readBlob(ctx, r.Blobs, *id, maxAttachment)
+}

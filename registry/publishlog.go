@@ -1,0 +1,275 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"phoenix-lab.org/aln-registry/registry/state"
+	"phoenix-lab.org/aln-registry/registry/translog"
+	"phoenix-lab.org/aln-registry/storage"
+	"phoenix-lab.org/aln-registry/storage/catalog"
+)
+
+// storedHashes reads the log's hashes from the catalog.
+func storedHashes(ctx context.Context, reader *catalog.Reader) tlog.HashReader {
+	return tlog.HashReaderFunc(func(positions []int64) ([]tlog.Hash, error) {
+		plain, err := reader.Hashes(ctx, positions)
+		if err != nil {
+			return nil, err
+		}
+		hashes := make([]tlog.Hash, len(plain))
+		for i, h := range plain {
+			hashes[i] = h
+		}
+		return hashes, nil
+	})
+}
+
+// publish makes everything committed visible: entry objects in index order,
+// then the checkpoint object, then the published row. Each step repeats
+// harmlessly, so a crash between any two is mended by the next call.
+func (r *Registry) publish(ctx context.Context) error {
+	head, err := r.Catalog.Head(ctx)
+	if err != nil {
+		return err
+	}
+	from := int64(0)
+	if p := r.published.Load(); p != nil {
+		from = p.Size
+	}
+	if head == from {
+		return nil
+	}
+	if err := r.storeEntries(ctx, from, head); err != nil {
+		return err
+	}
+	root, err := translog.TreeHash(head, storedHashes(ctx, &r.Catalog.Reader))
+	if err != nil {
+		return err
+	}
+	cp := translog.Checkpoint{Origin: string(r.origin), Size: head, Root: root}
+	note, err := r.storeCheckpoint(ctx, cp)
+	if err != nil {
+		return err
+	}
+	if err := r.Catalog.SetPublished(ctx, head, note); err != nil {
+		return err
+	}
+	return r.show(ctx, note)
+}
+
+// storeEntries writes the entry objects from ≤ index < to. An object that is
+// there with other bytes is a fork.
+func (r *Registry) storeEntries(ctx context.Context, from, to int64) error {
+	const page = 256
+	for ; from < to; from += page {
+		entries, err := r.Catalog.Entries(ctx, from, min(from+page, to))
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			err := r.Blobs.Create(ctx, translog.EntryKey(e.Index), e.Bytes)
+			if errors.Is(err, storage.ErrExists) {
+				return fmt.Errorf("%w: entry %d is stored with other bytes", ErrFork, e.Index)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// storeCheckpoint signs and stores the checkpoint object. Where one of this
+// size is stored already (a crash came after it) that one is taken, if it is
+// ours and of the same root.
+func (r *Registry) storeCheckpoint(ctx context.Context, cp translog.Checkpoint) ([]byte, error) {
+	note, err := translog.Sign(cp, []translog.LogKey{r.Keys.log}, r.Clock())
+	if err != nil {
+		return nil, err
+	}
+	key := translog.CheckpointKey(cp.Size)
+	err = r.Blobs.Create(ctx, key, note)
+	if !errors.Is(err, storage.ErrExists) {
+		return note, err
+	}
+	stored, err := r.Blobs.Read(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := translog.Open(stored, cp.Origin, []translog.VerifierKey{r.Keys.log.Public()})
+	if err != nil {
+		return nil, fmt.Errorf("%w: checkpoint %d: %v", ErrFork, cp.Size, err)
+	}
+	if opened.Checkpoint != cp {
+		return nil, fmt.Errorf("%w: checkpoint %d is stored with another root", ErrFork, cp.Size)
+	}
+	return stored, nil
+}
+
+// show makes the checkpoint in note the visible one, in memory.
+func (r *Registry) show(ctx context.Context, note []byte) error {
+	cp, err := readCheckpoint(ctx, r, note)
+	if err != nil {
+		return err
+	}
+	r.published.Store(cp)
+	return nil
+}
+
+func readCheckpoint(ctx context.Context, r *Registry, note []byte) (*checkpoint, error) {
+	opened, err := translog.Open(note, string(r.origin), []translog.VerifierKey{r.Keys.log.Public()})
+	if err != nil {
+		return nil, fmt.Errorf("published checkpoint: %w", err)
+	}
+	settings, ok, err := state.SettingsOf(r.viewAt(ctx, &r.Catalog.Reader, opened.Size))
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fmt.Errorf("%w: no settings at size %d", ErrBehind, opened.Size)
+	}
+	keys, err := logVerifierKeys(settings.LogKeys)
+	if err != nil {
+		return nil, err
+	}
+	return &checkpoint{Checkpoint: opened.Checkpoint, note: note, cosigned: opened.CosignedAt, settings: settings, logKeySet: keys}, nil
+}
+
+// renewAfter is the age at which a checkpoint's cosignature is made anew.
+const renewAfter = time.Hour
+
+// Checkpoint returns the signed note of what is published, its cosignature not
+// older than an hour.
+func (r *Registry) Checkpoint(ctx context.Context) ([]byte, error) {
+	now := r.Clock()
+	p := r.published.Load()
+	if now.Sub(p.cosigned) < renewAfter {
+		return p.note, nil
+	}
+	r.renewing.Lock()
+	defer r.renewing.Unlock()
+	p = r.published.Load()
+	if now.Sub(p.cosigned) < renewAfter {
+		return p.note, nil
+	}
+	note, err := translog.Renew(p.note, r.Keys.log, now)
+	if err != nil {
+		return nil, err
+	}
+	renewed := *p
+	renewed.note, renewed.cosigned = note, now
+	// Only in memory: if a publish came in between, its checkpoint is fresh itself.
+	r.published.CompareAndSwap(p, &renewed)
+	return note, nil
+}
+
+// recover compares the catalog with blob storage and finishes what a crash
+// interrupted. A catalog that knows less than the largest stored checkpoint or
+// entry, or otherwise, is not served.
+func (r *Registry) recover(ctx context.Context) error {
+	size, note, err := r.Catalog.Published(ctx)
+	if err != nil {
+		return err
+	}
+	head, err := r.Catalog.Head(ctx)
+	if err != nil {
+		return err
+	}
+	stored, err := lastKey(ctx, r.Blobs, translog.CheckpointPrefix, afterKey(translog.CheckpointKey, size), translog.ParseCheckpointKey)
+	if err != nil {
+		return err
+	}
+	lastEntry, err := lastKey(ctx, r.Blobs, translog.EntryPrefix, afterKey(translog.EntryKey, head), translog.ParseEntryKey)
+	if err != nil {
+		return err
+	}
+	if stored > head || lastEntry >= head {
+		return fmt.Errorf("%w (catalog: %d entries; blob storage: checkpoint of %d, entry %d)", ErrBehind, head, stored, lastEntry)
+	}
+	if head == 0 {
+		return fmt.Errorf("%w: the log is empty", ErrBehind)
+	}
+	if size > 0 {
+		if err := r.checkPublished(ctx, size, note); err != nil {
+			return err
+		}
+		if err := r.show(ctx, note); err != nil {
+			return err
+		}
+	}
+	if stored > size { // a checkpoint was stored, the published row not yet written
+		if err := r.adopt(ctx, stored); err != nil {
+			return err
+		}
+	}
+	return r.publish(ctx)
+}
+
+// checkPublished holds the published note against the catalog's hashes and the stored checkpoint.
+func (r *Registry) checkPublished(ctx context.Context, size int64, note []byte) error {
+	root, err := translog.TreeHash(size, storedHashes(ctx, &r.Catalog.Reader))
+	if err != nil {
+		return err
+	}
+	for what, n := range map[string]func() ([]byte, error){
+		"the catalog": func() ([]byte, error) { return note, nil },
+		"blob storage": func() ([]byte, error) {
+			return r.Blobs.Read(ctx, translog.CheckpointKey(size))
+		},
+	} {
+		signed, err := n()
+		if err != nil {
+			return fmt.Errorf("checkpoint of size %d in %s: %w", size, what, err)
+		}
+		opened, err := translog.Open(signed, string(r.origin), []translog.VerifierKey{r.Keys.log.Public()})
+		if err != nil {
+			return fmt.Errorf("%w: checkpoint of size %d in %s: %v", ErrFork, size, what, err)
+		}
+		if opened.Size != size || opened.Root != root {
+			return fmt.Errorf("%w: the checkpoint of size %d in %s is not that of the catalog's entries", ErrFork, size, what)
+		}
+	}
+	return nil
+}
+
+// adopt publishes up to a checkpoint that is stored but not yet in the catalog.
+func (r *Registry) adopt(ctx context.Context, size int64) error {
+	note, err := r.Blobs.Read(ctx, translog.CheckpointKey(size))
+	if err != nil {
+		return err
+	}
+	if err := r.checkPublished(ctx, size, note); err != nil {
+		return err
+	}
+	if err := r.Catalog.SetPublished(ctx, size, note); err != nil {
+		return err
+	}
+	return r.show(ctx, note)
+}
+
+// afterKey is the last key that need not be looked at when n are known.
+func afterKey(key func(int64) string, n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return key(n - 1)
+}
+
+// lastKey returns the number of the last object under prefix after a key, -1 for none.
+func lastKey(ctx context.Context, blobs storage.Blobs, prefix, after string, parse func(string) (int64, error)) (int64, error) {
+	last := int64(-1)
+	for key, err := range blobs.List(ctx, prefix, after) {
+		if err != nil {
+			return -1, err
+		}
+		if last, err = parse(key); err != nil {
+			return -1, fmt.Errorf("%w: stray object %s in blob storage", ErrFork, key)
+		}
+	}
+	return last, nil
+}

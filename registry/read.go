@@ -1,0 +1,325 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/policy"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
+	"phoenix-lab.org/aln-registry/registry/translog"
+	"phoenix-lab.org/aln-registry/storage"
+	"phoenix-lab.org/aln-registry/storage/catalog"
+)
+
+// Bounds on listings.
+const (
+	mostVersions = 100_000
+	mostMembers  = 100_000
+)
+
+// IndexFile returns the index file of the crate whose name, in lower case, is
+// lowerName: a line per version in the order of publication, `yanked` as it is
+// now. ErrNotFound when there is none, also for other spellings with - and _.
+func (r *Registry) IndexFile(ctx context.Context, lowerName string) ([]byte, error) {
+	at := r.Size()
+	lines, err := r.Catalog.CrateLines(ctx, cargo.CanonicalName(lowerName), at)
+	if err != nil {
+		return nil, err
+	}
+	yanked, err := r.yankedVersions(ctx, lowerName, at)
+	if err != nil {
+		return nil, err
+	}
+	var file bytes.Buffer
+	for _, l := range lines {
+		line, err := cargo.ParseLine(l.Line)
+		if err != nil {
+			return nil, err
+		}
+		if strings.ToLower(line.Name) != lowerName {
+			return nil, ErrNotFound
+		}
+		line.Yanked = yanked[l.Version]
+		file.Write(line.Marshal())
+	}
+	if file.Len() == 0 {
+		return nil, ErrNotFound
+	}
+	return file.Bytes(), nil
+}
+
+func (r *Registry) yankedVersions(ctx context.Context, name string, at int64) (map[string]bool, error) {
+	prefix := state.VersionPrefix(record.KindCrate, name)
+	rows, err := r.Catalog.StateRange(ctx, prefix, catalog.PrefixEnd(prefix), at, mostVersions)
+	if err != nil {
+		return nil, err
+	}
+	yanked := make(map[string]bool, len(rows))
+	for _, row := range rows {
+		v, err := state.DecodeVersion(row.Value)
+		if err != nil {
+			return nil, err
+		}
+		yanked[strings.TrimPrefix(row.Key, prefix)] = v.Yanked
+	}
+	return yanked, nil
+}
+
+// Version returns one version of an artifact, by its exact name and version.
+func (r *Registry) Version(ctx context.Context, kind record.Kind, name, version string) (state.Version, error) {
+	subject, err := record.VersionSubject(kind, name, version)
+	if err != nil {
+		return state.Version{}, fmt.Errorf("%w: %v", ErrNotFound, err)
+	}
+	v, ok, err := state.VersionOf(r.visible(ctx), subject)
+	if err != nil {
+		return state.Version{}, err
+	}
+	if !ok || v.Name != name || v.Version != version {
+		return state.Version{}, fmt.Errorf("%w: there is no %s", ErrNotFound, subject)
+	}
+	return v, nil
+}
+
+// OpenArtifact opens the bytes of a version; they have been verified against its CID.
+func (r *Registry) OpenArtifact(ctx context.Context, v state.Version) (storage.Blob, error) {
+	return r.Blobs.Open(ctx, v.CID)
+}
+
+// Owners returns a crate's owners in the order in which they became so.
+func (r *Registry) Owners(ctx context.Context, name string) ([]did.DID, error) {
+	a, ok, err := state.ArtifactOf(r.visible(ctx), record.KindCrate, name)
+	if err != nil {
+		return nil, err
+	}
+	if !ok || a.Name != name {
+		return nil, fmt.Errorf("%w: there is no crate named %q", ErrNotFound, name)
+	}
+	var owners []did.DID
+	for _, o := range a.Owners {
+		owners = append(owners, o.DID)
+	}
+	return owners, nil
+}
+
+// Found is a search result.
+type Found struct {
+	Name, MaxVersion, Description string
+}
+
+// Search finds crates by name, description and keywords.
+func (r *Registry) Search(ctx context.Context, query string, limit, offset int) ([]Found, int, error) {
+	at := r.Size()
+	hits, total, err := r.Catalog.SearchCrates(ctx, query, at, limit, offset)
+	if errors.Is(err, catalog.ErrBadText) {
+		return nil, 0, fmt.Errorf("%w: the query is too long or not text", ErrRequest)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	var found []Found
+	for _, hit := range hits {
+		newest, err := cargo.ParseLine(hit.Line)
+		if err != nil {
+			return nil, 0, err
+		}
+		f := Found{Name: newest.Name, MaxVersion: newest.Vers, Description: hit.Description}
+		if f.MaxVersion, err = r.maxVersion(ctx, newest.Name, at); err != nil {
+			return nil, 0, err
+		}
+		found = append(found, f)
+	}
+	return found, total, nil
+}
+
+// maxVersion is the largest version, those not yanked before yanked ones and
+// releases before pre-releases.
+func (r *Registry) maxVersion(ctx context.Context, name string, at int64) (string, error) {
+	prefix := state.VersionPrefix(record.KindCrate, name)
+	rows, err := r.Catalog.StateRange(ctx, prefix, catalog.PrefixEnd(prefix), at, mostVersions)
+	if err != nil {
+		return "", err
+	}
+	var best cargo.Version
+	bestRank := -1
+	for _, row := range rows {
+		v, err := state.DecodeVersion(row.Value)
+		if err != nil {
+			return "", err
+		}
+		parsed, err := cargo.ParseVersion(v.Version)
+		if err != nil {
+			return "", err
+		}
+		rank := 0
+		if !v.Yanked {
+			rank += 2
+		}
+		if !parsed.IsPrerelease() {
+			rank++
+		}
+		if rank > bestRank || (rank == bestRank && parsed.Compare(best) > 0) {
+			best, bestRank = parsed, rank
+		}
+	}
+	return best.String(), nil
+}
+
+// Members returns all members, former ones left out, ordered by DID.
+func (r *Registry) Members(ctx context.Context) ([]state.Member, error) {
+	prefix := state.MemberPrefix()
+	rows, err := r.Catalog.StateRange(ctx, prefix, catalog.PrefixEnd(prefix), r.Size(), mostMembers)
+	if err != nil {
+		return nil, err
+	}
+	var members []state.Member
+	for _, row := range rows {
+		m, err := state.DecodeMember(row.Value)
+		if err != nil {
+			return nil, err
+		}
+		if m.Active() {
+			members = append(members, m)
+		}
+	}
+	return members, nil
+}
+
+// Holder returns what the published state says of d.
+func (r *Registry) Holder(ctx context.Context, d did.DID) (policy.Holder, error) {
+	m, _, err := state.MemberOf(r.visible(ctx), d)
+	if err != nil {
+		return policy.Holder{}, err
+	}
+	return policy.Holder{
+		DID: d, Member: m.Active(), Admin: slices.Contains(r.Settings().Admins, d),
+		Roles: m.Roles, StakeholderAddrs: m.StakeholderAddrs,
+	}, nil
+}
+
+// Heads is all that an asker needs to sign a record about a thing.
+type Heads struct {
+	Thing  string    `json:"thing"`
+	Prev   record.ID `json:"prev"`
+	By     record.ID `json:"by"`
+	Key    record.ID `json:"key"`
+	Origin did.DID   `json:"origin"`
+}
+
+// HeadsFor answers prev, by and key for asker, from the published state. By is
+// empty when nothing entitles the asker.
+func (r *Registry) HeadsFor(ctx context.Context, asker did.DID, thing string) (Heads, error) {
+	subject, err := record.ParseSubject(thing)
+	if err != nil || subject.Version() != "" {
+		return Heads{}, fmt.Errorf("%w: %q is not a thing that records are about", ErrRequest, thing)
+	}
+	s := r.visible(ctx)
+	head, _, err := state.HeadOf(s, subject.Thing())
+	if err != nil {
+		return Heads{}, err
+	}
+	by, err := r.entitlement(s, asker, subject)
+	if err != nil {
+		return Heads{}, err
+	}
+	key, err := r.documentRecord(s, asker)
+	if err != nil {
+		return Heads{}, err
+	}
+	return Heads{Thing: subject.Thing(), Prev: head.Record, By: by, Key: key, Origin: r.origin}, nil
+}
+
+// entitlement is the record that asker would cite as `by` about subject (the
+// table of FORMATS §2): as owner, else as publisher of a new name, else as admin.
+func (r *Registry) entitlement(s state.Store, asker did.DID, subject record.Subject) (record.ID, error) {
+	member, _, err := state.MemberOf(s, asker)
+	if err != nil {
+		return "", err
+	}
+	settings := r.Settings()
+	if subject.Kind() != "" && member.Active() {
+		artifact, known, err := state.ArtifactOf(s, subject.Kind(), subject.Name())
+		if err != nil {
+			return "", err
+		}
+		if owner, ok := artifact.Owner(asker); ok {
+			return owner.Record, nil
+		}
+		if !known && member.Has(state.RolePublisher) {
+			return member.Record, nil
+		}
+	}
+	if slices.Contains(settings.Admins, asker) {
+		return settings.Record, nil
+	}
+	if subject.Member() == asker && len(member.Documents) > 0 {
+		return member.Documents[len(member.Documents)-1].Record, nil
+	}
+	return "", nil
+}
+
+func (r *Registry) documentRecord(s state.Store, d did.DID) (record.ID, error) {
+	if d.Method() == "key" {
+		return "", nil
+	}
+	member, _, err := state.MemberOf(s, d)
+	if err != nil || len(member.Documents) == 0 {
+		return "", err
+	}
+	return member.Documents[len(member.Documents)-1].Record, nil
+}
+
+// LogEntries returns the published entries from ≤ index < to.
+func (r *Registry) LogEntries(ctx context.Context, from, to int64) ([][]byte, error) {
+	if to > r.Size() {
+		return nil, ErrNotFound
+	}
+	rows, err := r.Catalog.Entries(ctx, from, to)
+	if err != nil {
+		return nil, err
+	}
+	var entries [][]byte
+	for _, row := range rows {
+		entries = append(entries, row.Bytes)
+	}
+	return entries, nil
+}
+
+// Tile returns a hash tile or an entry bundle of the published log, in the
+// encoding of C2SP tlog-tiles. ErrNotFound when the log is not that large.
+func (r *Registry) Tile(ctx context.Context, path string) ([]byte, error) {
+	t, err := translog.ParseTilePath(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrNotFound, err)
+	}
+	size := r.Size()
+	if !t.Entries {
+		tile, err := translog.ReadTile(t, size, storedHashes(ctx, &r.Catalog.Reader))
+		if errors.Is(err, translog.ErrRange) {
+			return nil, fmt.Errorf("%w: the log has %d entries", ErrNotFound, size)
+		}
+		return tile, err
+	}
+	from, to, err := t.EntryRange(size)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the log has %d entries", ErrNotFound, size)
+	}
+	entries, err := r.LogEntries(ctx, from, to)
+	if err != nil {
+		return nil, err
+	}
+	var bundle []byte
+	for _, entry := range entries {
+		if bundle, err = translog.AppendBundle(bundle, entry); err != nil {
+			return nil, err
+		}
+	}
+	return bundle, nil
+}

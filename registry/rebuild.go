@@ -1,0 +1,176 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
+	"phoenix-lab.org/aln-registry/registry/translog"
+	"phoenix-lab.org/aln-registry/storage"
+	"phoenix-lab.org/aln-registry/storage/catalog"
+)
+
+// Rebuilt says what Rebuild did.
+type Rebuilt struct {
+	Origin did.DID
+	// Entries were replayed; Checkpoint is the size of the largest stored one.
+	// What lies between was committed but not yet published, and is adopted.
+	Entries, Checkpoint int64
+	// Refused are entries that Apply refuses: void, and an alarm.
+	Refused []Refused
+}
+
+// Refused is an entry of the log that changes nothing, and why.
+type Refused struct {
+	Index  int64
+	Reason error
+}
+
+// Rebuild derives the catalog, which must be empty, from blob storage alone: it
+// replays every stored entry through Apply, checks the result against the
+// largest stored checkpoint, and adopts the contiguous tail above it. progress
+// is called after each entry. Errors: ErrFork when the stored log contradicts
+// its checkpoint or has a gap.
+func Rebuild(ctx context.Context, c Config, progress func(done int64)) (Rebuilt, error) {
+	r := &Registry{Config: c}
+	r.origin = c.Keys.DID()
+	done := Rebuilt{Origin: r.origin}
+	head, err := c.Catalog.Head(ctx)
+	if err != nil {
+		return done, err
+	}
+	if head != 0 {
+		return done, fmt.Errorf("%w: the catalog to rebuild into has %d entries already", ErrRequest, head)
+	}
+	if done.Checkpoint, err = lastKey(ctx, c.Blobs, translog.CheckpointPrefix, "", translog.ParseCheckpointKey); err != nil {
+		return done, err
+	}
+	done.Checkpoint = max(done.Checkpoint, 0)
+	if err := r.replayStored(ctx, &done, progress); err != nil {
+		return done, err
+	}
+	if done.Entries < done.Checkpoint {
+		return done, fmt.Errorf("%w: a checkpoint of %d entries is stored, but entry %d is missing", ErrFork, done.Checkpoint, done.Entries)
+	}
+	if done.Checkpoint > 0 {
+		if err := r.adopt(ctx, done.Checkpoint); err != nil {
+			return done, err
+		}
+	}
+	return done, r.publish(ctx)
+}
+
+// replayStored replays entry objects in order, a page to a transaction.
+func (r *Registry) replayStored(ctx context.Context, done *Rebuilt, progress func(int64)) error {
+	const page = 256
+	var keys []string
+	flush := func() error {
+		defer func() { keys = keys[:0] }()
+		return r.Catalog.Update(ctx, func(tx *catalog.Tx) error {
+			for i := range keys {
+				if err := r.replayOne(ctx, tx, done.Entries+int64(i), done); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	for key, err := range r.Blobs.List(ctx, translog.EntryPrefix, "") {
+		if err != nil {
+			return err
+		}
+		index, err := translog.ParseEntryKey(key)
+		if err != nil {
+			return fmt.Errorf("%w: stray object %s in blob storage", ErrFork, key)
+		}
+		if want := done.Entries + int64(len(keys)); index != want {
+			return fmt.Errorf("%w: entry %d is missing from blob storage, entry %d is there; if no checkpoint covers the gap, move the objects log/entry/… beyond it aside and rebuild again", ErrFork, want, index)
+		}
+		if keys = append(keys, key); len(keys) == page {
+			if err := flush(); err != nil {
+				return err
+			}
+			done.Entries += page
+			progress(done.Entries)
+		}
+	}
+	n := int64(len(keys))
+	if err := flush(); err != nil {
+		return err
+	}
+	done.Entries += n
+	progress(done.Entries)
+	return nil
+}
+
+// replayOne enters the stored entry at index as it stands, with what Apply makes of it.
+func (r *Registry) replayOne(ctx context.Context, tx *catalog.Tx, index int64, done *Rebuilt) error {
+	raw, err := r.Blobs.Read(ctx, translog.EntryKey(index))
+	if err != nil {
+		return err
+	}
+	stored, err := translog.ParseEntry(raw)
+	if err != nil {
+		return fmt.Errorf("%w: entry %d: %v", ErrFork, index, err)
+	}
+	envelope, err := readBlob(ctx, r.Blobs, stored.Record, record.MaxEnvelope)
+	if err != nil {
+		return fmt.Errorf("record of entry %d: %w", index, err)
+	}
+	rec, err := record.Parse(envelope)
+	if err != nil {
+		return fmt.Errorf("record of entry %d: %w", index, err)
+	}
+	s := &submission{record: rec, attachments: state.Attachments{}}
+	for _, id := range append(attachmentsOf(rec), stored.DIDDocument) {
+		if err := r.attach(ctx, s, id); err != nil {
+			return fmt.Errorf("attachment of entry %d: %w", index, err)
+		}
+	}
+	before := r.viewAt(ctx, &tx.Reader, index)
+	entry, err := r.entryFor(ctx, before, s, index, stored.Time)
+	if err != nil {
+		return err
+	}
+	entry.DIDDocument = stored.DIDDocument
+	changes, refusal := state.Apply(before, entry, rec, s.attachments)
+	if refusal != nil && !isRefusal(refusal) {
+		return refusal
+	}
+	var line *catalog.CrateLine
+	if refusal == nil {
+		if line, err = r.replayCrate(ctx, before, entry, s); err != nil {
+			var problem *cargo.Problem
+			if !errors.As(err, &problem) && !errors.Is(err, cargo.ErrForeignRegistry) {
+				return fmt.Errorf("crate of entry %d: %w", index, err)
+			}
+			refusal = err
+		}
+	}
+	if refusal != nil {
+		done.Refused = append(done.Refused, Refused{Index: index, Reason: refusal})
+	}
+	return enter(ctx, tx, entry, rec, changes, line)
+}
+
+// replayCrate reads a published .crate again for its index line. A breach of
+// ingest's rules withholds the version's line; it does not void the record.
+func (r *Registry) replayCrate(ctx context.Context, before state.Store, entry state.Entry, s *submission) (*catalog.CrateLine, error) {
+	subject := s.record.Subject()
+	if s.record.Type() != record.TypePublish || subject.Kind() != record.KindCrate {
+		return nil, nil
+	}
+	blob, err := r.Blobs.Open(ctx, storage.CIDFromDigest(s.record.Digest()))
+	if err != nil {
+		return nil, err
+	}
+	defer blob.Close()
+	if s.crate, err = cargo.Inspect(blob, subject.Name(), subject.Version(), r.Limits); err != nil {
+		return nil, err
+	}
+	return crateLine(before, entry, s)
+}

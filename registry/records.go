@@ -1,0 +1,190 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+
+	"phoenix-lab.org/aln-registry/registry/policy"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
+	"phoenix-lab.org/aln-registry/registry/translog"
+	"phoenix-lab.org/aln-registry/storage"
+)
+
+// Stored is a record as it stands in the log.
+type Stored struct {
+	Index    int64
+	Record   *record.Record
+	Document storage.CID // the signer's, zero for did:key
+}
+
+// Record returns the published record whose identity is id, if asker may read
+// it. ErrNotFound also when the asker may not know of it.
+func (r *Registry) Record(ctx context.Context, asker policy.Asker, id record.ID) (Stored, error) {
+	stored, err := r.storedRecord(ctx, id)
+	if err != nil {
+		return Stored{}, err
+	}
+	artifact := stored.Record.Subject().Kind() != ""
+	decision := policy.ReadRecords(asker, stored.Index, artifact, policy.Settings{AnonymousRead: r.AnonymousRead})
+	if !decision.Allow {
+		if asker.Anonymous() {
+			return Stored{}, fmt.Errorf("%w: %s", ErrUnauthenticated, decision.Reason)
+		}
+		return Stored{}, &policy.Denial{Rule: decision.Rule, Reason: decision.Reason}
+	}
+	return stored, nil
+}
+
+// RecordAt returns the record of the published entry at index.
+func (r *Registry) RecordAt(ctx context.Context, asker policy.Asker, index int64) (Stored, error) {
+	if index < 0 || index >= r.Size() {
+		return Stored{}, ErrNotFound
+	}
+	row, err := r.Catalog.Entry(ctx, index)
+	if err != nil {
+		return Stored{}, err
+	}
+	return r.Record(ctx, asker, record.ID(row.RecordID))
+}
+
+func (r *Registry) storedRecord(ctx context.Context, id record.ID) (Stored, error) {
+	row, ok, err := r.Catalog.EntryByRecord(ctx, string(id))
+	if err != nil {
+		return Stored{}, err
+	}
+	if !ok || row.Index >= r.Size() {
+		return Stored{}, fmt.Errorf("%w: no record %s", ErrNotFound, id)
+	}
+	entry, err := translog.ParseEntry(row.Bytes)
+	if err != nil {
+		return Stored{}, err
+	}
+	envelope, err := readBlob(ctx, r.Blobs, row.Record, record.MaxEnvelope)
+	if err != nil {
+		return Stored{}, err
+	}
+	rec, err := record.Parse(envelope)
+	if err != nil {
+		return Stored{}, err
+	}
+	return Stored{Index: row.Index, Record: rec, Document: entry.DIDDocument}, nil
+}
+
+// RecordByCID returns the record whose envelope has that CID.
+func (r *Registry) RecordByCID(ctx context.Context, asker policy.Asker, id storage.CID) (Stored, error) {
+	envelope, err := readBlob(ctx, r.Blobs, id, record.MaxEnvelope)
+	if err != nil {
+		return Stored{}, fmt.Errorf("%w: no record %s", ErrNotFound, id)
+	}
+	rec, err := record.Parse(envelope)
+	if err != nil {
+		return Stored{}, fmt.Errorf("%w: no record %s", ErrNotFound, id)
+	}
+	stored, err := r.Record(ctx, asker, rec.ID())
+	if err == nil && stored.Record.CID() != id {
+		return Stored{}, fmt.Errorf("%w: no record %s", ErrNotFound, id)
+	}
+	return stored, err
+}
+
+// Attachment returns a blob that a record which the asker may read names, or
+// its signer's DID document.
+func (r *Registry) Attachment(ctx context.Context, stored Stored, attachment storage.CID) ([]byte, error) {
+	for _, named := range append(attachmentsOf(stored.Record), stored.Document) {
+		if named == attachment && !named.IsZero() {
+			return readBlob(ctx, r.Blobs, attachment, maxAttachment)
+		}
+	}
+	return nil, fmt.Errorf("%w: the record %s names no %s", ErrNotFound, stored.Record.ID(), attachment)
+}
+
+// BundleItem is one record of a proof bundle.
+type BundleItem struct {
+	Index       int64    `json:"index"`
+	Envelope    []byte   `json:"envelope"`
+	Attachments [][]byte `json:"attachments"`
+}
+
+// mostInBundle bounds a bundle's records.
+const mostInBundle = 10_000
+
+// Bundle returns, sorted by index, every record about an artifact's name and
+// every record that `by` and `key` of these lead to, down to entry 0: what a
+// verifier needs besides the log itself.
+func (r *Registry) Bundle(ctx context.Context, kind record.Kind, name string) ([]BundleItem, error) {
+	subject, err := record.ArtifactSubject(kind, name)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrNotFound, err)
+	}
+	heads, err := r.Catalog.StateHistory(ctx, state.HeadKey(subject.Thing()), r.Size())
+	if err != nil {
+		return nil, err
+	}
+	if len(heads) == 0 {
+		return nil, fmt.Errorf("%w: there is no %s named %q", ErrNotFound, kind, name)
+	}
+	items := map[record.ID]BundleItem{}
+	for _, row := range heads {
+		head, err := state.DecodeHead(row.Value)
+		if err != nil {
+			return nil, err
+		}
+		if err := r.collect(ctx, head.Record, items); err != nil {
+			return nil, err
+		}
+	}
+	return sorted(items), nil
+}
+
+func sorted(items map[record.ID]BundleItem) []BundleItem {
+	list := make([]BundleItem, 0, len(items))
+	for _, item := range items {
+		list = append(list, item)
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].Index < list[j].Index })
+	return list
+}
+
+// collect adds the record id and what it leads to. The log orders every record
+// after those it cites, so this ends.
+func (r *Registry) collect(ctx context.Context, id record.ID, items map[record.ID]BundleItem) error {
+	if _, have := items[id]; have || id == "" {
+		return nil
+	}
+	if len(items) >= mostInBundle {
+		return fmt.Errorf("%w: more than %d records", ErrUnavailable, mostInBundle)
+	}
+	stored, err := r.storedRecord(ctx, id)
+	if err != nil {
+		return err
+	}
+	item := BundleItem{Index: stored.Index, Envelope: stored.Record.Envelope(), Attachments: [][]byte{}}
+	cited := []record.ID{stored.Record.Header().By, stored.Record.Header().Key}
+	for _, attachment := range append(attachmentsOf(stored.Record), stored.Document) {
+		if attachment.IsZero() {
+			continue
+		}
+		raw, err := readBlob(ctx, r.Blobs, attachment, maxAttachment)
+		if err != nil {
+			return err
+		}
+		item.Attachments = append(item.Attachments, raw)
+		if own, ok := stored.Record.Body().(*record.Own); ok && own.Intent != nil && *own.Intent == attachment {
+			intent, err := record.Parse(raw)
+			if err != nil {
+				return err
+			}
+			cited = append(cited, intent.Header().By, intent.Header().Key)
+		}
+	}
+	items[id] = item
+	for _, next := range cited {
+		if err := r.collect(ctx, next, items); err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,185 @@
+// Package registry puts the parts together: it takes artifacts and records in
+// (one verification for all ways in), orders them in the log, projects state
+// from them, and answers what may be seen of it. It holds no rules of its own
+// about who may do what: records are judged by package state, sessions and
+// reads by package policy, crates by package cargo.
+//
+// Invariants (docs/ARCHITECTURE.md): blobs are durable before the entry that
+// names them is committed; entry objects and the checkpoint object are durable
+// before the catalog says "published"; nothing above the published size is ever
+// served or acknowledged; all state is Apply over the log, so Rebuild derives
+// the same catalog from blob storage alone.
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/policy"
+	"phoenix-lab.org/aln-registry/registry/state"
+	"phoenix-lab.org/aln-registry/registry/translog"
+	"phoenix-lab.org/aln-registry/storage"
+	"phoenix-lab.org/aln-registry/storage/catalog"
+)
+
+// Errors that callers branch on, besides those of state, policy and cargo.
+var (
+	// ErrNotFound: nothing of that name is visible.
+	ErrNotFound = errors.New("not found")
+	// ErrUnauthenticated: no session, or one that cannot be read or verified.
+	ErrUnauthenticated = errors.New("not authenticated")
+	// ErrUnavailable: the registry cannot do this now; trying again later is right.
+	ErrUnavailable = errors.New("temporarily unavailable")
+	// ErrBehind: the catalog does not match blob storage; `rebuild` derives it anew.
+	ErrBehind = errors.New("the catalog is behind blob storage; run `aln-registry rebuild`")
+	// ErrFork: blob storage holds a log that contradicts this one. Nothing is served or written.
+	ErrFork = errors.New("the stored log contradicts this one")
+	// ErrRequest: the request itself is wrong.
+	ErrRequest = errors.New("bad request")
+)
+
+// Config is what a registry is made of.
+type Config struct {
+	Catalog *catalog.DB
+	Blobs   storage.Blobs
+	Keys    Keys
+	// PublicURL is the declared base URL, without a trailing slash.
+	PublicURL string
+	// AnonymousRead lets everybody read artifacts.
+	AnonymousRead bool
+	// Limits bounds crates; zero fields are cargo's defaults.
+	Limits cargo.Limits
+	// Clock and Rand are the sources of time and randomness.
+	Clock func() time.Time
+	Rand  io.Reader
+	Log   *slog.Logger
+}
+
+// Registry is an open registry, safe for concurrent use.
+type Registry struct {
+	Config
+	origin did.DID
+
+	published atomic.Pointer[checkpoint]
+	verified  *sessionCache
+	queue     chan *submission
+	stop      context.CancelFunc
+	done      chan struct{}
+	closing   sync.Once
+
+	renewing sync.Mutex
+}
+
+// checkpoint is what is visible: everything below Size.
+type checkpoint struct {
+	translog.Checkpoint
+	note      []byte
+	cosigned  time.Time
+	settings  state.Settings
+	logKeySet []translog.VerifierKey
+}
+
+// queueLength bounds how many changes wait; batchMost how many go into one transaction.
+const (
+	queueLength = 256
+	batchMost   = 64
+)
+
+// Open opens a registry that has been set up (Genesis): it compares catalog and
+// blob storage, publishes what was committed but not yet published, and starts
+// taking changes. Errors: ErrBehind, ErrFork, and those of the stores.
+func Open(ctx context.Context, c Config) (*Registry, error) {
+	r, err := prepare(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.recover(ctx); err != nil {
+		return nil, err
+	}
+	r.start(ctx)
+	return r, nil
+}
+
+// prepare makes a Registry that is not running yet.
+func prepare(ctx context.Context, c Config) (*Registry, error) {
+	r := &Registry{
+		Config: c, verified: newSessionCache(), queue: make(chan *submission, queueLength), done: make(chan struct{}),
+	}
+	settings, ok, err := state.SettingsOf(r.viewAt(ctx, &c.Catalog.Reader, maxIndex))
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		r.origin = settings.Origin
+		if r.origin != c.Keys.DID() {
+			return nil, fmt.Errorf("the key file is that of %s, but this data folder belongs to %s", c.Keys.DID(), r.origin)
+		}
+	}
+	return r, nil
+}
+
+func (r *Registry) start(ctx context.Context) {
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	r.stop = stop
+	go r.sequence(run)
+}
+
+// Close stops taking changes, lets the batch that is being written finish and
+// tells the waiting ones ErrUnavailable. It does not close the stores.
+func (r *Registry) Close() {
+	r.closing.Do(func() {
+		r.stop()
+		<-r.done
+	})
+}
+
+// Origin is the registry's DID, for ever.
+func (r *Registry) Origin() did.DID { return r.origin }
+
+// Size is the number of published entries.
+func (r *Registry) Size() int64 { return r.published.Load().Size }
+
+// Settings returns the settings in force at the published size.
+func (r *Registry) Settings() state.Settings { return r.published.Load().settings }
+
+// IndexURL is the hosted index as cargo writes it: sparse+<PublicURL>/index/.
+func (r *Registry) IndexURL() string { return IndexURL(r.PublicURL) }
+
+// IndexURL is the index URL of the registry at base.
+func IndexURL(base string) string { return "sparse+" + strings.TrimSuffix(base, "/") + "/index/" }
+
+// MayRead decides whether asker may see artifacts. Every route asks it.
+func (r *Registry) MayRead(asker policy.Asker) policy.Decision {
+	return policy.Read(asker, policy.Settings{AnonymousRead: r.AnonymousRead})
+}
+
+// maxIndex is above every index: "as of now, published or not".
+const maxIndex = translog.MaxSize
+
+// view is state as it was before an index.
+type view struct {
+	ctx    context.Context
+	reader *catalog.Reader
+	before int64
+}
+
+// Get implements state.Store.
+func (v view) Get(key string) ([]byte, bool, error) { return v.reader.State(v.ctx, key, v.before) }
+
+func (r *Registry) viewAt(ctx context.Context, reader *catalog.Reader, before int64) view {
+	return view{ctx: ctx, reader: reader, before: before}
+}
+
+// visible is the published state.
+func (r *Registry) visible(ctx context.Context) view {
+	return r.viewAt(ctx, &r.Catalog.Reader, r.Size())
+}

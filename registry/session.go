@@ -1,0 +1,198 @@
+package registry
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/particle"
+	"phoenix-lab.org/aln-registry/registry/policy"
+	"phoenix-lab.org/aln-registry/registry/state"
+)
+
+// recordValidity is how long records that the registry signs may wait for their entry.
+const recordValidity = 5 * time.Minute
+
+// SessionURL is where assertions are posted, and so their audience.
+func (r *Registry) SessionURL() string { return r.PublicURL + "/v1/session" }
+
+// Mint exchanges an assertion for a session (RFC 7523; FORMATS §5). Errors: a
+// *policy.Denial that says why, ErrUnauthenticated, or the catalog's, in which
+// case nothing is minted.
+func (r *Registry) Mint(ctx context.Context, assertion string) (token string, life time.Duration, err error) {
+	t, err := policy.ParseAssertion(assertion)
+	if err != nil {
+		return "", 0, fmt.Errorf("%w: assertion: %v", ErrUnauthenticated, err)
+	}
+	key, err := r.holderKey(ctx, t.KeyID, did.Authentication)
+	if err != nil {
+		return "", 0, err
+	}
+	if err := t.Verify(key); err != nil {
+		return "", 0, fmt.Errorf("%w: assertion: %v", ErrUnauthenticated, err)
+	}
+	now := r.Clock()
+	since, err := r.Catalog.AssertionsSince(ctx)
+	if err != nil {
+		return "", 0, err
+	}
+	if denial := policy.CheckAssertion(t, r.SessionURL(), since, now); denial != nil {
+		return "", 0, denial
+	}
+	holder, err := r.Holder(ctx, t.Claims.Subject)
+	if err != nil {
+		return "", 0, err
+	}
+	id, err := r.randomID()
+	if err != nil {
+		return "", 0, err
+	}
+	claims, denial := policy.Admit(t.Claims, holder, r.origin, id, now)
+	if denial != nil {
+		return "", 0, denial
+	}
+	// Last, so that only the assertions of members take room in the catalog.
+	expires := time.Unix(t.Claims.Expiry, 0).Add(policy.ClockSkew + time.Second)
+	fresh, err := r.Catalog.UseAssertion(ctx, string(t.Claims.Issuer), t.Claims.ID, expires, now)
+	if err != nil {
+		return "", 0, err
+	}
+	if !fresh {
+		return "", 0, &policy.Denial{Rule: policy.RuleToken, Reason: "this assertion was used before; sign a new one"}
+	}
+	token, err = policy.SignSession(claims, did.EdDSA, r.Keys.Signer())
+	return token, time.Duration(claims.Expiry-claims.IssuedAt) * time.Second, err
+}
+
+// holderKey finds the key that keyID names in what is known of its DID. A
+// did:web that is no member has no document here, and is told so as a stranger is.
+func (r *Registry) holderKey(ctx context.Context, keyID did.URL, rel did.Relationship) (did.PublicKey, error) {
+	var document *did.Document
+	if keyID.DID.Method() == "web" {
+		m, _, err := state.MemberOf(r.visible(ctx), keyID.DID)
+		if err != nil {
+			return did.PublicKey{}, err
+		}
+		if !m.Active() || len(m.Documents) == 0 {
+			_, denial := policy.Admit(policy.Assertion{Subject: keyID.DID}, policy.Holder{}, r.origin, "", r.Clock())
+			return did.PublicKey{}, denial
+		}
+		raw, err := readBlob(ctx, r.Blobs, m.Documents[len(m.Documents)-1].CID, maxAttachment)
+		if err != nil {
+			return did.PublicKey{}, err
+		}
+		if document, err = did.ParseDocument(raw); err != nil {
+			return did.PublicKey{}, err
+		}
+	}
+	key, err := did.ResolveKey(keyID, rel, document)
+	if err != nil {
+		return did.PublicKey{}, fmt.Errorf("%w: %v", ErrUnauthenticated, err)
+	}
+	return key, nil
+}
+
+// Authenticate says who a session token stands for now. Only the signature's
+// result is cached; time, membership and issuer are looked at on every call.
+// Errors: ErrUnauthenticated or a *policy.Denial.
+func (r *Registry) Authenticate(ctx context.Context, token string) (policy.Asker, error) {
+	t, err := r.verifiedSession(token)
+	if err != nil {
+		return policy.Asker{}, err
+	}
+	holder, err := r.Holder(ctx, t.Claims.Subject)
+	if err != nil {
+		return policy.Asker{}, err
+	}
+	asker, denial := policy.CheckSession(t, holder, r.origin, r.Clock())
+	if denial != nil {
+		return policy.Asker{}, fmt.Errorf("%w: %w", ErrUnauthenticated, denial)
+	}
+	return asker, nil
+}
+
+func (r *Registry) verifiedSession(token string) (policy.Token[particle.SessionToken], error) {
+	id := sha256.Sum256([]byte(token))
+	if t, ok := r.verified.get(id); ok {
+		return t, nil
+	}
+	t, err := policy.ParseSession(token)
+	if err != nil {
+		return t, fmt.Errorf("%w: %v", ErrUnauthenticated, err)
+	}
+	if t.KeyID != r.Keys.id {
+		return t, fmt.Errorf("%w: the session was not minted by this registry", ErrUnauthenticated)
+	}
+	if err := t.Verify(r.Keys.key.Public()); err != nil {
+		return t, fmt.Errorf("%w: the session's signature is wrong", ErrUnauthenticated)
+	}
+	r.verified.put(id, t)
+	return t, nil
+}
+
+func (r *Registry) randomID() (string, error) {
+	var raw [16]byte
+	if _, err := io.ReadFull(r.Rand, raw[:]); err != nil {
+		return "", fmt.Errorf("read randomness: %w", err)
+	}
+	return base64.RawURLEncoding.EncodeToString(raw[:]), nil
+}
+
+// SplitCredential takes apart what cargo sends: a session, and behind ~ the
+// record that the credential provider signed (FORMATS §6); envelope is nil when
+// there is none. It bounds the record to 4 KiB.
+func SplitCredential(credential string) (session string, envelope []byte, err error) {
+	session, encoded, ok := strings.Cut(credential, "~")
+	if !ok {
+		return session, nil, nil
+	}
+	const maxRecord = 4 << 10
+	if base64.RawURLEncoding.DecodedLen(len(encoded)) > maxRecord {
+		return session, nil, fmt.Errorf("%w: the record in the token is larger than %d bytes", ErrRequest, maxRecord)
+	}
+	envelope, err = base64.RawURLEncoding.Strict().DecodeString(encoded)
+	if err != nil || len(envelope) == 0 {
+		return session, nil, fmt.Errorf("%w: the record in the token is not base64url", ErrRequest)
+	}
+	return session, envelope, nil
+}
+
+// ErrNoRecord: a change through cargo came without the record that signs it.
+var ErrNoRecord = errors.New("this registry takes only signed changes: cargo must use aln-registry as credential provider; type `aln-registry login URL` in the project's folder, which sets it up")
+
+// sessionCache remembers tokens whose signature has been verified.
+type sessionCache struct {
+	mu     sync.Mutex
+	tokens map[[sha256.Size]byte]policy.Token[particle.SessionToken]
+}
+
+// mostCached bounds the cache; when it is full it is emptied, which costs each
+// live session one verification.
+const mostCached = 16 << 10
+
+func newSessionCache() *sessionCache {
+	return &sessionCache{tokens: map[[sha256.Size]byte]policy.Token[particle.SessionToken]{}}
+}
+
+func (c *sessionCache) get(id [sha256.Size]byte) (policy.Token[particle.SessionToken], bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t, ok := c.tokens[id]
+	return t, ok
+}
+
+func (c *sessionCache) put(id [sha256.Size]byte, t policy.Token[particle.SessionToken]) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.tokens) >= mostCached {
+		clear(c.tokens)
+	}
+	c.tokens[id] = t
+}

@@ -1,0 +1,252 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+
+	"phoenix-lab.org/aln-registry/registry"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
+	"phoenix-lab.org/aln-registry/storage"
+)
+
+const (
+	grantType = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+	// indexHeader says where in the log a record stands.
+	indexHeader = "ALN-Log-Index"
+)
+
+// mint is POST /v1/session (RFC 7523 §2.1).
+func (s *Server) mint(w http.ResponseWriter, r *http.Request) error {
+	w.Header().Set("Cache-Control", "no-store")
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/x-www-form-urlencoded" {
+		return fmt.Errorf("%w: the body is a form", registry.ErrRequest)
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, 8<<10)
+	if err := r.ParseForm(); err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return err
+		}
+		return fmt.Errorf("%w: the body is not a form", registry.ErrRequest)
+	}
+	if r.PostForm.Get("grant_type") != grantType {
+		return fmt.Errorf("%w: grant_type is not %s", registry.ErrRequest, grantType)
+	}
+	token, life, err := s.registry.Mint(r.Context(), r.PostForm.Get("assertion"))
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, struct {
+		AccessToken string `json:"access_token"`
+		TokenType   string `json:"token_type"`
+		ExpiresIn   int64  `json:"expires_in"`
+	}{token, "Bearer", int64(life.Seconds())})
+	return nil
+}
+
+func (s *Server) heads(w http.ResponseWriter, r *http.Request) error {
+	asker, err := s.member(w, r)
+	if err != nil {
+		return err
+	}
+	// A thing holds % signs of its own, so the path is decoded once, from its escaped form.
+	thing, err := url.PathUnescape(strings.TrimPrefix(r.URL.EscapedPath(), "/v1/heads/"))
+	if err != nil {
+		return fmt.Errorf("%w: the path is not percent-encoded rightly", registry.ErrRequest)
+	}
+	heads, err := s.registry.HeadsFor(r.Context(), asker.DID, thing)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, heads)
+	return nil
+}
+
+// submit is POST /v1/records.
+func (s *Server) submit(w http.ResponseWriter, r *http.Request) error {
+	asker, err := s.member(w, r)
+	if err != nil {
+		return err
+	}
+	var request struct {
+		Record      []byte   `json:"record"`
+		Attachments [][]byte `json:"attachments"`
+	}
+	if err := readJSON(w, r, &request); err != nil {
+		return err
+	}
+	receipt, err := s.registry.Submit(r.Context(), asker, request.Record, request.Attachments)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Record record.ID `json:"record"`
+		Index  int64     `json:"index"`
+	}{receipt.Record, receipt.Index})
+	return nil
+}
+
+// record is GET /v1/records/{id}: by identity, by CID of the envelope, or by log index.
+func (s *Server) record(w http.ResponseWriter, r *http.Request) error {
+	stored, err := s.storedRecord(w, r)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/vnd.dsse.envelope.v1+json")
+	w.Header().Set(indexHeader, strconv.FormatInt(stored.Index, 10))
+	return s.revalidated(w, r, stored.Record.Envelope())
+}
+
+func (s *Server) storedRecord(w http.ResponseWriter, r *http.Request) (registry.Stored, error) {
+	w.Header().Set("Vary", "Authorization")
+	w.Header().Set("Cache-Control", "private, no-cache")
+	asker, err := s.asker(r)
+	if err != nil {
+		return registry.Stored{}, err
+	}
+	text := chi.URLParam(r, "id")
+	if cid, err := storage.ParseCID(text); err == nil {
+		return s.registry.RecordByCID(r.Context(), asker, cid)
+	}
+	if index, err := strconv.ParseInt(text, 10, 64); err == nil && len(text) < 20 {
+		return s.registry.RecordAt(r.Context(), asker, index)
+	}
+	id, err := record.ParseID(text)
+	if err != nil {
+		return registry.Stored{}, fmt.Errorf("%w: %q is neither a record's identity nor a CID nor a log index", registry.ErrNotFound, text)
+	}
+	return s.registry.Record(r.Context(), asker, id)
+}
+
+func (s *Server) attachment(w http.ResponseWriter, r *http.Request) error {
+	stored, err := s.storedRecord(w, r)
+	if err != nil {
+		return err
+	}
+	id, err := storage.ParseCID(chi.URLParam(r, "cid"))
+	if err != nil {
+		return fmt.Errorf("%w: %v", registry.ErrNotFound, err)
+	}
+	raw, err := s.registry.Attachment(r.Context(), stored, id)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	return s.revalidated(w, r, raw)
+}
+
+func (s *Server) members(w http.ResponseWriter, r *http.Request) error {
+	if _, err := s.member(w, r); err != nil {
+		return err
+	}
+	members, err := s.registry.Members(r.Context())
+	if err != nil {
+		return err
+	}
+	type item struct {
+		DID    string    `json:"did"`
+		Roles  []string  `json:"roles"`
+		Tier   string    `json:"tier"`
+		Record record.ID `json:"record"`
+	}
+	items := []item{}
+	for _, m := range members {
+		items = append(items, item{string(m.DID), m.Roles, m.Tier, m.Record})
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Members []item `json:"members"`
+	}{items})
+	return nil
+}
+
+// version finds the artifact version that the path names, if the asker may read it.
+func (s *Server) version(w http.ResponseWriter, r *http.Request) (state.Version, error) {
+	if _, err := s.reader(w, r); err != nil {
+		return state.Version{}, err
+	}
+	kind, err := record.ParseKind(chi.URLParam(r, "kind"))
+	if err != nil {
+		return state.Version{}, fmt.Errorf("%w: %v", registry.ErrNotFound, err)
+	}
+	return s.registry.Version(r.Context(), kind, chi.URLParam(r, "name"), chi.URLParam(r, "version"))
+}
+
+func (s *Server) artifact(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.version(w, r)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, v)
+	return nil
+}
+
+func (s *Server) bundle(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.version(w, r)
+	if err != nil {
+		return err
+	}
+	items, err := s.registry.Bundle(r.Context(), v.Kind, v.Name)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Records []registry.BundleItem `json:"records"`
+	}{items})
+	return nil
+}
+
+func (s *Server) checkpoint(w http.ResponseWriter, r *http.Request) error {
+	note, err := s.registry.Checkpoint(r.Context())
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	return s.revalidated(w, r, note)
+}
+
+func (s *Server) tile(w http.ResponseWriter, r *http.Request) error {
+	tile, err := s.registry.Tile(r.Context(), strings.TrimPrefix(r.URL.Path, "/log/"))
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	// A tile of a log never changes (C2SP tlog-tiles).
+	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	return s.revalidated(w, r, tile)
+}
+
+func (s *Server) healthy(w http.ResponseWriter, _ *http.Request) error {
+	asText(w, http.StatusOK, "", "ok")
+	return nil
+}
+
+func (s *Server) didDocument(w http.ResponseWriter, r *http.Request) error {
+	document, err := s.registry.Document(r.Context())
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/did+json")
+	return s.revalidated(w, r, document)
+}
+
+// front and me say in words what to type; the pages for auditors come with package web.
+func (s *Server) front(w http.ResponseWriter, _ *http.Request) error {
+	asText(w, http.StatusOK, "", "This is an aln-registry: "+string(s.registry.Origin())+
+		"\nIn your crate's folder, type:\n\n    aln-registry login "+s.registry.PublicURL+
+		"\n\nThe log is at "+s.registry.PublicURL+"/log/checkpoint")
+	return nil
+}
+
+func (s *Server) me(w http.ResponseWriter, _ *http.Request) error {
+	asText(w, http.StatusOK, "", "There is no token to copy here: sessions are minted from your own key, for minutes.\nIn your crate's folder, type:\n\n    aln-registry login "+
+		s.registry.PublicURL+"\n\nand cargo asks for a session by itself whenever it needs one.")
+	return nil
+}

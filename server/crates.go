@@ -1,0 +1,229 @@
+package server
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-json-experiment/json"
+
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry"
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/record"
+)
+
+// publish is PUT /api/v1/crates/new (Cargo reference, web API, "Publish").
+func (s *Server) publish(w http.ResponseWriter, r *http.Request) error {
+	asker, envelope, err := s.signer(r)
+	if err != nil {
+		return err
+	}
+	select {
+	case s.uploads <- struct{}{}:
+		defer func() { <-s.uploads }()
+	case <-r.Context().Done():
+		return r.Context().Err()
+	}
+	limit := s.limits.CrateBytes
+	if limit == 0 {
+		limit = cargo.DefaultLimits().CrateBytes
+	}
+	body := http.MaxBytesReader(w, r.Body, limit+maxJSONSlack)
+	done, err := s.registry.PublishCrate(r.Context(), asker, envelope, body)
+	if err != nil {
+		// cargo reads the answer only when it has sent everything.
+		io.Copy(io.Discard, body)
+		return err
+	}
+	type warnings struct {
+		Categories []string `json:"invalid_categories"`
+		Badges     []string `json:"invalid_badges"`
+		Other      []string `json:"other"`
+	}
+	verb := "published as"
+	if done.Repeated {
+		verb = "was published before, unchanged, as"
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Warnings warnings `json:"warnings"`
+	}{warnings{
+		Categories: []string{}, Badges: []string{},
+		Other: []string{fmt.Sprintf("%s %s, record %s, log index %d", verb, done.CID, done.Record, done.Index)},
+	}})
+	return nil
+}
+
+func (s *Server) download(w http.ResponseWriter, r *http.Request) error {
+	if _, err := s.reader(w, r); err != nil {
+		return err
+	}
+	v, err := s.registry.Version(r.Context(), record.KindCrate, chi.URLParam(r, "crate"), chi.URLParam(r, "version"))
+	if err != nil {
+		return err
+	}
+	blob, err := s.registry.OpenArtifact(r.Context(), v)
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	w.Header().Set("Content-Type", "application/gzip")
+	w.Header().Set("ETag", `"`+v.CID.Hex()+`"`)
+	http.ServeContent(w, r, "", time.Time{}, blob)
+	return nil
+}
+
+// acknowledged is what cargo wants to hear of a change. Owners need both members.
+type acknowledged struct {
+	OK      bool   `json:"ok"`
+	Message string `json:"msg"`
+}
+
+// yank is DELETE …/yank and PUT …/unyank.
+func (s *Server) yank(yanked bool) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		asker, envelope, err := s.signer(r)
+		if err != nil {
+			return err
+		}
+		rec, err := record.Parse(envelope)
+		if err != nil {
+			return err
+		}
+		subject, err := record.VersionSubject(record.KindCrate, chi.URLParam(r, "crate"), chi.URLParam(r, "version"))
+		if err != nil {
+			return fmt.Errorf("%w: %v", registry.ErrNotFound, err)
+		}
+		body, ok := rec.Body().(*record.Yank)
+		if !ok || body.Yanked != yanked || rec.Subject() != subject {
+			return fmt.Errorf("%w: the token's record does not say this change of %s", registry.ErrRequest, subject)
+		}
+		receipt, err := s.registry.Submit(r.Context(), asker, envelope, nil)
+		if err != nil {
+			return err
+		}
+		writeJSON(w, http.StatusOK, acknowledged{OK: true, Message: fmt.Sprintf("record %s, log index %d", receipt.Record, receipt.Index)})
+		return nil
+	}
+}
+
+func (s *Server) owners(w http.ResponseWriter, r *http.Request) error {
+	if _, err := s.reader(w, r); err != nil {
+		return err
+	}
+	owners, err := s.registry.Owners(r.Context(), chi.URLParam(r, "crate"))
+	if err != nil {
+		return err
+	}
+	type user struct {
+		ID    int     `json:"id"`
+		Login string  `json:"login"`
+		Name  *string `json:"name"`
+	}
+	users := []user{}
+	for i, d := range owners {
+		users = append(users, user{ID: i + 1, Login: string(d)})
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Users []user `json:"users"`
+	}{users})
+	return nil
+}
+
+// changeOwners is PUT and DELETE …/owners: the registry signs, on the strength
+// of the own-intent that the token carries.
+func (s *Server) changeOwners(add bool) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		asker, envelope, err := s.signer(r)
+		if err != nil {
+			return err
+		}
+		var request struct {
+			Users []string `json:"users"`
+		}
+		if err := readJSON(w, r, &request); err != nil {
+			return err
+		}
+		var named []did.DID
+		for _, user := range request.Users {
+			d, err := did.Parse(user)
+			if err != nil {
+				return fmt.Errorf("%w: owners are named by their DID: %v", registry.ErrRequest, err)
+			}
+			named = append(named, d)
+		}
+		name, toAdd, toRemove, verb := chi.URLParam(r, "crate"), named, []did.DID(nil), "added to"
+		if !add {
+			toAdd, toRemove, verb = nil, named, "removed from"
+		}
+		receipt, err := s.registry.ChangeOwners(r.Context(), asker, name, envelope, toAdd, toRemove)
+		if err != nil {
+			return err
+		}
+		writeJSON(w, http.StatusOK, acknowledged{OK: true, Message: fmt.Sprintf("%s the owners of %s: record %s, log index %d", verb, name, receipt.Record, receipt.Index)})
+		return nil
+	}
+}
+
+// search is GET /api/v1/crates?q=&per_page=&page=.
+func (s *Server) search(w http.ResponseWriter, r *http.Request) error {
+	if _, err := s.reader(w, r); err != nil {
+		return err
+	}
+	perPage, err := queryInt(r, "per_page", 10, 1, 100)
+	if err != nil {
+		return err
+	}
+	page, err := queryInt(r, "page", 1, 1, 10_000)
+	if err != nil {
+		return err
+	}
+	found, total, err := s.registry.Search(r.Context(), r.URL.Query().Get("q"), perPage, (page-1)*perPage)
+	if err != nil {
+		return err
+	}
+	type crate struct {
+		Name        string `json:"name"`
+		MaxVersion  string `json:"max_version"`
+		Description string `json:"description"`
+	}
+	crates := []crate{}
+	for _, f := range found {
+		crates = append(crates, crate(f))
+	}
+	type meta struct {
+		Total int `json:"total"`
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Crates []crate `json:"crates"`
+		Meta   meta    `json:"meta"`
+	}{crates, meta{total}})
+	return nil
+}
+
+func queryInt(r *http.Request, name string, fallback, least, most int) (int, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return fallback, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < least || n > most {
+		return 0, fmt.Errorf("%w: %s is a number from %d to %d", registry.ErrRequest, name, least, most)
+	}
+	return n, nil
+}
+
+// readJSON reads a small body strictly.
+func readJSON(w http.ResponseWriter, r *http.Request, into any) error {
+	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxSmallBody))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, into, json.RejectUnknownMembers(true)); err != nil {
+		return fmt.Errorf("%w: the body is not JSON of the form expected here", registry.ErrRequest)
+	}
+	return nil
+}

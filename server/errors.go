@@ -1,0 +1,138 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/go-json-experiment/json"
+
+	"phoenix-lab.org/aln-registry/registry"
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/policy"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
+)
+
+// outcome is what an error means over HTTP.
+type outcome struct {
+	status int
+	code   string
+	// shown: the error's text is for the asker; otherwise only the request id is.
+	shown bool
+}
+
+// table is the one place that turns errors into statuses; the first match wins.
+// 410 and 451 are never sent: cargo takes only 404 for "not found".
+var table = []struct {
+	err error
+	outcome
+}{
+	{registry.ErrNoRecord, outcome{http.StatusForbidden, "no-record", true}},
+	{registry.ErrUnauthenticated, outcome{http.StatusUnauthorized, "unauthenticated", true}},
+	{registry.ErrNotFound, outcome{http.StatusNotFound, "not-found", true}},
+	{state.ErrMissing, outcome{http.StatusNotFound, "not-found", true}},
+	{state.ErrNotEntitled, outcome{http.StatusForbidden, "not-entitled", true}},
+	{state.ErrStale, outcome{http.StatusConflict, "stale", true}},
+	{state.ErrTaken, outcome{http.StatusConflict, "taken", true}},
+	{state.ErrNoChange, outcome{http.StatusConflict, "no-change", true}},
+	{state.ErrInvalid, outcome{http.StatusBadRequest, "refused", true}},
+	{record.ErrMalformed, outcome{http.StatusBadRequest, "malformed-record", true}},
+	{record.ErrUnknownType, outcome{http.StatusBadRequest, "unknown-record-type", true}},
+	{cargo.ErrTooLarge, outcome{http.StatusRequestEntityTooLarge, "too-large", true}},
+	{cargo.ErrForeignRegistry, outcome{http.StatusBadRequest, "foreign-registry", true}},
+	{cargo.ErrName, outcome{http.StatusBadRequest, "crate-name", true}},
+	{cargo.ErrVersion, outcome{http.StatusBadRequest, "crate-version", true}},
+	{cargo.ErrFrame, outcome{http.StatusBadRequest, "publish-request", true}},
+	{cargo.ErrTarball, outcome{http.StatusBadRequest, "crate-tarball", true}},
+	{cargo.ErrManifest, outcome{http.StatusBadRequest, "crate-manifest", true}},
+	{registry.ErrRequest, outcome{http.StatusBadRequest, "bad-request", true}},
+	{context.Canceled, outcome{http.StatusServiceUnavailable, "canceled", false}},
+	{context.DeadlineExceeded, outcome{http.StatusServiceUnavailable, "timeout", false}},
+	{registry.ErrUnavailable, outcome{http.StatusServiceUnavailable, "unavailable", false}},
+}
+
+func classify(err error) outcome {
+	var denial *policy.Denial
+	if errors.As(err, &denial) {
+		if denial.Rule == policy.RuleAnonymous || errors.Is(err, registry.ErrUnauthenticated) {
+			return outcome{http.StatusUnauthorized, string(denial.Rule), true}
+		}
+		return outcome{http.StatusForbidden, string(denial.Rule), true}
+	}
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return outcome{http.StatusRequestEntityTooLarge, "too-large", true}
+	}
+	for _, row := range table {
+		if errors.Is(err, row.err) {
+			return row.outcome
+		}
+	}
+	return outcome{http.StatusInternalServerError, "internal", false}
+}
+
+// renderer writes a refusal in the form that a family of routes promises.
+type renderer func(w http.ResponseWriter, status int, code, detail string)
+
+func asText(w http.ResponseWriter, status int, _, detail string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	w.Write([]byte(detail + "\n"))
+}
+
+// asCargo is the error form of Cargo's web API.
+func asCargo(w http.ResponseWriter, status int, _, detail string) {
+	type item struct {
+		Detail string `json:"detail"`
+	}
+	writeJSON(w, status, struct {
+		Errors []item `json:"errors"`
+	}{[]item{{detail}}})
+}
+
+func asJSON(w http.ResponseWriter, status int, code, detail string) {
+	type body struct {
+		Code   string `json:"code"`
+		Detail string `json:"detail"`
+	}
+	writeJSON(w, status, struct {
+		Error body `json:"error"`
+	}{body{code, detail}})
+}
+
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, render renderer, err error) {
+	out := classify(err)
+	detail := err.Error()
+	if !out.shown {
+		s.log.Error("request failed", "request", requestID(r.Context()), "code", out.code, "error", err)
+		detail = "internal error; the operator finds it in the log under request " + requestID(r.Context())
+		if out.status == http.StatusServiceUnavailable {
+			detail = "the registry cannot do this now; try again in a moment (request " + requestID(r.Context()) + ")"
+		}
+	}
+	switch out.status {
+	case http.StatusUnauthorized:
+		// Quoted and absolute, or cargo does not show it.
+		w.Header().Set("WWW-Authenticate", `Cargo login_url="`+s.registry.PublicURL+`/me"`)
+	case http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", "2")
+	}
+	w.Header().Del("ETag")
+	if w.Header().Get("Cache-Control") == "" {
+		w.Header().Set("Cache-Control", "no-store")
+	}
+	render(w, out.status, out.code, detail)
+}
+
+// writeJSON answers with v, which is one of this package's own types.
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v, json.Deterministic(true))
+	if err != nil {
+		http.Error(w, "internal error", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(append(body, '\n'))
+}

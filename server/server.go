@@ -1,0 +1,196 @@
+// Package server is the registry over HTTP: routes, authentication, and one
+// table from errors to statuses. It holds no rules of its own: who may do what
+// is decided by package registry and what it calls.
+//
+// Invariants: every route stands in routes(); a response that depends on who
+// asks is private, varies by Authorization and has no Last-Modified, and is
+// decided before conditionals are looked at; no token, record or private name
+// reaches a log line; every body is bounded before it is read.
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+
+	"phoenix-lab.org/aln-registry/registry"
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/policy"
+)
+
+// Bounds on what a client may send or take.
+const (
+	maxSmallBody = 512 << 10
+	maxJSONSlack = 1<<20 + 8 // metadata and lengths around a .crate
+	maxUploads   = 16
+)
+
+// Server answers HTTP for one registry.
+type Server struct {
+	registry *registry.Registry
+	limits   cargo.Limits
+	log      *slog.Logger
+	clock    func() time.Time
+	uploads  chan struct{}
+}
+
+// New returns a handler for r. limits are the registry's; zero fields are cargo's defaults.
+func New(r *registry.Registry, limits cargo.Limits, log *slog.Logger, clock func() time.Time) http.Handler {
+	s := &Server{registry: r, limits: limits, log: log, clock: clock, uploads: make(chan struct{}, maxUploads)}
+	return s.routes()
+}
+
+// routes is the whole public contract of DESIGN §4 as far as it exists.
+func (s *Server) routes() http.Handler {
+	m := chi.NewRouter()
+	m.Use(s.observe, middleware.GetHead)
+	m.NotFound(s.handle(asJSON, func(http.ResponseWriter, *http.Request) error { return registry.ErrNotFound }))
+
+	m.Get("/", s.handle(asText, s.front))
+	m.Get("/me", s.handle(asText, s.me))
+	m.Get("/healthz", s.handle(asText, s.healthy))
+	m.Get("/.well-known/did.json", s.handle(asJSON, s.didDocument))
+
+	m.Get("/index/config.json", s.handle(asText, s.indexConfig))
+	m.Get("/index/*", s.handle(asText, s.indexFile))
+	m.Get("/public/index/config.json", s.handle(asText, s.publicIndexConfig))
+	m.Get("/public/index/*", s.handle(asText, s.publicIndexFile))
+
+	m.Get("/api/v1/crates", s.handle(asCargo, s.search))
+	m.Put("/api/v1/crates/new", s.handle(asCargo, s.publish))
+	m.Get("/api/v1/crates/{crate}/{version}/download", s.handle(asText, s.download))
+	m.Delete("/api/v1/crates/{crate}/{version}/yank", s.handle(asCargo, s.yank(true)))
+	m.Put("/api/v1/crates/{crate}/{version}/unyank", s.handle(asCargo, s.yank(false)))
+	m.Get("/api/v1/crates/{crate}/owners", s.handle(asCargo, s.owners))
+	m.Put("/api/v1/crates/{crate}/owners", s.handle(asCargo, s.changeOwners(true)))
+	m.Delete("/api/v1/crates/{crate}/owners", s.handle(asCargo, s.changeOwners(false)))
+
+	m.Post("/v1/session", s.handle(asJSON, s.mint))
+	m.Get("/v1/heads/*", s.handle(asJSON, s.heads))
+	m.Post("/v1/records", s.handle(asJSON, s.submit))
+	m.Get("/v1/records/{id}", s.handle(asJSON, s.record))
+	m.Get("/v1/records/{id}/attachments/{cid}", s.handle(asJSON, s.attachment))
+	m.Get("/v1/members", s.handle(asJSON, s.members))
+	m.Get("/v1/artifacts/{kind}/{name}/{version}", s.handle(asJSON, s.artifact))
+	m.Get("/v1/artifacts/{kind}/{name}/{version}/bundle", s.handle(asJSON, s.bundle))
+
+	m.Get("/log/checkpoint", s.handle(asText, s.checkpoint))
+	m.Get("/log/tile/*", s.handle(asText, s.tile))
+	return m
+}
+
+// handler answers or says why not.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+// handle renders h's error in the way of its family of routes.
+func (s *Server) handle(family renderer, h handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := h(w, r); err != nil {
+			s.fail(w, r, family, err)
+		}
+	}
+}
+
+type requestIDKey struct{}
+
+func requestID(ctx context.Context) string {
+	id, _ := ctx.Value(requestIDKey{}).(string)
+	return id
+}
+
+// observe gives the request an id, logs its outcome without what is secret in
+// it, and turns a panic into a 500.
+func (s *Server) observe(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var raw [8]byte
+		rand.Read(raw[:]) // never fails (crypto/rand)
+		id := hex.EncodeToString(raw[:])
+		start := s.clock()
+		w.Header().Set("X-Request-Id", id)
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		wrapped := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+		r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id))
+		defer func() {
+			if p := recover(); p != nil {
+				if p == http.ErrAbortHandler {
+					panic(p)
+				}
+				s.log.Error("panic", "request", id, "panic", p, "stack", string(debug.Stack()))
+				http.Error(wrapped, "internal error; the operator finds it in the log under request "+id, http.StatusInternalServerError)
+			}
+			s.log.Info("request", "request", id, "method", r.Method, "route", chi.RouteContext(r.Context()).RoutePattern(),
+				"status", wrapped.Status(), "bytes", wrapped.BytesWritten(), "took", s.clock().Sub(start).Round(time.Microsecond))
+		}()
+		next.ServeHTTP(wrapped, r)
+	})
+}
+
+// credential is the Authorization header's token and the record behind its ~.
+// Cargo sends the token bare; Bearer is taken too.
+func credential(r *http.Request) (session string, envelope []byte, err error) {
+	header := r.Header.Get("Authorization")
+	if token, ok := strings.CutPrefix(header, "Bearer "); ok {
+		header = token
+	}
+	return registry.SplitCredential(header)
+}
+
+// asker says who asks; nobody is an answer. What follows ~ is ignored here.
+func (s *Server) asker(r *http.Request) (policy.Asker, error) {
+	session, _, _ := credential(r)
+	if session == "" {
+		return policy.Asker{}, nil
+	}
+	return s.registry.Authenticate(r.Context(), session)
+}
+
+// signer says who asks and gives the record that the credential carries.
+func (s *Server) signer(r *http.Request) (policy.Asker, []byte, error) {
+	session, envelope, err := credential(r)
+	if err != nil {
+		return policy.Asker{}, nil, err
+	}
+	if session == "" {
+		return policy.Asker{}, nil, registry.ErrUnauthenticated
+	}
+	asker, err := s.registry.Authenticate(r.Context(), session)
+	if err != nil {
+		return policy.Asker{}, nil, err
+	}
+	if envelope == nil {
+		return policy.Asker{}, nil, registry.ErrNoRecord
+	}
+	return asker, envelope, nil
+}
+
+// reader is asker, allowed to read artifacts. Every route that yields an
+// artifact or tells of one starts with it.
+func (s *Server) reader(w http.ResponseWriter, r *http.Request) (policy.Asker, error) {
+	w.Header().Set("Vary", "Authorization")
+	w.Header().Set("Cache-Control", "private, no-cache")
+	asker, err := s.asker(r)
+	if err != nil {
+		return policy.Asker{}, err
+	}
+	if d := s.registry.MayRead(asker); !d.Allow {
+		return policy.Asker{}, &policy.Denial{Rule: d.Rule, Reason: d.Reason}
+	}
+	return asker, nil
+}
+
+// member is reader for what anonymous readers never get.
+func (s *Server) member(w http.ResponseWriter, r *http.Request) (policy.Asker, error) {
+	asker, err := s.reader(w, r)
+	if err == nil && asker.Anonymous() {
+		err = registry.ErrUnauthenticated
+	}
+	return asker, err
+}
