@@ -38,26 +38,26 @@ func (c *Client) Login(ctx context.Context, url, identity string) (Login, error)
 	if err != nil {
 		return Login{}, err
 	}
-	var login Login
-	if declared, err := c.declared(ctx, base, met); err != nil {
+	known, err := c.compare(ctx, base, met)
+	if err != nil {
 		return Login{}, err
-	} else if declared != base {
-		login.Notes = append(login.Notes, fmt.Sprintf("the registry calls itself %s; that URL is used", declared))
-		base = declared
 	}
-	pin := Pin{IndexURL: IndexURL(base), URL: base, Origin: met.origin, Entry0: met.entry0, Identity: orDefault(identity), Checkpoint: met.note}
-	old, err := c.home.PinOf(base)
-	switch {
-	case errors.Is(err, ErrNotPinned):
-		login.New = true
-	case err != nil:
+	login := Login{New: !known}
+	declared, err := c.declared(ctx, base, met)
+	if err != nil {
 		return Login{}, err
-	default:
-		if err := c.compare(ctx, old, met); err != nil {
+	}
+	if declared != base {
+		login.Notes = append(login.Notes, fmt.Sprintf("the registry calls itself %s; that URL is used", declared))
+		if known, err = c.compare(ctx, declared, met); err != nil {
 			return Login{}, err
 		}
+		login.New = login.New && !known
 	}
-	login.Pin, err = c.home.SavePin(ctx, pin)
+	login.Pin, err = c.home.SavePin(ctx, Pin{
+		IndexURL: IndexURL(declared), URL: declared, Origin: met.origin, Entry0: met.entry0,
+		Identity: orDefault(identity), Checkpoint: met.note,
+	})
 	return login, err
 }
 
@@ -205,22 +205,29 @@ func (c *Client) declared(ctx context.Context, base string, m met) (string, erro
 	return declared, nil
 }
 
-// compare checks that the registry met is the one pinned, and that its log
-// extends the pinned checkpoint.
-func (c *Client) compare(ctx context.Context, old Pin, m met) error {
+// compare checks that what was met at base is what is pinned there, if anything
+// is, and that its log extends the pinned checkpoint.
+func (c *Client) compare(ctx context.Context, base string, m met) (known bool, err error) {
+	old, err := c.home.PinOf(base)
+	if errors.Is(err, ErrNotPinned) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
 	if old.Origin != m.origin || old.Entry0 != m.entry0 {
-		return c.home.changed(old, m.origin, m.entry0)
+		return true, c.home.changed(old, m.origin, m.entry0)
 	}
 	pinned, err := noteCheckpoint(old.Checkpoint)
 	if err != nil {
-		return nil // a pin without a checkpoint has nothing to extend
+		return true, nil // a pin without a checkpoint has nothing to extend
 	}
 	var proof tlog.TreeProof
 	if pinned.Size <= m.checkpoint.Size {
 		reader := translog.NewTileReader(ctx, m.checkpoint, m.fetch)
 		if proof, err = translog.ConsistencyProof(pinned.Size, m.checkpoint.Size, reader); err != nil {
-			return err
+			return true, err
 		}
 	}
-	return translog.CheckConsistency(proof, pinned, m.checkpoint)
+	return true, translog.CheckConsistency(proof, pinned, m.checkpoint)
 }

@@ -134,7 +134,7 @@ func (t *tarReader) header() (tarHeader, error) {
 		return tarHeader{}, badTar("has a size that is not a plain octal number for %s", quote(h.name))
 	}
 	prefix, ok := namePrefix(&b)
-	if !ok {
+	if !ok || !numbersReadable(&b) {
 		return tarHeader{}, badTar("has a header of an unusual format for %s", quote(h.name))
 	}
 	if prefix != "" {
@@ -154,6 +154,21 @@ func namePrefix(b *[blockBytes]byte) (prefix string, ok bool) {
 	default:
 		return "", isZero(b[257:])
 	}
+}
+
+// numbersReadable: mode, owner, group, time and device are not looked at here,
+// but what one reader cannot read, it refuses or unpacks differently.
+func numbersReadable(b *[blockBytes]byte) bool {
+	fields := [][]byte{b[100:108], b[108:116], b[116:124], b[136:148]}
+	if b[257] != 0 { // the old format ends before the device numbers
+		fields = append(fields, b[329:337], b[337:345])
+	}
+	for _, field := range fields {
+		if _, ok := octal(field); !ok && len(bytes.Trim(field, " \x00")) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // end checks that only zeros follow the first block of the marker.
@@ -247,7 +262,7 @@ func octal(field []byte) (int64, bool) {
 	s := strings.TrimLeft(string(field), " ")
 	digits := strings.TrimRight(s, " \x00")
 	n, err := strconv.ParseUint(digits, 8, 40)
-	return int64(n), err == nil && !strings.ContainsAny(digits, "+_")
+	return int64(n), err == nil
 }
 
 func cutNUL(field []byte) string {

@@ -147,37 +147,36 @@ func (r *replay) apply(index int64, e translog.Entry, envelope []byte, attachmen
 		r.violation(index, "", "%v", err)
 		return nil
 	}
-	drop := r.attach(parsed, attachments)
-	defer drop()
+	added := r.attach(attachments)
 	changes, err := state.Apply(r.found.State, state.Entry{Index: index, Time: e.Time, DIDDocument: e.DIDDocument}, parsed, r.attachments)
 	if err != nil {
 		r.violation(index, parsed.ID(), "%v", err)
+		r.drop(added, nil)
 		return nil
 	}
 	r.found.State.Put(changes)
+	r.drop(added, namedDocument(parsed))
 	return nil
 }
 
-// attach adds what is offered to the attachments under the names that it hashes
-// to. drop removes all that parsed does not name as a DID document.
-func (r *replay) attach(parsed *record.Record, offered [][]byte) (drop func()) {
-	var temporary []storage.CID
-	keep := namedDocument(parsed)
+// attach adds what is offered to the attachments, under the names that it
+// hashes to, and returns those that are new.
+func (r *replay) attach(offered [][]byte) (added []storage.CID) {
 	for _, a := range offered[:min(len(offered), MaxAttachments)] {
-		if len(a) > maxAttachment {
-			continue
-		}
 		id := storage.CIDOf(a)
-		if _, known := r.attachments[id]; known {
+		if _, known := r.attachments[id]; known || len(a) > maxAttachment {
 			continue
 		}
 		r.attachments[id] = a
-		if keep == nil || *keep != id {
-			temporary = append(temporary, id)
-		}
+		added = append(added, id)
 	}
-	return func() {
-		for _, id := range temporary {
+	return added
+}
+
+// drop forgets attachments, save the DID document that was put in force.
+func (r *replay) drop(added []storage.CID, keep *storage.CID) {
+	for _, id := range added {
+		if keep == nil || *keep != id {
 			delete(r.attachments, id)
 		}
 	}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"phoenix-lab.org/aln-registry/client"
+	"phoenix-lab.org/aln-registry/registry/translog"
+	"phoenix-lab.org/aln-registry/registry/verify"
+)
+
+func (a *app) logCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use: "log", Short: "The registry's log", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	var last int64
+	show := &cobra.Command{
+		Use: "show", Short: "Show the newest checkpoint and the last entries", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return a.logShow(c.Context(), last) },
+	}
+	show.Flags().Int64Var(&last, "last", 20, "how many entries to show")
+	var full bool
+	check := &cobra.Command{
+		Use: "check", Short: "Check that the log extends what was seen before; --full: replay all of it", Args: cobra.NoArgs,
+		Long: "Check that the newest checkpoint is the log's, begins with the pinned entry 0 and extends the checkpoint\nseen last. With --full every entry is fetched and run through the rules from nothing, and what the index\nserves is compared with the result: only that proves that nothing was left out. (Auditors and admins can.)",
+		RunE: func(c *cobra.Command, _ []string) error { return a.logCheck(c.Context(), full) },
+	}
+	check.Flags().BoolVar(&full, "full", false, "replay every entry and compare the index with the result")
+	c.AddCommand(show, check)
+	return c
+}
+
+// logJSON is the log for programs.
+type logJSON struct {
+	Origin   string      `json:"origin"`
+	Size     int64       `json:"size"`
+	Root     string      `json:"root"`
+	Cosigned time.Time   `json:"cosigned_at,omitzero"`
+	Entries  []entryJSON `json:"entries,omitempty"`
+}
+
+type entryJSON struct {
+	Index   int64     `json:"index"`
+	Time    time.Time `json:"time"`
+	Record  string    `json:"record"`
+	Type    string    `json:"type,omitzero"`
+	Subject string    `json:"subject,omitzero"`
+	Signer  string    `json:"signer,omitzero"`
+}
+
+func (a *app) logShow(ctx context.Context, last int64) error {
+	r, err := a.open()
+	if err != nil {
+		return err
+	}
+	view, err := r.View(ctx)
+	if err != nil {
+		return err
+	}
+	opened, verdict, err := view.Check(ctx)
+	if err != nil {
+		return err
+	}
+	if !verdict.OK() {
+		return a.printVerdict(verdict)
+	}
+	shown := logJSON{Origin: opened.Origin, Size: opened.Size, Root: base64.StdEncoding.EncodeToString(opened.Root[:]), Cosigned: opened.CosignedAt}
+	for i := max(0, opened.Size-last); i < opened.Size; i++ {
+		entry, err := showEntry(ctx, r, view, i)
+		if err != nil {
+			return err
+		}
+		shown.Entries = append(shown.Entries, entry)
+	}
+	if a.json {
+		return a.printJSON(shown)
+	}
+	fmt.Fprintf(a.out, "origin    %s\nsize      %d\nroot      %s\ncosigned  %s\n\n", shown.Origin, shown.Size, shown.Root, shown.Cosigned.Format(time.RFC3339))
+	rows := [][]string{{"INDEX", "TIME", "TYPE", "ABOUT", "SIGNED BY"}}
+	for _, e := range shown.Entries {
+		rows = append(rows, []string{fmt.Sprint(e.Index), e.Time.Format(time.RFC3339), e.Type, e.Subject, e.Signer})
+	}
+	a.table(rows)
+	return nil
+}
+
+// showEntry reads one proven entry; its record's words only as far as we may read it.
+func showEntry(ctx context.Context, r *client.Registry, view *client.View, index int64) (entryJSON, error) {
+	raw, err := view.Entry(index)
+	if err != nil {
+		return entryJSON{}, err
+	}
+	entry, err := translog.ParseEntry(raw)
+	if err != nil {
+		return entryJSON{}, err
+	}
+	shown := entryJSON{Index: index, Time: entry.Time, Record: entry.Record.String(), Type: "(not for you to read)"}
+	if rec, _, err := r.Record(ctx, entry.Record.String()); err == nil {
+		shown.Type, shown.Subject, shown.Signer = string(rec.Type()), rec.Subject().String(), string(rec.Header().Signer.DID)
+	}
+	return shown, nil
+}
+
+func (a *app) logCheck(ctx context.Context, full bool) error {
+	r, err := a.open()
+	if err != nil {
+		return err
+	}
+	if full {
+		return a.logCheckFull(ctx, r)
+	}
+	opened, verdict, err := r.LogCheck(ctx)
+	if err != nil {
+		return err
+	}
+	if err := a.printVerdict(verdict); err != nil || a.json {
+		return err
+	}
+	fmt.Fprintf(a.out, "the log of %s has %d entries and extends what was seen before\n", opened.Origin, opened.Size)
+	return nil
+}
+
+// fullJSON is what log check --full prints with --json.
+type fullJSON struct {
+	Verdict    verify.Verdict     `json:"verdict"`
+	Size       int64              `json:"size"`
+	Violations []verify.Violation `json:"violations"`
+	Index      []string           `json:"index"`
+	OK         bool               `json:"ok"`
+}
+
+func (a *app) logCheckFull(ctx context.Context, r *client.Registry) error {
+	p := a.progress("replayed entries")
+	verdict, replayed, err := r.Replay(ctx, p.at)
+	p.done()
+	if err != nil {
+		return err
+	}
+	if !verdict.OK() {
+		return a.printVerdict(verdict)
+	}
+	differences, err := r.CompareIndex(ctx, replayed)
+	if err != nil {
+		return err
+	}
+	result := fullJSON{
+		Verdict: verdict, Size: replayed.Size, Violations: replayed.Violations, Index: differences,
+		OK: replayed.Violated == 0 && len(differences) == 0,
+	}
+	if a.json {
+		if err := a.printJSON(result); err != nil {
+			return err
+		}
+	} else {
+		a.printFull(result, replayed.Violated)
+	}
+	if !result.OK {
+		return errSilent
+	}
+	return nil
+}
+
+func (a *app) printFull(result fullJSON, violated int64) {
+	for _, v := range result.Violations {
+		fmt.Fprintf(a.out, "%s  entry %d: %s\n", a.mark(false), v.Index, v.Reason)
+	}
+	for _, difference := range result.Index {
+		fmt.Fprintf(a.out, "%s  index: %s\n", a.mark(false), difference)
+	}
+	if result.OK {
+		fmt.Fprintf(a.out, "%s  all %d entries follow the rules, and the index says what the log says\n", a.mark(true), result.Size)
+		return
+	}
+	fmt.Fprintf(a.out, "%d of %d entries break the rules; the index differs in %d places\n", violated, result.Size, len(result.Index))
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"phoenix-lab.org/aln-registry/client"
+	"phoenix-lab.org/aln-registry/client/cargoconfig"
+	"phoenix-lab.org/aln-registry/registry/particle"
+)
+
+// provide is what cargo runs as its credential provider.
+func (a *app) provide(ctx context.Context) int {
+	c, err := a.client()
+	if err == nil {
+		err = c.Provide(ctx, a.in, a.out)
+	}
+	if err != nil {
+		fmt.Fprintf(a.err, "aln-registry: %v\n", err)
+		return exitFailed
+	}
+	return 0
+}
+
+// loginFlags are login's settings.
+type loginFlags struct {
+	name string
+}
+
+func (a *app) loginCommand() *cobra.Command {
+	var f loginFlags
+	c := &cobra.Command{
+		Use: "login URL", Short: "Meet a registry and set cargo up for it", Args: cobra.MaximumNArgs(1),
+		Long: "Meet a registry: make an identity if there is none, check and pin the registry's own first record, write\nits index URL into this project's .cargo/config.toml (safe to commit) and this program as credential\nprovider into CARGO_HOME. No secret is written to any of cargo's files.",
+		RunE: func(c *cobra.Command, args []string) error {
+			url := a.registry
+			if len(args) == 1 {
+				url = args[0]
+			}
+			if url == "" {
+				return usageError{errors.New("login needs the registry's URL, as in `aln-registry login http://127.0.0.1:8585`")}
+			}
+			return a.login(c.Context(), url, f)
+		},
+	}
+	c.Flags().StringVar(&f.name, "name", "aln", "what the project calls the registry, as in cargo publish --registry aln")
+	return c
+}
+
+// loginResult is what login prints with --json.
+type loginResult struct {
+	URL      string   `json:"url"`
+	IndexURL string   `json:"index_url"`
+	Origin   string   `json:"origin"`
+	DID      string   `json:"did"`
+	Member   bool     `json:"member"`
+	Changed  []string `json:"changed"`
+	Notes    []string `json:"notes"`
+}
+
+func (a *app) login(ctx context.Context, url string, f loginFlags) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	identity, created, err := a.identityForLogin(c)
+	if err != nil {
+		return err
+	}
+	met, err := c.Login(ctx, url, a.identity)
+	if err != nil {
+		return err
+	}
+	result := loginResult{
+		URL: met.Pin.URL, IndexURL: met.Pin.IndexURL, Origin: string(met.Pin.Origin), DID: string(identity.DID()),
+		Changed: []string{}, Notes: append([]string{}, met.Notes...),
+	}
+	if created {
+		result.Notes = append(result.Notes, "made an identity for you: "+identity.Path+" (back it up; `aln-registry key export`)")
+	}
+	if err := a.setUpCargo(&result, f.name); err != nil {
+		return err
+	}
+	member, refusal := tryMember(ctx, c, met.Pin)
+	result.Member = member
+	if a.json {
+		return a.printJSON(result)
+	}
+	a.printLogin(result, met.New, refusal, f.name)
+	return nil
+}
+
+// identityForLogin is the identity to use, made when there is none of the default name.
+func (a *app) identityForLogin(c *client.Client) (client.Identity, bool, error) {
+	identity, err := c.Identity(a.identity)
+	if !errors.Is(err, client.ErrNoIdentity) || (a.identity != "" && a.identity != client.DefaultIdentity) {
+		return identity, false, err
+	}
+	identity, err = c.Home().CreateIdentity("", rand.Reader)
+	return identity, err == nil, err
+}
+
+// setUpCargo writes the two settings that cargo needs.
+func (a *app) setUpCargo(result *loginResult, name string) error {
+	folder, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	if project, ok := cargoconfig.FindProject(folder); ok {
+		change, err := cargoconfig.SetIndex(project, name, result.IndexURL)
+		if err != nil {
+			return err
+		}
+		result.note(change)
+	} else {
+		result.Notes = append(result.Notes, "no Cargo.toml here or above, so no project was set up: type this again in a crate's folder")
+	}
+	cargoHome, err := cargoHome()
+	if err != nil {
+		return err
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	change, err := cargoconfig.SetProvider(cargoHome, program)
+	if err != nil {
+		return err
+	}
+	result.note(change)
+	return nil
+}
+
+func (r *loginResult) note(change cargoconfig.Change) {
+	if change.Changed {
+		r.Changed = append(r.Changed, change.Path)
+	}
+}
+
+// cargoHome is cargo's own rule: CARGO_HOME, else ~/.cargo.
+func cargoHome() (string, error) {
+	if folder := os.Getenv("CARGO_HOME"); folder != "" {
+		return filepath.Abs(folder)
+	}
+	user, err := os.UserHomeDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(user, ".cargo"), nil
+}
+
+// tryMember asks for a read session, which only members get.
+func tryMember(ctx context.Context, c *client.Client, pin client.Pin) (bool, error) {
+	r, err := c.Registry(pin)
+	if err != nil {
+		return false, err
+	}
+	short, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	_, err = r.Session(short, particle.ScopeRead, "", 0)
+	return err == nil, err
+}
+
+func (a *app) printLogin(result loginResult, first bool, refusal error, name string) {
+	verb := "is the registry you know"
+	if first {
+		verb = "is now known to you"
+	}
+	fmt.Fprintf(a.out, "%s %s\n", result.URL, verb)
+	rows := [][]string{{"  registry", result.Origin}, {"  you", result.DID}}
+	for _, path := range result.Changed {
+		rows = append(rows, []string{"  wrote", path})
+	}
+	a.table(rows)
+	for _, note := range result.Notes {
+		fmt.Fprintln(a.out, "note:", note)
+	}
+	var api *client.APIError
+	switch {
+	case result.Member:
+		fmt.Fprintf(a.out, "You are a member. Now:  cargo publish --registry %s,  cargo add --registry %s NAME\n", name, name)
+	case errors.As(refusal, &api):
+		fmt.Fprintf(a.out, "The registry does not let you in yet: %s\n", api.Detail)
+	case refusal != nil && !errors.Is(refusal, fs.ErrNotExist):
+		fmt.Fprintf(a.out, "The registry gave no session: %v\n", refusal)
+	}
+}

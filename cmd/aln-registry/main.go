@@ -1,0 +1,179 @@
+// Command aln-registry is a self-sovereign artifact registry: the server, the
+// tools of its users and operators, and cargo's credential provider in one
+// binary. This package only wires: it turns flags and environment into the
+// arguments of the other packages, and results into text or JSON.
+//
+// Exit statuses: 0 done; 1 refused, or something that was to hold does not; 2
+// the command line is wrong.
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"phoenix-lab.org/aln-registry/client"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	status := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(status)
+}
+
+// Exit statuses.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// errSilent ends a command with status 1 after it has said all itself.
+var errSilent = errors.New("failed")
+
+// usageError marks a wrong command line.
+type usageError struct{ error }
+
+// app is what every command works with.
+type app struct {
+	in       io.Reader
+	out, err io.Writer
+	json     bool
+	registry string
+	identity string
+}
+
+func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
+	a := &app{in: in, out: out, err: errOut}
+	if len(args) == 1 && args[0] == "--cargo-plugin" {
+		return a.provide(ctx)
+	}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	err := root.ExecuteContext(ctx)
+	var usage usageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errSilent):
+		return exitFailed
+	case errors.As(err, &usage) || strings.HasPrefix(err.Error(), "unknown command"):
+		fmt.Fprintf(errOut, "aln-registry: %v\n", err)
+		return exitUsage
+	}
+	fmt.Fprintf(errOut, "aln-registry: %v\n", err)
+	return exitFailed
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "aln-registry",
+		Short:         "A registry that a lab runs itself and that nobody has to trust",
+		Long:          "A registry that a lab runs itself and that nobody has to trust: cargo publishes to it and\nresolves from it, every artifact is addressed by its content, signed, and entered in a log.",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	flags := root.PersistentFlags()
+	flags.BoolVar(&a.json, "json", false, "print JSON for programs")
+	flags.StringVar(&a.registry, "registry", "", "URL of the registry to ask (needed only when several are known)")
+	flags.StringVar(&a.identity, "identity", "", "name of the identity to sign with (default \"default\")")
+	root.AddCommand(
+		a.serveCommand(), a.rebuildCommand(), a.keyCommand(), a.loginCommand(), a.memberCommand(),
+		a.verifyCommand(), a.logCommand(), a.versionCommand(),
+	)
+	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error { return fromEnvironment(c, os.LookupEnv) }
+	wrapUsage(root)
+	return root
+}
+
+// wrapUsage makes wrong numbers of arguments usage errors in every command.
+func wrapUsage(c *cobra.Command) {
+	if check := c.Args; check != nil {
+		c.Args = func(c *cobra.Command, args []string) error {
+			if err := check(c, args); err != nil {
+				return usageError{fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		wrapUsage(sub)
+	}
+}
+
+// fromEnvironment gives every flag that was not given on the command line the
+// value of its environment variable: --public-url has ALN_PUBLIC_URL.
+func fromEnvironment(c *cobra.Command, lookup func(string) (string, bool)) error {
+	var failed error
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		name := "ALN_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		value, ok := lookup(name)
+		if f.Changed || !ok || value == "" || f.Name == "help" {
+			return
+		}
+		if err := c.Flags().Set(f.Name, value); err != nil && failed == nil {
+			failed = usageError{fmt.Errorf("%s: %w", name, err)}
+		}
+	})
+	return failed
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if a.json {
+				return a.printJSON(map[string]string{"version": version})
+			}
+			fmt.Fprintln(a.out, "aln-registry "+version)
+			return nil
+		},
+	}
+}
+
+// home is the folder with our identities and pins.
+func home() (client.Home, error) {
+	path, err := client.DefaultHome(os.Getenv("ALN_HOME"))
+	if err != nil {
+		return client.Home{}, err
+	}
+	return client.OpenHome(path), nil
+}
+
+func (a *app) client() (*client.Client, error) {
+	h, err := home()
+	if err != nil {
+		return nil, err
+	}
+	return client.New(client.Config{
+		Home: h, KeyFile: os.Getenv("ALN_KEY_FILE"), Now: time.Now, Rand: rand.Reader, Version: version,
+	}), nil
+}
+
+// open is the registry that --registry names, or the only one known.
+func (a *app) open() (*client.Registry, error) {
+	c, err := a.client()
+	if err != nil {
+		return nil, err
+	}
+	return c.Open(a.registry)
+}

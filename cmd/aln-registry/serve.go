@@ -1,0 +1,292 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"phoenix-lab.org/aln-registry/client"
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/durable"
+	"phoenix-lab.org/aln-registry/registry"
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/server"
+	"phoenix-lab.org/aln-registry/storage/catalog"
+	"phoenix-lab.org/aln-registry/storage/disk"
+)
+
+// serveFlags are serve's settings.
+type serveFlags struct {
+	listen, data, publicURL, did string
+	anonymousRead                bool
+}
+
+// Names inside the data folder.
+const (
+	catalogFile = "catalog.db"
+	storeFolder = "store"
+	keyFile     = "keys/registry.jwk"
+	serveLock   = "serve.lock"
+)
+
+// Bounds on connections (seconds that a slow client may take).
+const (
+	headerTimeout   = 10 * time.Second
+	bodyTimeout     = 10 * time.Minute
+	idleTimeout     = 2 * time.Minute
+	drainTimeout    = 15 * time.Second
+	maxHeaderBytes  = 32 << 10
+	defaultDataName = "data"
+)
+
+func (a *app) serveCommand() *cobra.Command {
+	var f serveFlags
+	c := &cobra.Command{
+		Use: "serve", Short: "Run the registry", Args: cobra.NoArgs,
+		Long: "Run the registry. No flag is needed: the first start makes the registry's keys, its log and an\noperator's identity, and says where they are. Every flag has an environment variable, ALN_ and the\nflag's name in upper case, as in ALN_PUBLIC_URL.",
+		RunE: func(c *cobra.Command, _ []string) error { return a.serve(c.Context(), f) },
+	}
+	c.Flags().StringVar(&f.listen, "listen", "127.0.0.1:8585", "address and port to listen on")
+	c.Flags().StringVar(&f.data, "data", defaultDataName, "folder for keys, catalog and blobs")
+	c.Flags().StringVar(&f.publicURL, "public-url", "", "URL by which clients reach the registry (default http:// and the address listened on)")
+	c.Flags().StringVar(&f.did, "did", "", "did:web of the registry, at its first start only (default: a new did:key)")
+	c.Flags().BoolVar(&f.anonymousRead, "anonymous-read", false, "let everybody read, through /public/index/")
+	return c
+}
+
+func (a *app) serve(ctx context.Context, f serveFlags) error {
+	listener, err := net.Listen("tcp", f.listen)
+	if err != nil {
+		return fmt.Errorf("cannot listen on %s: %w; is another server running there? --listen names another address", f.listen, err)
+	}
+	defer listener.Close()
+	if f.publicURL == "" {
+		f.publicURL = defaultURL(listener.Addr())
+	}
+	base, err := client.ParseURL(f.publicURL)
+	if err != nil && !strings.HasPrefix(f.publicURL, "http://") {
+		return usageError{fmt.Errorf("--public-url %s: %w", f.publicURL, err)}
+	}
+	if err != nil {
+		base = strings.TrimSuffix(f.publicURL, "/")
+		fmt.Fprintf(a.err, "warning: clients send no credentials over plain http to another computer, so %s works only on this one; put TLS in front and give --public-url https://…\n", base)
+	}
+	f.publicURL = base
+	node, err := openNode(ctx, f.data, f.did, slog.New(slog.NewTextHandler(a.err, nil)))
+	if err != nil {
+		return err
+	}
+	defer node.close()
+	node.config.PublicURL, node.config.AnonymousRead = f.publicURL, f.anonymousRead
+	operator, err := a.setUp(ctx, node)
+	if err != nil {
+		return err
+	}
+	r, err := registry.Open(ctx, node.config)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	a.greet(node, r, operator)
+	return a.listenAndServe(ctx, listener, server.New(r, node.config.Limits, node.config.Log, time.Now))
+}
+
+// defaultURL is how this computer reaches the listener.
+func defaultURL(addr net.Addr) string {
+	tcp, ok := addr.(*net.TCPAddr)
+	if ok && tcp.IP.IsUnspecified() {
+		return fmt.Sprintf("http://127.0.0.1:%d", tcp.Port)
+	}
+	return "http://" + addr.String()
+}
+
+func (a *app) listenAndServe(ctx context.Context, listener net.Listener, handler http.Handler) error {
+	s := &http.Server{
+		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, WriteTimeout: bodyTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- s.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	if err := s.Shutdown(drain); err != nil {
+		return fmt.Errorf("some requests did not end within %s: %w", drainTimeout, err)
+	}
+	return nil
+}
+
+// node is an open data folder.
+type node struct {
+	folder string
+	config registry.Config
+	lock   *os.File
+	store  *disk.Store
+}
+
+// openNode locks and opens the data folder, making what is missing.
+func openNode(ctx context.Context, folder, wantDID string, log *slog.Logger) (*node, error) {
+	folder, err := filepath.Abs(folder)
+	if err != nil {
+		return nil, err
+	}
+	n := &node{folder: folder}
+	if n.lock, err = lockFolder(folder); err != nil {
+		return nil, err
+	}
+	if err := n.open(ctx, did.DID(wantDID), log); err != nil {
+		n.close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// lockFolder makes the data folder and its keys folder, and locks it.
+func lockFolder(folder string) (*os.File, error) {
+	for _, dir := range []string{folder, filepath.Join(folder, filepath.Dir(keyFile))} {
+		if err := durable.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	lock, err := durable.Lock(filepath.Join(folder, serveLock))
+	if errors.Is(err, durable.ErrLocked) {
+		return nil, fmt.Errorf("another aln-registry is working in the data folder %s; stop it first, or give --data another folder", folder)
+	}
+	return lock, err
+}
+
+func (n *node) open(ctx context.Context, want did.DID, log *slog.Logger) error {
+	if want != "" {
+		if _, err := did.Parse(string(want)); err != nil {
+			return usageError{fmt.Errorf("--did: %w", err)}
+		}
+	}
+	if err := n.refuseLostKeys(); err != nil {
+		return err
+	}
+	keys, err := registry.OpenKeys(filepath.Join(n.folder, keyFile), want, rand.Reader)
+	if err != nil {
+		return err
+	}
+	if n.store, err = disk.Open(filepath.Join(n.folder, storeFolder)); err != nil {
+		return err
+	}
+	db, err := catalog.OpenSQLite(ctx, filepath.Join(n.folder, catalogFile))
+	if err != nil {
+		return err
+	}
+	n.config = registry.Config{
+		Catalog: db, Blobs: n.store, Keys: keys, Limits: cargo.DefaultLimits(), Clock: time.Now, Rand: rand.Reader, Log: log,
+	}
+	return nil
+}
+
+// refuseLostKeys keeps a folder whose key file is gone from getting a new one:
+// the log could never be continued with it.
+func (n *node) refuseLostKeys() error {
+	path := filepath.Join(n.folder, keyFile)
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, other := range []string{catalogFile, filepath.Join(storeFolder, "log")} {
+		if _, err := os.Stat(filepath.Join(n.folder, other)); err == nil {
+			return fmt.Errorf("the registry's key file %s is missing, but the folder holds a log that only it can continue; put it back from your backup", path)
+		}
+	}
+	return nil
+}
+
+func (n *node) close() {
+	if n.config.Catalog != nil {
+		n.config.Catalog.Close()
+	}
+	if n.store != nil {
+		n.store.Close()
+	}
+	if n.lock != nil {
+		n.lock.Close()
+	}
+}
+
+// setUp writes the log's first two entries at the first start, with the
+// operator's identity as first admin; it returns that identity then.
+func (a *app) setUp(ctx context.Context, n *node) (*client.Identity, error) {
+	needed, err := registry.NeedsGenesis(ctx, n.config)
+	if err != nil || !needed {
+		return nil, err
+	}
+	h, err := home()
+	if err != nil {
+		return nil, err
+	}
+	operator, err := h.Identity("")
+	if errors.Is(err, client.ErrNoIdentity) {
+		operator, err = h.CreateIdentity("", rand.Reader)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &operator, registry.Genesis(ctx, n.config, operator.Signer())
+}
+
+// greet says in a few lines what runs and what to type next.
+func (a *app) greet(n *node, r *registry.Registry, operator *client.Identity) {
+	fmt.Fprintf(a.out, "aln-registry %s serves %s\n", version, r.PublicURL)
+	rows := [][]string{
+		{"  data folder", n.folder},
+		{"  registry", string(r.Origin())},
+		{"  its keys", filepath.Join(n.folder, keyFile)},
+		{"  log", fmt.Sprintf("%d entries", r.Size())},
+	}
+	if operator != nil {
+		rows = append(rows, []string{"  operator", string(operator.DID()) + " (admin)"}, []string{"  its key", operator.Path})
+	}
+	a.table(rows)
+	if !contains(r.Settings().IndexURLs, r.IndexURL()) {
+		fmt.Fprintf(a.out, "warning: the log declares this registry as %s; crates that name %s are refused\n", strings.Join(r.Settings().IndexURLs, ", "), r.IndexURL())
+	}
+	if operator != nil {
+		fmt.Fprintln(a.out, "Whoever loses the registry's key file cannot continue this log, and whoever takes it can forge it;")
+		fmt.Fprintln(a.out, "without the operator's key nobody can admit members. Back up both, and keep both secret.")
+		fmt.Fprintf(a.out, "Next, in a crate's folder, type:  %s login %s\n", programName(), r.PublicURL)
+	}
+}
+
+func contains(list []string, s string) bool {
+	for _, item := range list {
+		if item == s {
+			return true
+		}
+	}
+	return false
+}
+
+// programName is what to type to run this program: its bare name if PATH finds it.
+func programName() string {
+	path, err := os.Executable()
+	if err != nil {
+		return "aln-registry"
+	}
+	if found, err := exec.LookPath("aln-registry"); err == nil {
+		if resolved, err := filepath.EvalSymlinks(found); err == nil && resolved == path {
+			return "aln-registry"
+		}
+	}
+	return path
+}

@@ -1,0 +1,285 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/spf13/cobra"
+
+	"phoenix-lab.org/aln-registry/client"
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/verify"
+	"phoenix-lab.org/aln-registry/storage"
+)
+
+func (a *app) verifyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "verify NAME@VERSION | FILE.crate | Cargo.lock", Short: "Prove that artifacts are what their publishers signed", Args: cobra.ExactArgs(1),
+		Long: "Prove, from the pinned registry's log, that an artifact's bytes are those that its publisher signed, that\nthe publisher was entitled to, and that the record is in the log: for a version by name (its bytes are\ndownloaded), for a .crate file, or for every crate of a Cargo.lock that comes from a known registry.\nExit status 1 when anything does not hold. That nothing was left out of the log is proved by `log check --full`.",
+		RunE: func(c *cobra.Command, args []string) error { return a.verify(c.Context(), args[0]) },
+	}
+}
+
+func (a *app) verify(ctx context.Context, what string) error {
+	switch {
+	case filepath.Base(what) == "Cargo.lock" || strings.HasSuffix(what, ".lock"):
+		return a.verifyLock(ctx, what)
+	case strings.HasSuffix(what, ".crate"):
+		return a.verifyFile(ctx, what)
+	}
+	name, version, ok := strings.Cut(what, "@")
+	if !ok {
+		return usageError{fmt.Errorf("%q is neither NAME@VERSION nor a .crate file nor a Cargo.lock", what)}
+	}
+	return a.verifyVersion(ctx, name, version)
+}
+
+func crateSubject(name, version string) (record.Subject, error) {
+	s, err := record.VersionSubject(record.KindCrate, name, version)
+	if err != nil {
+		return s, usageError{err}
+	}
+	return s, nil
+}
+
+func (a *app) verifyVersion(ctx context.Context, name, version string) error {
+	subject, err := crateSubject(name, version)
+	if err != nil {
+		return err
+	}
+	r, err := a.open()
+	if err != nil {
+		return err
+	}
+	id, _, err := r.Download(ctx, name, version, io.Discard)
+	if err != nil {
+		return err
+	}
+	return a.verifyOne(ctx, r, verify.Want{Subject: subject, CID: id})
+}
+
+// verifyFile takes name and version from the file's name, as cargo writes it.
+func (a *app) verifyFile(ctx context.Context, path string) error {
+	name, version, ok := splitCrateFile(filepath.Base(path))
+	if !ok {
+		return usageError{fmt.Errorf("%s is not named NAME-VERSION.crate", path)}
+	}
+	subject, err := crateSubject(name, version)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	digest := sha256.New()
+	if _, err := io.Copy(digest, f); err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	r, err := a.open()
+	if err != nil {
+		return err
+	}
+	return a.verifyOne(ctx, r, verify.Want{Subject: subject, CID: storage.CIDFromDigest([sha256.Size]byte(digest.Sum(nil)))})
+}
+
+// splitCrateFile finds the hyphen before the version: names have no dots, so
+// only one split gives a name and a SemVer version.
+func splitCrateFile(base string) (name, version string, ok bool) {
+	base = strings.TrimSuffix(base, ".crate")
+	for i := range base {
+		if base[i] != '-' {
+			continue
+		}
+		if _, err := cargo.ParseVersion(base[i+1:]); err == nil && cargo.ValidateName(base[:i]) == nil {
+			return base[:i], base[i+1:], true
+		}
+	}
+	return "", "", false
+}
+
+func (a *app) verifyOne(ctx context.Context, r *client.Registry, want verify.Want) error {
+	view, err := r.View(ctx)
+	if err != nil {
+		return err
+	}
+	verdict, err := view.Verify(ctx, want)
+	if err != nil {
+		return err
+	}
+	return a.printVerdict(verdict)
+}
+
+// printVerdict prints a verdict; one that is not OK ends the command with status 1.
+func (a *app) printVerdict(v verify.Verdict) error {
+	if a.json {
+		if err := a.printJSON(struct {
+			OK bool `json:"ok"`
+			verify.Verdict
+		}{v.OK(), v}); err != nil {
+			return err
+		}
+	} else {
+		a.printChecks(v)
+	}
+	if !v.OK() {
+		return errSilent
+	}
+	return nil
+}
+
+func (a *app) printChecks(v verify.Verdict) {
+	fmt.Fprintln(a.out, v.Subject)
+	var rows [][]string
+	for _, check := range v.Checks {
+		rows = append(rows, []string{"  " + a.mark(check.OK), check.Name, check.Detail})
+	}
+	a.table(rows)
+	if v.OK() && v.Yanked {
+		fmt.Fprintln(a.out, "  note: this version is yanked")
+	}
+}
+
+// lockFile is what of a Cargo.lock matters here.
+type lockFile struct {
+	Package []struct {
+		Name, Version, Source, Checksum string
+	}
+}
+
+// lockedJSON is one package of a lock for programs.
+type lockedJSON struct {
+	Package string          `json:"package"`
+	Source  string          `json:"source"`
+	Status  string          `json:"status"` // verified, failed, foreign, local
+	Verdict *verify.Verdict `json:"verdict,omitzero"`
+	Error   string          `json:"error,omitzero"`
+}
+
+const (
+	statusVerified = "verified"
+	statusFailed   = "failed"
+	statusForeign  = "foreign"
+	statusLocal    = "local"
+)
+
+func (a *app) verifyLock(ctx context.Context, path string) error {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var lock lockFile
+	if err := toml.Unmarshal(raw, &lock); err != nil {
+		return fmt.Errorf("%s is not a Cargo.lock: %w", path, err)
+	}
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	views := map[string]*client.View{}
+	results := []lockedJSON{}
+	p := a.progress("verified crates")
+	for i, pkg := range lock.Package {
+		result := lockedJSON{Package: pkg.Name + "@" + pkg.Version, Source: pkg.Source, Status: statusLocal}
+		if pkg.Source != "" {
+			a.verifyLocked(ctx, c, views, &result, pkg.Name, pkg.Version, pkg.Checksum)
+		}
+		results = append(results, result)
+		p.at(int64(i+1), int64(len(lock.Package)))
+	}
+	p.done()
+	return a.printLock(results)
+}
+
+// verifyLocked verifies one package with a source, if that is a registry we know.
+func (a *app) verifyLocked(ctx context.Context, c *client.Client, views map[string]*client.View, result *lockedJSON, name, version, checksum string) {
+	verdict, err := func() (verify.Verdict, error) {
+		view, ok := views[result.Source]
+		if !ok {
+			r, err := c.Open(strings.TrimPrefix(result.Source, "registry+"))
+			if err != nil {
+				return verify.Verdict{}, err
+			}
+			if view, err = r.View(ctx); err != nil {
+				return verify.Verdict{}, err
+			}
+			views[result.Source] = view
+		}
+		digest, err := hex.DecodeString(checksum)
+		if err != nil || len(digest) != sha256.Size {
+			return verify.Verdict{}, errors.New("the lock has no sha256 checksum for it")
+		}
+		subject, err := crateSubject(name, version)
+		if err != nil {
+			return verify.Verdict{}, err
+		}
+		return view.Verify(ctx, verify.Want{Subject: subject, CID: storage.CIDFromDigest([sha256.Size]byte(digest))})
+	}()
+	switch {
+	case errors.Is(err, client.ErrNotPinned) || errors.Is(err, client.ErrURL):
+		result.Status = statusForeign
+	case err != nil:
+		result.Status, result.Error = statusFailed, err.Error()
+	case !verdict.OK():
+		result.Status, result.Verdict = statusFailed, &verdict
+	default:
+		result.Status, result.Verdict = statusVerified, &verdict
+	}
+}
+
+func (a *app) printLock(results []lockedJSON) error {
+	count := map[string]int{}
+	rows := [][]string{{"PACKAGE", "", "LOG INDEX", "SIGNED BY / REASON"}}
+	for _, r := range results {
+		count[r.Status]++
+		switch r.Status {
+		case statusVerified:
+			rows = append(rows, []string{r.Package, a.mark(true), fmt.Sprint(r.Verdict.Index), string(r.Verdict.Signer.DID)})
+		case statusFailed:
+			rows = append(rows, []string{r.Package, a.mark(false), "", r.reason()})
+		case statusForeign:
+			rows = append(rows, []string{r.Package, "-", "", "from a registry that was never logged in to: " + r.Source})
+		case statusLocal:
+			rows = append(rows, []string{r.Package, "-", "", "part of this project"})
+		}
+	}
+	if a.json {
+		if err := a.printJSON(struct {
+			OK       bool         `json:"ok"`
+			Packages []lockedJSON `json:"packages"`
+		}{count[statusFailed] == 0 && count[statusForeign] == 0, results}); err != nil {
+			return err
+		}
+	} else {
+		a.table(rows)
+		fmt.Fprintf(a.out, "%d verified, %d failed, %d from registries not known, %d local\n",
+			count[statusVerified], count[statusFailed], count[statusForeign], count[statusLocal])
+	}
+	if count[statusFailed]+count[statusForeign] > 0 {
+		return errSilent
+	}
+	return nil
+}
+
+// reason names the first check that does not hold.
+func (r lockedJSON) reason() string {
+	if r.Verdict == nil {
+		return r.Error
+	}
+	for _, check := range r.Verdict.Checks {
+		if !check.OK {
+			return check.Name + ": " + check.Detail
+		}
+	}
+	return r.Error
+}

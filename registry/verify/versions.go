@@ -1,0 +1,41 @@
+package verify
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
+	"phoenix-lab.org/aln-registry/storage"
+)
+
+// CrateVersion is one version of a crate as the replayed log has it.
+type CrateVersion struct {
+	Name, Version string
+	CID           storage.CID
+	Yanked        bool
+	Index         int64
+}
+
+// Crates returns the versions of every crate by the crate's name, each list in
+// the order of publication: what an index has to serve, no more and no less.
+func (r Replayed) Crates() (map[string][]CrateVersion, error) {
+	prefix := state.VersionPrefix(record.KindCrate, "")
+	prefix = strings.TrimSuffix(prefix, "/")
+	crates := map[string][]CrateVersion{}
+	for key, value := range r.State {
+		if !strings.HasPrefix(key, prefix) {
+			continue
+		}
+		v, err := state.DecodeVersion(value)
+		if err != nil {
+			return nil, fmt.Errorf("state %s: %w", key, err)
+		}
+		crates[v.Name] = append(crates[v.Name], CrateVersion{Name: v.Name, Version: v.Version, CID: v.CID, Yanked: v.Yanked, Index: v.Index})
+	}
+	for _, versions := range crates {
+		sort.Slice(versions, func(i, j int) bool { return versions[i].Index < versions[j].Index })
+	}
+	return crates, nil
+}
