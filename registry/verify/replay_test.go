@@ -201,6 +201,7 @@ func TestReplayKeepsDocumentsOfAppliedRecordsOnly(t *testing.T) {
 // and wrong ones. On the whole log, Artifact passes iff Replay finds nothing
 // against the records about the crate.
 func TestArtifactAgreesWithReplay(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		s := newScene(t)
 		people := []*person{s.ann, s.bob, s.admin, s.stranger}
