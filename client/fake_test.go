@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -282,7 +283,7 @@ func (f *fake) count(prefix string) int {
 // user is a new home with a default identity.
 func user(t testing.TB) (*Client, Identity) {
 	t.Helper()
-	home := OpenHome(t.TempDir())
+	home := OpenHome(filepath.Join(t.TempDir(), "home"))
 	id, err := home.CreateIdentity("", rand.Reader)
 	if err != nil {
 		t.Fatal(err)

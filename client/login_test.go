@@ -77,7 +77,7 @@ func TestLoginPinsAndKnowsTheRegistryAgain(t *testing.T) {
 	}
 	info := must(os.Stat(c.home.Path()))
 	files := must(filepath.Glob(filepath.Join(c.home.Path(), "registries", "*.json")))
-	if info.Mode().Perm()&0o077 != 0 && len(files) != 1 {
+	if info.Mode().Perm() != 0o700 || len(files) != 1 {
 		t.Errorf("home is %v with pins %v", info.Mode(), files)
 	}
 }

@@ -137,6 +137,9 @@ func refuseCargo(kind, message string) cargoAnswer {
 func (r *Registry) answer(ctx context.Context, req cargoRequest) (*cargoOK, error) {
 	switch req.Kind {
 	case "get":
+		if r.identity == nil {
+			return nil, r.nobody()
+		}
 		return r.answerGet(ctx, req)
 	case "login":
 		return nil, fmt.Errorf("this registry takes no tokens that last; type `aln-registry login %s`", r.pin.URL)

@@ -146,7 +146,7 @@ func (r *Registry) Sign(ctx context.Context, d Draft, validity time.Duration) (*
 
 func (r *Registry) sign(h Heads, d Draft, validity time.Duration) (*record.Record, error) {
 	if r.identity == nil {
-		return nil, fmt.Errorf("%w; type `aln-registry login %s`", ErrNoIdentity, r.pin.URL)
+		return nil, r.nobody()
 	}
 	if h.By == "" {
 		return nil, fmt.Errorf("%w: %s", ErrNotEntitled, r.howToBeEntitled(h, d.Subject))

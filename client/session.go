@@ -53,14 +53,14 @@ type sessionJSON struct {
 	Expires int64   `json:"expires"` // Unix seconds
 }
 
-// Session returns a session for scope (one or several, separated by a space). rec binds it to
-// one record, "" to none; lifetime 0 is the registry's default. A read session
-// is kept in the home and handed out again while it has time left; others are
+// Session returns a session for scope (one or several, separated by a space).
+// rec binds it to one record, "" to none; lifetime 0 is the registry's default.
+// A read session is kept in the home and handed out again while it has time left; others are
 // new each time. Errors: ErrNoIdentity, ErrClock, *APIError (403 for who is not
 // a member).
 func (r *Registry) Session(ctx context.Context, scope string, rec record.ID, lifetime time.Duration) (Session, error) {
 	if r.identity == nil {
-		return Session{}, fmt.Errorf("%w: the identity %q is not in %s; type `aln-registry login %s`", ErrNoIdentity, orDefault(r.pin.Identity), r.client.home.path, r.pin.URL)
+		return Session{}, r.nobody()
 	}
 	if scope != particle.ScopeRead || rec != "" {
 		return r.mint(ctx, scope, rec, lifetime)
@@ -83,6 +83,11 @@ func (r *Registry) Session(ctx context.Context, scope string, rec record.ID, lif
 		return Session{}, err
 	}
 	return s, r.store(name, s)
+}
+
+// nobody says that there is no identity to ask as.
+func (r *Registry) nobody() error {
+	return fmt.Errorf("%w: %q is not in %s; type `aln-registry login %s`", ErrNoIdentity, orDefault(r.pin.Identity), r.client.home.path, r.pin.URL)
 }
 
 func (r *Registry) sessionName() string {

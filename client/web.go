@@ -177,7 +177,7 @@ func readError(resp *http.Response) error {
 	case strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain"):
 		e.Detail = string(body)
 	}
-	e.Detail = printable(e.Detail)
+	e.Code, e.Detail = printable(e.Code), printable(e.Detail)
 	return e
 }
 

@@ -30,7 +30,7 @@ func TestRandomLogs(t *testing.T) {
 		}
 		w.attach(wanda2.doc)
 		bytesOf := map[string]storage.CID{}
-		for range rapid.IntRange(5, 25).Draw(rt, "steps") {
+		for range rapid.IntRange(1, 16).Draw(rt, "steps") {
 			w.randomStep(rt)
 			w.checkInvariants(rt, bytesOf)
 		}

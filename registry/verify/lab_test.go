@@ -46,7 +46,7 @@ func (p *person) documentPointer() *storage.CID {
 
 // lab is a registry that logs whatever it is given: it asks nobody.
 type lab struct {
-	t       *testing.T
+	t       testing.TB
 	rand    *rand.ChaCha8
 	now     time.Time
 	origin  *person
@@ -59,7 +59,7 @@ type lab struct {
 	old             []byte // checkpoint note after genesis
 }
 
-func newLab(t *testing.T) *lab {
+func newLab(t testing.TB) *lab {
 	t.Helper()
 	l := &lab{t: t, rand: rand.NewChaCha8([32]byte{1}), now: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)}
 	l.origin, l.admin = l.person(), l.person()

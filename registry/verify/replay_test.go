@@ -33,6 +33,10 @@ func TestReplayGivesTheState(t *testing.T) {
 	if err != nil || !ok || !v.Yanked || v.Publisher != s.ann.did() {
 		t.Errorf("version %+v %v %v", v, ok, err)
 	}
+	crates, err := r.Crates()
+	if err != nil || len(crates) != 1 || len(crates["demo"]) != 1 || !crates["demo"][0].Yanked || crates["demo"][0].CID != v.CID {
+		t.Errorf("crates %+v %v", crates, err)
+	}
 	a, _, err := state.ArtifactOf(r.State, record.KindCrate, "demo")
 	if err != nil || len(a.Owners) != 1 || a.Owners[0].DID != s.bob.did() {
 		t.Errorf("owners %+v %v", a.Owners, err)

@@ -1,0 +1,63 @@
+# aln-registry: `make help` lists what there is to type.
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+TOOLS    := $(CURDIR)/.cache/tools
+FUZZTIME ?= 10s
+
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+STATICCHECK   := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+.PHONY: help run build test quick lint format vet fuzz bench tools clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+run: build ## build and serve on 127.0.0.1:8585, everything in ./data
+	@exec bin/aln-registry serve
+
+build: ## build bin/aln-registry, a static binary
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/aln-registry ./cmd/aln-registry
+
+test: format vet ## everything, with the race detector, real cargo and real crates (installs what it needs)
+	go test -race -timeout 40m ./...
+
+quick: ## the tests that need neither root nor cargo's network of crates, in under three minutes
+	go test -race -timeout 5m $$(go list ./... | grep -v /integration)
+
+lint: format vet tools ## gofmt, vet, staticcheck, golangci-lint (depguard), govulncheck where its data can be had
+	$(TOOLS)/staticcheck ./...
+	$(TOOLS)/golangci-lint run ./...
+	@if out=$$($(TOOLS)/govulncheck ./... 2>&1); then echo "$$out"; \
+	elif grep -qE 'dial tcp|no such host|connection refused|fetching vulnerabilities|Forbidden|proxyconnect' <<<"$$out"; then echo "govulncheck: its data cannot be had here"; \
+	else echo "$$out"; exit 1; fi
+
+format:
+	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); test -z "$$out" || { echo "not gofmt-ed:"; echo "$$out"; exit 1; }
+
+vet:
+	go vet ./...
+
+tools: $(TOOLS)/.done
+
+$(TOOLS)/.done: Makefile
+	@mkdir -p $(TOOLS)
+	for tool in $(STATICCHECK) $(GOLANGCI_LINT) $(GOVULNCHECK); do GOBIN=$(TOOLS) go install $$tool; done
+	@touch $@
+
+fuzz: ## run each fuzz target for FUZZTIME (default 10s)
+	@for package in $$(go list ./...); do \
+	  for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+	    echo "$$package $$target"; \
+	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5x $$package; \
+	  done; \
+	done
+
+bench: ## ratios against a reference measured in the same run
+	go test -run '^$$' -bench . -benchtime 2s -count 3 ./integration
+
+clean: ## remove what was built; data stays
+	rm -rf bin .cache

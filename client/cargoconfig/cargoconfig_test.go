@@ -1,0 +1,264 @@
+package cargoconfig
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+const index = "sparse+http://127.0.0.1:8585/index/"
+
+// inFile writes before to a configuration file ("": none), runs edit on its
+// folder and returns what stands there then.
+func inFile(t *testing.T, folder, before string, edit func(folder string) (Change, error)) (string, Change, error) {
+	t.Helper()
+	dir := t.TempDir()
+	path := filepath.Join(dir, folder, "config.toml")
+	if before != "" {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(before), 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change, err := edit(dir)
+	after, readErr := os.ReadFile(path)
+	if readErr != nil && before != "" {
+		t.Fatal(readErr)
+	}
+	if err == nil && change.Path != path {
+		t.Errorf("says it looked at %s", change.Path)
+	}
+	if (string(after) != before) != change.Changed {
+		t.Errorf("changed: %v", change.Changed)
+	}
+	return string(after), change, err
+}
+
+func setIndex(folder string) (Change, error) { return SetIndex(folder, "aln", index) }
+
+func setProvider(binary string) func(string) (Change, error) {
+	return func(folder string) (Change, error) { return SetProvider(folder, binary) }
+}
+
+func TestSetIndexKeepsEverythingElse(t *testing.T) {
+	line := `index = "` + index + `"`
+	for name, test := range map[string]struct{ before, after string }{
+		"no file":           {"", "[registries.aln]\n" + line + "\n"},
+		"other settings":    {"# mine\n[build]\njobs = 2 # two\n", "# mine\n[build]\njobs = 2 # two\n\n[registries.aln]\n" + line + "\n"},
+		"no newline at end": {"[build]\njobs = 2", "[build]\njobs = 2\n\n[registries.aln]\n" + line + "\n"},
+		"windows lines":     {"[build]\r\njobs = 2\r\n", "[build]\r\njobs = 2\r\n\r\n[registries.aln]\r\n" + line + "\r\n"},
+		"its table":         {"[registries.aln] # lab\n# why\ntoken = \"x\" # tok\n\n[build]\njobs = 2\n", "[registries.aln] # lab\n# why\ntoken = \"x\" # tok\n" + line + "\n\n[build]\njobs = 2\n"},
+		"its empty table":   {"[registries.aln]\n[build]\njobs = 2\n", "[registries.aln]\n" + line + "\n[build]\njobs = 2\n"},
+		"table without end": {"[registries.aln]", "[registries.aln]\n" + line + "\n"},
+		"another registry":  {"[registries.other]\nindex = \"x\"\n", "[registries.other]\nindex = \"x\"\n\n[registries.aln]\n" + line + "\n"},
+		"the parent table":  {"[registries]\nother = { index = \"x\" }\n", "[registries]\nother = { index = \"x\" }\n\n[registries.aln]\n" + line + "\n"},
+		"dotted at the top": {"registries.other.index = \"x\"\n[build]\njobs = 2\n", "registries.other.index = \"x\"\nregistries.aln." + line + "\n[build]\njobs = 2\n"},
+		"dotted":            {"[registries]\naln.token = \"x\"\n", "[registries]\naln.token = \"x\"\naln." + line + "\n"},
+		"quoted":            {"[\"registries\".'aln']\n'token' = \"\"\"\nx\n[y]\n\"\"\"\n", "[\"registries\".'aln']\n'token' = \"\"\"\nx\n[y]\n\"\"\"\n" + line + "\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			after, change, err := inFile(t, ".cargo", test.before, setIndex)
+			if err != nil || after != test.after || !change.Changed {
+				t.Fatalf("%v\n%s", err, after)
+			}
+			again, change, err := inFile(t, ".cargo", after, setIndex)
+			if err != nil || again != after || change.Changed {
+				t.Errorf("again: %v\n%s", err, again)
+			}
+		})
+	}
+}
+
+func TestSetIndexLeavesWhatItCannotEdit(t *testing.T) {
+	for name, before := range map[string]string{
+		"malformed":         "[registries\n",
+		"inline parent":     "registries = { other = { index = \"x\" } }\n",
+		"inline table":      "[registries]\naln = { token = \"x\" }\n",
+		"no table":          "registries = 3\n",
+		"list of tables":    "[[registries]]\nx = 1\n",
+		"a text for itself": "[registries]\naln = \"x\"\n",
+		"byte order mark":   "\ufeff[build\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			after, _, err := inFile(t, ".cargo", before, setIndex)
+			var manual *ManualError
+			if !errors.Is(err, ErrManual) || !errors.As(err, &manual) || after != before {
+				t.Fatalf("%v\n%s", err, after)
+			}
+			if manual.Lines != "[registries.aln]\nindex = \""+index+"\"\n" || !strings.Contains(err.Error(), manual.Lines) {
+				t.Errorf("says %v", err)
+			}
+		})
+	}
+	before := "[registries]\naln = { index = \"" + index + "\" }\n"
+	if after, change, err := inFile(t, ".cargo", before, setIndex); err != nil || change.Changed || after != before {
+		t.Errorf("inline but right: %v", err)
+	}
+}
+
+func TestSetIndexDoesNotTakeANameOver(t *testing.T) {
+	before := "[registries.aln]\nindex = \"sparse+https://other.example/index/\"\n"
+	if after, _, err := inFile(t, ".cargo", before, setIndex); !errors.Is(err, ErrNameTaken) || after != before || !strings.Contains(err.Error(), "other.example") {
+		t.Errorf("%v\n%s", err, after)
+	}
+}
+
+func TestSetProvider(t *testing.T) {
+	const ours = "/opt/bin/aln-registry"
+	for name, test := range map[string]struct{ binary, before, after string }{
+		"no file":       {ours, "", "[registry]\nglobal-credential-providers = [\"cargo:token\", \"" + ours + "\"]\n"},
+		"registry":      {ours, "[registry]\ndefault = \"aln\" # x\n", "[registry]\ndefault = \"aln\" # x\nglobal-credential-providers = [\"cargo:token\", \"" + ours + "\"]\n"},
+		"behind others": {ours, "[registry]\nglobal-credential-providers = ['cargo:token', \"cargo:libsecret\"] # mine\n", "[registry]\nglobal-credential-providers = ['cargo:token', \"cargo:libsecret\", \"" + ours + "\"] # mine\n"},
+		"many lines":    {ours, "[registry]\nglobal-credential-providers = [\n  \"cargo:token\", # the default\n]\n", "[registry]\nglobal-credential-providers = [\n  \"cargo:token\", \"" + ours + "\", # the default\n]\n"},
+		"empty list":    {ours, "registry.global-credential-providers = [ ]\n", "registry.global-credential-providers = [\"cargo:token\", \"" + ours + "\"]\n"},
+		"older path":    {ours, "[registry]\nglobal-credential-providers = [\"cargo:token\", \"/old/aln-registry\", \"z\"]\n", "[registry]\nglobal-credential-providers = [\"cargo:token\", \"" + ours + "\", \"z\"]\n"},
+		"with a space": {"/my bin/aln-registry", "[registry]\nglobal-credential-providers = [\"cargo:token\", \"/old/aln-registry\"]\n",
+			"[registry]\nglobal-credential-providers = [\"cargo:token\", \"aln-registry\"]\n\n[credential-alias]\naln-registry = [\"/my bin/aln-registry\"]\n"},
+		"older path with a space": {"/my bin/aln-registry", "[credential-alias]\naln-registry = [\"/old bin/aln-registry\"]\n[registry]\nglobal-credential-providers = [\"aln-registry\"]\n",
+			"[credential-alias]\naln-registry = [\"/my bin/aln-registry\"]\n[registry]\nglobal-credential-providers = [\"aln-registry\"]\n"},
+		"space no longer": {ours, "[registry]\nglobal-credential-providers = [\"cargo:token\", \"aln-registry\"]\n", "[registry]\nglobal-credential-providers = [\"cargo:token\", \"" + ours + "\"]\n"},
+		"quotes in path":  {`/a"b\c/aln-registry`, "", "[registry]\nglobal-credential-providers = [\"cargo:token\", \"/a\\\"b\\\\c/aln-registry\"]\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			after, _, err := inFile(t, "", test.before, setProvider(test.binary))
+			if err != nil || after != test.after {
+				t.Fatalf("%v\n%s", err, after)
+			}
+			if again, change, err := inFile(t, "", after, setProvider(test.binary)); err != nil || change.Changed {
+				t.Errorf("again: %v\n%s", err, again)
+			}
+		})
+	}
+}
+
+func TestSetProviderLeavesWhatItCannotEdit(t *testing.T) {
+	for name, test := range map[string]struct{ binary, before, lines string }{
+		"inline":          {"/b/aln-registry", "registry = { default = \"x\" }\n", "[registry]\nglobal-credential-providers = [\"cargo:token\", \"/b/aln-registry\"]\n"},
+		"inline, with it": {"/b/aln-registry", "registry = { global-credential-providers = [\"cargo:token\"] }\n", "[registry]\n"},
+		"a text":          {"/b/aln-registry", "[registry]\nglobal-credential-providers = \"cargo:token\"\n", "[registry]\n"},
+		"alias taken":     {"/b c/aln-registry", "[credential-alias]\naln-registry = \"/usr/bin/else\"\n", "[credential-alias]\naln-registry = [\"/b c/aln-registry\"]\n\n[registry]\nglobal-credential-providers = [\"cargo:token\", \"aln-registry\"]\n"},
+	} {
+		after, _, err := inFile(t, "", test.before, setProvider(test.binary))
+		var manual *ManualError
+		if !errors.As(err, &manual) || after != test.before || !strings.HasPrefix(manual.Lines, test.lines) {
+			t.Errorf("%s: %v\n%s", name, err, after)
+		}
+	}
+	for _, binary := range []string{"aln-registry", "./aln-registry", "/a\nb/aln-registry", "/\xff/aln-registry", ""} {
+		if _, _, err := inFile(t, "", "", setProvider(binary)); !errors.Is(err, ErrBinary) {
+			t.Errorf("%q: %v", binary, err)
+		}
+	}
+}
+
+func TestFileKeepsItsModeNameAndLink(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	real := filepath.Join(elsewhere, "dotfile")
+	if err := os.WriteFile(real, []byte("[build]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, ".cargo"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, ".cargo", "config") // the older name, which cargo prefers
+	if err := os.Symlink(real, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(link+".toml", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	change, err := SetIndex(dir, "aln", index)
+	if err != nil || !change.Changed || change.Path != link {
+		t.Fatalf("%+v, %v", change, err)
+	}
+	data, _ := os.ReadFile(real)
+	info, _ := os.Stat(real)
+	linkInfo, _ := os.Lstat(link)
+	if !strings.Contains(string(data), index) || info.Mode().Perm() != 0o600 || linkInfo.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("%s with mode %v, link %v", data, info.Mode(), linkInfo.Mode())
+	}
+	if other, _ := os.ReadFile(link + ".toml"); len(other) != 0 {
+		t.Errorf("the other file has %s", other)
+	}
+}
+
+func TestFindProject(t *testing.T) {
+	root := t.TempDir()
+	for path, data := range map[string]string{
+		"ws/Cargo.toml": "[workspace]\n", "ws/a/Cargo.toml": "[package]\n", "ws/a/src/x": "", "alone/Cargo.toml": "[package]\n", "none/x": "",
+	} {
+		path = filepath.Join(root, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for dir, want := range map[string]string{"ws": "ws", "ws/a": "ws", "ws/a/src": "ws", "alone": "alone"} {
+		if got, ok := FindProject(filepath.Join(root, dir)); !ok || got != filepath.Join(root, want) {
+			t.Errorf("%s: %s, %v", dir, got, ok)
+		}
+	}
+	if got, ok := FindProject(filepath.Join(root, "none")); ok {
+		t.Errorf("none: %s", got)
+	}
+}
+
+// FuzzEdit edits any text: the outcome means the same and one thing more, or
+// the text is left alone; a second time changes nothing.
+func FuzzEdit(f *testing.F) {
+	f.Add("[registry]\nglobal-credential-providers = [\"a\"] # x\n[registries.b]\n", false)
+	f.Add("registries.b.index = 1\r\n[[x]]\r\ny = {a = [1, {b = 2}]}", true)
+	f.Add("a.b.c = 1\n[registry]\n[credential-alias]\naln-registry = \"aln-registry x\"", true)
+	f.Fuzz(func(t *testing.T, text string, space bool) {
+		d, err := parse([]byte(text))
+		if err != nil {
+			return
+		}
+		var before map[string]any
+		if err := toml.Unmarshal([]byte(text), &before); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.insertBoth(space); err != nil {
+			return
+		}
+		if d.edited && d.check() != nil {
+			return // left alone
+		}
+		again, err := parse(d.text)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, d.text)
+		}
+		if err := again.insertBoth(space); err != nil || again.edited {
+			t.Fatalf("again: %v\n%s", err, again.text)
+		}
+		for key, value := range before {
+			if key != "registry" && key != "registries" && key != "credential-alias" && !reflect.DeepEqual(again.decoded[key], value) && value == value {
+				t.Fatalf("%s changed from %v to %v", key, value, again.decoded[key])
+			}
+		}
+	})
+}
+
+func (d *document) insertBoth(space bool) error {
+	if _, found := lookup(d.decoded, "registries", "aln", "index"); !found {
+		if err := d.insert([]string{"registries", "aln", "index"}, `"x"`, "x"); err != nil {
+			return err
+		}
+	}
+	if space {
+		if err := d.setAlias("/a b/aln-registry"); err != nil {
+			return err
+		}
+		return d.setProvider(alias)
+	}
+	return d.setProvider("/a/aln-registry")
+}
