@@ -114,7 +114,7 @@ func checkJSON(data []byte) error {
 	}
 	for {
 		_, err := d.ReadToken()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -142,14 +141,14 @@ func logVerifierKeys(multikeys []string) ([]translog.VerifierKey, error) {
 		if !ok {
 			return nil, fmt.Errorf("log key %s is not Ed25519", m)
 		}
-		keys = append(keys, translog.VerifierKey(raw))
+		keys = append(keys, raw)
 	}
 	return keys, nil
 }
 
 // logMultikey is the log key's public half as settings state it.
 func (k Keys) logMultikey() (string, error) {
-	key, err := did.NewEd25519PublicKey(ed25519.PublicKey(k.log.Public()))
+	key, err := did.NewEd25519PublicKey(k.log.Public())
 	if err != nil {
 		return "", err
 	}

@@ -67,7 +67,8 @@ func (a *app) serveCommand() *cobra.Command {
 }
 
 func (a *app) serve(ctx context.Context, f serveFlags) error {
-	listener, err := net.Listen("tcp", f.listen)
+	var network net.ListenConfig
+	listener, err := network.Listen(ctx, "tcp", f.listen)
 	if err != nil {
 		return fmt.Errorf("cannot listen on %s: %w; is another server running there? --listen names another address", f.listen, err)
 	}

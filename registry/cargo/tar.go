@@ -2,6 +2,7 @@ package cargo
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"strconv"
 	"strings"
@@ -39,7 +40,7 @@ func (t *tarReader) next() (tarEntry, error) {
 			return tarEntry{}, err
 		}
 		h, err := t.header()
-		if err == io.EOF && extended {
+		if errors.Is(err, io.EOF) && extended {
 			err = badTar("ends after an extended header that belongs to no file")
 		}
 		if err != nil {
@@ -66,7 +67,7 @@ func (t *tarReader) next() (tarEntry, error) {
 func (t *tarReader) skip() error {
 	_, err := io.CopyN(io.Discard, t.r, t.left+t.padding)
 	t.left, t.padding = 0, 0
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF // io.EOF is for the end of the archive alone
 	}
 	return err
@@ -117,7 +118,7 @@ func (h tarHeader) entry() (tarEntry, error) {
 func (t *tarReader) header() (tarHeader, error) {
 	var b [blockBytes]byte
 	if _, err := io.ReadFull(t.r, b[:]); err != nil {
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = badTar("ends without the end-of-archive marker")
 		}
 		return tarHeader{}, err

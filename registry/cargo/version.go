@@ -23,7 +23,8 @@ func ParseVersion(s string) (Version, error) {
 	if len(s) > MaxVersionBytes {
 		return v, badVersion(s)
 	}
-	rest, ok := s, true
+	var ok bool
+	rest := s
 	for i, number := range []*uint64{&v.major, &v.minor, &v.patch} {
 		if i > 0 {
 			if rest, ok = strings.CutPrefix(rest, "."); !ok {

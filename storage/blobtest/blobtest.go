@@ -427,8 +427,8 @@ func testListBreak(t *testing.T, store storage.Blobs) {
 func testBlobsApart(t *testing.T, store storage.Blobs) {
 	data := []byte("only a blob")
 	id := put(t, store, data)
-	for range store.List(t.Context(), "", "") {
-		t.Error("a store without objects lists one")
+	for key, err := range store.List(t.Context(), "", "") {
+		t.Errorf("a store without objects lists %q, %v", key, err)
 	}
 	if err := store.Create(t.Context(), id.String(), []byte("other")); err != nil {
 		t.Errorf("Create under a CID: %v", err)

@@ -216,7 +216,7 @@ func testRollback(t *testing.T, db *catalog.DB) {
 		}
 		return errRefused
 	})
-	if err != errRefused {
+	if !errors.Is(err, errRefused) {
 		t.Errorf("Update: error %v, want the function's own", err)
 	}
 	wantUntouched(t, db, before)
@@ -255,7 +255,7 @@ func testPanic(t *testing.T, db *catalog.DB) {
 	}
 	func() {
 		defer func() {
-			if r := recover(); r != errRefused {
+			if r, _ := recover().(error); !errors.Is(r, errRefused) {
 				t.Errorf("recovered %v, want the function's own panic", r)
 			}
 		}()
