@@ -13,7 +13,7 @@ import (
 // workspace holds a crate for each way in which one crate can depend on another.
 var workspace = map[string]string{
 	"Cargo.toml": `[workspace]
-members = ["core", "extra", "unix", "windows", "tool", "main"]
+members = ["core", "extra", "unix", "windows", "tool", "main", "bench"]
 resolver = "2"
 
 [workspace.package]
@@ -22,7 +22,7 @@ license = "MIT"
 rust-version = "1.70"
 
 [workspace.dependencies]
-ws-core = { path = "core", version = "0.2", registry = "aln", default-features = false }
+ws-tool = { path = "tool", version = "1.0", registry = "aln", default-features = false }
 `,
 	"core/Cargo.toml": `[package]
 name = "ws-core"
@@ -65,14 +65,24 @@ description = "for another target"
 edition.workspace = true
 license.workspace = true
 `,
-	"windows/src/lib.rs": "compile_error!(\"never built here\");\n",
+	"windows/src/lib.rs": "pub fn system() -> &'static str { \"windows\" }\n",
 	"tool/Cargo.toml": `[package]
 name = "ws-tool"
 version = "1.0.0+build.5"
 description = "for build scripts"
 edition.workspace = true
 license.workspace = true
+
+[features]
+odd = []
 `,
+	"bench/Cargo.toml": `[package]
+name = "ws-bench"
+version = "0.0.0"
+publish = false
+edition.workspace = true
+`,
+	"bench/src/lib.rs": "",
 	"tool/src/lib.rs": "pub fn number() -> u32 { 42 }\n",
 	"main/Cargo.toml": `[package]
 name = "ws-main"
@@ -106,7 +116,8 @@ system = { package = "WS_Windows", path = "../windows", version = "~0.1", regist
 ws-tool = { path = "../tool", version = "1", registry = "aln" }
 
 [dev-dependencies]
-ws-core = { workspace = true, features = ["std"] }
+ws-tool = { workspace = true, features = ["odd"] }
+ws-bench = { path = "../bench" }
 `,
 	"main/build.rs": `fn main() {
     println!("cargo:rustc-env=FLAVOUR={}", std::env::var("DEP_WSCORE_FLAVOUR").unwrap());
@@ -133,11 +144,11 @@ var workspaceLines = map[string]string{
 	"ws-extra@1.2.3-beta.1": `{"name":"ws-extra","vers":"1.2.3-beta.1","deps":[],"cksum":"CKSUM","features":{"loud":[]},"yanked":false,"links":null,"rust_version":null,"pubtime":"PUBTIME","v":1}`,
 	"ws-unix@0.1.7":         `{"name":"ws-unix","vers":"0.1.7","deps":[],"cksum":"CKSUM","features":{},"yanked":false,"links":null,"rust_version":null,"pubtime":"PUBTIME","v":1}`,
 	"WS_Windows@0.1.0":      `{"name":"WS_Windows","vers":"0.1.0","deps":[],"cksum":"CKSUM","features":{},"yanked":false,"links":null,"rust_version":null,"pubtime":"PUBTIME","v":1}`,
-	"ws-tool@1.0.0+build.5": `{"name":"ws-tool","vers":"1.0.0+build.5","deps":[],"cksum":"CKSUM","features":{},"yanked":false,"links":null,"rust_version":null,"pubtime":"PUBTIME","v":1}`,
+	"ws-tool@1.0.0+build.5": `{"name":"ws-tool","vers":"1.0.0+build.5","deps":[],"cksum":"CKSUM","features":{"odd":[]},"yanked":false,"links":null,"rust_version":null,"pubtime":"PUBTIME","v":1}`,
 	"ws-main@0.1.0": `{"name":"ws-main","vers":"0.1.0","deps":[` +
 		`{"name":"renamed","req":"^0.2","features":[],"optional":false,"default_features":false,"target":null,"kind":"normal","registry":null,"package":"ws-core"},` +
 		`{"name":"ws-extra","req":"^1.2.3-beta.1","features":[],"optional":true,"default_features":true,"target":null,"kind":"normal","registry":null,"package":null},` +
-		`{"name":"ws-core","req":"^0.2","features":["std"],"optional":false,"default_features":false,"target":null,"kind":"dev","registry":null,"package":null},` +
+		`{"name":"ws-tool","req":"^1.0","features":["odd"],"optional":false,"default_features":false,"target":null,"kind":"dev","registry":null,"package":null},` +
 		`{"name":"ws-tool","req":"^1","features":[],"optional":false,"default_features":true,"target":null,"kind":"build","registry":null,"package":null},` +
 		`{"name":"ws-unix","req":">=0.1.2, <0.2","features":[],"optional":false,"default_features":true,"target":"cfg(unix)","kind":"normal","registry":null,"package":null},` +
 		`{"name":"system","req":"~0.1","features":[],"optional":false,"default_features":true,"target":"cfg(windows)","kind":"normal","registry":null,"package":"WS_Windows"}` +

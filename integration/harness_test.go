@@ -100,16 +100,10 @@ func (l *lab) start() {
 
 // tryStart is start for a server that may refuse.
 func (l *lab) tryStart() error {
-	args := append([]string{"serve", "--listen", strings.TrimPrefix(l.url, "http://"), "--data", l.data}, l.flags...)
-	cmd := exec.Command(binary, args...)
-	cmd.Env = l.operator.environment()
-	cmd.Stdout, cmd.Stderr = (*lockedOutput)(l), (*lockedOutput)(l)
-	if err := cmd.Start(); err != nil {
+	if err := l.launch(); err != nil {
 		return err
 	}
-	exited := make(chan struct{})
-	l.cmd, l.exited = cmd, exited
-	go func() { cmd.Wait(); close(exited) }()
+	cmd, exited := l.cmd, l.exited
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		select {
 		case <-exited:
@@ -123,6 +117,21 @@ func (l *lab) tryStart() error {
 		}
 	}
 	return errors.New("the server does not answer")
+}
+
+// launch runs the server and waits for nothing.
+func (l *lab) launch() error {
+	args := append([]string{"serve", "--listen", strings.TrimPrefix(l.url, "http://"), "--data", l.data}, l.flags...)
+	cmd := exec.Command(binary, args...)
+	cmd.Env = l.operator.environment()
+	cmd.Stdout, cmd.Stderr = (*lockedOutput)(l), (*lockedOutput)(l)
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	exited := make(chan struct{})
+	l.cmd, l.exited = cmd, exited
+	go func() { cmd.Wait(); close(exited) }()
+	return nil
 }
 
 // stop ends the server as an operator would; it must end well.

@@ -36,7 +36,7 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request) error {
 	done, err := s.registry.PublishCrate(r.Context(), asker, envelope, body)
 	if err != nil {
 		// cargo reads the answer only when it has sent everything.
-		io.Copy(io.Discard, body)
+		_, _ = io.Copy(io.Discard, body)
 		return err
 	}
 	type warnings struct {
