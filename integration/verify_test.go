@@ -51,10 +51,14 @@ func newProved(t *testing.T) *proved {
 
 	publish("other-one", "0.1.0")
 	must(t, operator.cargo(first, "owner", "--registry", "aln", "--add", p.reader.did(), "demo-one"))
-	second := publish("demo-one", "0.2.0")
+	publish("demo-one", "0.2.0")
 	must(t, operator.cargo(first, "yank", "--registry", "aln", "--version", "0.2.0", "demo-one"))
-	must(t, p.reader.cargo(p.app, "generate-lockfile"))
-	p.crateFile = filepath.Join(second, "target", "package", "demo-one-0.2.0.crate")
+	must(t, p.reader.cargo(p.app, "fetch"))
+	found, err := filepath.Glob(filepath.Join(p.reader.cargoHome, "registry", "cache", "*", "demo-one-0.1.0.crate"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("cargo fetched %q, %v", found, err)
+	}
+	p.crateFile = found[0]
 	return p
 }
 

@@ -189,7 +189,7 @@ func (r *Registry) applyOne(ctx context.Context, tx *catalog.Tx, s *submission, 
 			s.receipt = receipt
 			return nil, nil
 		}
-		return err, nil
+		return refusalFor(before, s.record, err), nil
 	}
 	line, err := crateLine(before, entry, s)
 	if err != nil {
@@ -234,6 +234,19 @@ func republished(before state.Store, rec *record.Record, refusal error) (Receipt
 		return Receipt{}, false
 	}
 	return Receipt{Record: version.Record, Index: version.Index, Repeated: true}, true
+}
+
+// refusalFor tells who lost a race for a version that the version is gone: to
+// sign anew, as a stale record is told, would be in vain.
+func refusalFor(before state.Store, rec *record.Record, refusal error) error {
+	if rec.Type() != record.TypePublish || !errors.Is(refusal, state.ErrStale) {
+		return refusal
+	}
+	version, ok, err := state.VersionOf(before, rec.Subject())
+	if err != nil || !ok {
+		return refusal
+	}
+	return fmt.Errorf("%w: %s@%s was published by entry %d; a version's bytes never change, publish a new version", state.ErrTaken, version.Name, version.Version, version.Index)
 }
 
 // entryFor makes the entry that rec would stand in and completes s.attachments

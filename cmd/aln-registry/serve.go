@@ -101,7 +101,25 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	}
 	defer r.Close()
 	a.greet(node, r, operator)
+	if operator != nil {
+		go a.introduce(ctx, r, node.config.Log)
+	}
 	return a.listenAndServe(ctx, listener, server.New(r, node.config.Limits, node.config.Log, time.Now))
+}
+
+// introduce pins the new registry in the operator's home, so that commands such
+// as `member add` work at once. Where the public URL does not lead here yet, the
+// operator logs in later.
+func (a *app) introduce(ctx context.Context, r *registry.Registry, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	c, err := a.client()
+	if err == nil {
+		_, err = c.Login(ctx, r.PublicURL, "")
+	}
+	if err != nil && ctx.Err() == nil {
+		log.Warn("the operator has to log in by hand", "type", "aln-registry login "+r.PublicURL, "error", err)
+	}
 }
 
 // defaultURL is how this computer reaches the listener.

@@ -1,0 +1,57 @@
+package integration
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func readRepository(t *testing.T, name string) string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join("..", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
+// The vectors that docs/FORMATS.md prints are those that the tests check.
+func TestFormatsQuotesTheTestVectors(t *testing.T) {
+	formats := readRepository(t, "docs/FORMATS.md")
+	for _, file := range []string{"registry/record/testdata/vectors.txt", "registry/translog/testdata/checkpoint.golden"} {
+		for _, line := range strings.Split(readRepository(t, file), "\n") {
+			if !strings.Contains(formats, strings.TrimSpace(line)) {
+				t.Errorf("docs/FORMATS.md lacks the line of %s:\n%s", file, line)
+			}
+		}
+	}
+}
+
+// What the documents refer to is there.
+func TestDocumentsNameFilesThatExist(t *testing.T) {
+	reference := regexp.MustCompile("`((?:cmd|client|server|registry|did|durable|storage|migrations|integration|docs)/[A-Za-z0-9_./-]*[A-Za-z0-9_])`")
+	for _, document := range []string{"README.md", "docs/ARCHITECTURE.md", "docs/FORMATS.md", "docs/SECURITY.md"} {
+		for _, match := range reference.FindAllStringSubmatch(readRepository(t, document), -1) {
+			if _, err := os.Stat(filepath.Join("..", match[1])); err != nil {
+				t.Errorf("%s names %s, which is not there", document, match[1])
+			}
+		}
+	}
+}
+
+// The README's commands are targets of the Makefile, and make help lists every one.
+func TestReadmeCommandsExist(t *testing.T) {
+	makefile := readRepository(t, "Makefile")
+	for _, match := range regexp.MustCompile("(?m)make ([a-z]+)").FindAllStringSubmatch(readRepository(t, "README.md"), -1) {
+		if !strings.Contains(makefile, "\n"+match[1]+":") {
+			t.Errorf("README.md says make %s, which the Makefile has not", match[1])
+		}
+	}
+	for _, target := range []string{"help", "run", "build", "test", "quick", "lint", "fuzz", "bench"} {
+		if !regexp.MustCompile(`(?m)^` + target + `:.*## `).MatchString(makefile) {
+			t.Errorf("make help does not list %s", target)
+		}
+	}
+}
