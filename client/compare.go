@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"sort"
 	"strings"
+	"time"
 
 	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/registry/verify"
@@ -19,7 +20,7 @@ var ErrGrew = errors.New("the log grew meanwhile; run this again")
 const maxIndexFile = 64 << 20
 
 // CompareIndex holds what the hosted index serves against a replayed log: each
-// crate's versions in order, their checksums and yanks, and no other lines. It
+// crate's versions in order, their checksums, times and yanks, and no other lines. It
 // returns the differences in words. ErrGrew when there are some, but the log
 // has grown since it was replayed.
 func (r *Registry) CompareIndex(ctx context.Context, replayed verify.Replayed) ([]string, error) {
@@ -81,6 +82,8 @@ func compareCrate(name string, logged []verify.CrateVersion, file []byte) (diffe
 			differences = append(differences, fmt.Sprintf("%s line %d is about %s@%s, the log has %s@%s there", name, i+1, line.Name, line.Vers, want.Name, want.Version))
 		case line.Cksum != want.CID.Hex():
 			differences = append(differences, fmt.Sprintf("%s@%s: the index says checksum %s, the log %s", name, want.Version, line.Cksum, want.CID.Hex()))
+		case line.Pubtime != want.Time.UTC().Format(time.RFC3339):
+			differences = append(differences, fmt.Sprintf("%s@%s: the index says it was published at %s, the log at %s", name, want.Version, line.Pubtime, want.Time.UTC().Format(time.RFC3339)))
 		case line.Yanked != want.Yanked:
 			differences = append(differences, fmt.Sprintf("%s@%s: the index says yanked %t, the log %t", name, want.Version, line.Yanked, want.Yanked))
 		}

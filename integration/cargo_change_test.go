@@ -82,7 +82,7 @@ func TestOneOfTwoPublishesOfOneVersionWins(t *testing.T) {
 	}})
 	u := l.operator
 	folders := []string{u.crate("raced", "1.0.0", "", "pub fn first() {}\n"), filepath.Join(u.folder, "second")}
-	writeFiles(t, folders[1], map[string]string{"Cargo.toml": readFile(t, filepath.Join(folders[0], "Cargo.toml")), "src/lib.rs": "pub fn second() {}\n"})
+	writeFiles(t, folders[1], map[string]string{"Cargo.toml": textOf(t, filepath.Join(folders[0], "Cargo.toml")), "src/lib.rs": "pub fn second() {}\n"})
 	results := make([]result, len(folders))
 	var wait sync.WaitGroup
 	for i, folder := range folders {
@@ -105,7 +105,7 @@ func TestOneOfTwoPublishesOfOneVersionWins(t *testing.T) {
 	must(t, u.aln(folders[0], "verify", "raced@1.0.0"))
 }
 
-func readFile(t testing.TB, path string) string {
+func textOf(t testing.TB, path string) string {
 	t.Helper()
 	raw, err := os.ReadFile(path)
 	if err != nil {

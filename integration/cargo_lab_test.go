@@ -100,8 +100,8 @@ func (l *lab) logSize() int64 {
 	return size
 }
 
-// admit makes u a member with the role publisher, the way an operator would.
-func (l *lab) admit(u *user) {
+// admitPublisher makes u a member with the role publisher, the way an operator would.
+func (l *lab) admitPublisher(u *user) {
 	l.t.Helper()
 	must(l.t, l.operator.aln(l.operator.folder, "member", "add", u.did(), "--role", "publisher"))
 }
@@ -111,17 +111,9 @@ func (l *lab) newMember() *user {
 	l.t.Helper()
 	u := newUser(l.t)
 	u.login(l, u.folder)
-	if l.operator.pinless() {
-		l.operator.login(l, l.operator.folder)
-	}
-	l.admit(u)
+	l.operator.login(l, l.operator.folder)
+	l.admitPublisher(u)
 	return u
-}
-
-// pinless reports whether u has not logged in anywhere yet.
-func (u *user) pinless() bool {
-	_, err := os.Stat(filepath.Join(u.home, "registries"))
-	return err != nil
 }
 
 // publish publishes the crate in folder without building it first.

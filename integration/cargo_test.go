@@ -151,8 +151,8 @@ var workspaceLines = map[string]string{
 		`{"name":"ws-tool","req":"^1","features":[],"optional":false,"default_features":true,"target":null,"kind":"build","registry":null,"package":null},` +
 		`{"name":"ws-unix","req":">=0.1.2, <0.2","features":[],"optional":false,"default_features":true,"target":"cfg(unix)","kind":"normal","registry":null,"package":null},` +
 		`{"name":"system","req":"~0.1","features":[],"optional":false,"default_features":true,"target":"cfg(windows)","kind":"normal","registry":null,"package":"WS_Windows"}` +
-		`],"cksum":"CKSUM","features":{"default":["fast"],"everything":["fast","extra","loud"],"fast":[]},` +
-		`"features2":{"extra":["dep:ws-extra"],"loud":["ws-extra?/loud","renamed/std"]},"yanked":false,"links":"wsmain","rust_version":"1.71.1","pubtime":"PUBTIME","v":2}`,
+		`],"cksum":"CKSUM","features":{"default":["fast"],"fast":[]},` +
+		`"features2":{"everything":["fast","extra","loud"],"extra":["dep:ws-extra"],"loud":["ws-extra?/loud","renamed/std"]},"yanked":false,"links":"wsmain","rust_version":"1.71.1","pubtime":"PUBTIME","v":2}`,
 }
 
 func TestCargoPublishesAWorkspaceAndBuildsOnIt(t *testing.T) {

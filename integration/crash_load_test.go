@@ -181,19 +181,24 @@ func writeAll(w io.Writer, data []byte) error {
 	return err
 }
 
-// publish does what `cargo publish` does after packaging.
-func (p *publisher) publish(ctx context.Context, r release) (receipt, error) {
-	token, err := p.token(ctx, "publish", r)
-	if err != nil {
-		return receipt{}, err
-	}
+// frameOf is the body of cargo's publish request.
+func frameOf(r release) []byte {
 	metadata := fmt.Sprintf(`{"name":%q,"vers":%q,"deps":[],"features":{},"authors":[]}`, r.name, r.version)
 	var frame []byte
 	for _, part := range [][]byte{[]byte(metadata), r.crate} {
 		frame = endian.LittleEndian.AppendUint32(frame, uint32(len(part)))
 		frame = append(frame, part...)
 	}
-	text, err := p.send(ctx, http.MethodPut, "new", token, frame)
+	return frame
+}
+
+// publish does what `cargo publish` does after packaging.
+func (p *publisher) publish(ctx context.Context, r release) (receipt, error) {
+	token, err := p.token(ctx, "publish", r)
+	if err != nil {
+		return receipt{}, err
+	}
+	text, err := p.send(ctx, http.MethodPut, "new", token, frameOf(r))
 	if err != nil {
 		return receipt{}, err
 	}
@@ -234,8 +239,8 @@ func (p *publisher) owner(ctx context.Context, name string, who did.DID, remove 
 	return readReceipt(text)
 }
 
-// admit makes the publishers members, as the lab's operator.
-func (l *lab) admit(ctx context.Context, people ...*publisher) {
+// admitPublishers makes the publishers members, as the lab's operator.
+func (l *lab) admitPublishers(ctx context.Context, people ...*publisher) {
 	l.t.Helper()
 	operator := newPublisher(l.t, l.url, l.operator.home)
 	if _, err := operator.agent.Login(ctx, l.url, ""); err != nil {
@@ -264,6 +269,6 @@ func (l *lab) people(ctx context.Context, n int) []*publisher {
 	for i := range n {
 		people = append(people, newPublisher(l.t, l.url, filepath.Join(folder, strconv.Itoa(i))))
 	}
-	l.admit(ctx, people...)
+	l.admitPublishers(ctx, people...)
 	return people
 }

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	cryptorand "crypto/rand"
@@ -11,6 +12,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,13 +51,20 @@ func crashSeed(t *testing.T) uint64 {
 	return seed
 }
 
+// crashPort goes round; where it begins differs from run to run.
+var crashPort = func() *atomic.Int64 {
+	var port atomic.Int64
+	port.Store(rand.Int64N(15000))
+	return &port
+}()
+
 // newCrashLab is newLab for servers that come and go: its port is not one that
 // the system gives to outgoing connections meanwhile.
-func newCrashLab(t *testing.T, rng *rand.Rand) *lab {
+func newCrashLab(t *testing.T) *lab {
 	t.Helper()
 	folder := t.TempDir()
 	for {
-		address := fmt.Sprintf("127.0.0.1:%d", 20000+rng.IntN(10000))
+		address := fmt.Sprintf("127.0.0.1:%d", 15000+crashPort.Add(1)%15000)
 		listener, err := net.Listen("tcp", address)
 		if err != nil {
 			continue
@@ -79,7 +88,11 @@ type survivor struct {
 	acknowledged map[string]acknowledged
 	changes      []receipt
 	open         map[string]release
+	downloaded   map[string]bool
 	serial       int
+	// kept are records read before, checks the number of checks made.
+	kept   keptRecords
+	checks int
 	// seen is the last checkpoint that was served.
 	seen []byte
 	// yanked and owners are what the log said after the last restart.
@@ -94,8 +107,8 @@ type acknowledged struct {
 
 func newSurvivor(t *testing.T, rng *rand.Rand) *survivor {
 	return &survivor{
-		lab: newCrashLab(t, rng), ctx: t.Context(), rng: rng,
-		acknowledged: map[string]acknowledged{}, open: map[string]release{}, yanked: map[string]bool{}, owners: map[string][]string{},
+		lab: newCrashLab(t), ctx: t.Context(), rng: rng,
+		acknowledged: map[string]acknowledged{}, open: map[string]release{}, yanked: map[string]bool{}, owners: map[string][]string{}, downloaded: map[string]bool{},
 	}
 }
 
@@ -147,6 +160,7 @@ func (s *survivor) oneKill(number int) {
 		load.Go(func() { s.publishUntilKilled(ctx, i, rng) })
 	}
 	load.Go(func() { s.watchCheckpoint(ctx) })
+	s.awaitChanges(s.rng.IntN(6))
 	awaitPoint(s.data, s.rng)
 	s.dying.Store(true)
 	s.kill()
@@ -177,6 +191,19 @@ func (s *survivor) killStart(d time.Duration) {
 	}
 	time.Sleep(d)
 	s.kill()
+}
+
+// awaitChanges waits until n more changes were acknowledged, not for ever.
+func (s *survivor) awaitChanges(n int) {
+	count := func() int {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.acknowledged) + len(s.changes)
+	}
+	until, deadline := count()+n, time.Now().Add(time.Second)
+	for count() < until && time.Now().Before(deadline) {
+		time.Sleep(500 * time.Microsecond)
+	}
 }
 
 // awaitPoint waits for a moment to kill: after some time, or as soon as a
@@ -228,14 +255,14 @@ func (s *survivor) change(ctx context.Context, i int, rng *rand.Rand) error {
 	p := s.people[i]
 	name := fmt.Sprintf("p%d-%c", i, 'a'+rune(rng.IntN(3)))
 	switch dice := rng.IntN(10); {
-	case dice < 2:
+	case dice < 3:
 		if mine, undo, ok := s.someYank(i, rng); ok {
 			r, err := p.yank(ctx, mine, undo)
 			return s.changed(ctx, p, r, err, func() {
 				s.changes, s.yanked[mine.key()] = append(s.changes, r), !undo
 			})
 		}
-	case dice < 3:
+	case dice < 5:
 		other := string(s.people[(i+1)%len(s.people)].did)
 		if owns, known := s.owns(name, other); known {
 			r, err := p.owner(ctx, name, s.people[(i+1)%len(s.people)].did, owns)
@@ -244,7 +271,7 @@ func (s *survivor) change(ctx context.Context, i int, rng *rand.Rand) error {
 				s.setOwner(name, other, !owns)
 			})
 		}
-	case dice < 6:
+	case dice < 7:
 		name = shared
 	}
 	s.mu.Lock()
@@ -369,7 +396,11 @@ func (s *survivor) check() {
 	if s.seen != nil {
 		pin.Checkpoint = s.seen
 	}
-	registry, err := auditor.agent.Registry(pin)
+	if s.checks++; s.checks%checkEverything == 0 || s.kept == nil {
+		s.kept = keptRecords{}
+	}
+	reader := client.New(client.Config{Home: auditor.home, HTTP: s.kept, Now: time.Now, Rand: cryptorand.Reader, Version: "test"})
+	registry, err := reader.Registry(pin)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -442,7 +473,39 @@ func (s *survivor) checkRelease(registry *client.Registry, replayed verify.Repla
 	if err != nil || !ok || v.Record != a.record || v.Index != a.index || v.CID != a.cid {
 		s.t.Errorf("%s was acknowledged as record %s at %d with %s; the log has: %t %+v %v", a.key(), a.record, a.index, a.cid, ok, v, err)
 	}
-	s.checkBytes(registry, a.release)
+	if s.checks%checkEverything == 0 || !s.downloaded[a.key()] || s.rng.IntN(10) == 0 {
+		s.checkBytes(registry, a.release)
+		s.downloaded[a.key()] = true
+	}
+}
+
+// checkEverything: every so many checks all bytes are fetched once more; in
+// between, those not fetched before and a few others.
+const checkEverything = 6
+
+// keptRecords is a transport that fetches a record by its CID once. Which
+// records there are the log says each time anew.
+type keptRecords map[string][]byte
+
+// RoundTrip implements http.RoundTripper; its user asks one thing at a time.
+func (k keptRecords) RoundTrip(req *http.Request) (*http.Response, error) {
+	if !strings.HasPrefix(req.URL.Path, "/v1/records/bafkrei") {
+		return http.DefaultTransport.RoundTrip(req)
+	}
+	if raw, ok := k[req.URL.Path]; ok {
+		return http.ReadResponse(bufio.NewReader(bytes.NewReader(raw)), req)
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return resp, err
+	}
+	defer resp.Body.Close()
+	raw, err := httputil.DumpResponse(resp, true)
+	if err != nil {
+		return nil, err
+	}
+	k[req.URL.Path] = raw
+	return http.ReadResponse(bufio.NewReader(bytes.NewReader(raw)), req)
 }
 
 func (s *survivor) checkBytes(registry *client.Registry, r release) {

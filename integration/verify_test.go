@@ -133,6 +133,7 @@ func TestVerifyThroughALyingProxy(t *testing.T) {
 		{"verify", "demo-one@0.1.0"}, {"verify", p.crateFile}, {"verify", "Cargo.lock"},
 		{"log", "check"}, {"log", "check", "--full"},
 	}
+	most := []int{6, 1, 1, 4, 1} // the second and third ask the same questions as the first
 	clean := make([]result, len(commands))
 	runs := make([][]exchange, len(commands))
 	others := map[string][][]byte{}
@@ -161,7 +162,7 @@ func TestVerifyThroughALyingProxy(t *testing.T) {
 		t.Run(strings.Join(args[:len(args)-1], " ")+" "+filepath.Base(args[len(args)-1]), func(t *testing.T) {
 			altered, passed := 0, 0
 			for _, e := range runs[i] {
-				for _, a := range alterations(e, distinct(others[e.kind()]), random) {
+				for _, a := range alterations(e, distinct(others[e.kind()]), most[i], random) {
 					altered++
 					if p.withAlteration(t, args, clean[i], e, a) {
 						passed++
@@ -169,7 +170,7 @@ func TestVerifyThroughALyingProxy(t *testing.T) {
 				}
 			}
 			t.Logf("%d alterations of %d answers; %d of them irrelevant to what is proved", altered, len(runs[i]), passed)
-			if altered < 15*len(runs[i]) {
+			if altered < 8*len(runs[i]) {
 				t.Errorf("only %d alterations of %d answers", altered, len(runs[i]))
 			}
 		})
@@ -187,6 +188,9 @@ func distinct(bodies [][]byte) [][]byte {
 	}
 	return list
 }
+
+// counts say how much evidence there was, which differs where some was left out.
+var counts = regexp.MustCompile(`\d+ (entries are in the log|records about)`)
 
 // withAlteration runs the command with one answer altered, and holds it to its
 // outcome. passed: it succeeded, rightly.
@@ -216,7 +220,7 @@ func (p *proved) withAlteration(t *testing.T, args []string, clean result, e exc
 		say("the request was not made")
 	case r.status == 0 && why == "":
 		say("succeeded")
-	case r.status == 0 && r.stdout != clean.stdout:
+	case r.status == 0 && counts.ReplaceAllString(r.stdout, "") != counts.ReplaceAllString(clean.stdout, ""):
 		say("says otherwise than the unaltered run, though %s", why)
 	case r.status == 0:
 		return true

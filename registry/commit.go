@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"phoenix-lab.org/aln-registry/registry/cargo"
@@ -45,6 +46,9 @@ func (s *submission) answer(err error) { s.result <- outcome{receipt: s.receipt,
 // clockTolerance is how far the database's clock may lie behind the last entry.
 const clockTolerance = 60 * time.Second
 
+// publishRetry is how often a failed publication is tried again without a new change.
+const publishRetry = 2 * time.Second
+
 // submit queues s and waits until it is refused or published. When ctx ends the
 // record may still be entered: asking again finds out.
 func (r *Registry) submit(ctx context.Context, s *submission) (Receipt, error) {
@@ -75,16 +79,34 @@ func (r *Registry) submit(ctx context.Context, s *submission) (Receipt, error) {
 // batch, so that many publishers share a transaction and its syncs.
 func (r *Registry) sequence(ctx context.Context) {
 	defer close(r.done)
+	retry := time.NewTicker(publishRetry)
+	defer retry.Stop()
 	for {
+		if ctx.Err() != nil {
+			return
+		}
 		select {
 		case <-ctx.Done():
 			return
+		case <-retry.C:
+			if r.pending {
+				r.publishPending(context.WithoutCancel(ctx))
+			}
 		case first := <-r.queue:
 			batch := r.gather(first)
 			// A batch once begun is finished, whatever ends meanwhile.
 			r.commit(context.WithoutCancel(ctx), batch)
 		}
 	}
+}
+
+// publishPending publishes what an earlier failure left committed only.
+func (r *Registry) publishPending(ctx context.Context) {
+	if err := r.publish(ctx); err != nil {
+		r.unpublished(err)
+		return
+	}
+	r.pending = false
 }
 
 func (r *Registry) gather(first *submission) []*submission {
@@ -101,28 +123,52 @@ func (r *Registry) gather(first *submission) []*submission {
 }
 
 // commit enters a batch: one transaction, then entry objects, checkpoint and
-// the published row. A refusal drops only its own record; any other failure
-// is everybody's, and what was committed by then is published by the next
-// batch or the next start.
+// the published row. A refusal drops only its own record. Any other failure is
+// everybody's, refusals included, since they were judged beside changes that
+// may not have come to be; but a transaction that failed with several records
+// is tried again with each alone, so that no record can hold up the others.
+// What was committed but not published is published by the next batch, the next
+// tick or the next start.
 func (r *Registry) commit(ctx context.Context, batch []*submission) {
 	err := r.publish(ctx) // what an earlier failure left unpublished
 	if err == nil {
 		err = r.Catalog.Update(ctx, func(tx *catalog.Tx) error { return r.applyBatch(ctx, tx, batch) })
+		if err != nil && len(batch) > 1 {
+			r.Log.Warn("batch failed, trying its records one by one", "records", len(batch), "error", err)
+			for _, s := range batch {
+				r.commit(ctx, []*submission{s})
+			}
+			return
+		}
 	}
 	if err == nil {
 		err = r.publish(ctx)
 	}
 	if err != nil {
-		r.Log.Error("changes not published", "records", len(batch), "error", err)
+		r.unpublished(err)
 		if !errors.Is(err, ErrUnavailable) {
 			err = fmt.Errorf("%w: %v", ErrUnavailable, err)
 		}
 	}
 	for _, s := range batch {
-		if s.refusal != nil {
+		if err == nil {
 			s.answer(s.refusal)
 		} else {
 			s.answer(err)
+		}
+	}
+}
+
+// unpublished notes a failure after which something may wait to be published.
+// A fork is the end: nothing more is written, and whoever runs the registry is told.
+func (r *Registry) unpublished(err error) {
+	r.Log.Error("changes not published", "error", err)
+	r.pending = true
+	if errors.Is(err, ErrFork) {
+		r.stop()
+		select {
+		case r.failed <- err:
+		default: // told already
 		}
 	}
 }
@@ -176,9 +222,9 @@ func (r *Registry) applyOne(ctx context.Context, tx *catalog.Tx, s *submission, 
 		return nil, err
 	}
 	before := r.viewAt(ctx, &tx.Reader, index)
-	entry, err := r.entryFor(ctx, before, s, index, now)
-	if err != nil {
-		return nil, err
+	entry, refusal, err := r.entryFor(ctx, before, s, index, now)
+	if refusal != nil || err != nil {
+		return refusal, err
 	}
 	changes, err := state.Apply(before, entry, s.record, s.attachments)
 	if err != nil {
@@ -192,8 +238,11 @@ func (r *Registry) applyOne(ctx context.Context, tx *catalog.Tx, s *submission, 
 		return refusalFor(before, s.record, err), nil
 	}
 	line, err := crateLine(before, entry, s)
-	if err != nil {
+	if isCrateProblem(err) {
 		return err, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	if err := enter(ctx, tx, entry, s.record, changes, line); err != nil {
 		return nil, err
@@ -210,6 +259,12 @@ func isRefusal(err error) bool {
 		}
 	}
 	return false
+}
+
+// isCrateProblem tells a crate that cannot have an index line from a failing store.
+func isCrateProblem(err error) bool {
+	var problem *cargo.Problem
+	return errors.As(err, &problem) || errors.Is(err, cargo.ErrForeignRegistry)
 }
 
 // republished finds the earlier entry when an owner publishes the same bytes
@@ -249,31 +304,31 @@ func refusalFor(before state.Store, rec *record.Record, refusal error) error {
 	return fmt.Errorf("%w: %s@%s was published by entry %d; a version's bytes never change, publish a new version", state.ErrTaken, version.Name, version.Version, version.Index)
 }
 
-// entryFor makes the entry that rec would stand in and completes s.attachments
-// with the signers' DID documents in force.
-func (r *Registry) entryFor(ctx context.Context, before state.Store, s *submission, index int64, now time.Time) (state.Entry, error) {
-	entry := state.Entry{Index: index, Time: now}
-	document, err := documentInForce(before, s.record)
-	if err != nil {
-		return entry, err
+// entryFor makes the entry that s.record would stand in and completes
+// s.attachments with the signers' DID documents in force. A document that cannot
+// be had is the refusal of this record alone, whatever the reason.
+func (r *Registry) entryFor(ctx context.Context, before state.Store, s *submission, index int64, now time.Time) (entry state.Entry, refusal, err error) {
+	entry = state.Entry{Index: index, Time: now}
+	if entry.DIDDocument, err = documentInForce(before, s.record, index); err != nil {
+		return entry, nil, err
 	}
-	entry.DIDDocument = document
-	wanted := []storage.CID{document}
+	wanted := []storage.CID{entry.DIDDocument}
 	if own, ok := s.record.Body().(*record.Own); ok && own.Intent != nil {
-		if intent, err := record.Parse(s.attachments[*own.Intent]); err == nil {
-			document, err := documentInForce(before, intent)
+		intent, err := record.Parse(s.attachments[*own.Intent])
+		if err == nil && intent.Type() == record.TypeOwnIntent {
+			document, err := documentInForce(before, intent, index)
 			if err != nil {
-				return entry, err
+				return entry, nil, err
 			}
 			wanted = append(wanted, document)
 		}
 	}
 	for _, id := range wanted {
 		if err := r.attach(ctx, s, id); err != nil {
-			return entry, err
+			return entry, fmt.Errorf("%w: a DID document that this record is judged by: %v", ErrUnavailable, err), nil
 		}
 	}
-	return entry, nil
+	return entry, nil, nil
 }
 
 func (r *Registry) attach(ctx context.Context, s *submission, id storage.CID) error {
@@ -289,30 +344,40 @@ func (r *Registry) attach(ctx context.Context, s *submission, id storage.CID) er
 }
 
 // documentInForce is the CID of the DID document that rec's signer is judged
-// by; zero for did:key and for signers that nothing is known of.
-func documentInForce(before state.Store, rec *record.Record) (storage.CID, error) {
+// by at index; zero for did:key and for signers that nothing is known of. Only
+// the two genesis entries may bring the document they are signed by themselves.
+func documentInForce(before state.Store, rec *record.Record, index int64) (storage.CID, error) {
 	signer := rec.Header().Signer.DID
 	if signer.Method() == "key" {
 		return storage.CID{}, nil
+	}
+	if index < genesisEntries {
+		switch body := rec.Body().(type) {
+		case *record.Registry:
+			return orZero(body.DIDDocument), nil
+		case *record.Member:
+			return orZero(body.DIDDocument), nil
+		}
 	}
 	settings, _, err := state.SettingsOf(before)
 	if err != nil {
 		return storage.CID{}, err
 	}
-	if body, ok := rec.Body().(*record.Registry); ok && settings.Origin == "" && body.DIDDocument != nil {
-		return *body.DIDDocument, nil
-	}
-	if signer == settings.Origin && settings.DIDDocument != nil {
-		return *settings.DIDDocument, nil
+	if signer == settings.Origin {
+		return orZero(settings.DIDDocument), nil
 	}
 	member, _, err := state.MemberOf(before, signer)
 	if err != nil || len(member.Documents) == 0 {
-		if body, ok := rec.Body().(*record.Member); ok && body.DIDDocument != nil {
-			return *body.DIDDocument, err
-		}
 		return storage.CID{}, err
 	}
 	return member.Documents[len(member.Documents)-1].CID, nil
+}
+
+func orZero(id *storage.CID) storage.CID {
+	if id == nil {
+		return storage.CID{}
+	}
+	return *id
 }
 
 // crateLine makes what the catalog keeps of a crate besides its state: its
@@ -331,7 +396,7 @@ func crateLine(before state.Store, entry state.Entry, s *submission) (*catalog.C
 	}
 	return &catalog.CrateLine{
 		NameKey: cargo.CanonicalName(line.Name), Version: s.crate.Version.WithoutBuild(), Index: entry.Index,
-		Line: line.Marshal(), Description: s.crate.Description, Keywords: joinKeywords(s.crate.Keywords),
+		Line: line.Marshal(), Description: s.crate.Description, Keywords: strings.Join(s.crate.Keywords, " "),
 	}, nil
 }
 

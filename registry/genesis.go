@@ -14,20 +14,29 @@ import (
 	"phoenix-lab.org/aln-registry/storage/catalog"
 )
 
+// genesisEntries is how many entries a log begins with: the registry's own
+// record and the first admin's.
+const genesisEntries = 2
+
 // NeedsGenesis reports whether the log's first two entries are still to be
 // written: the catalog has fewer, and blob storage no more than it. A catalog
-// that is empty beside a stored log is not a first start but ErrBehind.
+// that is empty beside a stored log, or what is left of one, is not a first
+// start but ErrBehind.
 func NeedsGenesis(ctx context.Context, c Config) (bool, error) {
 	head, err := c.Catalog.Head(ctx)
-	if err != nil || head >= 2 {
+	if err != nil || head >= genesisEntries {
 		return false, err
 	}
 	last, err := lastKey(ctx, c.Blobs, translog.EntryPrefix, "", translog.ParseEntryKey)
 	if err != nil {
 		return false, err
 	}
-	if last >= head {
-		return false, fmt.Errorf("%w (catalog: %d entries; blob storage: entry %d)", ErrBehind, head, last)
+	size, err := lastKey(ctx, c.Blobs, translog.CheckpointPrefix, "", translog.ParseCheckpointKey)
+	if err != nil {
+		return false, err
+	}
+	if last >= head || size > head {
+		return false, fmt.Errorf("%w (catalog: %d entries; blob storage: checkpoint of %d, entry %d)", ErrBehind, head, size, last)
 	}
 	return true, nil
 }
@@ -48,14 +57,13 @@ func Genesis(ctx context.Context, c Config, admin did.Signer) error {
 	if err != nil {
 		return err
 	}
-	var refusal error
 	err = c.Catalog.Update(ctx, func(tx *catalog.Tx) error {
-		refusal, err = r.genesis(ctx, tx, settings, document, admin)
+		refusal, err := r.genesis(ctx, tx, settings, document, admin)
+		if err == nil {
+			err = refusal // half a genesis is none
+		}
 		return err
 	})
-	if err == nil {
-		err = refusal
-	}
 	if err != nil {
 		return fmt.Errorf("set up the registry: %w", err)
 	}

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
+	"slices"
 
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/cargo"
@@ -25,12 +25,10 @@ const (
 	maxAttachments = 4
 )
 
-// IndexSettings are the settings that bear on index lines.
+// indexSettings are the settings that bear on index lines.
 func indexSettings(s state.Settings) cargo.IndexSettings {
 	return cargo.IndexSettings{IndexURLs: s.IndexURLs, DependencyRegistries: s.DependencyRegistries}
 }
-
-func joinKeywords(keywords []string) string { return strings.Join(keywords, " ") }
 
 // Submit enters any record but a publish: of members, settings, owners, yanks
 // and approvals. The session must be the signer's own and have the scope that
@@ -46,11 +44,60 @@ func (r *Registry) Submit(ctx context.Context, asker policy.Asker, envelope []by
 	if err := checkSession(asker, rec, scopeFor(rec)); err != nil {
 		return Receipt{}, err
 	}
+	if err := r.checkLogKeys(rec); err != nil {
+		return Receipt{}, err
+	}
 	named, err := matchAttachments(rec, attachments)
 	if err != nil {
 		return Receipt{}, err
 	}
-	return r.storeAndSubmit(ctx, &submission{record: rec, attachments: named})
+	s := &submission{record: rec, attachments: named}
+	if _, err := r.precheck(ctx, s); err != nil {
+		return Receipt{}, err
+	}
+	return r.storeAndSubmit(ctx, s)
+}
+
+// checkLogKeys refuses settings under which this server's own checkpoints would
+// not be believed: the first log key is the one it signs with.
+func (r *Registry) checkLogKeys(rec *record.Record) error {
+	body, ok := rec.Body().(*record.Registry)
+	if !ok {
+		return nil
+	}
+	ours, err := r.Keys.logMultikey()
+	if err != nil {
+		return err
+	}
+	if body.LogKeys[0] != ours {
+		return fmt.Errorf("%w: the first of log_keys must be the key that this server signs checkpoints with, %s", ErrRequest, ours)
+	}
+	return nil
+}
+
+// precheck judges s against the published state before anything of it is
+// stored, so that who may not change anything cannot fill the disk either. The
+// sequencer judges again; what is stale here is stale there, since prev can only
+// come from what was published. repeated: an owner's same bytes are there already.
+func (r *Registry) precheck(ctx context.Context, s *submission) (repeated *Receipt, err error) {
+	before := r.visible(ctx)
+	entry, refusal, err := r.entryFor(ctx, before, s, before.before, r.Clock())
+	if err == nil {
+		err = refusal
+	}
+	if err != nil {
+		return nil, err
+	}
+	if _, err = state.Apply(before, entry, s.record, s.attachments); err == nil {
+		return nil, nil
+	}
+	if receipt, ok := republished(before, s.record, err); ok {
+		return &receipt, nil
+	}
+	if isRefusal(err) {
+		err = refusalFor(before, s.record, err)
+	}
+	return nil, err
 }
 
 // scopeFor is the scope that a session needs to carry rec.
@@ -108,11 +155,7 @@ func matchAttachments(rec *record.Record, attachments [][]byte) (state.Attachmen
 	named := state.Attachments{}
 	for _, raw := range attachments {
 		id := storage.CIDOf(raw)
-		found := false
-		for _, w := range wanted {
-			found = found || w == id
-		}
-		if !found || len(raw) > maxAttachment {
+		if !slices.Contains(wanted, id) || len(raw) > maxAttachment {
 			return nil, fmt.Errorf("%w: the record does not name the attachment %s, or it is larger than %d bytes", ErrRequest, id, maxAttachment)
 		}
 		named[id] = raw
@@ -121,7 +164,7 @@ func matchAttachments(rec *record.Record, attachments [][]byte) (state.Attachmen
 }
 
 // storeAndSubmit makes the record's blobs durable, then queues it. Blobs of a
-// record that is refused stay behind unreferenced.
+// record that is refused only then (two changes raced) stay behind unreferenced.
 func (r *Registry) storeAndSubmit(ctx context.Context, s *submission) (Receipt, error) {
 	for id, raw := range s.attachments {
 		if err := r.Blobs.Put(ctx, id, int64(len(raw)), bytes.NewReader(raw)); err != nil {
@@ -142,9 +185,9 @@ type Published struct {
 }
 
 // PublishCrate takes the body of cargo's publish request together with the
-// record that its credential provider signed. The bytes are checked while they
-// stream: frame, tarball, manifest and digest, then the dependencies; only then
-// is the blob stored and the record queued.
+// record that its credential provider signed. The record is judged before the
+// body is read; the bytes are checked while they stream: frame, tarball, manifest
+// and digest, then the dependencies; only then is the blob stored and the record queued.
 func (r *Registry) PublishCrate(ctx context.Context, asker policy.Asker, envelope []byte, body io.Reader) (Published, error) {
 	rec, err := record.Parse(envelope)
 	if err != nil {
@@ -156,30 +199,47 @@ func (r *Registry) PublishCrate(ctx context.Context, asker policy.Asker, envelop
 	if err := checkSession(asker, rec, particle.ScopePublish); err != nil {
 		return Published{}, err
 	}
-	spool, err := os.CreateTemp("", "aln-registry-upload-*")
+	id := storage.CIDFromDigest(rec.Digest())
+	s := &submission{record: rec, attachments: state.Attachments{}}
+	if repeated, err := r.precheck(ctx, s); err != nil {
+		return Published{}, err
+	} else if repeated != nil && r.intact(ctx, id) {
+		return Published{Receipt: *repeated, CID: id}, nil
+	}
+	spool, err := os.CreateTemp(r.Spool, "upload-*")
 	if err != nil {
 		return Published{}, fmt.Errorf("spool the upload: %w", err)
 	}
-	defer func() {
-		spool.Close()
-		os.Remove(spool.Name())
-	}()
-	crate, size, err := r.receive(rec, body, spool)
-	if err != nil {
+	defer spool.Close()
+	// Without a name it is gone with this process, however that ends.
+	if err := os.Remove(spool.Name()); err != nil {
+		return Published{}, fmt.Errorf("spool the upload: %w", err)
+	}
+	var size int64
+	if s.crate, size, err = r.receive(rec, body, spool); err != nil {
 		return Published{}, err
 	}
-	if err := crate.CheckDependencies(indexSettings(r.Settings())); err != nil {
+	if err := s.crate.CheckDependencies(indexSettings(r.Settings())); err != nil {
 		return Published{}, err
 	}
 	if _, err := spool.Seek(0, io.SeekStart); err != nil {
 		return Published{}, fmt.Errorf("spool the upload: %w", err)
 	}
-	id := storage.CIDFromDigest(rec.Digest())
 	if err := r.Blobs.Put(ctx, id, size, spool); err != nil {
 		return Published{}, err
 	}
-	receipt, err := r.storeAndSubmit(ctx, &submission{record: rec, attachments: state.Attachments{}, crate: crate})
+	receipt, err := r.storeAndSubmit(ctx, s)
 	return Published{Receipt: receipt, CID: id}, err
+}
+
+// intact reports whether the blob id is stored and whole; one that is not is
+// mended by whoever publishes its bytes again.
+func (r *Registry) intact(ctx context.Context, id storage.CID) bool {
+	blob, err := r.Blobs.Open(ctx, id)
+	if err != nil {
+		return false
+	}
+	return blob.Close() == nil
 }
 
 // receive reads the frame and checks the .crate while copying it to spool.
@@ -213,7 +273,7 @@ func (r *Registry) ChangeOwners(ctx context.Context, asker policy.Asker, name st
 	if err := checkSession(asker, intent, particle.ScopePublish); err != nil {
 		return Receipt{}, err
 	}
-	if intent.Type() != record.TypeOwnIntent || intent.Subject().Name() != name {
+	if intent.Type() != record.TypeOwnIntent || intent.Subject().Kind() != record.KindCrate || intent.Subject().Name() != name {
 		return Receipt{}, fmt.Errorf("%w: the token's own-intent is not for %s", ErrRequest, name)
 	}
 	// Another change may be in flight; its prev is then not ours, and the next attempt sees it.
@@ -223,7 +283,11 @@ func (r *Registry) ChangeOwners(ctx context.Context, asker policy.Asker, name st
 		if err != nil {
 			return Receipt{}, err
 		}
-		receipt, err := r.storeAndSubmit(ctx, &submission{record: rec, attachments: state.Attachments{intent.CID(): intentEnvelope}})
+		s := &submission{record: rec, attachments: state.Attachments{intent.CID(): intentEnvelope}}
+		if _, err := r.precheck(ctx, s); err != nil {
+			return Receipt{}, err
+		}
+		receipt, err := r.storeAndSubmit(ctx, s)
 		if !errors.Is(err, state.ErrStale) || attempt == attempts {
 			return receipt, err
 		}
@@ -255,13 +319,17 @@ func orEmpty(dids []did.DID) []did.DID {
 
 // readBlob reads a whole blob of at most most bytes.
 func readBlob(ctx context.Context, blobs storage.Blobs, id storage.CID, most int64) ([]byte, error) {
+	size, err := blobs.Stat(ctx, id) // opening hashes all of it
+	if err != nil {
+		return nil, err
+	}
+	if size > most {
+		return nil, fmt.Errorf("blob %s has %d bytes; at most %d were expected", id, size, most)
+	}
 	blob, err := blobs.Open(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	defer blob.Close()
-	if blob.Size() > most {
-		return nil, fmt.Errorf("blob %s has %d bytes; at most %d were expected", id, blob.Size(), most)
-	}
-	return io.ReadAll(blob)
+	return io.ReadAll(io.LimitReader(blob, most))
 }

@@ -129,23 +129,6 @@ func makeKeys(path string, want did.DID, rand io.Reader) error {
 	return did.WriteKeyFile(path, []did.NamedKey{{ID: id.String(), Key: own}, {ID: logKeyID, Key: logKey}})
 }
 
-// logVerifierKeys parses the log keys of settings.
-func logVerifierKeys(multikeys []string) ([]translog.VerifierKey, error) {
-	var keys []translog.VerifierKey
-	for _, m := range multikeys {
-		key, err := did.ParseMultikey(m)
-		if err != nil {
-			return nil, err
-		}
-		raw, ok := key.Ed25519()
-		if !ok {
-			return nil, fmt.Errorf("log key %s is not Ed25519", m)
-		}
-		keys = append(keys, raw)
-	}
-	return keys, nil
-}
-
 // logMultikey is the log key's public half as settings state it.
 func (k Keys) logMultikey() (string, error) {
 	key, err := did.NewEd25519PublicKey(k.log.Public())

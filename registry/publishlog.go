@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -133,11 +134,7 @@ func readCheckpoint(ctx context.Context, r *Registry, note []byte) (*checkpoint,
 	if !ok {
 		return nil, fmt.Errorf("%w: no settings at size %d", ErrBehind, opened.Size)
 	}
-	keys, err := logVerifierKeys(settings.LogKeys)
-	if err != nil {
-		return nil, err
-	}
-	return &checkpoint{Checkpoint: opened.Checkpoint, note: note, cosigned: opened.CosignedAt, settings: settings, logKeySet: keys}, nil
+	return &checkpoint{Checkpoint: opened.Checkpoint, note: note, cosigned: opened.CosignedAt, settings: settings}, nil
 }
 
 // renewAfter is the age at which a checkpoint's cosignature is made anew.
@@ -198,6 +195,9 @@ func (r *Registry) recover(ctx context.Context) error {
 		if err := r.checkPublished(ctx, size, note); err != nil {
 			return err
 		}
+		if err := r.checkEntries(ctx, size); err != nil {
+			return err
+		}
 		if err := r.show(ctx, note); err != nil {
 			return err
 		}
@@ -210,28 +210,57 @@ func (r *Registry) recover(ctx context.Context) error {
 	return r.publish(ctx)
 }
 
-// checkPublished holds the published note against the catalog's hashes and the stored checkpoint.
+// checkPublished holds the published note and the stored checkpoint against the catalog's hashes.
 func (r *Registry) checkPublished(ctx context.Context, size int64, note []byte) error {
 	root, err := translog.TreeHash(size, storedHashes(ctx, &r.Catalog.Reader))
 	if err != nil {
 		return err
 	}
-	for what, n := range map[string]func() ([]byte, error){
-		"the catalog": func() ([]byte, error) { return note, nil },
-		"blob storage": func() ([]byte, error) {
-			return r.Blobs.Read(ctx, translog.CheckpointKey(size))
-		},
-	} {
-		signed, err := n()
-		if err != nil {
-			return fmt.Errorf("checkpoint of size %d in %s: %w", size, what, err)
+	if err := r.checkNote(note, size, root); err != nil {
+		return err
+	}
+	stored, err := r.Blobs.Read(ctx, translog.CheckpointKey(size))
+	if errors.Is(err, storage.ErrNotFound) {
+		return fmt.Errorf("%w: the checkpoint of size %d is missing", ErrLost, size)
+	}
+	if err != nil {
+		return fmt.Errorf("stored checkpoint of size %d: %w", size, err)
+	}
+	return r.checkNote(stored, size, root)
+}
+
+func (r *Registry) checkNote(note []byte, size int64, root tlog.Hash) error {
+	opened, err := translog.Open(note, string(r.origin), []translog.VerifierKey{r.Keys.log.Public()})
+	if err != nil {
+		return fmt.Errorf("%w: checkpoint of size %d: %v", ErrFork, size, err)
+	}
+	if opened.Size != size || opened.Root != root {
+		return fmt.Errorf("%w: the checkpoint of size %d is not that of the catalog's entries", ErrFork, size)
+	}
+	return nil
+}
+
+// checkedEntries is how many of the newest entries are held against blob
+// storage at each start: where a crash, or a copy restored in part, shows. A
+// rebuild reads all of them.
+const checkedEntries = 1024
+
+// checkEntries holds the catalog's newest published entries against their objects.
+func (r *Registry) checkEntries(ctx context.Context, size int64) error {
+	entries, err := r.Catalog.Entries(ctx, max(0, size-checkedEntries), size)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		stored, err := r.Blobs.Read(ctx, translog.EntryKey(e.Index))
+		if errors.Is(err, storage.ErrNotFound) {
+			return fmt.Errorf("%w: entry %d is missing", ErrLost, e.Index)
 		}
-		opened, err := translog.Open(signed, string(r.origin), []translog.VerifierKey{r.Keys.log.Public()})
 		if err != nil {
-			return fmt.Errorf("%w: checkpoint of size %d in %s: %v", ErrFork, size, what, err)
+			return err
 		}
-		if opened.Size != size || opened.Root != root {
-			return fmt.Errorf("%w: the checkpoint of size %d in %s is not that of the catalog's entries", ErrFork, size, what)
+		if !bytes.Equal(stored, e.Bytes) {
+			return fmt.Errorf("%w: entry %d is stored with other bytes", ErrFork, e.Index)
 		}
 	}
 	return nil

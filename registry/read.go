@@ -61,6 +61,9 @@ func (r *Registry) yankedVersions(ctx context.Context, name string, at int64) (m
 	if err != nil {
 		return nil, err
 	}
+	if len(rows) == mostVersions { // better none than one shown as not yanked
+		return nil, fmt.Errorf("%s has more than %d versions", name, mostVersions)
+	}
 	yanked := make(map[string]bool, len(rows))
 	for _, row := range rows {
 		v, err := state.DecodeVersion(row.Value)
@@ -178,6 +181,9 @@ func (r *Registry) Members(ctx context.Context) ([]state.Member, error) {
 	rows, err := r.Catalog.StateRange(ctx, prefix, catalog.PrefixEnd(prefix), r.Size(), mostMembers)
 	if err != nil {
 		return nil, err
+	}
+	if len(rows) == mostMembers {
+		return nil, fmt.Errorf("there are more than %d members", mostMembers)
 	}
 	var members []state.Member
 	for _, row := range rows {

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"phoenix-lab.org/aln-registry/did"
@@ -14,27 +13,32 @@ import (
 	"phoenix-lab.org/aln-registry/storage/catalog"
 )
 
+// replayLimits are above every limit that a crate may have been accepted by.
+var replayLimits = cargo.Limits{CrateBytes: 1 << 40, UnpackedBytes: 1 << 40, Entries: 1 << 24, Ratio: 1 << 20, PathBytes: 1 << 12}
+
 // Rebuilt says what Rebuild did.
 type Rebuilt struct {
 	Origin did.DID
 	// Entries were replayed; Checkpoint is the size of the largest stored one.
 	// What lies between was committed but not yet published, and is adopted.
 	Entries, Checkpoint int64
-	// Refused are entries that Apply refuses: void, and an alarm.
-	Refused []Refused
+	// Refused are entries that Apply refuses: void, and an alarm. Withheld are
+	// published crates that today's rules for tarballs do not take: their records
+	// stand, but the index does not list them. An alarm, too.
+	Refused, Withheld []Refused
 }
 
-// Refused is an entry of the log that changes nothing, and why.
+// Refused is an entry of the log that is not what it should be, and why.
 type Refused struct {
 	Index  int64
 	Reason error
 }
 
 // Rebuild derives the catalog, which must be empty, from blob storage alone: it
-// replays every stored entry through Apply, checks the result against the
-// largest stored checkpoint, and adopts the contiguous tail above it. progress
+// replays every stored entry through Apply, checks the result against every
+// stored checkpoint, and adopts the contiguous tail above it. progress
 // is called after each entry. Errors: ErrFork when the stored log contradicts
-// its checkpoint or has a gap.
+// a checkpoint or has a gap.
 func Rebuild(ctx context.Context, c Config, progress func(done int64)) (Rebuilt, error) {
 	r := &Registry{Config: c}
 	r.origin = c.Keys.DID()
@@ -56,12 +60,41 @@ func Rebuild(ctx context.Context, c Config, progress func(done int64)) (Rebuilt,
 	if done.Entries < done.Checkpoint {
 		return done, fmt.Errorf("%w: a checkpoint of %d entries is stored, but entry %d is missing", ErrFork, done.Checkpoint, done.Entries)
 	}
+	if err := r.checkCheckpoints(ctx); err != nil {
+		return done, err
+	}
 	if done.Checkpoint > 0 {
 		if err := r.adopt(ctx, done.Checkpoint); err != nil {
 			return done, err
 		}
 	}
 	return done, r.publish(ctx)
+}
+
+// checkCheckpoints holds every stored checkpoint against the replayed entries:
+// one of another root was signed for another log, whatever its size.
+func (r *Registry) checkCheckpoints(ctx context.Context) error {
+	for key, err := range r.Blobs.List(ctx, translog.CheckpointPrefix, "") {
+		if err != nil {
+			return err
+		}
+		size, err := translog.ParseCheckpointKey(key)
+		if err != nil {
+			return fmt.Errorf("%w: stray object %s in blob storage", ErrFork, key)
+		}
+		note, err := r.Blobs.Read(ctx, key)
+		if err != nil {
+			return err
+		}
+		root, err := translog.TreeHash(size, storedHashes(ctx, &r.Catalog.Reader))
+		if err != nil {
+			return err
+		}
+		if err := r.checkNote(note, size, root); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // replayStored replays entry objects in order, a page to a transaction.
@@ -88,7 +121,7 @@ func (r *Registry) replayStored(ctx context.Context, done *Rebuilt, progress fun
 			return fmt.Errorf("%w: stray object %s in blob storage", ErrFork, key)
 		}
 		if want := done.Entries + int64(len(keys)); index != want {
-			return fmt.Errorf("%w: entry %d is missing from blob storage, entry %d is there; if no checkpoint covers the gap, move the objects log/entry/… beyond it aside and rebuild again", ErrFork, want, index)
+			return fmt.Errorf("%w: entry %d is missing from blob storage, entry %d is there; if no checkpoint covers the gap, move the objects %s* from this one on aside and rebuild again", ErrFork, want, index, translog.EntryPrefix)
 		}
 		if keys = append(keys, key); len(keys) == page {
 			if err := flush(); err != nil {
@@ -132,33 +165,34 @@ func (r *Registry) replayOne(ctx context.Context, tx *catalog.Tx, index int64, d
 		}
 	}
 	before := r.viewAt(ctx, &tx.Reader, index)
-	entry, err := r.entryFor(ctx, before, s, index, stored.Time)
+	entry, refusal, err := r.entryFor(ctx, before, s, index, stored.Time)
 	if err != nil {
 		return err
 	}
-	entry.DIDDocument = stored.DIDDocument
-	changes, refusal := state.Apply(before, entry, rec, s.attachments)
-	if refusal != nil && !isRefusal(refusal) {
-		return refusal
-	}
-	var line *catalog.CrateLine
-	if refusal == nil {
-		if line, err = r.replayCrate(ctx, before, entry, s); err != nil {
-			var problem *cargo.Problem
-			if !errors.As(err, &problem) && !errors.Is(err, cargo.ErrForeignRegistry) {
-				return fmt.Errorf("crate of entry %d: %w", index, err)
-			}
-			refusal = err
-		}
-	}
 	if refusal != nil {
-		done.Refused = append(done.Refused, Refused{Index: index, Reason: refusal})
+		return fmt.Errorf("entry %d: %w", index, refusal)
+	}
+	entry.DIDDocument = stored.DIDDocument
+	changes, err := state.Apply(before, entry, rec, s.attachments)
+	if err != nil {
+		if !isRefusal(err) {
+			return err
+		}
+		done.Refused = append(done.Refused, Refused{Index: index, Reason: err})
+		return enter(ctx, tx, entry, rec, nil, nil)
+	}
+	line, err := r.replayCrate(ctx, before, entry, s)
+	if isCrateProblem(err) {
+		done.Withheld = append(done.Withheld, Refused{Index: index, Reason: err})
+	} else if err != nil {
+		return fmt.Errorf("crate of entry %d: %w", index, err)
 	}
 	return enter(ctx, tx, entry, rec, changes, line)
 }
 
 // replayCrate reads a published .crate again for its index line. A breach of
-// ingest's rules withholds the version's line; it does not void the record.
+// ingest's rules withholds the version's line; it does not void the record. What
+// passed the limits of its day is not held to today's.
 func (r *Registry) replayCrate(ctx context.Context, before state.Store, entry state.Entry, s *submission) (*catalog.CrateLine, error) {
 	subject := s.record.Subject()
 	if s.record.Type() != record.TypePublish || subject.Kind() != record.KindCrate {
@@ -169,7 +203,7 @@ func (r *Registry) replayCrate(ctx context.Context, before state.Store, entry st
 		return nil, err
 	}
 	defer blob.Close()
-	if s.crate, err = cargo.Inspect(blob, subject.Name(), subject.Version(), r.Limits); err != nil {
+	if s.crate, err = cargo.Inspect(blob, subject.Name(), subject.Version(), replayLimits); err != nil {
 		return nil, err
 	}
 	return crateLine(before, entry, s)

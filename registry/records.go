@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sort"
 
@@ -73,21 +72,17 @@ func (r *Registry) storedRecord(ctx context.Context, id record.ID) (Stored, erro
 	return Stored{Index: row.Index, Record: rec, Document: entry.DIDDocument}, nil
 }
 
-// RecordByCID returns the record whose envelope has that CID.
+// RecordByCID returns the record whose envelope has that CID. Only the log is
+// asked for it: a stranger learns nothing of what else is stored.
 func (r *Registry) RecordByCID(ctx context.Context, asker policy.Asker, id storage.CID) (Stored, error) {
-	envelope, err := readBlob(ctx, r.Blobs, id, record.MaxEnvelope)
+	row, ok, err := r.Catalog.EntryByRecordCID(ctx, id)
 	if err != nil {
+		return Stored{}, err
+	}
+	if !ok || row.Index >= r.Size() {
 		return Stored{}, fmt.Errorf("%w: no record %s", ErrNotFound, id)
 	}
-	rec, err := record.Parse(envelope)
-	if err != nil {
-		return Stored{}, fmt.Errorf("%w: no record %s", ErrNotFound, id)
-	}
-	stored, err := r.Record(ctx, asker, rec.ID())
-	if err == nil && stored.Record.CID() != id {
-		return Stored{}, fmt.Errorf("%w: no record %s", ErrNotFound, id)
-	}
-	return stored, err
+	return r.Record(ctx, asker, record.ID(row.RecordID))
 }
 
 // Attachment returns a blob that a record which the asker may read names, or
@@ -155,7 +150,7 @@ func (r *Registry) collect(ctx context.Context, id record.ID, items map[record.I
 		return nil
 	}
 	if len(items) >= mostInBundle {
-		return fmt.Errorf("%w: more than %d records", ErrUnavailable, mostInBundle)
+		return fmt.Errorf("%w: its history has more than %d records; use the log itself (`log check --full`)", ErrRequest, mostInBundle)
 	}
 	stored, err := r.storedRecord(ctx, id)
 	if err != nil {
@@ -182,7 +177,7 @@ func (r *Registry) collect(ctx context.Context, id record.ID, items map[record.I
 	}
 	items[id] = item
 	for _, next := range cited {
-		if err := r.collect(ctx, next, items); err != nil && !errors.Is(err, ErrNotFound) {
+		if err := r.collect(ctx, next, items); err != nil {
 			return err
 		}
 	}

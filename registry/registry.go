@@ -43,6 +43,8 @@ var (
 	ErrBehind = errors.New("the catalog is behind blob storage; run `aln-registry rebuild`")
 	// ErrFork: blob storage holds a log that contradicts this one. Nothing is served or written.
 	ErrFork = errors.New("the stored log contradicts this one")
+	// ErrLost: blob storage lacks what a published checkpoint covers.
+	ErrLost = errors.New("blob storage has lost part of the log; restore it from a backup")
 	// ErrRequest: the request itself is wrong.
 	ErrRequest = errors.New("bad request")
 )
@@ -56,6 +58,9 @@ type Config struct {
 	PublicURL string
 	// AnonymousRead lets everybody read artifacts.
 	AnonymousRead bool
+	// Spool is the folder for uploads while they are checked; "" is the system's.
+	// What a killed process leaves there may be removed before Open.
+	Spool string
 	// Limits bounds crates; zero fields are cargo's defaults.
 	Limits cargo.Limits
 	// Clock and Rand are the sources of time and randomness.
@@ -77,15 +82,18 @@ type Registry struct {
 	closing   sync.Once
 
 	renewing sync.Mutex
+
+	// pending: something may be committed but not published (the sequencer's own).
+	pending bool
+	failed  chan error
 }
 
 // checkpoint is what is visible: everything below Size.
 type checkpoint struct {
 	translog.Checkpoint
-	note      []byte
-	cosigned  time.Time
-	settings  state.Settings
-	logKeySet []translog.VerifierKey
+	note     []byte
+	cosigned time.Time
+	settings state.Settings
 }
 
 // queueLength bounds how many changes wait; batchMost how many go into one transaction.
@@ -96,7 +104,7 @@ const (
 
 // Open opens a registry that has been set up (Genesis): it compares catalog and
 // blob storage, publishes what was committed but not yet published, and starts
-// taking changes. Errors: ErrBehind, ErrFork, and those of the stores.
+// taking changes. Errors: ErrBehind, ErrFork, ErrLost, and those of the stores.
 func Open(ctx context.Context, c Config) (*Registry, error) {
 	r, err := prepare(ctx, c)
 	if err != nil {
@@ -113,6 +121,7 @@ func Open(ctx context.Context, c Config) (*Registry, error) {
 func prepare(ctx context.Context, c Config) (*Registry, error) {
 	r := &Registry{
 		Config: c, verified: newSessionCache(), queue: make(chan *submission, queueLength), done: make(chan struct{}),
+		failed: make(chan error, 1),
 	}
 	settings, ok, err := state.SettingsOf(r.viewAt(ctx, &c.Catalog.Reader, maxIndex))
 	if err != nil {
@@ -141,6 +150,10 @@ func (r *Registry) Close() {
 		<-r.done
 	})
 }
+
+// Failed yields the error after which the registry writes nothing more (ErrFork);
+// whoever runs it stops serving.
+func (r *Registry) Failed() <-chan error { return r.failed }
 
 // Origin is the registry's DID, for ever.
 func (r *Registry) Origin() did.DID { return r.origin }

@@ -72,7 +72,7 @@ func (r *Registry) Mint(ctx context.Context, assertion string) (token string, li
 }
 
 // holderKey finds the key that keyID names in what is known of its DID. A
-// did:web that is no member has no document here, and is told so as a stranger is.
+// did:web that is no member has no document here.
 func (r *Registry) holderKey(ctx context.Context, keyID did.URL, rel did.Relationship) (did.PublicKey, error) {
 	var document *did.Document
 	if keyID.DID.Method() == "web" {
@@ -81,8 +81,8 @@ func (r *Registry) holderKey(ctx context.Context, keyID did.URL, rel did.Relatio
 			return did.PublicKey{}, err
 		}
 		if !m.Active() || len(m.Documents) == 0 {
-			_, denial := policy.Admit(policy.Assertion{Subject: keyID.DID}, policy.Holder{}, r.origin, "", r.Clock())
-			return did.PublicKey{}, denial
+			// In the words of a wrong signature: who is a member is not for strangers to probe.
+			return did.PublicKey{}, fmt.Errorf("%w: assertion: %w", ErrUnauthenticated, did.ErrSignature)
 		}
 		raw, err := readBlob(ctx, r.Blobs, m.Documents[len(m.Documents)-1].CID, maxAttachment)
 		if err != nil {
@@ -158,7 +158,7 @@ func SplitCredential(credential string) (session string, envelope []byte, err er
 		return session, nil, fmt.Errorf("%w: the record in the token is larger than %d bytes", ErrRequest, maxRecord)
 	}
 	envelope, err = base64.RawURLEncoding.Strict().DecodeString(encoded)
-	if err != nil || len(envelope) == 0 {
+	if err != nil || len(envelope) == 0 || strings.ContainsAny(encoded, "\r\n") { // Strict lets line breaks pass
 		return session, nil, fmt.Errorf("%w: the record in the token is not base64url", ErrRequest)
 	}
 	return session, envelope, nil

@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/go-chi/chi/v5"
-
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
@@ -112,7 +110,7 @@ func (s *Server) storedRecord(w http.ResponseWriter, r *http.Request) (registry.
 	if err != nil {
 		return registry.Stored{}, err
 	}
-	text := chi.URLParam(r, "id")
+	text := param(r, "id")
 	if cid, err := storage.ParseCID(text); err == nil {
 		return s.registry.RecordByCID(r.Context(), asker, cid)
 	}
@@ -131,7 +129,7 @@ func (s *Server) attachment(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	id, err := storage.ParseCID(chi.URLParam(r, "cid"))
+	id, err := storage.ParseCID(param(r, "cid"))
 	if err != nil {
 		return fmt.Errorf("%w: %v", registry.ErrNotFound, err)
 	}
@@ -172,11 +170,11 @@ func (s *Server) version(w http.ResponseWriter, r *http.Request) (state.Version,
 	if _, err := s.reader(w, r); err != nil {
 		return state.Version{}, err
 	}
-	kind, err := record.ParseKind(chi.URLParam(r, "kind"))
+	kind, err := record.ParseKind(param(r, "kind"))
 	if err != nil {
 		return state.Version{}, fmt.Errorf("%w: %v", registry.ErrNotFound, err)
 	}
-	return s.registry.Version(r.Context(), kind, chi.URLParam(r, "name"), chi.URLParam(r, "version"))
+	return s.registry.Version(r.Context(), kind, param(r, "name"), param(r, "version"))
 }
 
 func (s *Server) artifact(w http.ResponseWriter, r *http.Request) error {

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/go-json-experiment/json"
 
 	"phoenix-lab.org/aln-registry/did"
@@ -18,25 +17,16 @@ import (
 
 // publish is PUT /api/v1/crates/new (Cargo reference, web API, "Publish").
 func (s *Server) publish(w http.ResponseWriter, r *http.Request) error {
-	asker, envelope, err := s.signer(r)
-	if err != nil {
-		return err
-	}
-	select {
-	case s.uploads <- struct{}{}:
-		defer func() { <-s.uploads }()
-	case <-r.Context().Done():
-		return r.Context().Err()
-	}
 	limit := s.limits.CrateBytes
 	if limit == 0 {
 		limit = cargo.DefaultLimits().CrateBytes
 	}
-	body := http.MaxBytesReader(w, r.Body, limit+maxJSONSlack)
-	done, err := s.registry.PublishCrate(r.Context(), asker, envelope, body)
+	limit += maxJSONSlack
+	done, err := s.upload(w, r, limit)
 	if err != nil {
-		// cargo reads the answer only when it has sent everything.
-		_, _ = io.Copy(io.Discard, body)
+		// cargo reads the answer only when it has sent everything; so what is
+		// refused is let pass first, up to a limit.
+		_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, drainFactor*limit))
 		return err
 	}
 	type warnings struct {
@@ -57,11 +47,25 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+func (s *Server) upload(w http.ResponseWriter, r *http.Request, limit int64) (registry.Published, error) {
+	asker, envelope, err := s.signer(r)
+	if err != nil {
+		return registry.Published{}, err
+	}
+	select {
+	case s.uploads <- struct{}{}:
+		defer func() { <-s.uploads }()
+	case <-r.Context().Done():
+		return registry.Published{}, r.Context().Err()
+	}
+	return s.registry.PublishCrate(r.Context(), asker, envelope, http.MaxBytesReader(w, r.Body, limit))
+}
+
 func (s *Server) download(w http.ResponseWriter, r *http.Request) error {
 	if _, err := s.reader(w, r); err != nil {
 		return err
 	}
-	v, err := s.registry.Version(r.Context(), record.KindCrate, chi.URLParam(r, "crate"), chi.URLParam(r, "version"))
+	v, err := s.registry.Version(r.Context(), record.KindCrate, param(r, "crate"), param(r, "version"))
 	if err != nil {
 		return err
 	}
@@ -93,7 +97,7 @@ func (s *Server) yank(yanked bool) handler {
 		if err != nil {
 			return err
 		}
-		subject, err := record.VersionSubject(record.KindCrate, chi.URLParam(r, "crate"), chi.URLParam(r, "version"))
+		subject, err := record.VersionSubject(record.KindCrate, param(r, "crate"), param(r, "version"))
 		if err != nil {
 			return fmt.Errorf("%w: %v", registry.ErrNotFound, err)
 		}
@@ -114,7 +118,7 @@ func (s *Server) owners(w http.ResponseWriter, r *http.Request) error {
 	if _, err := s.reader(w, r); err != nil {
 		return err
 	}
-	owners, err := s.registry.Owners(r.Context(), chi.URLParam(r, "crate"))
+	owners, err := s.registry.Owners(r.Context(), param(r, "crate"))
 	if err != nil {
 		return err
 	}
@@ -155,7 +159,7 @@ func (s *Server) changeOwners(add bool) handler {
 			}
 			named = append(named, d)
 		}
-		name, toAdd, toRemove, verb := chi.URLParam(r, "crate"), named, []did.DID(nil), "added to"
+		name, toAdd, toRemove, verb := param(r, "crate"), named, []did.DID(nil), "added to"
 		if !add {
 			toAdd, toRemove, verb = nil, named, "removed from"
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -115,12 +116,19 @@ func (s *Server) revalidated(w http.ResponseWriter, r *http.Request, body []byte
 	return nil
 }
 
+// acceptsGzip reads the coding gzip's weight; zero means "not acceptable" (RFC 9110 §12.4.2).
 func acceptsGzip(r *http.Request) bool {
 	for _, part := range strings.Split(r.Header.Get("Accept-Encoding"), ",") {
-		coding, weight, _ := strings.Cut(strings.TrimSpace(part), ";")
-		if strings.EqualFold(coding, "gzip") && strings.TrimSpace(weight) != "q=0" {
+		coding, weight, weighed := strings.Cut(part, ";")
+		if !strings.EqualFold(strings.TrimSpace(coding), "gzip") {
+			continue
+		}
+		if !weighed {
 			return true
 		}
+		value, ok := strings.CutPrefix(strings.ToLower(strings.TrimSpace(weight)), "q=")
+		q, err := strconv.ParseFloat(value, 64)
+		return ok && err == nil && q > 0
 	}
 	return false
 }

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -32,6 +33,8 @@ const (
 	maxSmallBody = 512 << 10
 	maxJSONSlack = 1<<20 + 8 // metadata and lengths around a .crate
 	maxUploads   = 16
+	// drainFactor: of a refused upload so many times what is allowed is read and thrown away.
+	drainFactor = 2
 )
 
 // Server answers HTTP for one registry.
@@ -135,13 +138,26 @@ func (s *Server) observe(next http.Handler) http.Handler {
 }
 
 // credential is the Authorization header's token and the record behind its ~.
-// Cargo sends the token bare; Bearer is taken too.
+// Cargo sends the token bare; Bearer, in any case (RFC 9110 §11.1), is taken too.
 func credential(r *http.Request) (session string, envelope []byte, err error) {
 	header := r.Header.Get("Authorization")
-	if token, ok := strings.CutPrefix(header, "Bearer "); ok {
+	if scheme, token, ok := strings.Cut(header, " "); ok && strings.EqualFold(scheme, "Bearer") {
 		header = token
 	}
 	return registry.SplitCredential(header)
+}
+
+// param is a segment of the path, decoded: chi gives it as it was sent where
+// the client escaped what needs none (a version's + as %2B).
+func param(r *http.Request, name string) string {
+	segment := chi.URLParam(r, name)
+	if r.URL.RawPath == "" {
+		return segment
+	}
+	if plain, err := url.PathUnescape(segment); err == nil {
+		return plain
+	}
+	return segment
 }
 
 // asker says who asks; nobody is an answer. What follows ~ is ignored here.

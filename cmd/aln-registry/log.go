@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -100,9 +102,15 @@ func showEntry(ctx context.Context, r *client.Registry, view *client.View, index
 		return entryJSON{}, err
 	}
 	shown := entryJSON{Index: index, Time: entry.Time, Record: entry.Record.String(), Type: "(not for you to read)"}
-	if rec, _, err := r.Record(ctx, entry.Record.String()); err == nil {
-		shown.Type, shown.Subject, shown.Signer = string(rec.Type()), rec.Subject().String(), string(rec.Header().Signer.DID)
+	rec, _, err := r.Record(ctx, entry.Record.String())
+	var refused *client.APIError
+	if errors.As(err, &refused) && refused.Status < http.StatusInternalServerError {
+		return shown, nil
 	}
+	if err != nil {
+		return entryJSON{}, err
+	}
+	shown.Type, shown.Subject, shown.Signer = string(rec.Type()), rec.Subject().String(), string(rec.Header().Signer.DID)
 	return shown, nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"phoenix-lab.org/aln-registry/durable"
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/storage/catalog"
 )
@@ -29,33 +30,41 @@ func (a *app) rebuildCommand() *cobra.Command {
 
 // rebuildResult is what rebuild prints with --json.
 type rebuildResult struct {
-	Origin     string   `json:"origin"`
-	Entries    int64    `json:"entries"`
-	Checkpoint int64    `json:"checkpoint"`
-	State      string   `json:"state"`
-	Before     string   `json:"state_before"`
-	Refused    []string `json:"refused"`
+	Origin     string `json:"origin"`
+	Entries    int64  `json:"entries"`
+	Checkpoint int64  `json:"checkpoint"`
+	State      string `json:"state"`
+	Before     string `json:"state_before"`
+	// Kept is where the catalog that was there before is now, "" for none.
+	Kept     string   `json:"kept"`
+	Refused  []string `json:"refused"`
+	Withheld []string `json:"withheld"`
+}
+
+// rebuildingFile is the new catalog while it is not complete.
+const rebuildingFile = catalogFile + ".rebuilding"
+
+func alarms(list []registry.Refused) []string {
+	texts := []string{}
+	for _, r := range list {
+		texts = append(texts, fmt.Sprintf("entry %d: %v", r.Index, r.Reason))
+	}
+	return texts
 }
 
 func (a *app) rebuild(ctx context.Context, data string) error {
 	if _, err := os.Stat(filepath.Join(data, keyFile)); err != nil {
 		return fmt.Errorf("there is no registry in the folder %s: %w", data, err)
 	}
-	folder, err := filepath.Abs(data)
+	folder, lock, err := lockFolder(data)
 	if err != nil {
 		return err
 	}
-	lock, err := lockFolder(folder)
-	if err != nil {
+	defer lock.Close()
+	if err := removeCatalog(filepath.Join(folder, rebuildingFile)); err != nil {
 		return err
 	}
-	lock.Close() // openNode takes it again; nothing is written in between
-	current := filepath.Join(folder, catalogFile)
-	before, err := setAside(ctx, current)
-	if err != nil {
-		return err
-	}
-	n, err := openNode(ctx, folder, "", slog.New(slog.NewTextHandler(a.err, nil)))
+	n, err := openNode(ctx, folder, rebuildingFile, "", slog.New(slog.NewTextHandler(a.err, nil)))
 	if err != nil {
 		return err
 	}
@@ -70,12 +79,15 @@ func (a *app) rebuild(ctx context.Context, data string) error {
 	if err != nil {
 		return err
 	}
+	n.close() // so that all of it is in one file
+	before, kept, err := replaceCatalog(ctx, folder)
+	if err != nil {
+		return err
+	}
 	result := rebuildResult{
 		Origin: string(done.Origin), Entries: done.Entries, Checkpoint: done.Checkpoint,
-		State: hex.EncodeToString(digest[:]), Before: before, Refused: []string{},
-	}
-	for _, r := range done.Refused {
-		result.Refused = append(result.Refused, fmt.Sprintf("entry %d: %v", r.Index, r.Reason))
+		State: hex.EncodeToString(digest[:]), Before: before, Kept: kept,
+		Refused: alarms(done.Refused), Withheld: alarms(done.Withheld),
 	}
 	return a.printRebuilt(result)
 }
@@ -87,36 +99,73 @@ func (a *app) printRebuilt(result rebuildResult) error {
 		}
 	} else {
 		fmt.Fprintf(a.out, "rebuilt %s: %d entries replayed, largest checkpoint %d\nstate %s\n", result.Origin, result.Entries, result.Checkpoint, result.State)
-		if result.Before != "" {
-			fmt.Fprintf(a.out, "before %s (kept as %s.before-rebuild)\n", result.Before, catalogFile)
+		if result.Kept != "" {
+			fmt.Fprintf(a.out, "before %s (kept as %s)\n", result.Before, result.Kept)
 		}
 		for _, r := range result.Refused {
 			fmt.Fprintln(a.out, "ALARM: void by the rules:", r)
 		}
+		for _, r := range result.Withheld {
+			fmt.Fprintln(a.out, "ALARM: in the log, but not in the index:", r)
+		}
 	}
-	if len(result.Refused) > 0 {
+	if len(result.Refused)+len(result.Withheld) > 0 {
 		return errSilent
 	}
 	return nil
 }
 
-// setAside renames the catalog at path, if there is one, and returns the digest
-// of its state, "" where it cannot be read.
-func setAside(ctx context.Context, path string) (digest string, err error) {
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return "", nil
+// replaceCatalog puts the rebuilt catalog in place. One that was there before is
+// kept under a name that nothing has yet; before is the digest of its state, ""
+// where it cannot be read.
+func replaceCatalog(ctx context.Context, folder string) (before, kept string, err error) {
+	current := filepath.Join(folder, catalogFile)
+	if _, err := os.Stat(current); err == nil {
+		if before, kept, err = setAside(ctx, current); err != nil {
+			return "", "", err
+		}
+	} else if err := removeCatalog(current); err != nil { // a WAL without its database
+		return "", "", err
 	}
+	if err := os.Rename(filepath.Join(folder, rebuildingFile), current); err != nil {
+		return "", "", err
+	}
+	return before, kept, durable.SyncDir(folder)
+}
+
+// setAside renames the catalog at path, with what belongs to it, to a free name.
+func setAside(ctx context.Context, path string) (digest, kept string, err error) {
 	if db, err := catalog.OpenSQLite(ctx, path); err == nil {
 		if sum, err := db.StateDigest(ctx); err == nil {
 			digest = hex.EncodeToString(sum[:])
 		}
 		db.Close()
 	}
-	for _, suffix := range []string{"", "-wal", "-shm"} {
-		err := os.Rename(path+suffix, path+".before-rebuild"+suffix)
+	kept = path + ".before-rebuild"
+	for i := 2; ; i++ {
+		if _, err := os.Stat(kept); errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		kept = fmt.Sprintf("%s.before-rebuild-%d", path, i)
+	}
+	for _, suffix := range catalogSuffixes {
+		err := os.Rename(path+suffix, kept+suffix)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return "", err
+			return "", "", err
 		}
 	}
-	return digest, nil
+	return digest, kept, nil
+}
+
+// catalogSuffixes are the files of an SQLite database, itself last: until its
+// rename the old state is whole.
+var catalogSuffixes = []string{"-shm", "-wal", ""}
+
+func removeCatalog(path string) error {
+	for _, suffix := range catalogSuffixes {
+		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,6 +38,8 @@ type serveFlags struct {
 const (
 	catalogFile = "catalog.db"
 	storeFolder = "store"
+	spoolFolder = "spool"
+	startedFile = "keys/log-started"
 	keyFile     = "keys/registry.jwk"
 	serveLock   = "serve.lock"
 )
@@ -74,18 +77,19 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	}
 	defer listener.Close()
 	if f.publicURL == "" {
-		f.publicURL = defaultURL(listener.Addr())
+		if f.publicURL, err = defaultURL(listener.Addr()); err != nil {
+			return err
+		}
 	}
-	base, err := client.ParseURL(f.publicURL)
-	if err != nil && !strings.HasPrefix(f.publicURL, "http://") {
-		return usageError{fmt.Errorf("--public-url %s: %w", f.publicURL, err)}
+	if f.publicURL, err = client.ParseURL(f.publicURL); err != nil {
+		return usageError{fmt.Errorf("--public-url: %w", err)}
 	}
+	folder, lock, err := lockFolder(f.data)
 	if err != nil {
-		base = strings.TrimSuffix(f.publicURL, "/")
-		fmt.Fprintf(a.err, "warning: clients send no credentials over plain http to another computer, so %s works only on this one; put TLS in front and give --public-url https://…\n", base)
+		return err
 	}
-	f.publicURL = base
-	node, err := openNode(ctx, f.data, f.did, slog.New(slog.NewTextHandler(a.err, nil)))
+	defer lock.Close()
+	node, err := openNode(ctx, folder, catalogFile, f.did, slog.New(slog.NewTextHandler(a.err, nil)))
 	if err != nil {
 		return err
 	}
@@ -104,7 +108,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if operator != nil {
 		go a.introduce(ctx, r, node.config.Log)
 	}
-	return a.listenAndServe(ctx, listener, server.New(r, node.config.Limits, node.config.Log, time.Now))
+	return a.listenAndServe(ctx, listener, server.New(r, node.config.Limits, node.config.Log, time.Now), r.Failed(), node.config.Log)
 }
 
 // introduce pins the new registry in the operator's home, so that commands such
@@ -122,31 +126,33 @@ func (a *app) introduce(ctx context.Context, r *registry.Registry, log *slog.Log
 	}
 }
 
-// defaultURL is how this computer reaches the listener.
-func defaultURL(addr net.Addr) string {
-	tcp, ok := addr.(*net.TCPAddr)
-	if ok && tcp.IP.IsUnspecified() {
-		return fmt.Sprintf("http://127.0.0.1:%d", tcp.Port)
+// defaultURL is how this computer reaches the listener. The first one used goes
+// into the log's first entry, so it is not guessed where other computers may come in.
+func defaultURL(addr net.Addr) (string, error) {
+	if tcp, ok := addr.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
+		return "", usageError{fmt.Errorf("listening on %s needs --public-url: the https:// URL by which clients reach this registry (TLS is for a proxy in front)", addr)}
 	}
-	return "http://" + addr.String()
+	return "http://" + addr.String(), nil
 }
 
-func (a *app) listenAndServe(ctx context.Context, listener net.Listener, handler http.Handler) error {
+func (a *app) listenAndServe(ctx context.Context, listener net.Listener, handler http.Handler, fatal <-chan error, log *slog.Logger) error {
 	s := &http.Server{
 		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, WriteTimeout: bodyTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- s.Serve(listener) }()
 	select {
 	case err := <-failed:
 		return err
+	case err := <-fatal:
+		return errors.Join(err, s.Close())
 	case <-ctx.Done():
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	if err := s.Shutdown(drain); err != nil {
-		return fmt.Errorf("some requests did not end within %s: %w", drainTimeout, err)
+		log.Warn("requests were cut off", "after", drainTimeout, "error", errors.Join(err, s.Close()))
 	}
 	return nil
 }
@@ -155,21 +161,14 @@ func (a *app) listenAndServe(ctx context.Context, listener net.Listener, handler
 type node struct {
 	folder string
 	config registry.Config
-	lock   *os.File
 	store  *disk.Store
 }
 
-// openNode locks and opens the data folder, making what is missing.
-func openNode(ctx context.Context, folder, wantDID string, log *slog.Logger) (*node, error) {
-	folder, err := filepath.Abs(folder)
-	if err != nil {
-		return nil, err
-	}
+// openNode opens the data folder, which the caller has locked, making what is
+// missing, with the catalog in the file of that name.
+func openNode(ctx context.Context, folder, catalogName, wantDID string, log *slog.Logger) (*node, error) {
 	n := &node{folder: folder}
-	if n.lock, err = lockFolder(folder); err != nil {
-		return nil, err
-	}
-	if err := n.open(ctx, did.DID(wantDID), log); err != nil {
+	if err := n.open(ctx, catalogName, did.DID(wantDID), log); err != nil {
 		n.close()
 		return nil, err
 	}
@@ -177,20 +176,23 @@ func openNode(ctx context.Context, folder, wantDID string, log *slog.Logger) (*n
 }
 
 // lockFolder makes the data folder and its keys folder, and locks it.
-func lockFolder(folder string) (*os.File, error) {
+func lockFolder(data string) (folder string, lock *os.File, err error) {
+	if folder, err = filepath.Abs(data); err != nil {
+		return "", nil, err
+	}
 	for _, dir := range []string{folder, filepath.Join(folder, filepath.Dir(keyFile))} {
 		if err := durable.MkdirAll(dir, 0o700); err != nil {
-			return nil, err
+			return "", nil, err
 		}
 	}
-	lock, err := durable.Lock(filepath.Join(folder, serveLock))
+	lock, err = durable.Lock(filepath.Join(folder, serveLock))
 	if errors.Is(err, durable.ErrLocked) {
-		return nil, fmt.Errorf("another aln-registry is working in the data folder %s; stop it first, or give --data another folder", folder)
+		return "", nil, fmt.Errorf("another aln-registry is working in the data folder %s; stop it first, or give --data another folder", folder)
 	}
-	return lock, err
+	return folder, lock, err
 }
 
-func (n *node) open(ctx context.Context, want did.DID, log *slog.Logger) error {
+func (n *node) open(ctx context.Context, catalogName string, want did.DID, log *slog.Logger) error {
 	if want != "" {
 		if _, err := did.Parse(string(want)); err != nil {
 			return usageError{fmt.Errorf("--did: %w", err)}
@@ -206,12 +208,16 @@ func (n *node) open(ctx context.Context, want did.DID, log *slog.Logger) error {
 	if n.store, err = disk.Open(filepath.Join(n.folder, storeFolder)); err != nil {
 		return err
 	}
-	db, err := catalog.OpenSQLite(ctx, filepath.Join(n.folder, catalogFile))
+	spool := filepath.Join(n.folder, spoolFolder)
+	if err := errors.Join(os.RemoveAll(spool), durable.MkdirAll(spool, 0o700)); err != nil {
+		return err
+	}
+	db, err := catalog.OpenSQLite(ctx, filepath.Join(n.folder, catalogName))
 	if err != nil {
 		return err
 	}
 	n.config = registry.Config{
-		Catalog: db, Blobs: n.store, Keys: keys, Limits: cargo.DefaultLimits(), Clock: time.Now, Rand: rand.Reader, Log: log,
+		Catalog: db, Blobs: n.store, Keys: keys, Spool: spool, Limits: cargo.DefaultLimits(), Clock: time.Now, Rand: rand.Reader, Log: log,
 	}
 	return nil
 }
@@ -238,9 +244,6 @@ func (n *node) close() {
 	if n.store != nil {
 		n.store.Close()
 	}
-	if n.lock != nil {
-		n.lock.Close()
-	}
 }
 
 // setUp writes the log's first two entries at the first start, with the
@@ -248,7 +251,11 @@ func (n *node) close() {
 func (a *app) setUp(ctx context.Context, n *node) (*client.Identity, error) {
 	needed, err := registry.NeedsGenesis(ctx, n.config)
 	if err != nil || !needed {
-		return nil, err
+		return nil, errors.Join(err, n.markStarted(err))
+	}
+	if _, err := os.Stat(filepath.Join(n.folder, startedFile)); err == nil {
+		return nil, fmt.Errorf("the log of %s is missing: its keys are here, and %s says that it was begun, but %s is empty; a second log under one name would be a fork, so restore %s from your backup",
+			n.config.Keys.DID(), startedFile, storeFolder, storeFolder)
 	}
 	h, err := home()
 	if err != nil {
@@ -261,8 +268,25 @@ func (a *app) setUp(ctx context.Context, n *node) (*client.Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &operator, registry.Genesis(ctx, n.config, operator.Signer())
+	err = registry.Genesis(ctx, n.config, operator.Signer())
+	return &operator, errors.Join(err, n.markStarted(err))
 }
+
+// markStarted notes beside the keys, where nothing went wrong, that they have
+// begun a log: should the log get lost, they must not begin another.
+func (n *node) markStarted(failed error) error {
+	if failed != nil {
+		return nil
+	}
+	err := durable.CreateFile(filepath.Join(n.folder, startedFile), []byte("The keys in this folder have begun a log; they cannot begin another.\n"), 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
+// freshLog is the size of a log in which nothing has happened yet.
+const freshLog = 2
 
 // greet says in a few lines what runs and what to type next.
 func (a *app) greet(n *node, r *registry.Registry, operator *client.Identity) {
@@ -277,23 +301,14 @@ func (a *app) greet(n *node, r *registry.Registry, operator *client.Identity) {
 		rows = append(rows, []string{"  operator", string(operator.DID()) + " (admin)"}, []string{"  its key", operator.Path})
 	}
 	a.table(rows)
-	if !contains(r.Settings().IndexURLs, r.IndexURL()) {
+	if !slices.Contains(r.Settings().IndexURLs, r.IndexURL()) {
 		fmt.Fprintf(a.out, "warning: the log declares this registry as %s; crates that name %s are refused\n", strings.Join(r.Settings().IndexURLs, ", "), r.IndexURL())
 	}
-	if operator != nil {
+	if r.Size() == freshLog {
 		fmt.Fprintln(a.out, "Whoever loses the registry's key file cannot continue this log, and whoever takes it can forge it;")
 		fmt.Fprintln(a.out, "without the operator's key nobody can admit members. Back up both, and keep both secret.")
 		fmt.Fprintf(a.out, "Next, in a crate's folder, type:  %s login %s\n", programName(), r.PublicURL)
 	}
-}
-
-func contains(list []string, s string) bool {
-	for _, item := range list {
-		if item == s {
-			return true
-		}
-	}
-	return false
 }
 
 // programName is what to type to run this program: its bare name if PATH finds it.

@@ -17,6 +17,7 @@ CREATE TABLE entry (
     record_cid TEXT    NOT NULL,
     record_id  TEXT    NOT NULL UNIQUE
 ) STRICT;
+CREATE INDEX entry_by_record_cid ON entry (record_cid);
 
 CREATE TABLE log_hash (
     position INTEGER NOT NULL PRIMARY KEY CHECK (position >= 0),

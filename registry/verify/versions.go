@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+	"time"
 
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
@@ -16,6 +17,8 @@ type CrateVersion struct {
 	CID           storage.CID
 	Yanked        bool
 	Index         int64
+	// Time is that of the log entry, in whole seconds.
+	Time time.Time
 }
 
 // Crates returns the versions of every crate by the crate's name, each list in
@@ -32,7 +35,7 @@ func (r Replayed) Crates() (map[string][]CrateVersion, error) {
 		if err != nil {
 			return nil, fmt.Errorf("state %s: %w", key, err)
 		}
-		crates[v.Name] = append(crates[v.Name], CrateVersion{Name: v.Name, Version: v.Version, CID: v.CID, Yanked: v.Yanked, Index: v.Index})
+		crates[v.Name] = append(crates[v.Name], CrateVersion{Name: v.Name, Version: v.Version, CID: v.CID, Yanked: v.Yanked, Index: v.Index, Time: v.Time})
 	}
 	for _, versions := range crates {
 		sort.Slice(versions, func(i, j int) bool { return versions[i].Index < versions[j].Index })

@@ -101,6 +101,15 @@ func (r Reader) EntryByRecord(ctx context.Context, recordID string) (Entry, bool
 	return entries[0], true, nil
 }
 
+// EntryByRecordCID returns the first entry of the envelope with that CID.
+func (r Reader) EntryByRecordCID(ctx context.Context, id storage.CID) (Entry, bool, error) {
+	entries, err := r.entries(ctx, "record_cid = $1", id.String())
+	if err != nil || len(entries) == 0 {
+		return Entry{}, false, err
+	}
+	return entries[0], true, nil
+}
+
 func (r Reader) entries(ctx context.Context, where string, args ...any) ([]Entry, error) {
 	var entries []Entry
 	query := "SELECT idx, bytes, leaf_hash, record_cid, record_id FROM entry WHERE " + where + " ORDER BY idx"

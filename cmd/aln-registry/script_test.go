@@ -1,0 +1,137 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain lets the test binary itself be aln-registry in the scripts.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"aln-registry": main})
+}
+
+// TestScripts runs testdata/script: what each command says and how it ends, as
+// a person at a shell meets it. $LISTEN is a free address, $URL its URL.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                filepath.Join("testdata", "script"),
+		Setup:              setUpScript,
+		RequireUniqueNames: true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"await":  await,
+			"exits":  exits,
+			"json":   isJSON,
+			"setenv": setFromOutput,
+			"mode":   hasMode,
+		},
+	})
+}
+
+func setUpScript(env *testscript.Env) error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	address := listener.Addr().String()
+	env.Setenv("LISTEN", address)
+	env.Setenv("URL", "http://"+address)
+	env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
+	env.Setenv("ALN_HOME", filepath.Join(env.WorkDir, "aln"))
+	env.Setenv("CARGO_HOME", filepath.Join(env.WorkDir, "cargo"))
+	env.Setenv("https_proxy", "http://127.0.0.1:9") // nothing beyond loopback
+	env.Setenv("GORACE", "halt_on_error=1 atexit_sleep_ms=0")
+	rustup := os.Getenv("RUSTUP_HOME")
+	if home, err := os.UserHomeDir(); rustup == "" && err == nil {
+		rustup = filepath.Join(home, ".rustup")
+	}
+	env.Setenv("RUSTUP_HOME", rustup)
+	return nil
+}
+
+// await waits until the server at the URL answers.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: await URL")
+	}
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		resp, err := http.Get(args[0] + "/healthz")
+		if err == nil {
+			resp.Body.Close()
+			return
+		}
+	}
+	ts.Fatalf("%s does not answer", args[0])
+}
+
+// exits runs a program that must end with the status given.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits STATUS PROGRAM [ARGUMENT...]")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("%s ended with status %d, want %d", strings.Join(args[1:], " "), got, want)
+	}
+}
+
+// isJSON checks that the last output is one JSON value, and that it holds each
+// of the texts given.
+func isJSON(ts *testscript.TestScript, neg bool, args []string) {
+	out := ts.ReadFile("stdout")
+	if neg || !jsontext.Value(out).IsValid() {
+		ts.Fatalf("not JSON: %s", out)
+	}
+	for _, want := range args {
+		if !strings.Contains(out, want) {
+			ts.Fatalf("does not hold %s: %s", want, out)
+		}
+	}
+}
+
+// setFromOutput sets a variable to a field of the last output's first line.
+func setFromOutput(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: setenv NAME FIELD")
+	}
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	line, _, _ := strings.Cut(ts.ReadFile("stdout"), "\n")
+	fields := strings.Fields(line)
+	if n < 1 || n > len(fields) {
+		ts.Fatalf("%q has no field %d", line, n)
+	}
+	ts.Setenv(args[0], fields[n-1])
+}
+
+// hasMode checks a file's permissions.
+func hasMode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: mode OCTAL FILE")
+	}
+	info, err := os.Stat(ts.MkAbs(args[1]))
+	ts.Check(err)
+	if got := strconv.FormatInt(int64(info.Mode().Perm()), 8); got != args[0] {
+		ts.Fatalf("%s has mode %s, want %s", args[1], got, args[0])
+	}
+}

@@ -1,0 +1,114 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"phoenix-lab.org/aln-registry/registry"
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/policy"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
+)
+
+func TestErrorsHaveTheirStatus(t *testing.T) {
+	want := []struct {
+		err    error
+		status int
+		shown  bool
+	}{
+		{registry.ErrNoRecord, 403, true}, {registry.ErrUnauthenticated, 401, true}, {registry.ErrNotFound, 404, true},
+		{state.ErrMissing, 404, true}, {state.ErrNotEntitled, 403, true}, {state.ErrStale, 409, true}, {state.ErrTaken, 409, true},
+		{state.ErrNoChange, 409, true}, {state.ErrInvalid, 400, true}, {record.ErrMalformed, 400, true}, {record.ErrUnknownType, 400, true},
+		{cargo.ErrTooLarge, 413, true}, {cargo.ErrForeignRegistry, 400, true}, {cargo.ErrName, 400, true}, {cargo.ErrVersion, 400, true},
+		{cargo.ErrFrame, 400, true}, {cargo.ErrTarball, 400, true}, {cargo.ErrManifest, 400, true}, {registry.ErrRequest, 400, true},
+		{context.Canceled, 503, false}, {context.DeadlineExceeded, 503, false}, {registry.ErrUnavailable, 503, false},
+	}
+	if len(want) != len(table) {
+		t.Errorf("%d errors are tested, the table has %d", len(want), len(table))
+	}
+	want = append(want, []struct {
+		err    error
+		status int
+		shown  bool
+	}{
+		{&policy.Denial{Rule: policy.RuleAnonymous}, 401, true}, {&policy.Denial{Rule: policy.RuleScope}, 403, true},
+		{&policy.Denial{Rule: policy.RuleMember}, 403, true}, {&http.MaxBytesError{Limit: 1}, 413, true},
+		{fmt.Errorf("%w: %w", registry.ErrUnauthenticated, &policy.Denial{Rule: policy.RuleMember}), 401, true},
+		{registry.ErrFork, 500, false}, {registry.ErrBehind, 500, false}, {errors.New("disk on fire at /secret/path"), 500, false},
+	}...)
+	for _, c := range want {
+		for _, err := range []error{c.err, fmt.Errorf("doing something: %w", c.err)} {
+			if out := classify(err); out.status != c.status || out.shown != c.shown || out.code == "" {
+				t.Errorf("%v: %+v, want %d", err, out, c.status)
+			}
+		}
+	}
+	for _, row := range table {
+		if row.status == http.StatusGone || row.status == http.StatusUnavailableForLegalReasons {
+			t.Errorf("%v is answered by %d, which cargo does not take for not found", row.err, row.status)
+		}
+	}
+}
+
+// What is not for the asker goes to the operator's log, with the request's id.
+func TestInnerErrorsAreNotShown(t *testing.T) {
+	l := newLab(t)
+	s := &Server{registry: l.registry, log: l.registry.Log, clock: l.now}
+	for family, render := range map[string]renderer{"text/plain": asText, "application/json": asCargo, "application/json;": asJSON} {
+		for status, err := range map[int]error{500: errors.New("disk on fire at /secret/path"), 503: fmt.Errorf("%w: /secret/path", registry.ErrUnavailable)} {
+			w := httptest.NewRecorder()
+			s.observe(s.handle(render, func(http.ResponseWriter, *http.Request) error { return err })).ServeHTTP(w, httptest.NewRequest("GET", "/x", nil))
+			id := w.Header().Get("X-Request-Id")
+			if w.Code != status || strings.Contains(w.Body.String(), "secret") || !strings.Contains(w.Body.String(), id) || id == "" {
+				t.Errorf("%s: %d %s", family, w.Code, w.Body)
+			}
+			if !strings.HasPrefix(w.Header().Get("Content-Type"), strings.TrimSuffix(family, ";")) {
+				t.Errorf("%s: %s", family, w.Header().Get("Content-Type"))
+			}
+			if status == 503 && w.Header().Get("Retry-After") == "" {
+				t.Error("503 without Retry-After")
+			}
+			if !strings.Contains(l.log.String(), "request="+id) {
+				t.Error("the operator finds nothing under the request's id")
+			}
+		}
+	}
+	l.get("/healthz", "").want(t, 200, "ok")
+}
+
+func TestPanicIsA500(t *testing.T) {
+	l := newLab(t)
+	s := &Server{registry: l.registry, log: l.registry.Log, clock: l.now}
+	w := httptest.NewRecorder()
+	s.observe(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("a secret") })).ServeHTTP(w, httptest.NewRequest("GET", "/x", nil))
+	if w.Code != 500 || strings.Contains(w.Body.String(), "a secret") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	l.get("/healthz", "").want(t, 200)
+}
+
+// Each family words a refusal in its own form: cargo shows plain text of the
+// index and of downloads word for word, and JSON of its web API.
+func TestRefusalsInTheFormOfTheirFamily(t *testing.T) {
+	l := newLab(t)
+	token := l.session(l.member, "read")
+	for path, want := range map[string]string{
+		"/index/no/th/nothing":                  "not found\n",
+		"/api/v1/crates/nothing/0.1.0/download": "not found: there is no crate/nothing@0.1.0\n",
+		"/api/v1/crates/nothing/owners":         `{"errors":[{"detail":"not found: there is no crate named \"nothing\""}]}` + "\n",
+		"/v1/artifacts/crate/nothing/0.1.0":     `{"error":{"code":"not-found","detail":"not found: there is no crate/nothing@0.1.0"}}` + "\n",
+	} {
+		if r := l.get(path, token).want(t, 404); string(r.body) != want {
+			t.Errorf("%s: %q", path, r.body)
+		}
+	}
+	if r := l.do(ask{method: http.MethodPost, path: "/index/config.json", token: token}); r.status != http.StatusMethodNotAllowed {
+		t.Errorf("POST to the index: %s", r)
+	}
+}
