@@ -46,6 +46,19 @@ func newCold(t *testing.T) *cold {
 	return c
 }
 
+// copied is a lab in the same state in a folder of its own.
+func (c *cold) copied(t *testing.T) *cold {
+	t.Helper()
+	other := &cold{survivor: newSurvivor(t, c.rng), releases: c.releases, earlier: c.earlier}
+	if err := os.CopyFS(other.data, os.DirFS(c.data)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(other.data, "keys", "registry.jwk"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return other
+}
+
 func copyFolder(t *testing.T, to, from, pattern string) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(from, pattern))
@@ -116,6 +129,7 @@ func replaceBy(t *testing.T, path, other string) {
 const coldHead = 7
 
 func TestStoreThatContradictsTheCatalogIsNotServed(t *testing.T) {
+	whole := newCold(t)
 	for name, c := range map[string]struct {
 		harm func(*testing.T, *cold)
 		says string
@@ -124,18 +138,7 @@ func TestStoreThatContradictsTheCatalogIsNotServed(t *testing.T) {
 			c.removeCatalog()
 			copyFolder(t, c.data, c.earlier, "catalog.db*")
 		}, "rebuild"},
-		"catalog gone": {func(_ *testing.T, c *cold) { c.removeCatalog() }, "rebuild"},
-		"catalog gone, its log of writes left": {func(t *testing.T, c *cold) {
-			c.start()
-			c.people[0].reconnect()
-			if err := c.release(c.ctx, newRelease(c.rng, 0, "stored", "2.0.0", 1)); err != nil {
-				t.Fatal(err)
-			}
-			c.kill()
-			if err := os.Remove(filepath.Join(c.data, "catalog.db")); err != nil {
-				t.Fatal(err)
-			}
-		}, "rebuild"},
+		"catalog gone":               {func(_ *testing.T, c *cold) { c.removeCatalog() }, "rebuild"},
 		"last entry altered":         {func(t *testing.T, c *cold) { flip(t, c.object("entry", coldHead-1)) }, "contradicts"},
 		"first entry altered":        {func(t *testing.T, c *cold) { flip(t, c.object("entry", 0)) }, "contradicts"},
 		"entry with another's bytes": {func(t *testing.T, c *cold) { replaceBy(t, c.object("entry", 4), c.object("entry", 3)) }, "contradicts"},
@@ -156,7 +159,7 @@ func TestStoreThatContradictsTheCatalogIsNotServed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cold := newCold(t)
+			cold := whole.copied(t)
 			c.harm(t, cold)
 			cold.refuses(c.says)
 		})
@@ -172,6 +175,26 @@ func (c *cold) refuses(says string) {
 	if said := c.log()[before:]; err == nil || !strings.Contains(said, says) {
 		c.t.Fatalf("started, or does not say %q: %v\n%s", says, err, said)
 	}
+}
+
+// SQLite must not take the log of writes of a database that is gone for the
+// new one's.
+func TestWritesOfACatalogThatIsGoneAreNotTakenForTheNewOnes(t *testing.T) {
+	c := newCold(t)
+	c.start()
+	c.people[0].reconnect()
+	if err := c.release(c.ctx, newRelease(c.rng, 0, "stored", "2.0.0", 1)); err != nil {
+		t.Fatal(err)
+	}
+	c.kill()
+	if err := os.Remove(filepath.Join(c.data, "catalog.db")); err != nil {
+		t.Fatal(err)
+	}
+	c.refuses("rebuild")
+	c.rebuild()
+	c.start()
+	t.Cleanup(c.stop)
+	c.check()
 }
 
 // A catalog from an earlier copy refuses, and after a rebuild nothing is missing.
@@ -193,6 +216,7 @@ func TestEarlierCatalogIsRebuiltToTheLatest(t *testing.T) {
 }
 
 func TestRebuildRefusesAStoreThatDoesNotHold(t *testing.T) {
+	whole := newCold(t)
 	for name, c := range map[string]struct {
 		harm func(*testing.T, *cold)
 		says string
@@ -211,7 +235,7 @@ func TestRebuildRefusesAStoreThatDoesNotHold(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cold := newCold(t)
+			cold := whole.copied(t)
 			before, size, root := cold.stored()
 			c.harm(t, cold)
 			mustFail(t, cold.operator.aln(cold.operator.folder, "rebuild", "--data", cold.data), c.says)

@@ -96,6 +96,11 @@ func (r *Registry) OpenArtifact(ctx context.Context, v state.Version) (storage.B
 	return r.Blobs.Open(ctx, v.CID)
 }
 
+// ArtifactSize is the number of bytes of a version.
+func (r *Registry) ArtifactSize(ctx context.Context, v state.Version) (int64, error) {
+	return r.Blobs.Stat(ctx, v.CID)
+}
+
 // Owners returns a crate's owners in the order in which they became so.
 func (r *Registry) Owners(ctx context.Context, name string) ([]did.DID, error) {
 	a, ok, err := state.ArtifactOf(r.visible(ctx), record.KindCrate, name)

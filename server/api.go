@@ -64,8 +64,7 @@ func (s *Server) heads(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, heads)
-	return nil
+	return s.answer(w, r, heads)
 }
 
 // submit is POST /v1/records.
@@ -159,10 +158,9 @@ func (s *Server) members(w http.ResponseWriter, r *http.Request) error {
 	for _, m := range members {
 		items = append(items, item{string(m.DID), m.Roles, m.Tier, m.Record})
 	}
-	writeJSON(w, http.StatusOK, struct {
+	return s.answer(w, r, struct {
 		Members []item `json:"members"`
 	}{items})
-	return nil
 }
 
 // version finds the artifact version that the path names, if the asker may read it.
@@ -182,11 +180,14 @@ func (s *Server) artifact(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, v)
-	return nil
+	return s.answer(w, r, v)
 }
 
+// bundle is for members: among the records are those of members and settings.
 func (s *Server) bundle(w http.ResponseWriter, r *http.Request) error {
+	if _, err := s.member(w, r); err != nil {
+		return err
+	}
 	v, err := s.version(w, r)
 	if err != nil {
 		return err
@@ -195,10 +196,9 @@ func (s *Server) bundle(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, struct {
+	return s.answer(w, r, struct {
 		Records []registry.BundleItem `json:"records"`
 	}{items})
-	return nil
 }
 
 func (s *Server) checkpoint(w http.ResponseWriter, r *http.Request) error {

@@ -52,12 +52,11 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request, limit int64) (re
 	if err != nil {
 		return registry.Published{}, err
 	}
-	select {
-	case s.uploads <- struct{}{}:
-		defer func() { <-s.uploads }()
-	case <-r.Context().Done():
-		return registry.Published{}, r.Context().Err()
+	release, err := s.uploads.take(r.Context(), asker.DID)
+	if err != nil {
+		return registry.Published{}, err
 	}
+	defer release()
 	return s.registry.PublishCrate(r.Context(), asker, envelope, http.MaxBytesReader(w, r.Body, limit))
 }
 
@@ -69,13 +68,28 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	etag := `"` + v.CID.Hex() + `"`
+	w.Header().Set("Content-Type", "application/gzip")
+	w.Header().Set("ETag", etag)
+	// What needs no bytes opens none: opening a blob hashes all of it.
+	if matches(r.Header.Get("If-None-Match"), etag) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	if r.Method == http.MethodHead {
+		size, err := s.registry.ArtifactSize(r.Context(), v)
+		if err != nil {
+			return err
+		}
+		w.Header().Set("Accept-Ranges", "bytes")
+		w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+		return nil
+	}
 	blob, err := s.registry.OpenArtifact(r.Context(), v)
 	if err != nil {
 		return err
 	}
 	defer blob.Close()
-	w.Header().Set("Content-Type", "application/gzip")
-	w.Header().Set("ETag", `"`+v.CID.Hex()+`"`)
 	http.ServeContent(w, r, "", time.Time{}, blob)
 	return nil
 }
@@ -131,10 +145,9 @@ func (s *Server) owners(w http.ResponseWriter, r *http.Request) error {
 	for i, d := range owners {
 		users = append(users, user{ID: i + 1, Login: string(d)})
 	}
-	writeJSON(w, http.StatusOK, struct {
+	return s.answer(w, r, struct {
 		Users []user `json:"users"`
 	}{users})
-	return nil
 }
 
 // changeOwners is PUT and DELETE …/owners: the registry signs, on the strength
@@ -174,9 +187,15 @@ func (s *Server) changeOwners(add bool) handler {
 
 // search is GET /api/v1/crates?q=&per_page=&page=.
 func (s *Server) search(w http.ResponseWriter, r *http.Request) error {
-	if _, err := s.reader(w, r); err != nil {
+	asker, err := s.reader(w, r)
+	if err != nil {
 		return err
 	}
+	release, err := s.searches.take(r.Context(), asker.DID)
+	if err != nil {
+		return err
+	}
+	defer release()
 	perPage, err := queryInt(r, "per_page", 10, 1, 100)
 	if err != nil {
 		return err
@@ -201,11 +220,10 @@ func (s *Server) search(w http.ResponseWriter, r *http.Request) error {
 	type meta struct {
 		Total int `json:"total"`
 	}
-	writeJSON(w, http.StatusOK, struct {
+	return s.answer(w, r, struct {
 		Crates []crate `json:"crates"`
 		Meta   meta    `json:"meta"`
 	}{crates, meta{total}})
-	return nil
 }
 
 func queryInt(r *http.Request, name string, fallback, least, most int) (int, error) {

@@ -22,6 +22,9 @@ type outcome struct {
 	shown bool
 }
 
+// errMethod: the path is there, but not for this method.
+var errMethod = errors.New("this path does not take that method")
+
 // table is the one place that turns errors into statuses; the first match wins.
 // 410 and 451 are never sent: cargo takes only 404 for "not found".
 var table = []struct {
@@ -30,6 +33,7 @@ var table = []struct {
 }{
 	{registry.ErrNoRecord, outcome{http.StatusForbidden, "no-record", true}},
 	{registry.ErrUnauthenticated, outcome{http.StatusUnauthorized, "unauthenticated", true}},
+	{errMethod, outcome{http.StatusMethodNotAllowed, "method", true}},
 	{registry.ErrNotFound, outcome{http.StatusNotFound, "not-found", true}},
 	{state.ErrMissing, outcome{http.StatusNotFound, "not-found", true}},
 	{state.ErrNotEntitled, outcome{http.StatusForbidden, "not-entitled", true}},
@@ -103,12 +107,16 @@ func asJSON(w http.ResponseWriter, status int, code, detail string) {
 
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, render renderer, err error) {
 	out := classify(err)
+	o := observed(r.Context())
+	o.code = out.code
 	detail := err.Error()
 	if !out.shown {
-		s.log.Error("request failed", "request", requestID(r.Context()), "code", out.code, "error", err)
-		detail = "internal error; the operator finds it in the log under request " + requestID(r.Context())
+		if !errors.Is(err, context.Canceled) { // a client that went away is not a failure
+			s.log.Error("request failed", "request", o.id, "code", out.code, "error", err)
+		}
+		detail = "internal error; the operator finds it in the log under request " + o.id
 		if out.status == http.StatusServiceUnavailable {
-			detail = "the registry cannot do this now; try again in a moment (request " + requestID(r.Context()) + ")"
+			detail = "the registry cannot do this now; try again in a moment (request " + o.id + ")"
 		}
 	}
 	switch out.status {
@@ -135,4 +143,14 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	w.Write(append(body, '\n'))
+}
+
+// answer sends v as JSON, with an ETag, or 304 where the client has it.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, v any) error {
+	body, err := json.Marshal(v, json.Deterministic(true))
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	return s.revalidated(w, r, append(body, '\n'))
 }

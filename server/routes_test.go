@@ -309,7 +309,7 @@ func TestAnonymousReadersGetArtifactsAndNothingElse(t *testing.T) {
 	for path, status := range map[string]int{
 		"/public/index/config.json": 200, "/public/index/de/mo/demo-one": 200,
 		"/api/v1/crates/demo-one/0.1.0/download": 200, "/api/v1/crates?q=demo": 200, "/api/v1/crates/demo-one/owners": 200,
-		"/v1/artifacts/crate/demo-one/0.1.0": 200, "/v1/artifacts/crate/demo-one/0.1.0/bundle": 200,
+		"/v1/artifacts/crate/demo-one/0.1.0": 200, "/v1/artifacts/crate/demo-one/0.1.0/bundle": 401,
 		"/index/config.json": 401, "/index/de/mo/demo-one": 401, "/v1/members": 401, "/v1/heads/registry": 401,
 		"/v1/records/0": 200, "/v1/records/1": 401, "/v1/records/4": 200,
 	} {

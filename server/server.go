@@ -9,14 +9,9 @@
 package server
 
 import (
-	"context"
-	"crypto/rand"
-	"encoding/hex"
-	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -33,6 +28,11 @@ const (
 	maxSmallBody = 512 << 10
 	maxJSONSlack = 1<<20 + 8 // metadata and lengths around a .crate
 	maxUploads   = 16
+	// maxUploadsEach is how many one member may have under way, so that nobody fills all places.
+	maxUploadsEach = 4
+	maxSearches    = 2
+	// maxWait is how long a request waits for a place.
+	maxWait = 30 * time.Second
 	// drainFactor: of a refused upload so many times what is allowed is read and thrown away.
 	drainFactor = 2
 )
@@ -43,12 +43,13 @@ type Server struct {
 	limits   cargo.Limits
 	log      *slog.Logger
 	clock    func() time.Time
-	uploads  chan struct{}
+	uploads  *places
+	searches *places
 }
 
 // New returns a handler for r. limits are the registry's; zero fields are cargo's defaults.
 func New(r *registry.Registry, limits cargo.Limits, log *slog.Logger, clock func() time.Time) http.Handler {
-	s := &Server{registry: r, limits: limits, log: log, clock: clock, uploads: make(chan struct{}, maxUploads)}
+	s := &Server{registry: r, limits: limits, log: log, clock: clock, uploads: newPlaces(maxUploads, maxUploadsEach), searches: newPlaces(maxSearches, maxSearches)}
 	return s.routes()
 }
 
@@ -56,7 +57,8 @@ func New(r *registry.Registry, limits cargo.Limits, log *slog.Logger, clock func
 func (s *Server) routes() http.Handler {
 	m := chi.NewRouter()
 	m.Use(s.observe, middleware.GetHead)
-	m.NotFound(s.handle(asJSON, func(http.ResponseWriter, *http.Request) error { return registry.ErrNotFound }))
+	m.NotFound(s.unknown(func(http.ResponseWriter, *http.Request) error { return registry.ErrNotFound }))
+	m.MethodNotAllowed(s.unknown(func(http.ResponseWriter, *http.Request) error { return errMethod }))
 
 	m.Get("/", s.handle(asText, s.front))
 	m.Get("/me", s.handle(asText, s.me))
@@ -91,6 +93,20 @@ func (s *Server) routes() http.Handler {
 	return m
 }
 
+// unknown renders h's error in the way of the family that the path belongs to.
+func (s *Server) unknown(h handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		family := asText
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/api/v1/crates"):
+			family = asCargo
+		case strings.HasPrefix(r.URL.Path, "/v1/"):
+			family = asJSON
+		}
+		s.handle(family, h)(w, r)
+	}
+}
+
 // handler answers or says why not.
 type handler func(w http.ResponseWriter, r *http.Request) error
 
@@ -101,40 +117,6 @@ func (s *Server) handle(family renderer, h handler) http.HandlerFunc {
 			s.fail(w, r, family, err)
 		}
 	}
-}
-
-type requestIDKey struct{}
-
-func requestID(ctx context.Context) string {
-	id, _ := ctx.Value(requestIDKey{}).(string)
-	return id
-}
-
-// observe gives the request an id, logs its outcome without what is secret in
-// it, and turns a panic into a 500.
-func (s *Server) observe(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var raw [8]byte
-		rand.Read(raw[:]) // never fails (crypto/rand)
-		id := hex.EncodeToString(raw[:])
-		start := s.clock()
-		w.Header().Set("X-Request-Id", id)
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		wrapped := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
-		r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id))
-		defer func() {
-			if p := recover(); p != nil {
-				if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
-					panic(p)
-				}
-				s.log.Error("panic", "request", id, "panic", p, "stack", string(debug.Stack()))
-				http.Error(wrapped, "internal error; the operator finds it in the log under request "+id, http.StatusInternalServerError)
-			}
-			s.log.Info("request", "request", id, "method", r.Method, "route", chi.RouteContext(r.Context()).RoutePattern(),
-				"status", wrapped.Status(), "bytes", wrapped.BytesWritten(), "took", s.clock().Sub(start).Round(time.Microsecond))
-		}()
-		next.ServeHTTP(wrapped, r)
-	})
 }
 
 // credential is the Authorization header's token and the record behind its ~.
@@ -166,7 +148,14 @@ func (s *Server) asker(r *http.Request) (policy.Asker, error) {
 	if session == "" {
 		return policy.Asker{}, nil
 	}
-	return s.registry.Authenticate(r.Context(), session)
+	return s.authenticate(r, session)
+}
+
+// authenticate says who a session stands for now, and notes it for the log.
+func (s *Server) authenticate(r *http.Request, session string) (policy.Asker, error) {
+	asker, err := s.registry.Authenticate(r.Context(), session)
+	observed(r.Context()).asker = asker.DID
+	return asker, err
 }
 
 // signer says who asks and gives the record that the credential carries.
@@ -178,7 +167,7 @@ func (s *Server) signer(r *http.Request) (policy.Asker, []byte, error) {
 	if session == "" {
 		return policy.Asker{}, nil, registry.ErrUnauthenticated
 	}
-	asker, err := s.registry.Authenticate(r.Context(), session)
+	asker, err := s.authenticate(r, session)
 	if err != nil {
 		return policy.Asker{}, nil, err
 	}

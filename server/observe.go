@@ -1,0 +1,82 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+
+	"phoenix-lab.org/aln-registry/did"
+)
+
+// observation is what is learned of a request while it is answered, for the
+// log: never a token, a record, a name or a path.
+type observation struct {
+	id    string
+	asker did.DID
+	// code is the refusal's, "" when there was none.
+	code string
+}
+
+type observationKey struct{}
+
+// observed is the request's observation; one of its own outside observe.
+func observed(ctx context.Context) *observation {
+	if o, ok := ctx.Value(observationKey{}).(*observation); ok {
+		return o
+	}
+	return &observation{}
+}
+
+// observe gives the request an id, logs who asked from where for which route
+// and how it ended, and turns a panic into a 500.
+func (s *Server) observe(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var raw [8]byte
+		rand.Read(raw[:]) // never fails (crypto/rand)
+		o := &observation{id: hex.EncodeToString(raw[:])}
+		start := s.clock()
+		w.Header().Set("X-Request-Id", o.id)
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		wrapped := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+		r = r.WithContext(context.WithValue(r.Context(), observationKey{}, o))
+		defer func() {
+			if p := recover(); p != nil {
+				if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+					panic(p)
+				}
+				s.log.Error("panic", "request", o.id, "panic", p, "stack", string(debug.Stack()))
+				http.Error(wrapped, "internal error; the operator finds it in the log under request "+o.id, http.StatusInternalServerError)
+			}
+			s.logRequest(r, o, wrapped.Status(), wrapped.BytesWritten(), s.clock().Sub(start))
+		}()
+		next.ServeHTTP(wrapped, r)
+	})
+}
+
+func (s *Server) logRequest(r *http.Request, o *observation, status, bytes int, took time.Duration) {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	attributes := []slog.Attr{
+		slog.String("request", o.id), slog.String("from", host), slog.String("method", r.Method),
+		slog.String("route", chi.RouteContext(r.Context()).RoutePattern()), slog.Int("status", status),
+		slog.Int("bytes", bytes), slog.Duration("took", took.Round(time.Microsecond)),
+	}
+	if o.asker != "" {
+		attributes = append(attributes, slog.String("asker", string(o.asker)))
+	}
+	if o.code != "" {
+		attributes = append(attributes, slog.String("code", o.code))
+	}
+	s.log.LogAttrs(r.Context(), slog.LevelInfo, "request", attributes...)
+}

@@ -1,0 +1,63 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry"
+)
+
+// places bounds how many requests of a costly kind are under way, in all and
+// of one asker.
+type places struct {
+	free chan struct{}
+	each int
+
+	mu    sync.Mutex
+	taken map[did.DID]int
+}
+
+func newPlaces(all, each int) *places {
+	return &places{free: make(chan struct{}, all), each: each, taken: map[did.DID]int{}}
+}
+
+// take waits for a place, at most maxWait, and returns how to give it back. An
+// asker who has all of theirs is refused at once: registry.ErrUnavailable.
+func (p *places) take(ctx context.Context, asker did.DID) (release func(), err error) {
+	if !p.count(asker) {
+		return nil, fmt.Errorf("%w: %d requests of this kind are under way for you already", registry.ErrUnavailable, p.each)
+	}
+	wait := time.NewTimer(maxWait)
+	defer wait.Stop()
+	select {
+	case p.free <- struct{}{}:
+		return func() { <-p.free; p.uncount(asker) }, nil
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-wait.C:
+		err = fmt.Errorf("%w: all places for requests of this kind are taken", registry.ErrUnavailable)
+	}
+	p.uncount(asker)
+	return nil, err
+}
+
+func (p *places) count(asker did.DID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if asker != "" && p.taken[asker] >= p.each {
+		return false
+	}
+	p.taken[asker]++
+	return true
+}
+
+func (p *places) uncount(asker did.DID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.taken[asker]--; p.taken[asker] == 0 {
+		delete(p.taken, asker)
+	}
+}
