@@ -355,10 +355,6 @@ func irrelevant(e exchange, a answer) (why string) {
 		case reflect.DeepEqual(before.blobs, after.blobs) && slices.Equal(before.records[:min(len(before.records), len(after.records))], after.records):
 			return "newer records about the name were left out, which only log check --full finds; nothing is said of them"
 		}
-	case "index":
-		if before, after := indexFacts(e.body), indexFacts(a.body); after != nil && reflect.DeepEqual(before, after) {
-			return "name, version, checksum, yanked and time of each line are as they were; of the others the log says nothing"
-		}
 	}
 	return ""
 }
@@ -407,19 +403,4 @@ func bundleOf(raw []byte) *bundle {
 		}
 	}
 	return read
-}
-
-func indexFacts(file []byte) []string {
-	facts := []string{}
-	for line := range bytes.Lines(file) {
-		var l struct {
-			Name, Vers, Cksum, Pubtime string
-			Yanked                     bool
-		}
-		if json.Unmarshal(line, &l) != nil {
-			return nil
-		}
-		facts = append(facts, fmt.Sprint(l.Name, " ", l.Vers, " ", l.Cksum, " ", l.Yanked, " ", l.Pubtime))
-	}
-	return facts
 }

@@ -119,7 +119,7 @@ var fits = map[string]*regexp.Regexp{
 	"record":     regexp.MustCompile(`asked for the record|record .*: malformed|record|instead of`),
 	"attachment": regexp.MustCompile(`asked for .*, got bytes that are`),
 	"bundle":     regexp.MustCompile(`FAIL +(entry-0|record|bytes|signature|authority|history|inclusion)|unexpected answer of the registry`),
-	"download":   regexp.MustCompile(`FAIL +bytes +the bytes have sha256`),
+	"download":   regexp.MustCompile(`FAIL +bytes +the bytes have sha256|FAIL +index: .*: the download is`),
 	"index":      regexp.MustCompile(`FAIL +index: |the index differs in [1-9]`),
 	"session":    regexp.MustCompile(`session|not a session`),
 }

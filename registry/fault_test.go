@@ -227,15 +227,12 @@ func newUpload(name string) upload {
 	z := gzip.NewWriter(&packed)
 	w := tar.NewWriter(z)
 	header := &tar.Header{Name: name + "-1.0.0/Cargo.toml", Mode: 0o644, Size: int64(len(manifest)), Format: tar.FormatGNU}
-	_, writeErr := w.Write(nil)
-	if err := errors.Join(writeErr, w.WriteHeader(header)); err != nil {
+	err := w.WriteHeader(header)
+	if err == nil {
+		_, err = io.WriteString(w, manifest)
+	}
+	if err := errors.Join(err, w.Close(), z.Close()); err != nil {
 		panic(err) // nothing but memory is involved
-	}
-	if _, err := io.WriteString(w, manifest); err != nil {
-		panic(err)
-	}
-	if err := errors.Join(w.Close(), z.Close()); err != nil {
-		panic(err)
 	}
 	return upload{name, packed.Bytes()}
 }
@@ -341,7 +338,7 @@ func TestPublishSurvivesAFaultAtEveryCall(t *testing.T) {
 			w := newWorld(t)
 			r := w.start()
 			for n, tripped := 0, true; tripped && !t.Failed(); n++ {
-				uploads := []upload{newUpload(fmt.Sprint("aa", n)), newUpload(fmt.Sprint("bb", n)), newUpload(fmt.Sprint("cc", n))}
+				uploads := []upload{newUpload(fmt.Sprint("aa", n)), newUpload(fmt.Sprint("bb", n))}
 				before := r.published.Load().Checkpoint
 				w.blobs.arm(n, f)
 				answers, errs := w.publishAll(r, uploads)
@@ -349,8 +346,8 @@ func TestPublishSurvivesAFaultAtEveryCall(t *testing.T) {
 					r.Close()
 					w.close()
 				}
-				if tripped = w.blobs.disarm(); !tripped && n < 12 {
-					t.Errorf("three publishes make only %d calls", n)
+				if tripped = w.blobs.disarm(); !tripped && n < 7 {
+					t.Errorf("two publishes make only %d calls", n)
 				}
 				if f.forGood {
 					r = w.start()
@@ -392,11 +389,14 @@ func (w *world) afterFault(r *Registry, before translog.Checkpoint, uploads []up
 
 // The same for the first start: the next one finishes the pair.
 func TestGenesisSurvivesAFaultAtEveryCall(t *testing.T) {
+	empty := newWorld(t)
+	empty.stores()
+	empty.close()
 	for name, f := range faults {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for n, tripped := 0, true; tripped; n++ {
-				w := newWorld(t)
+				w := empty.copied(t)
 				w.stores()
 				w.blobs.arm(n, f)
 				if err := w.genesis(); err == nil {
@@ -413,34 +413,34 @@ func TestGenesisSurvivesAFaultAtEveryCall(t *testing.T) {
 				if m, err := r.Members(context.Background()); err != nil || len(m) != 1 || !m[0].Has(state.RolePublisher) {
 					t.Errorf("fault at call %d: members %+v, %v", n, m, err)
 				}
-				w.rebuilds(r)
+				if n == 3 {
+					w.rebuilds(r)
+				}
 				w.closeAll(r)
 			}
 		})
 	}
 }
 
-// A rebuild that was interrupted anywhere is repeated into a new catalog.
+// A rebuild that was interrupted anywhere says so, harms nothing, and is
+// repeated into a new catalog.
 func TestRebuildSurvivesAFaultAtEveryCall(t *testing.T) {
-	whole := newWorld(t)
-	r := whole.start()
-	if _, err := whole.publish(r, newUpload("first")); err != nil {
+	w := newWorld(t)
+	r := w.start()
+	defer w.closeAll(r)
+	if _, err := w.publish(r, newUpload("first")); err != nil {
 		t.Fatal(err)
 	}
-	whole.closeAll(r)
+	config := w.config
 	for n, tripped := 0, true; tripped; n++ {
-		w := whole.copied(t)
-		r := w.start()
-		config := w.config
-		config.Catalog = w.catalog("interrupted.db")
+		config.Catalog = w.catalog(fmt.Sprintf("interrupted-%d.db", n))
 		w.blobs.arm(n, fault{forGood: true})
 		_, err := Rebuild(context.Background(), config, func(int64) {})
 		if tripped = w.blobs.disarm(); tripped != errors.Is(err, errInjected) {
 			t.Errorf("fault at call %d: %v", n, err)
 		}
-		w.rebuilds(r)
-		w.closeAll(r)
 	}
+	w.rebuilds(r)
 }
 
 // Where the next entry or checkpoint is stored already with other bytes, the
@@ -455,9 +455,8 @@ func TestForkStopsTheRegistry(t *testing.T) {
 			if err := w.blobs.Create(context.Background(), object, []byte("of another log")); err != nil {
 				t.Fatal(err)
 			}
-			_, errs := w.publishAll(r, []upload{newUpload("aa"), newUpload("bb"), newUpload("cc")})
-			for _, err := range errs {
-				if !errors.Is(err, ErrUnavailable) {
+			for _, name := range []string{"aa", "bb"} {
+				if _, err := w.publish(r, newUpload(name)); !errors.Is(err, ErrUnavailable) {
 					t.Errorf("a publish beside a fork: %v", err)
 				}
 			}

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
 	"phoenix-lab.org/aln-registry/registry/translog"
@@ -56,6 +57,7 @@ type Replayed struct {
 	// Violations are the first MaxViolations of Violated.
 	Violations []Violation
 	Violated   int64
+	settings   []settingsSince
 }
 
 // Replay runs all entries that the checkpoint cp covers through state.Apply
@@ -156,6 +158,22 @@ func (r *replay) apply(index int64, e translog.Entry, envelope []byte, attachmen
 	}
 	r.found.State.Put(changes)
 	r.drop(added, namedDocument(parsed))
+	return r.noteSettings(index)
+}
+
+// noteSettings remembers from which entry on other settings are in force.
+func (r *replay) noteSettings(index int64) error {
+	settings, _, err := state.SettingsOf(r.found.State)
+	if err != nil {
+		return err
+	}
+	if n := len(r.found.settings); n > 0 && r.found.settings[n-1].record == settings.Record {
+		return nil
+	}
+	r.found.settings = append(r.found.settings, settingsSince{
+		index: index, record: settings.Record,
+		lines: cargo.IndexSettings{IndexURLs: settings.IndexURLs, DependencyRegistries: settings.DependencyRegistries},
+	})
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
 	"phoenix-lab.org/aln-registry/storage"
@@ -19,6 +20,26 @@ type CrateVersion struct {
 	Index         int64
 	// Time is that of the log entry, in whole seconds.
 	Time time.Time
+	// Settings are those in force before the entry: what its index line follows from besides the .crate.
+	Settings cargo.IndexSettings
+}
+
+// settingsSince are the settings in force after the entry index.
+type settingsSince struct {
+	index  int64
+	record record.ID
+	lines  cargo.IndexSettings
+}
+
+// settingsBefore returns the settings that the entry at index was made under.
+func (r Replayed) settingsBefore(index int64) cargo.IndexSettings {
+	var in cargo.IndexSettings
+	for _, s := range r.settings {
+		if s.index < index {
+			in = s.lines
+		}
+	}
+	return in
 }
 
 // Crates returns the versions of every crate by the crate's name, each list in
@@ -35,7 +56,10 @@ func (r Replayed) Crates() (map[string][]CrateVersion, error) {
 		if err != nil {
 			return nil, fmt.Errorf("state %s: %w", key, err)
 		}
-		crates[v.Name] = append(crates[v.Name], CrateVersion{Name: v.Name, Version: v.Version, CID: v.CID, Yanked: v.Yanked, Index: v.Index, Time: v.Time})
+		crates[v.Name] = append(crates[v.Name], CrateVersion{
+			Name: v.Name, Version: v.Version, CID: v.CID, Yanked: v.Yanked,
+			Index: v.Index, Time: v.Time, Settings: r.settingsBefore(v.Index),
+		})
 	}
 	for _, versions := range crates {
 		sort.Slice(versions, func(i, j int) bool { return versions[i].Index < versions[j].Index })
