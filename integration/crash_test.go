@@ -160,8 +160,10 @@ func (s *survivor) oneKill(number int) {
 		load.Go(func() { s.publishUntilKilled(ctx, i, rng) })
 	}
 	load.Go(func() { s.watchCheckpoint(ctx) })
+	tt := time.Now()
 	s.awaitChanges(s.rng.IntN(6))
 	awaitPoint(s.data, s.rng)
+	s.t.Logf("load %v", time.Since(tt))
 	s.dying.Store(true)
 	s.kill()
 	cancel()
@@ -180,7 +182,9 @@ func (s *survivor) oneKill(number int) {
 		s.killRebuild(time.Duration(s.rng.IntN(300)) * time.Millisecond)
 		s.rebuild()
 	}
+	ts := time.Now()
 	s.start()
+	s.t.Logf("start %v", time.Since(ts))
 	s.check()
 }
 
@@ -404,17 +408,23 @@ func (s *survivor) check() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	t0 := time.Now()
 	replayed := auditLog(s.ctx, s.t, registry)
+	t1 := time.Now()
 	s.checkNames(auditor, replayed)
+	t11 := time.Now()
 	for _, a := range s.acknowledged {
 		s.checkRelease(registry, replayed, a)
 	}
+	t12 := time.Now()
 	for _, c := range s.changes {
 		if _, index, err := registry.Record(s.ctx, string(c.record)); err != nil || index != c.index {
 			s.t.Errorf("record %s was acknowledged at %d, now: %d, %v", c.record, c.index, index, err)
 		}
 	}
+	t2 := time.Now()
 	s.checkOpen(registry, replayed)
+	s.t.Logf("audit %v names %v down %v changes(%d) %v open %v size %d", t1.Sub(t0), t11.Sub(t1), t12.Sub(t11), len(s.changes), t2.Sub(t12), time.Since(t2), replayed.Size)
 	s.learn(replayed)
 	if s.seen, _, err = auditor.checkpoint(s.ctx); err != nil {
 		s.t.Fatal(err)

@@ -218,7 +218,7 @@ func swaps(e exchange) [][]byte {
 	}
 	var list [][]byte
 	for variant := 0; variant < 40; variant++ {
-		root := any(decodeJSON(encodeJSON(documents)))
+		root := decodeJSON(encodeJSON(documents))
 		left := variant
 		if changed, done := swapNth(root, &left, lines); done {
 			list = append(list, encode(changed))

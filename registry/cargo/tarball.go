@@ -111,7 +111,7 @@ type scan struct {
 func (s *scan) run() (*Crate, error) {
 	for {
 		entry, err := s.tar.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return s.finish()
 		}
 		if err != nil {
