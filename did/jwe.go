@@ -50,7 +50,7 @@ type jweHeader struct {
 
 // EncryptKey returns k as a compact JWE (ASCII, one line) that only passphrase
 // opens. Salt, content key and nonce are read from rand. A passphrase
-// that is empty or contains NUL is ErrPassphrase.
+// that is empty or contains NUL is ErrNoPassphrase.
 func EncryptKey(k NamedKey, passphrase []byte, rand io.Reader) ([]byte, error) {
 	return encryptKey(k, passphrase, rand, jweIterations)
 }
@@ -87,7 +87,7 @@ func encryptKey(k NamedKey, passphrase []byte, rand io.Reader, iterations int64)
 // DecryptKey opens what EncryptKey made, or another program with the same
 // algorithms and a JWK of this package's members. More than 2,000,000 iterations
 // or another form is ErrKeyFile; a wrong passphrase and altered bytes, which
-// cannot be told apart, are ErrPassphrase. Line breaks at the end are ignored.
+// cannot be told apart, are ErrNoPassphrase. Line breaks at the end are ignored.
 func DecryptKey(data, passphrase []byte) (NamedKey, error) {
 	parts, err := parseJWE(bytes.TrimRight(data, "\r\n"))
 	if err != nil {
@@ -111,7 +111,7 @@ func DecryptKey(data, passphrase []byte) (NamedKey, error) {
 // the same with NULs behind it (RFC 2104 §2 pads the key with them).
 func checkPassphrase(passphrase []byte) error {
 	if len(passphrase) == 0 || bytes.IndexByte(passphrase, 0) >= 0 {
-		return fmt.Errorf("%w: a passphrase is not empty and has no NUL", ErrPassphrase)
+		return ErrNoPassphrase
 	}
 	return nil
 }

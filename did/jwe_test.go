@@ -107,8 +107,8 @@ func TestEncryptKeyRefuses(t *testing.T) {
 		random     int
 		want       error
 	}{
-		"empty passphrase":      {NamedKey{"a", ed}, "", 60, ErrPassphrase},
-		"NUL in the passphrase": {NamedKey{"a", ed}, "x\x00", 60, ErrPassphrase},
+		"empty passphrase":      {NamedKey{"a", ed}, "", 60, ErrNoPassphrase},
+		"NUL in the passphrase": {NamedKey{"a", ed}, "x\x00", 60, ErrNoPassphrase},
 		"zero key":              {NamedKey{ID: "a"}, "x", 60, ErrNoKey},
 		"no id":                 {NamedKey{Key: ed}, "x", 60, ErrKeyFile},
 	} {
@@ -125,9 +125,12 @@ func TestEncryptKeyRefuses(t *testing.T) {
 func TestDecryptKeyNeedsThePassphrase(t *testing.T) {
 	ed, _ := testKeys(t)
 	data := []byte(quickExport(t, NamedKey{"a", ed}))
-	for _, wrong := range []string{"", "correct hors", "correct horse ", "Correct horse", "correct horse\x00"} {
-		if k, err := DecryptKey(data, []byte(wrong)); !errors.Is(err, ErrPassphrase) || !k.Key.IsZero() {
-			t.Errorf("%q: %v, %v; want ErrPassphrase", wrong, k, err)
+	for wrong, want := range map[string]error{
+		"": ErrNoPassphrase, "correct horse\x00": ErrNoPassphrase,
+		"correct hors": ErrPassphrase, "correct horse ": ErrPassphrase, "Correct horse": ErrPassphrase,
+	} {
+		if k, err := DecryptKey(data, []byte(wrong)); !errors.Is(err, want) || !k.Key.IsZero() {
+			t.Errorf("%q: %v, %v; want %v", wrong, k, err, want)
 		}
 	}
 }

@@ -25,6 +25,8 @@ var (
 	ErrKeyFile = errors.New("bad key file")
 	// ErrKeyFileMode: others than the owner may read or write the file.
 	ErrKeyFileMode = errors.New("key file is open to others")
+	// ErrNoPassphrase: the passphrase is empty or has a NUL in it.
+	ErrNoPassphrase = errors.New("a passphrase is needed, at least one character and no NUL; type one, or give it as the first line of the standard input")
 	// ErrPassphrase: the passphrase does not open the encrypted key, or the key was altered.
 	ErrPassphrase = errors.New("wrong passphrase, or the encrypted key was altered")
 )

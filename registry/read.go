@@ -117,6 +117,19 @@ func (r *Registry) Owners(ctx context.Context, name string) ([]did.DID, error) {
 	return owners, nil
 }
 
+// CheckOwner says why d may not change the owners of the crate name: there is no
+// such crate (ErrNotFound) or nothing entitles d (state.ErrNotEntitled). nil: d may.
+func (r *Registry) CheckOwner(ctx context.Context, d did.DID, name string) error {
+	if _, err := r.Owners(ctx, name); err != nil {
+		return err
+	}
+	heads, err := r.HeadsFor(ctx, d, string(record.KindCrate)+"/"+name)
+	if err != nil || heads.By != "" {
+		return err
+	}
+	return fmt.Errorf("%w: %s is not an owner of %s; an owner adds it with `cargo owner --add %s %s`", state.ErrNotEntitled, d, name, d, name)
+}
+
 // Found is a search result.
 type Found struct {
 	Name, MaxVersion, Description string

@@ -96,6 +96,19 @@ func TestSessionForAnotherRecord(t *testing.T) {
 	l.do(ask{method: http.MethodDelete, path: path, token: l.credentialFor(mine, yank)}).want(t, 409)
 }
 
+// Who is no owner is told so, not that something is wrong with their set-up.
+func TestOwnersAreChangedByOwners(t *testing.T) {
+	l := newLab(t)
+	l.publish(l.owner, "demo-one", "0.1.0")
+	body := `{"users":["` + string(l.member.Public().DID()) + `"]}`
+	change := ask{method: http.MethodPut, path: "/api/v1/crates/demo-one/owners", token: l.session(l.member, "publish"), body: []byte(body)}
+	l.do(change).want(t, 403, "is not an owner of demo-one", "cargo owner --add")
+	change.token = l.session(l.owner, "publish")
+	l.do(change).want(t, 403, "takes only signed changes")
+	change.path = "/api/v1/crates/demo-two/owners"
+	l.do(change).want(t, 404, "no crate named")
+}
+
 // Membership is looked at on every request, though signatures are remembered.
 func TestRemovedMemberIsRefusedAtOnce(t *testing.T) {
 	l := newLab(t)

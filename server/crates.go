@@ -1,6 +1,8 @@
 package server
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -155,6 +157,10 @@ func (s *Server) owners(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) changeOwners(add bool) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		asker, envelope, err := s.signer(r)
+		if errors.Is(err, registry.ErrNoRecord) {
+			// Who is no owner was given a session without an own-intent: that is what to say.
+			err = cmp.Or(s.registry.CheckOwner(r.Context(), asker.DID, param(r, "crate")), err)
+		}
 		if err != nil {
 			return err
 		}

@@ -158,7 +158,8 @@ func (s *Server) authenticate(r *http.Request, session string) (policy.Asker, er
 	return asker, err
 }
 
-// signer says who asks and gives the record that the credential carries.
+// signer says who asks and gives the record that the credential carries; with
+// registry.ErrNoRecord, where it carries none, the asker is still said.
 func (s *Server) signer(r *http.Request) (policy.Asker, []byte, error) {
 	session, envelope, err := credential(r)
 	if err != nil {
@@ -172,7 +173,7 @@ func (s *Server) signer(r *http.Request) (policy.Asker, []byte, error) {
 		return policy.Asker{}, nil, err
 	}
 	if envelope == nil {
-		return policy.Asker{}, nil, registry.ErrNoRecord
+		return asker, nil, registry.ErrNoRecord
 	}
 	return asker, envelope, nil
 }

@@ -19,6 +19,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -31,8 +32,10 @@ import (
 var (
 	// ErrManual: the file cannot be edited without risk; the error is a *ManualError.
 	ErrManual = errors.New("edit it by hand")
-	// ErrNameTaken: the name stands for another registry already.
-	ErrNameTaken = errors.New("that name stands for another registry")
+	// ErrName: not a name that cargo takes for a registry.
+	ErrName = errors.New("not a name for a registry")
+	// ErrNameTaken: the name stands for another registry, or the registry has another name.
+	ErrNameTaken = errors.New("name and registry do not go together")
 	// ErrBinary: the provider's path is not one that cargo can run.
 	ErrBinary = errors.New("not a usable path of a credential provider")
 )
@@ -74,6 +77,9 @@ const (
 // dir: [registries.name] index = "…" in its .cargo/config.toml. Errors:
 // ErrNameTaken when the project calls another registry so, ErrManual.
 func SetIndex(dir, name, indexURL string) (Change, error) {
+	if !registryName.MatchString(name) {
+		return Change{}, fmt.Errorf("%w: %q; use letters, digits, - and _", ErrName, name)
+	}
 	folder := filepath.Join(dir, ".cargo")
 	return edit(folder, fmt.Sprintf("[registries.%s]\nindex = %s\n", quoteKey(name), quote(indexURL)), func(d *document) error {
 		old, found := lookup(d.decoded, "registries", name, "index")
@@ -83,8 +89,25 @@ func SetIndex(dir, name, indexURL string) (Change, error) {
 		if found {
 			return nil
 		}
+		if other := nameOf(d.decoded, indexURL); other != "" {
+			return fmt.Errorf("%w: %s calls this registry %q already, and cargo takes no two names for one index; use that name, or remove it there", ErrNameTaken, folder, other)
+		}
 		return d.insert([]string{"registries", name, "index"}, quote(indexURL), indexURL)
 	})
+}
+
+// registryName is what cargo takes as --registry NAME.
+var registryName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// nameOf is the name that a configuration has for the index, "" for none.
+func nameOf(decoded map[string]any, indexURL string) string {
+	registries, _ := decoded["registries"].(map[string]any)
+	for name := range registries {
+		if index, _ := lookup(decoded, "registries", name, "index"); index == indexURL {
+			return name
+		}
+	}
+	return ""
 }
 
 // SetProvider makes binary, an absolute path, one of cargo's global credential

@@ -110,6 +110,19 @@ func TestSetIndexDoesNotTakeANameOver(t *testing.T) {
 	}
 }
 
+// Cargo refuses to work at all where two names stand for one index.
+func TestSetIndexGivesOneNameToARegistry(t *testing.T) {
+	before := "[registries.other]\nindex = \"" + index + "\"\n"
+	if after, _, err := inFile(t, ".cargo", before, setIndex); !errors.Is(err, ErrNameTaken) || after != before || !strings.Contains(err.Error(), `"other"`) {
+		t.Errorf("%v\n%s", err, after)
+	}
+	for _, name := range []string{"", "we ird", "a.b", "ä", "a\nb"} {
+		if _, err := SetIndex(t.TempDir(), name, index); !errors.Is(err, ErrName) {
+			t.Errorf("name %q: %v", name, err)
+		}
+	}
+}
+
 func TestSetProvider(t *testing.T) {
 	const ours = "/opt/bin/aln-registry"
 	for name, test := range map[string]struct{ binary, before, after string }{
