@@ -32,12 +32,18 @@ var (
 	ErrSeveralPins = errors.New("several registries are known")
 	// ErrNoIdentity: there is no such identity in ALN_HOME.
 	ErrNoIdentity = errors.New("no such identity")
+	// ErrIdentityName: not a text that names an identity.
+	ErrIdentityName = errors.New("not a name of an identity")
 	// ErrIdentityExists: an identity of that name exists; keys are never written over.
 	ErrIdentityExists = errors.New("identity exists already")
 	// ErrChanged: the registry at a pinned URL is another one than was met first.
 	ErrChanged = errors.New("this is not the registry that was met before")
 	// ErrUntrusted: what a registry says of itself does not hold together.
 	ErrUntrusted = errors.New("the registry does not prove who it is")
+	// ErrNotRegistry: something else than an aln-registry answers at a URL.
+	ErrNotRegistry = errors.New("this is not an aln-registry")
+	// ErrUnreachable: the registry gave no answer, or not all of it.
+	ErrUnreachable = errors.New("cannot reach the registry")
 	// ErrAnswer: an answer is not of the form that was agreed, or too long.
 	ErrAnswer = errors.New("unexpected answer of the registry")
 	// ErrNotEntitled: the registry knows of nothing that lets us sign such a record.
@@ -51,6 +57,9 @@ type Config struct {
 	Home Home
 	// KeyFile names a key file that is used in place of every identity (ALN_KEY_FILE); "" for none.
 	KeyFile string
+	// Identity names the identity to ask as at every registry, in place of the
+	// one that its pin names; "" for the pin's.
+	Identity string
 	// HTTP sends requests; its Timeout, Jar and CheckRedirect are not used. nil: http.DefaultTransport.
 	HTTP http.RoundTripper
 	Now  func() time.Time
@@ -61,15 +70,16 @@ type Config struct {
 
 // Client reaches registries on behalf of one user. Safe for concurrent use.
 type Client struct {
-	home    Home
-	keyFile string
-	web     web
-	rand    io.Reader
+	home     Home
+	keyFile  string
+	identity string
+	web      web
+	rand     io.Reader
 }
 
 // New returns a client; Home, Now and Rand must be given.
 func New(c Config) *Client {
-	return &Client{home: c.Home, keyFile: c.KeyFile, rand: c.Rand, web: newWeb(c.HTTP, c.Now, c.Version)}
+	return &Client{home: c.Home, keyFile: c.KeyFile, identity: c.Identity, rand: c.Rand, web: newWeb(c.HTTP, c.Now, c.Version)}
 }
 
 // Home returns the folder that the client works with.
@@ -85,8 +95,7 @@ func (c *Client) Identity(name string) (Identity, error) {
 }
 
 // Open returns the pinned registry that which names: its URL, its index URL, or
-// "" when only one is pinned. Without an identity only what is public can be asked.
-// Errors: ErrNotPinned, ErrSeveralPins, and those of the key file.
+// "" when only one is pinned. Errors: ErrNotPinned, ErrSeveralPins, and those of Registry.
 func (c *Client) Open(which string) (*Registry, error) {
 	pin, err := c.home.SelectPin(which)
 	if err != nil {
@@ -95,13 +104,21 @@ func (c *Client) Open(which string) (*Registry, error) {
 	return c.Registry(pin)
 }
 
-// Registry returns the registry behind pin with the identity that pin names.
+// Registry returns the registry behind pin with the identity that was configured,
+// which must be there (ErrNoIdentity), or the one that pin names: without it only
+// what is public can be asked.
 func (c *Client) Registry(pin Pin) (*Registry, error) {
 	r := &Registry{client: c, pin: pin, web: c.web.of(pin.URL)}
-	identity, err := c.Identity(pin.Identity)
+	name := c.identity
+	if name == "" {
+		name = pin.Identity
+	}
+	identity, err := c.Identity(name)
 	switch {
 	case err == nil:
 		r.identity = &identity
+	case c.identity != "":
+		return nil, err
 	case !errors.Is(err, ErrNoIdentity):
 		return nil, fmt.Errorf("identity for %s: %w", pin.URL, err)
 	}

@@ -58,7 +58,7 @@ func (h Home) CreateIdentity(name string, rand io.Reader) (Identity, error) {
 }
 
 // ImportIdentity writes key under name ("" is DefaultIdentity). key.ID must be
-// the DID URL of the key. ErrIdentityExists.
+// the DID URL of the key. ErrIdentityExists, ErrIdentityName.
 func (h Home) ImportIdentity(name string, key did.NamedKey) (Identity, error) {
 	path, err := h.keyPath(name)
 	if err != nil {
@@ -73,13 +73,13 @@ func (h Home) ImportIdentity(name string, key did.NamedKey) (Identity, error) {
 	}
 	err = did.WriteKeyFile(path, []did.NamedKey{key})
 	if errors.Is(err, fs.ErrExist) {
-		return Identity{}, fmt.Errorf("%w: %s; choose another name", ErrIdentityExists, path)
+		return Identity{}, fmt.Errorf("%w: %s", ErrIdentityExists, path)
 	}
 	return identity, err
 }
 
 // Identity reads the identity called name ("" is DefaultIdentity). ErrNoIdentity,
-// and the errors of did.ReadKeyFile.
+// ErrIdentityName, and the errors of did.ReadKeyFile.
 func (h Home) Identity(name string) (Identity, error) {
 	path, err := h.keyPath(name)
 	if err != nil {
@@ -87,7 +87,7 @@ func (h Home) Identity(name string) (Identity, error) {
 	}
 	identity, err := LoadIdentity(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Identity{}, fmt.Errorf("%w: %s does not exist; type `aln-registry key new`", ErrNoIdentity, path)
+		return Identity{}, fmt.Errorf("%w: %s does not exist; type `%s`", ErrNoIdentity, path, howToMake(name))
 	}
 	identity.Name = orDefault(name)
 	return identity, err
@@ -135,10 +135,18 @@ func newIdentity(name, path string, key did.NamedKey) (Identity, error) {
 	return Identity{Name: orDefault(name), Path: path, key: key, id: id}, nil
 }
 
+// howToMake is the command that makes the identity called name.
+func howToMake(name string) string {
+	if name = orDefault(name); name == DefaultIdentity {
+		return "aln-registry key new"
+	}
+	return "aln-registry key new " + name
+}
+
 func (h Home) keyPath(name string) (string, error) {
 	name = orDefault(name)
 	if !identityName.MatchString(name) {
-		return "", fmt.Errorf("%w: %.80q is not a name; use up to 64 letters, digits, _ and -", ErrNoIdentity, name)
+		return "", fmt.Errorf("%w: %.80q; use up to 64 letters, digits, _ and -, a letter or digit first", ErrIdentityName, name)
 	}
 	return filepath.Join(h.path, folderKeys, name+keySuffix), nil
 }

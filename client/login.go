@@ -27,8 +27,8 @@ type Login struct {
 // Login meets the registry at url, checks that what it says of itself holds
 // together (FORMATS §4), and pins it with the identity of that name. Of a known
 // registry it checks that it is the same one and that its log extends what was
-// pinned. Errors: ErrURL, ErrChanged, ErrUntrusted, and translog's ErrRollback
-// and ErrConsistency for a log that lost or rewrote its past.
+// pinned. Errors: ErrURL, ErrUnreachable, ErrNotRegistry, ErrChanged, ErrUntrusted,
+// and translog's ErrRollback and ErrConsistency for a log that lost or rewrote its past.
 func (c *Client) Login(ctx context.Context, url, identity string) (Login, error) {
 	base, err := ParseURL(url)
 	if err != nil {
@@ -76,12 +76,16 @@ type met struct {
 func (c *Client) meet(ctx context.Context, base string) (met, error) {
 	w := c.web.of(base)
 	note, err := w.checkpoint(ctx)
+	var refused *APIError
+	if errors.As(err, &refused) && refused.Code == "" && refused.Status < http.StatusInternalServerError && refused.Status != http.StatusTooManyRequests {
+		return met{}, fmt.Errorf("%w: %s answers %d %s when asked for a log", ErrNotRegistry, base, refused.Status, http.StatusText(refused.Status))
+	}
 	if err != nil {
 		return met{}, err
 	}
 	m := met{note: note, fetch: w.tile}
 	if m.checkpoint, err = noteCheckpoint(note); err != nil {
-		return met{}, fmt.Errorf("%w: %s: %w; is there an aln-registry at that URL?", ErrUntrusted, base, err)
+		return met{}, fmt.Errorf("%w: %s answers with something else than a log's checkpoint (%w)", ErrNotRegistry, base, err)
 	}
 	if m.origin, err = did.Parse(m.checkpoint.Origin); err != nil {
 		return met{}, fmt.Errorf("%w: the origin of its log: %w", ErrUntrusted, err)

@@ -106,7 +106,6 @@ func TestLoginRefusesARegistryThatDoesNotProveItself(t *testing.T) {
 		}
 	}
 	for name, attack := range map[string]func(f *fake){
-		"not a registry":     bytesAt("/log/checkpoint", func(*fake) []byte { return []byte("<html>") }),
 		"altered checkpoint": bytesAt("/log/checkpoint", func(f *fake) []byte { return flip(f.note()) }),
 		"checkpoint by another key": bytesAt("/log/checkpoint", func(f *fake) []byte {
 			raw, _ := f.origin.Ed25519()
@@ -271,7 +270,7 @@ func TestIdentities(t *testing.T) {
 		t.Errorf("again: %v", err)
 	}
 	for _, name := range []string{"../x", "a b", ".hidden", strings.Repeat("a", 65)} {
-		if _, err := c.home.CreateIdentity(name, zeros{}); !errors.Is(err, ErrNoIdentity) {
+		if _, err := c.home.CreateIdentity(name, zeros{}); !errors.Is(err, ErrIdentityName) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}

@@ -233,6 +233,11 @@ func (r *Registry) Record(ctx context.Context, id string) (rec *record.Record, i
 	return parseRecord(id, data, header)
 }
 
+// PublicRecord is Record for one that needs no session: entry 0's.
+func (r *Registry) PublicRecord(ctx context.Context, id string) (rec *record.Record, index int64, err error) {
+	return r.web.record(ctx, id)
+}
+
 func parseRecord(id string, data []byte, header http.Header) (*record.Record, int64, error) {
 	rec, err := record.Parse(data)
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 // maxURL bounds URLs, in bytes.
 const maxURL = 512
 
+const howToWriteURLs = "write it like https://registry.example or http://127.0.0.1:8585"
+
 // ParseURL returns the base URL of a registry in its one spelling (scheme, lower-
 // case host, port unless it is the scheme's own, path without a slash at the end)
 // from what a person or cargo may write: the base URL or the sparse index URL.
@@ -21,11 +23,11 @@ func ParseURL(s string) (string, error) {
 	}
 	u, err := url.Parse(text)
 	if err != nil {
-		return "", fmt.Errorf("%w: %.80q", ErrURL, text)
+		return "", fmt.Errorf("%w: %.80q; %s", ErrURL, text, howToWriteURLs)
 	}
 	switch {
 	case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "":
-		return "", fmt.Errorf("%w: %.80q; write it like https://registry.example or http://127.0.0.1:8585", ErrURL, text)
+		return "", fmt.Errorf("%w: %.80q; %s", ErrURL, text, howToWriteURLs)
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return "", fmt.Errorf("%w: it must not hold a user, a query or a fragment", ErrURL)
 	case u.Scheme == "http" && !isLoopback(u.Hostname()):

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -107,7 +108,7 @@ func (w web) send(ctx context.Context, c call) (*http.Response, error) {
 	sent := w.now()
 	resp, err := w.client.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", w.base, unwrapURL(err))
+		return nil, w.unreachable(unwrapURL(err))
 	}
 	w.measure(resp, sent, w.now())
 	if resp.StatusCode == http.StatusOK {
@@ -115,6 +116,23 @@ func (w web) send(ctx context.Context, c call) (*http.Response, error) {
 	}
 	defer resp.Body.Close()
 	return nil, readError(resp)
+}
+
+// unreachable says why there was no answer, and what to look after.
+func (w web) unreachable(err error) error {
+	hint := ""
+	switch {
+	case errors.Is(err, ErrAnswer): // a redirect that is not followed
+		return fmt.Errorf("ask %s: %w", w.base, err)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		hint = "; is it running?"
+	case errors.Is(err, http.ErrSchemeMismatch):
+		hint = "; it speaks plain http"
+		if u, err := url.Parse(w.base); err == nil && isLoopback(u.Hostname()) {
+			hint += ": write http://" + strings.TrimPrefix(w.base, "https://")
+		}
+	}
+	return fmt.Errorf("%w at %s: %w%s", ErrUnreachable, w.base, err, hint)
 }
 
 // unwrapURL takes the URL, which stands in the message already, off the error of http.Client.
@@ -209,7 +227,7 @@ func (w web) bytes(ctx context.Context, c call, limit int64) ([]byte, http.Heade
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
-		return nil, nil, fmt.Errorf("read the answer of %s%s: %w", w.base, c.path, err)
+		return nil, nil, fmt.Errorf("%w: read the answer of %s%s: %w", ErrUnreachable, w.base, c.path, err)
 	}
 	if int64(len(data)) > limit {
 		return nil, nil, fmt.Errorf("%w: %s%s is longer than %d bytes", ErrAnswer, w.base, c.path, limit)

@@ -171,7 +171,7 @@ func (c *cold) refuses(says string) {
 	c.t.Helper()
 	before := len(c.log())
 	err := c.tryStart()
-	c.cmd = nil
+	c.kill() // it has ended, or else must
 	if said := c.log()[before:]; err == nil || !strings.Contains(said, says) {
 		c.t.Fatalf("started, or does not say %q: %v\n%s", says, err, said)
 	}

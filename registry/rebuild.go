@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/registry/record"
@@ -22,6 +24,8 @@ type Rebuilt struct {
 	// Entries were replayed; Checkpoint is the size of the largest stored one.
 	// What lies between was committed but not yet published, and is adopted.
 	Entries, Checkpoint int64
+	// Root is the log's root over all the Entries.
+	Root tlog.Hash
 	// Refused are entries that Apply refuses: void, and an alarm. Withheld are
 	// published crates that today's rules for tarballs do not take: their records
 	// stand, but the index does not list them. An alarm, too.
@@ -61,6 +65,9 @@ func Rebuild(ctx context.Context, c Config, progress func(done int64)) (Rebuilt,
 		return done, fmt.Errorf("%w: a checkpoint of %d entries is stored, but entry %d is missing", ErrFork, done.Checkpoint, done.Entries)
 	}
 	if err := r.checkCheckpoints(ctx); err != nil {
+		return done, err
+	}
+	if done.Root, err = translog.TreeHash(done.Entries, storedHashes(ctx, &r.Catalog.Reader)); err != nil {
 		return done, err
 	}
 	if done.Checkpoint > 0 {

@@ -278,6 +278,32 @@ func read(path string) (real string, data []byte, mode fs.FileMode, err error) {
 	return real, data, info.Mode().Perm(), nil
 }
 
+// Registries returns the index URLs of the registries that the configuration in
+// folder (a project's .cargo, or CARGO_HOME) names, by name; none where there is
+// no configuration.
+func Registries(folder string) (map[string]string, error) {
+	path, err := find(folder)
+	if err != nil {
+		return nil, err
+	}
+	_, data, _, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	var decoded map[string]any
+	if err := toml.Unmarshal(data, &decoded); err != nil {
+		return nil, fmt.Errorf("%s is not valid TOML: %w", path, err)
+	}
+	named := map[string]string{}
+	tables, _ := decoded["registries"].(map[string]any)
+	for name := range tables {
+		if index, _ := lookup(tables, name, "index"); index != nil {
+			named[name], _ = index.(string)
+		}
+	}
+	return named, nil
+}
+
 // FindProject returns the folder whose .cargo/config.toml all of a project
 // reads: that of the workspace around dir, or of the nearest Cargo.toml. false
 // when dir is in no project.

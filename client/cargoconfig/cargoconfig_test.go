@@ -2,6 +2,7 @@ package cargoconfig
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -199,6 +200,36 @@ func TestFileKeepsItsModeNameAndLink(t *testing.T) {
 	}
 	if other, _ := os.ReadFile(link + ".toml"); len(other) != 0 {
 		t.Errorf("the other file has %s", other)
+	}
+}
+
+func TestRegistries(t *testing.T) {
+	for name, test := range map[string]struct {
+		config string
+		want   map[string]string
+	}{
+		"none":     {"[build]\njobs = 1\n", map[string]string{}},
+		"two":      {"[registries.aln]\nindex = \"" + index + "\"\n[registries]\nb.index = \"x\"\n", map[string]string{"aln": index, "b": "x"}},
+		"no index": {"[registries]\naln = 3\n[registries.b]\ntoken = \"x\"\n", map[string]string{}},
+		"no table": {"registries = 3\n", map[string]string{}},
+	} {
+		folder := t.TempDir()
+		if err := os.WriteFile(filepath.Join(folder, "config.toml"), []byte(test.config), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Registries(folder); err != nil || !maps.Equal(got, test.want) {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+	folder := t.TempDir()
+	if got, err := Registries(filepath.Join(folder, "none")); err != nil || len(got) != 0 {
+		t.Errorf("no folder: %v, %v", got, err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, "config"), []byte("[registries"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Registries(folder); err == nil {
+		t.Errorf("broken: %v", got)
 	}
 }
 
