@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/go-json-experiment/json"
 )
@@ -204,12 +205,12 @@ func printable(s string) string {
 	const most = 2000
 	s = strings.TrimSpace(strings.ToValidUTF8(s, "\uFFFD"))
 	s = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n', r >= ' ' && r != 0x7f && (r < 0x80 || r > 0x9f):
+		if r == '\n' || unicode.IsPrint(r) { // no controls, no marks that turn the direction of writing
 			return r
 		}
 		return ' '
 	}, s)
+	s = strings.ReplaceAll(s, "\n", "\n    ") // no line of its own for what another computer says
 	if len(s) > most {
 		s = strings.ToValidUTF8(s[:most], "") + "…"
 	}

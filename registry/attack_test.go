@@ -14,11 +14,13 @@ import (
 	"time"
 
 	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
 	"phoenix-lab.org/aln-registry/registry/translog"
 	"phoenix-lab.org/aln-registry/storage"
+	"phoenix-lab.org/aln-registry/storage/catalog"
 )
 
 // person is a key with the session that its holder would have.
@@ -234,5 +236,22 @@ func TestRecordsByCIDAreThoseOfTheLog(t *testing.T) {
 	}
 	if _, err := r.RecordAt(ctx, policy.Asker{}, 1); !errors.Is(err, ErrUnauthenticated) {
 		t.Errorf("entry 1 for nobody: %v", err)
+	}
+}
+
+// A crate whose index file everybody would have to fetch cannot grow without end.
+func TestIndexFilesAreBounded(t *testing.T) {
+	r, _ := openTest(t)
+	err := r.Catalog.Update(context.Background(), func(tx *catalog.Tx) error {
+		for size, want := range map[int]error{maxIndexFile: nil, maxIndexFile + 1: cargo.ErrTooLarge} {
+			refusal, err := checkIndexFile(t.Context(), tx, &catalog.CrateLine{NameKey: "x", Line: make([]byte, size)})
+			if err != nil || !errors.Is(refusal, want) {
+				t.Errorf("%d bytes: %v, %v", size, refusal, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

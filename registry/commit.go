@@ -244,6 +244,9 @@ func (r *Registry) applyOne(ctx context.Context, tx *catalog.Tx, s *submission, 
 	if err != nil {
 		return nil, err
 	}
+	if refusal, err := checkIndexFile(ctx, tx, line); refusal != nil || err != nil {
+		return refusal, err
+	}
 	if err := enter(ctx, tx, entry, s.record, changes, line); err != nil {
 		return nil, err
 	}
@@ -398,6 +401,24 @@ func crateLine(before state.Store, entry state.Entry, s *submission) (*catalog.C
 		NameKey: cargo.CanonicalName(line.Name), Version: s.crate.Version.WithoutBuild(), Index: entry.Index,
 		Line: line.Marshal(), Description: s.crate.Description, Keywords: strings.Join(s.crate.Keywords, " "),
 	}, nil
+}
+
+// maxIndexFile bounds a crate's index file, in bytes: what every resolve of it has to fetch.
+const maxIndexFile = 32 << 20
+
+// checkIndexFile refuses the version with which the crate's index file would grow too large.
+func checkIndexFile(ctx context.Context, tx *catalog.Tx, line *catalog.CrateLine) (refusal, err error) {
+	if line == nil {
+		return nil, nil
+	}
+	size, err := tx.CrateBytes(ctx, line.NameKey)
+	if err != nil {
+		return nil, err
+	}
+	if size+int64(len(line.Line)) > maxIndexFile {
+		return fmt.Errorf("%w: the index file of %s would be larger than %d bytes; go on under a new name", cargo.ErrTooLarge, line.NameKey, maxIndexFile), nil
+	}
+	return nil, nil
 }
 
 // enter writes one entry with everything that follows from it.

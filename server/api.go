@@ -113,7 +113,7 @@ func (s *Server) storedRecord(w http.ResponseWriter, r *http.Request) (registry.
 	if cid, err := storage.ParseCID(text); err == nil {
 		return s.registry.RecordByCID(r.Context(), asker, cid)
 	}
-	if index, err := strconv.ParseInt(text, 10, 64); err == nil && len(text) < 20 {
+	if index, err := strconv.ParseInt(text, 10, 64); err == nil && strconv.FormatInt(index, 10) == text {
 		return s.registry.RecordAt(r.Context(), asker, index)
 	}
 	id, err := record.ParseID(text)

@@ -259,15 +259,18 @@ func read(path string) (real string, data []byte, mode fs.FileMode, err error) {
 	if real, err = filepath.EvalSymlinks(path); err != nil {
 		return "", nil, 0, fmt.Errorf("cargo's configuration: %w", err)
 	}
+	info, err := os.Stat(real)
+	if err != nil {
+		return "", nil, 0, fmt.Errorf("cargo's configuration: %w", err)
+	}
+	if !info.Mode().IsRegular() { // opening a pipe would wait for ever
+		return "", nil, 0, fmt.Errorf("cargo's configuration: %s is not a regular file", path)
+	}
 	f, err := os.Open(real)
 	if err != nil {
 		return "", nil, 0, fmt.Errorf("cargo's configuration: %w", err)
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return "", nil, 0, fmt.Errorf("cargo's configuration: %w", err)
-	}
 	data, err = io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return "", nil, 0, fmt.Errorf("cargo's configuration: %w", err)
@@ -297,8 +300,9 @@ func Registries(folder string) (map[string]string, error) {
 	named := map[string]string{}
 	tables, _ := decoded["registries"].(map[string]any)
 	for name := range tables {
-		if index, _ := lookup(tables, name, "index"); index != nil {
-			named[name], _ = index.(string)
+		value, _ := lookup(tables, name, "index")
+		if index, ok := value.(string); ok {
+			named[name] = index
 		}
 	}
 	return named, nil

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/pelletier/go-toml/v2"
+	"golang.org/x/sys/unix"
 )
 
 const index = "sparse+http://127.0.0.1:8585/index/"
@@ -305,4 +306,18 @@ func (d *document) insertBoth(space bool) error {
 		return d.setProvider(alias)
 	}
 	return d.setProvider("/a/aln-registry")
+}
+
+// Opening a pipe would wait for ever, and no signal would end it.
+func TestPipesAreNotOpened(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, ".cargo"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(filepath.Join(dir, ".cargo", "config.toml"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := SetIndex(dir, "aln", index); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("%v", err)
+	}
 }

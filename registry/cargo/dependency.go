@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 )
 
 const (
@@ -42,7 +41,7 @@ func dependencies(root table) ([]Dependency, error) {
 			return nil, err
 		}
 		if !isTarget(target) {
-			return nil, problem(ErrManifest, CodeDependency, "Cargo.toml: %s is neither a target triple nor cfg(…)", quote(target))
+			return nil, problem(ErrManifest, CodeDependency, "Cargo.toml: %s is neither a target triple nor a cfg(…) that Cargo can read", quote(target))
 		}
 		more, err := dependencyTables(t, target)
 		if err != nil {
@@ -85,19 +84,6 @@ func badDependency(name, what string) error {
 	return problem(ErrManifest, CodeDependency, "dependency %s %s", quote(name), what)
 }
 
-// isTarget checks a target for the form only; what cargo cannot evaluate never matches.
-func isTarget(s string) bool {
-	if len(s) > 1024 || strings.ContainsFunc(s, unicode.IsControl) {
-		return false
-	}
-	if strings.HasPrefix(s, "cfg(") {
-		return strings.HasSuffix(s, ")") && strings.Count(s, "(") == strings.Count(s, ")") && strings.Count(s, `"`)%2 == 0
-	}
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("-_.", r)
-	})
-}
-
 // dependency reads one entry: a requirement, or a table.
 func dependency(deps table, name string) (Dependency, error) {
 	d := Dependency{Name: name, Package: name, Features: []string{}, DefaultFeatures: true}
@@ -133,15 +119,19 @@ func notPackaged(t table, name string) error {
 			return badDependency(name, refusal.what)
 		}
 	}
-	if _, ok := t.values["version"]; ok {
-		return nil
-	}
+	_, versioned := t.values["version"]
 	for _, key := range []string{"path", "git"} {
-		if _, ok := t.values[key]; ok {
+		switch _, ok := t.values[key]; {
+		case ok && versioned: // cargo would read another source from the manifest than from the index
+			return badDependency(name, "has a "+key+" beside its version; build the crate with `cargo package`, which leaves it out")
+		case ok:
 			return badDependency(name, "has a "+key+" but no version; add the version under which a registry has it")
 		}
 	}
-	return badDependency(name, "has no version; add one")
+	if !versioned {
+		return badDependency(name, "has no version; add one")
+	}
+	return nil
 }
 
 // read fills d from a dependency's table and returns its requirement.
@@ -169,8 +159,13 @@ func (d *Dependency) read(t table) (req string, err error) {
 	} else if ok {
 		d.DefaultFeatures = enabled
 	}
-	d.RegistryIndex, err = t.str("registry-index")
-	return req, err
+	if d.RegistryIndex, err = t.str("registry-index"); err != nil {
+		return "", err
+	}
+	if _, ok := t.values["registry-index"]; ok && d.RegistryIndex == "" {
+		return "", badDependency(d.Name, "has an empty registry-index; leave it out for a crate of crates.io")
+	}
+	return req, nil
 }
 
 // finish checks what both forms of a dependency have in common.
@@ -219,19 +214,21 @@ func (s IndexSettings) registry(d Dependency) (*string, error) {
 
 func trimSlash(url string) string { return strings.TrimSuffix(url, "/") }
 
-// CheckDependencies refuses, with a *ForeignRegistry, a crate that depends on a
-// registry which s does not allow.
-func (c *Crate) CheckDependencies(s IndexSettings) error {
-	for _, d := range c.Dependencies {
-		if _, err := s.registry(d); err != nil {
-			return err
-		}
-	}
-	return nil
+// CheckDependencies is CheckLine.
+func (c *Crate) CheckDependencies(s IndexSettings) error { return c.CheckLine(s) }
+
+// CheckLine tells, before time and checksum are known, whether Line will make
+// the crate's index line under the settings s; its errors are Line's.
+func (c *Crate) CheckLine(s IndexSettings) error {
+	_, err := c.Line([32]byte{}, time.Unix(0, 0), false, s)
+	return err
 }
 
 // Line makes the crate's index line: a function of the .crate, its sha256, the
-// entry's time, yanked and the settings alone (FORMATS §3).
+// entry's time, yanked and the settings alone (FORMATS §3). Whether it can be
+// made depends on the crate and the settings alone. It refuses a dependency on
+// a registry that s does not allow (*ForeignRegistry), one of the crate on
+// itself (ErrManifest), and a line longer than MaxLineBytes (ErrTooLarge).
 func (c *Crate) Line(cksum [32]byte, pubtime time.Time, yanked bool, s IndexSettings) (Line, error) {
 	deps := make([]Dep, 0, len(c.Dependencies))
 	for _, d := range c.Dependencies {
@@ -239,13 +236,10 @@ func (c *Crate) Line(cksum [32]byte, pubtime time.Time, yanked bool, s IndexSett
 		if err != nil {
 			return Line{}, err
 		}
-		deps = append(deps, Dep{
-			Name: d.Name, Req: d.Req.String(), Features: d.Features, Optional: d.Optional,
-			DefaultFeatures: d.DefaultFeatures, Target: orNil(d.Target), Kind: d.Kind, Registry: registry,
-		})
-		if d.Package != d.Name {
-			deps[len(deps)-1].Package = orNil(d.Package)
+		if registry == nil && c.needsItself(d) {
+			return Line{}, badDependency(d.Name, "is this very version of the crate itself, so nobody could build it; require another version, or make it a dev-dependency")
 		}
+		deps = append(deps, d.dep(registry))
 	}
 	l := Line{
 		Name: c.Name, Vers: c.Version.String(), Deps: deps, Cksum: hex.EncodeToString(cksum[:]), Yanked: yanked,
@@ -254,7 +248,25 @@ func (c *Crate) Line(cksum [32]byte, pubtime time.Time, yanked bool, s IndexSett
 	if l.Features, l.Features2 = splitFeatures(c.Features); l.Features2 != nil {
 		l.V = 2
 	}
-	return l, nil
+	return l, l.checkLength()
+}
+
+// needsItself: d, of this registry, asks for c. That c asks for another version
+// of itself is common: an old one that re-exports its successor.
+func (c *Crate) needsItself(d Dependency) bool {
+	return d.Kind != KindDev && CanonicalName(d.Package) == CanonicalName(c.Name) && d.Req.Matches(c.Version)
+}
+
+// dep is d as an index line has it.
+func (d Dependency) dep(registry *string) Dep {
+	dep := Dep{
+		Name: d.Name, Req: d.Req.String(), Features: d.Features, Optional: d.Optional,
+		DefaultFeatures: d.DefaultFeatures, Target: orNil(d.Target), Kind: d.Kind, Registry: registry,
+	}
+	if d.Package != d.Name {
+		dep.Package = orNil(d.Package)
+	}
+	return dep
 }
 
 // orNil is null for an absent value.

@@ -8,8 +8,9 @@ import (
 )
 
 // features reads [features] and checks it as cargo does: every value names a
-// feature or a dependency that is there, in a way that fits it, and every
-// optional dependency can be enabled by some feature.
+// feature or a dependency that is there, in a way that fits it, no feature
+// includes itself (by way of others it may, for cargo), and every optional
+// dependency can be enabled by some feature.
 func features(root table, deps []Dependency) (map[string][]string, error) {
 	t, err := root.sub("features")
 	if err != nil {
@@ -34,6 +35,9 @@ func features(root table, deps []Dependency) (map[string][]string, error) {
 	}
 	for _, name := range t.keys() {
 		for _, value := range f.features[name] {
+			if value == name {
+				return nil, badFeature(name, "includes itself; leave that out")
+			}
 			if what := f.check(value); what != "" {
 				return nil, badFeature(name, "includes "+quote(value)+", but "+what)
 			}

@@ -10,8 +10,14 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
+// MaxLineBytes is the longest index line that is written, its "\n" included.
+// cargo reads all lines of a crate to choose one version, and the registry
+// makes them anew for every change. The longest on crates.io, of crates with
+// more than a thousand features, have some 70 KB.
+const MaxLineBytes = 128 << 10
+
 const (
-	maxLineBytes = 4 << 20
+	maxReadBytes = 4 << 20 // of a line that is read: other registries may have other bounds
 	timeLayout   = "2006-01-02T15:04:05Z"
 )
 
@@ -69,12 +75,22 @@ func (l Line) Marshal() []byte {
 	return append(data, '\n')
 }
 
+// checkLength holds a line that is to be written to MaxLineBytes, in the longer
+// of its two states: a version must not become too long when its yank is undone.
+func (l Line) checkLength() error {
+	l.Yanked = false
+	if n := len(l.Marshal()); n > MaxLineBytes {
+		return problem(ErrTooLarge, CodeTooLarge, "the crate has too many or too long dependencies or features: its index line would have %d bytes, and at most %d are allowed; leave some out", n, MaxLineBytes)
+	}
+	return nil
+}
+
 // ParseLine reads one line of an index file, with or without its "\n". Members
 // that it does not know pass unread, since the format grows; duplicate names
 // and values that cargo would not accept are errors that match ErrFrame.
 func ParseLine(data []byte) (Line, error) {
-	if len(data) > maxLineBytes {
-		return Line{}, problem(ErrTooLarge, CodeTooLarge, "an index line of %d bytes is longer than the %d allowed", len(data), maxLineBytes)
+	if len(data) > maxReadBytes {
+		return Line{}, problem(ErrTooLarge, CodeTooLarge, "an index line of %d bytes is longer than the %d allowed", len(data), maxReadBytes)
 	}
 	data = bytes.TrimSuffix(data, []byte("\n"))
 	if bytes.IndexByte(data, '\n') >= 0 {

@@ -87,7 +87,7 @@ func TestParseLineRefuses(t *testing.T) {
 			t.Errorf("%s: %+v, %v; want %v", name, l, err, c.want)
 		}
 	}
-	if _, err := ParseLine(make([]byte, maxLineBytes+1)); !errors.Is(err, ErrTooLarge) {
+	if _, err := ParseLine(make([]byte, maxReadBytes+1)); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("an over-long line: %v", err)
 	}
 }

@@ -2,7 +2,16 @@ package cargo
 
 import (
 	"path"
+	"slices"
 	"strings"
+)
+
+// Bounds of texts that indexes and searches carry along. crates.io takes at
+// most 5 keywords of 20 characters; descriptions there have a few hundred.
+const (
+	maxDescriptionBytes = 4 << 10
+	maxKeywords         = 32
+	maxKeywordBytes     = 64
 )
 
 // parseManifest reads a packaged Cargo.toml. Keys that decide nothing here are
@@ -76,6 +85,9 @@ func (c *Crate) describe(pkg table) (err error) {
 	if c.Categories, err = pkg.strs("categories"); err != nil {
 		return err
 	}
+	if err := c.boundTexts(pkg); err != nil {
+		return err
+	}
 	if _, ok := pkg.values["links"]; ok && c.Links == "" {
 		return pkg.wrong("links", "the name of a native library")
 	}
@@ -84,6 +96,17 @@ func (c *Crate) describe(pkg table) (err error) {
 	}
 	c.readmes, err = readmes(pkg)
 	return err
+}
+
+func (c *Crate) boundTexts(pkg table) error {
+	if len(c.Description) > maxDescriptionBytes {
+		return problem(ErrManifest, CodeManifest, "Cargo.toml: %q has %d bytes, and at most %d are allowed; shorten it and put the rest into the README", pkg.path("description"), len(c.Description), maxDescriptionBytes)
+	}
+	tooLong := func(keyword string) bool { return len(keyword) > maxKeywordBytes }
+	if len(c.Keywords) > maxKeywords || slices.ContainsFunc(c.Keywords, tooLong) {
+		return problem(ErrManifest, CodeManifest, "Cargo.toml: %q may have at most %d keywords of %d bytes each; leave some out or shorten them", pkg.path("keywords"), maxKeywords, maxKeywordBytes)
+	}
+	return nil
 }
 
 // isRustVersion: one to three numbers, no operator, no pre-release.

@@ -93,7 +93,8 @@ func badPath(path, what string) error {
 
 // badSegment says why a file of this name could not be unpacked alike
 // everywhere; "" when it can. The forbidden characters are those that `cargo
-// package` refuses, and control characters.
+// package` refuses, and control characters. cargo leaves a .cargo-ok out when
+// it unpacks, and writes its own.
 func badSegment(s string) string {
 	switch {
 	case s == "":
@@ -108,6 +109,8 @@ func badSegment(s string) string {
 		return `has one of the characters \ < > : " | ? *`
 	case strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }):
 		return "has a control character"
+	case fold(s) == ".cargo-ok":
+		return "has a part named .cargo-ok, the file with which cargo marks what it has unpacked"
 	case isDevice(s):
 		return "has a part that is a device name on Windows"
 	}

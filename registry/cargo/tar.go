@@ -6,6 +6,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 const (
@@ -144,8 +145,10 @@ func (t *tarReader) header() (tarHeader, error) {
 	return h, nil
 }
 
-// namePrefix tells the three formats apart (old, POSIX ustar, GNU) and gives
-// ustar's prefix. Fields that only some readers look at must be empty.
+// namePrefix tells POSIX ustar from GNU and gives ustar's prefix. Fields that
+// only some readers look at must be empty. The old format, which has no magic,
+// is refused: in it cargo takes an extended header for nothing and unpacks the
+// next entry under its own name. cargo and every tar of today write a magic.
 func namePrefix(b *[blockBytes]byte) (prefix string, ok bool) {
 	switch magic := string(b[257:265]); magic {
 	case "ustar\x0000":
@@ -153,18 +156,14 @@ func namePrefix(b *[blockBytes]byte) (prefix string, ok bool) {
 	case "ustar  \x00":
 		return "", isZero(b[345:])
 	default:
-		return "", isZero(b[257:])
+		return "", false
 	}
 }
 
 // numbersReadable: mode, owner, group, time and device are not looked at here,
 // but what one reader cannot read, it refuses or unpacks differently.
 func numbersReadable(b *[blockBytes]byte) bool {
-	fields := [][]byte{b[100:108], b[108:116], b[116:124], b[136:148]}
-	if b[257] != 0 { // the old format ends before the device numbers
-		fields = append(fields, b[329:337], b[337:345])
-	}
-	for _, field := range fields {
+	for _, field := range [][]byte{b[100:108], b[108:116], b[116:124], b[136:148], b[329:337], b[337:345]} {
 		if _, ok := octal(field); !ok && len(bytes.Trim(field, " \x00")) > 0 {
 			return false
 		}
@@ -214,7 +213,9 @@ func (t *tarReader) extra(h tarHeader) (name string, isLong bool, err error) {
 }
 
 // paxPath reads PAX records ("LENGTH KEY=VALUE\n") and gives the path, if any.
-// Records that change what is unpacked, such as size or linkpath, are refused.
+// Records that change what is unpacked, such as size or linkpath, are refused,
+// and so are control characters: cargo ends a record at the first line break,
+// whatever its length, and would take the rest of the value for another record.
 func paxPath(data []byte) (path string, isLong bool, err error) {
 	seen := map[string]bool{}
 	for len(data) > 0 {
@@ -227,11 +228,14 @@ func paxPath(data []byte) (path string, isLong bool, err error) {
 		if !ok || seen[key] {
 			return "", false, badTar("holds a malformed or repeated PAX record")
 		}
+		if strings.ContainsFunc(value, unicode.IsControl) {
+			return "", false, badTar("holds the PAX record %s with a control character in it", quote(key))
+		}
 		seen[key], data = true, data[n:]
 		switch key {
 		case "path":
-			if value == "" || strings.IndexByte(value, 0) >= 0 {
-				return "", false, badTar("holds a PAX path that is empty or has a NUL in it")
+			if value == "" {
+				return "", false, badTar("holds a PAX path that is empty")
 			}
 			path, isLong = value, true
 		case "mtime", "atime", "ctime", "uid", "gid", "uname", "gname":

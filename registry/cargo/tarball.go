@@ -72,9 +72,17 @@ func Inspect(r io.Reader, name, version string, l Limits) (*Crate, error) {
 
 func inspect(in *crateInput, name, version string, l Limits) (*Crate, error) {
 	buffered := bufio.NewReader(in) // gzip takes from it byte by byte, so what follows the member stays in it
+	head, err := buffered.Peek(4)
+	if err != nil {
+		return nil, err
+	}
+	flags := head[3] // before the reader moves on
 	member, err := gzip.NewReader(buffered)
 	if err != nil {
 		return nil, err
+	}
+	if flags&0xe0 != 0 { // RFC 1952 §2.3.1.2: reserved; Go's reader passes over them, cargo's does not
+		return nil, problem(ErrTarball, CodeGzip, "the crate's gzip header has reserved flags set; build it with `cargo package`")
 	}
 	member.Multistream(false)
 	s := &scan{

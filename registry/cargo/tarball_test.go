@@ -78,7 +78,6 @@ func record(key, value string) string {
 func TestInspectAccepts(t *testing.T) {
 	long := root + strings.Repeat("d/", 15) + strings.Repeat("f", 200)
 	gnu := with(entry('0', long[:100], "x"), 257, "ustar  \x00")
-	old := with(entry(0, root+"old", "x"), 257, strings.Repeat("\x00", 8))
 	for name, entries := range map[string][][]byte{
 		"the manifest alone":      {manifestEntry},
 		"folders":                 {entry('5', "demo-1.0.0/", ""), manifestEntry, entry('5', root+"src", ""), file("src/lib.rs", "")},
@@ -86,7 +85,6 @@ func TestInspectAccepts(t *testing.T) {
 		"a GNU long name":         {manifestEntry, entry('L', "././@LongLink", long+"\x00"), gnu},
 		"a PAX path and times":    {manifestEntry, entry('x', "PaxHeaders", record("path", long)+record("mtime", "1.5")), entry('0', "demo", "x")},
 		"a ustar prefix":          {manifestEntry, with(entry('0', "lib.rs", ""), 345, "demo-1.0.0/src")},
-		"an old header":           {manifestEntry, old},
 		"other languages":         {manifestEntry, file("docs/größe/日本.md", "x")},
 		"blocks after the end":    {manifestEntry, make([]byte, 20*blockBytes)},
 	} {
@@ -103,6 +101,7 @@ func TestInspectAccepts(t *testing.T) {
 
 func TestInspectRefusesAttacks(t *testing.T) {
 	big := fmt.Sprintf("%011o\x00", 1<<33-1)
+	old := func(e []byte) []byte { return with(e, 257, strings.Repeat("\x00", 8)) } // the format before POSIX
 	deep := strings.Repeat("a/", maxSegments) + "f"
 	for name, c := range map[string]struct {
 		entries []byte // after the manifest
@@ -141,6 +140,18 @@ func TestInspectRefusesAttacks(t *testing.T) {
 		"an unreadable mode":       {with(file("a", ""), 100, "9"), ErrTarball, CodeTar},
 		"a base-256 time":          {with(file("a", ""), 136, "\x80"), ErrTarball, CodeTar},
 		"an unreadable device":     {with(file("a", ""), 329, "x"), ErrTarball, CodeTar},
+		"an old header":            {old(file("a", "")), ErrTarball, CodeTar},
+		"an old header, kind 0":    {old(entry(0, root+"a", "")), ErrTarball, CodeTar},
+		"an old long name":         {append(old(entry('L', root+"z", root+"notes.txt\x00")), file("src/lib.rs", "")...), ErrTarball, CodeTar},
+		"an old PAX path":          {append(old(entry('x', root+"z", record("path", root+"notes.txt"))), file("src/lib.rs", "")...), ErrTarball, CodeTar},
+		"a magic of no version":    {with(file("a", ""), 257, "ustar\x00  "), ErrTarball, CodeTar},
+		"a PAX path in a name":     {append(entry('x', "x", record("uname", "x\n"+strings.TrimSuffix(record("path", root+"src/lib.rs"), "\n"))), file("notes.txt", "")...), ErrTarball, CodeTar},
+		"a PAX time with a return": {append(entry('x', "x", record("mtime", "1\r")), file("a", "")...), ErrTarball, CodeTar},
+		"a PAX path with a break":  {append(entry('x', "x", record("path", root+"a\nb")), file("a", "")...), ErrTarball, CodeTar},
+		"a PAX key with a break":   {append(entry('x', "x", record("uid\n9 path", root+"b")), file("a", "")...), ErrTarball, CodeTar},
+		"cargo's own mark":         {file(".cargo-ok", "x"), ErrTarball, CodePath},
+		"cargo's mark further in":  {file("src/.cargo-ok", "x"), ErrTarball, CodePath},
+		"cargo's mark as a folder": {file(".Cargo-OK/x", "x"), ErrTarball, CodePath},
 		"an unknown format":        {with(file("a", ""), 257, "sutar\x0000"), ErrTarball, CodeTar},
 		"an absolute path":         {entry('0', "/etc/passwd", ""), ErrTarball, CodePath},
 		"another folder":           {entry('0', "demo-1.0.1/a", ""), ErrTarball, CodePath},
@@ -190,6 +201,7 @@ func TestInspectRefusesWhatIsNotOneWholeArchive(t *testing.T) {
 	good := gz(tarBytes)
 	flipped := bytes.Clone(good)
 	flipped[len(flipped)-5]++
+	flagged := func(bit byte) []byte { data := bytes.Clone(good); data[3] |= bit; return data }
 	for name, c := range map[string]struct {
 		data []byte
 		want error
@@ -198,6 +210,9 @@ func TestInspectRefusesWhatIsNotOneWholeArchive(t *testing.T) {
 		"four bytes":              {[]byte("gzip"), ErrTarball},
 		"a bare tar":              {tarBytes, ErrTarball},
 		"a wrong CRC":             {flipped, ErrTarball},
+		"reserved gzip flag 5":    {flagged(1 << 5), ErrTarball},
+		"reserved gzip flag 6":    {flagged(1 << 6), ErrTarball},
+		"reserved gzip flag 7":    {flagged(1 << 7), ErrTarball},
 		"a byte after gzip":       {append(bytes.Clone(good), 0), ErrTarball},
 		"a second gzip member":    {append(bytes.Clone(good), good...), ErrTarball},
 		"an archive split in two": {append(gz(tarBytes[:512]), gz(tarBytes[512:])...), ErrTarball},

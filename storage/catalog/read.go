@@ -192,6 +192,12 @@ func (r Reader) CrateLines(ctx context.Context, nameKey string, before int64) ([
 		"SELECT "+lineColumns+" FROM crate_line c WHERE c.name_key = $1 AND c.idx < $2 ORDER BY c.idx", nameKey, before)
 }
 
+// CrateBytes is the size in bytes of all lines of a crate.
+func (r Reader) CrateBytes(ctx context.Context, nameKey string) (size int64, err error) {
+	row := r.q.QueryRowContext(ctx, "SELECT COALESCE(SUM(LENGTH(line)), 0) FROM crate_line WHERE name_key = $1", nameKey)
+	return size, failed(ctx, "measure crate lines", row.Scan(&size))
+}
+
 // SearchCrates finds, as of before, the crates whose newest line has query in
 // its canonical name (compared canonically), its description or its keywords
 // (regardless of case). An exact name comes first, then names, then the rest,
