@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/translog"
@@ -28,6 +29,7 @@ func TestParseURL(t *testing.T) {
 		"https://registry.example/#x":              "",
 		"ftp://registry.example":                   "",
 		"registry.example":                         "",
+		"127.0.0.1:8585":                           "",
 		"https://":                                 "",
 		"":                                         "",
 		"https://" + strings.Repeat("a", 600):      "",
@@ -134,6 +136,61 @@ func TestLoginRefusesARegistryThatDoesNotProveItself(t *testing.T) {
 				t.Errorf("pinned %+v", pins)
 			}
 		})
+	}
+}
+
+func TestLoginSaysWhatIsNoRegistry(t *testing.T) {
+	c, id := user(t)
+	f := newFake(t, id)
+	for name, test := range map[string]struct {
+		status            int
+		contentType, body string
+		want              error
+	}{
+		"a web site":           {200, "text/html", "<html>", ErrNotRegistry},
+		"no such page":         {404, "text/html", "<html>", ErrNotRegistry},
+		"a page to log in at":  {401, "text/plain", "who are you?", ErrNotRegistry},
+		"a registry's refusal": {403, "application/json", `{"error":{"code":"denied","detail":"no"}}`, nil},
+		"a broken proxy":       {502, "text/html", "<html>", nil},
+	} {
+		f.tamper = func(w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Set("Content-Type", test.contentType)
+			w.WriteHeader(test.status)
+			w.Write([]byte(test.body))
+			return true
+		}
+		_, err := c.Login(t.Context(), f.server.URL, "")
+		if err == nil || errors.Is(err, ErrNotRegistry) != (test.want != nil) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	f.server.Close()
+	if _, err := c.Login(t.Context(), f.server.URL, ""); !errors.Is(err, ErrUnreachable) || !strings.HasSuffix(err.Error(), "is it running?") {
+		t.Errorf("nobody there: %v", err)
+	}
+}
+
+func TestConfiguredIdentityAsksInPlaceOfThePins(t *testing.T) {
+	f, c, r := loggedIn(t)
+	second := must(c.home.CreateIdentity("second", zeros{}))
+	as := New(Config{Home: c.home, Identity: "second", Now: time.Now, Rand: zeros{}})
+	other := must(as.Open(""))
+	if got, ok := other.Identity(); !ok || got.DID() != second.DID() {
+		t.Errorf("asks as %v", got)
+	}
+	if r.sessionName() == other.sessionName() {
+		t.Error("two identities share a cached session")
+	}
+	f.publish(*r.identity, "demo", "1.0.0", nil)
+	if _, verdict, err := other.LogCheck(t.Context()); err != nil || !verdict.OK() {
+		t.Fatalf("%+v, %v", verdict, err)
+	}
+	if pin := must(c.home.PinOf(f.server.URL)); pin.Identity != DefaultIdentity || pin.Size() != 3 {
+		t.Errorf("the pin has identity %q and size %d", pin.Identity, pin.Size())
+	}
+	none := New(Config{Home: c.home, Identity: "none", Now: time.Now, Rand: zeros{}})
+	if _, err := none.Open(""); !errors.Is(err, ErrNoIdentity) {
+		t.Errorf("none: %v", err)
 	}
 }
 

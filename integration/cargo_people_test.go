@@ -37,7 +37,7 @@ func TestASecondUserIsRefusedUntilMadeAnOwner(t *testing.T) {
 	mustFail(t, second.aln(next, "member", "add", newUser(t).madeKey(), "--role", "publisher"), "only an admin")
 	notOwner := second.did() + " is not an owner of shared; an owner adds you with `cargo owner --add " + second.did() + " shared`"
 	mustFail(t, second.cargo(next, "publish", "--registry", "aln", "--no-verify"), notOwner)
-	mustFail(t, second.cargo(next, "owner", "--registry", "aln", "--add", second.did(), "shared"), "aln-registry")
+	mustFail(t, second.cargo(next, "owner", "--registry", "aln", "--add", second.did(), "shared"), second.did()+" is not an owner of shared")
 	listed := must(t, second.cargo(next, "owner", "--registry", "aln", "--list", "shared"))
 	if strings.TrimSpace(listed.stdout) != first.did() {
 		t.Errorf("owners listed to a member:\n%s", listed)

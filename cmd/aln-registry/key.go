@@ -18,14 +18,10 @@ import (
 )
 
 func (a *app) keyCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use: "key", Short: "Identities: the keys by which you sign", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
-	}
-	c.AddCommand(
+	return group("key", "Identities: the keys by which you sign",
 		&cobra.Command{
 			Use: "new [NAME]", Short: "Make an identity (an Ed25519 did:key)", Args: cobra.MaximumNArgs(1),
-			RunE: func(_ *cobra.Command, args []string) error { return a.keyNew(nameArgument(args)) },
+			RunE: func(_ *cobra.Command, args []string) error { return a.keyNew(a.nameArgument(args)) },
 		},
 		&cobra.Command{
 			Use: "list", Short: "List the identities", Args: cobra.NoArgs,
@@ -33,16 +29,17 @@ func (a *app) keyCommand() *cobra.Command {
 		},
 		&cobra.Command{
 			Use: "show [NAME]", Short: "Show an identity's DID and where its key is", Args: cobra.MaximumNArgs(1),
-			RunE: func(_ *cobra.Command, args []string) error { return a.keyShow(nameArgument(args)) },
+			RunE: func(_ *cobra.Command, args []string) error { return a.keyShow(a.nameArgument(args)) },
 		},
 		a.keyExportCommand(), a.keyImportCommand(),
 	)
-	return c
 }
 
-func nameArgument(args []string) string {
+// nameArgument is the identity that a key command is about: its argument's, or
+// that of --identity, "" for the default one.
+func (a *app) nameArgument(args []string) string {
 	if len(args) == 0 {
-		return client.DefaultIdentity
+		return a.identity
 	}
 	return args[0]
 }
@@ -73,6 +70,9 @@ func (a *app) keyNew(name string) error {
 		return err
 	}
 	identity, err := h.CreateIdentity(name, rand.Reader)
+	if errors.Is(err, client.ErrIdentityExists) {
+		return fmt.Errorf("%w; give the new one another name: `aln-registry key new NAME`", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (a *app) keyExportCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "export [NAME]", Short: "Write an identity's key, encrypted by a passphrase (JWE)", Args: cobra.MaximumNArgs(1),
 		Long: "Write an identity's key, encrypted by a passphrase. The passphrase is asked for on a terminal;\nelsewhere it is the first line of the standard input.",
-		RunE: func(_ *cobra.Command, args []string) error { return a.keyExport(nameArgument(args), out) },
+		RunE: func(_ *cobra.Command, args []string) error { return a.keyExport(a.nameArgument(args), out) },
 	}
 	c.Flags().StringVar(&out, "out", "", "file to write (default: the standard output)")
 	return c
@@ -126,6 +126,9 @@ func (a *app) keyExport(name, out string) error {
 	if err != nil {
 		return err
 	}
+	if _, err := os.Lstat(out); err == nil { // said before the passphrase is asked for
+		return fmt.Errorf("%s exists already; choose another file", out)
+	}
 	passphrase, err := a.passphrase("passphrase for the export: ", true)
 	if err != nil {
 		return err
@@ -138,16 +141,24 @@ func (a *app) keyExport(name, out string) error {
 		fmt.Fprintf(a.out, "%s\n", encrypted)
 		return nil
 	}
-	return durable.CreateFile(out, append(encrypted, '\n'), 0o600)
+	if err := durable.CreateFile(out, append(encrypted, '\n'), 0o600); err != nil || !a.json {
+		return err
+	}
+	return a.printJSON(map[string]string{"file": out, "did": string(identity.DID())})
 }
 
 func (a *app) keyImportCommand() *cobra.Command {
 	var name string
 	c := &cobra.Command{
 		Use: "import FILE", Short: "Read an exported key in as an identity", Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error { return a.keyImport(args[0], name) },
+		RunE: func(_ *cobra.Command, args []string) error {
+			if name == "" {
+				name = a.identity
+			}
+			return a.keyImport(args[0], name)
+		},
 	}
-	c.Flags().StringVar(&name, "name", client.DefaultIdentity, "name of the new identity")
+	c.Flags().StringVar(&name, "name", "", "name of the new identity (default \"default\")")
 	return c
 }
 
@@ -174,6 +185,9 @@ func (a *app) keyImport(path, name string) error {
 		return err
 	}
 	identity, err := h.ImportIdentity(name, key)
+	if errors.Is(err, client.ErrIdentityExists) {
+		return fmt.Errorf("%w; give the imported one another name: --name NAME", err)
+	}
 	if err != nil {
 		return err
 	}

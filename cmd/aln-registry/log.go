@@ -11,30 +11,32 @@ import (
 	"github.com/spf13/cobra"
 
 	"phoenix-lab.org/aln-registry/client"
+	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/translog"
 	"phoenix-lab.org/aln-registry/registry/verify"
+	"phoenix-lab.org/aln-registry/storage"
 )
 
 func (a *app) logCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use: "log", Short: "The registry's log", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
-	}
 	var last int64
 	show := &cobra.Command{
 		Use: "show", Short: "Show the newest checkpoint and the last entries", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return a.logShow(c.Context(), last) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if last < 0 {
+				return usageError{fmt.Errorf("--last %d: it counts entries", last)}
+			}
+			return a.logShow(c.Context(), last)
+		},
 	}
 	show.Flags().Int64Var(&last, "last", 20, "how many entries to show")
 	var full bool
 	check := &cobra.Command{
 		Use: "check", Short: "Check that the log extends what was seen before; --full: replay all of it", Args: cobra.NoArgs,
-		Long: "Check that the newest checkpoint is the log's, begins with the pinned entry 0 and extends the checkpoint\nseen last. With --full every entry is fetched and run through the rules from nothing, and what the index\nserves is compared with the result: only that proves that nothing was left out. (Auditors and admins can.)",
+		Long: "Check that the newest checkpoint is the log's, begins with the pinned entry 0 and extends the checkpoint\nseen last. With --full every entry is fetched and run through the rules from nothing, and what the index\nserves is compared with the result: only that proves that nothing was left out. (Members can.)",
 		RunE: func(c *cobra.Command, _ []string) error { return a.logCheck(c.Context(), full) },
 	}
 	check.Flags().BoolVar(&full, "full", false, "replay every entry and compare the index with the result")
-	c.AddCommand(show, check)
-	return c
+	return group("log", "The registry's log", show, check)
 }
 
 // logJSON is the log for programs.
@@ -46,13 +48,17 @@ type logJSON struct {
 	Entries  []entryJSON `json:"entries,omitempty"`
 }
 
+// entryJSON is one entry; what its record says is left out where it is not for us to read.
 type entryJSON struct {
-	Index   int64     `json:"index"`
-	Time    time.Time `json:"time"`
-	Record  string    `json:"record"`
-	Type    string    `json:"type,omitzero"`
-	Subject string    `json:"subject,omitzero"`
-	Signer  string    `json:"signer,omitzero"`
+	Index int64     `json:"index"`
+	Time  time.Time `json:"time"`
+	// CID is the record's bytes, Record its identity, as everywhere else.
+	CID     storage.CID `json:"cid"`
+	Record  record.ID   `json:"record,omitzero"`
+	Type    string      `json:"type,omitzero"`
+	Subject string      `json:"subject,omitzero"`
+	Signer  string      `json:"signer,omitzero"`
+	about   string      // the subject as people know it
 }
 
 func (a *app) logShow(ctx context.Context, last int64) error {
@@ -85,7 +91,7 @@ func (a *app) logShow(ctx context.Context, last int64) error {
 	fmt.Fprintf(a.out, "origin    %s\nsize      %d\nroot      %s\ncosigned  %s\n\n", shown.Origin, shown.Size, shown.Root, shown.Cosigned.Format(time.RFC3339))
 	rows := [][]string{{"INDEX", "TIME", "TYPE", "ABOUT", "SIGNED BY"}}
 	for _, e := range shown.Entries {
-		rows = append(rows, []string{fmt.Sprint(e.Index), e.Time.Format(time.RFC3339), e.Type, e.Subject, e.Signer})
+		rows = append(rows, []string{fmt.Sprint(e.Index), e.Time.Format(time.RFC3339), e.Type, e.about, e.Signer})
 	}
 	a.table(rows)
 	return nil
@@ -101,8 +107,12 @@ func showEntry(ctx context.Context, r *client.Registry, view *client.View, index
 	if err != nil {
 		return entryJSON{}, err
 	}
-	shown := entryJSON{Index: index, Time: entry.Time, Record: entry.Record.String(), Type: "(not for you to read)"}
-	rec, _, err := r.Record(ctx, entry.Record.String())
+	shown := entryJSON{Index: index, Time: entry.Time, CID: entry.Record, Type: "(not for you to read)"}
+	fetch := r.Record
+	if index == 0 {
+		fetch = r.PublicRecord
+	}
+	rec, _, err := fetch(ctx, entry.Record.String())
 	var refused *client.APIError
 	if errors.As(err, &refused) && refused.Status < http.StatusInternalServerError {
 		return shown, nil
@@ -110,7 +120,11 @@ func showEntry(ctx context.Context, r *client.Registry, view *client.View, index
 	if err != nil {
 		return entryJSON{}, err
 	}
-	shown.Type, shown.Subject, shown.Signer = string(rec.Type()), rec.Subject().String(), string(rec.Header().Signer.DID)
+	subject := rec.Subject()
+	shown.Record, shown.Type, shown.Subject, shown.Signer = rec.ID(), string(rec.Type()), subject.String(), string(rec.Header().Signer.DID)
+	if shown.about = string(subject.Member()); shown.about == "" {
+		shown.about = shown.Subject
+	}
 	return shown, nil
 }
 
@@ -129,7 +143,7 @@ func (a *app) logCheck(ctx context.Context, full bool) error {
 	if err := a.printVerdict(verdict); err != nil || a.json {
 		return err
 	}
-	fmt.Fprintf(a.out, "the log of %s has %d entries and extends what was seen before\n", opened.Origin, opened.Size)
+	fmt.Fprintf(a.out, "the log of %s has %s and extends what was seen before\n", opened.Origin, entries(opened.Size))
 	return nil
 }
 
@@ -175,14 +189,14 @@ func (a *app) logCheckFull(ctx context.Context, r *client.Registry) error {
 
 func (a *app) printFull(result fullJSON, violated int64) {
 	for _, v := range result.Violations {
-		fmt.Fprintf(a.out, "%s  entry %d: %s\n", a.mark(false), v.Index, v.Reason)
+		fmt.Fprintf(a.out, "%s  entry %d: %s\n", a.mark(false), v.Index, tidy(v.Reason))
 	}
 	for _, difference := range result.Index {
-		fmt.Fprintf(a.out, "%s  index: %s\n", a.mark(false), difference)
+		fmt.Fprintf(a.out, "%s  index: %s\n", a.mark(false), tidy(difference))
 	}
 	if result.OK {
 		fmt.Fprintf(a.out, "%s  all %d entries follow the rules, and the index says what the log says\n", a.mark(true), result.Size)
 		return
 	}
-	fmt.Fprintf(a.out, "%d of %d entries break the rules; the index differs in %d places\n", violated, result.Size, len(result.Index))
+	fmt.Fprintf(a.out, "%d of %s break the rules; the index differs in %s\n", violated, entries(result.Size), counted(int64(len(result.Index)), "place", "places"))
 }

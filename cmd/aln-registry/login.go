@@ -41,9 +41,12 @@ func (a *app) loginCommand() *cobra.Command {
 		Use: "login URL", Short: "Meet a registry and set cargo up for it", Args: cobra.MaximumNArgs(1),
 		Long: "Meet a registry: make an identity if there is none, check and pin the registry's own first record, write\nits index URL into this project's .cargo/config.toml (safe to commit) and this program as credential\nprovider into CARGO_HOME. No secret is written to any of cargo's files.",
 		RunE: func(c *cobra.Command, args []string) error {
-			url := a.registry
+			url, err := registryURL(a.registry)
 			if len(args) == 1 {
-				url = args[0]
+				url, err = args[0], nil
+			}
+			if err != nil {
+				return err
 			}
 			if url == "" {
 				return usageError{errors.New("login needs the registry's URL, as in `aln-registry login http://127.0.0.1:8585`")}
@@ -110,12 +113,15 @@ func (a *app) identityForLogin(c *client.Client) (client.Identity, bool, error) 
 
 // setUpCargo writes the two settings that cargo needs.
 func (a *app) setUpCargo(result *loginResult, name string) error {
-	folder, err := os.Getwd()
+	project, ok, err := projectFolder()
 	if err != nil {
 		return err
 	}
-	if project, ok := cargoconfig.FindProject(folder); ok {
+	if ok {
 		change, err := cargoconfig.SetIndex(project, name, result.IndexURL)
+		if errors.Is(err, cargoconfig.ErrNameTaken) {
+			return fmt.Errorf("%w; a name is given by --name NAME", err)
+		}
 		if err != nil {
 			return err
 		}
@@ -170,7 +176,7 @@ func tryMember(ctx context.Context, c *client.Client, pin client.Pin) (bool, err
 }
 
 func (a *app) printLogin(result loginResult, first bool, refusal error, name string) {
-	verb := "is the registry you know"
+	verb := "is the registry you know: you met it before, or started it"
 	if first {
 		verb = "is now known to you"
 	}

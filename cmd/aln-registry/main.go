@@ -23,6 +23,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"phoenix-lab.org/aln-registry/client"
+	"phoenix-lab.org/aln-registry/client/cargoconfig"
 )
 
 // version is set by the linker.
@@ -71,18 +72,25 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root.SetOut(out)
 	root.SetErr(errOut)
 	err := root.ExecuteContext(ctx)
-	var usage usageError
 	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, errSilent):
 		return exitFailed
-	case errors.As(err, &usage) || strings.HasPrefix(err.Error(), "unknown command"):
-		fmt.Fprintf(errOut, "aln-registry: %v\n", err)
-		return exitUsage
 	}
 	fmt.Fprintf(errOut, "aln-registry: %v\n", err)
+	if isUsage(err) {
+		return exitUsage
+	}
 	return exitFailed
+}
+
+// isUsage reports whether err is of the command line: URLs and names come from
+// nowhere else.
+func isUsage(err error) bool {
+	var usage usageError
+	return errors.As(err, &usage) || errors.Is(err, client.ErrURL) || errors.Is(err, client.ErrIdentityName) ||
+		errors.Is(err, cargoconfig.ErrName) || strings.HasPrefix(err.Error(), "unknown command")
 }
 
 func (a *app) root() *cobra.Command {
@@ -92,14 +100,16 @@ func (a *app) root() *cobra.Command {
 		Long:          "A registry that a lab runs itself and that nobody has to trust: cargo publishes to it and\nresolves from it, every artifact is addressed by its content, signed, and entered in a log.",
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Version:       version,
 		Args:          cobra.NoArgs,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
+	root.SetVersionTemplate("aln-registry {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	flags := root.PersistentFlags()
 	flags.BoolVar(&a.json, "json", false, "print JSON for programs")
-	flags.StringVar(&a.registry, "registry", "", "URL of the registry to ask (needed only when several are known)")
-	flags.StringVar(&a.identity, "identity", "", "name of the identity to sign with (default \"default\")")
+	flags.StringVar(&a.registry, "registry", "", "URL of the registry to ask, or its name in cargo's configuration (needed only when several are known)")
+	flags.StringVar(&a.identity, "identity", "", "name of the identity to sign with (default: the one given at login, or \"default\")")
 	root.AddCommand(
 		a.serveCommand(), a.rebuildCommand(), a.keyCommand(), a.loginCommand(), a.memberCommand(),
 		a.verifyCommand(), a.logCommand(), a.versionCommand(),
@@ -109,14 +119,34 @@ func (a *app) root() *cobra.Command {
 	return root
 }
 
-// wrapUsage makes wrong numbers of arguments usage errors in every command.
+// group is a command that only holds others: alone it is a wrong command line.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{
+		Use: use, Short: short, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			c.SetOut(c.ErrOrStderr())
+			return errors.Join(usageError{fmt.Errorf("`%s` takes one of the commands above", c.CommandPath())}, c.Help())
+		},
+	}
+	c.AddCommand(commands...)
+	return c
+}
+
+// wrapUsage makes wrong numbers of arguments usage errors in every command, and
+// says how it is written.
 func wrapUsage(c *cobra.Command) {
 	if check := c.Args; check != nil {
 		c.Args = func(c *cobra.Command, args []string) error {
-			if err := check(c, args); err != nil {
-				return usageError{fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
+			err := check(c, args)
+			switch {
+			case err == nil:
+				return nil
+			case !c.HasSubCommands() && len(args) > 0 && c.Use == c.Name():
+				err = fmt.Errorf("`%s` takes no argument such as %.80q, only flags", c.CommandPath(), args[0])
+			case !c.HasSubCommands():
+				err = fmt.Errorf("%w; write `%s`", err, c.UseLine())
 			}
-			return nil
+			return usageError{fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
 		}
 	}
 	for _, sub := range c.Commands() {
@@ -131,7 +161,7 @@ func fromEnvironment(c *cobra.Command, lookup func(string) (string, bool)) error
 	c.Flags().VisitAll(func(f *pflag.Flag) {
 		name := "ALN_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 		value, ok := lookup(name)
-		if f.Changed || !ok || value == "" || f.Name == "help" {
+		if f.Changed || !ok || value == "" || f.Name == "help" || f.Name == "version" {
 			return
 		}
 		if err := c.Flags().Set(f.Name, value); err != nil && failed == nil {
@@ -169,15 +199,6 @@ func (a *app) client() (*client.Client, error) {
 		return nil, err
 	}
 	return client.New(client.Config{
-		Home: h, KeyFile: os.Getenv("ALN_KEY_FILE"), Now: time.Now, Rand: rand.Reader, Version: version,
+		Home: h, KeyFile: os.Getenv("ALN_KEY_FILE"), Identity: a.identity, Now: time.Now, Rand: rand.Reader, Version: version,
 	}), nil
-}
-
-// open is the registry that --registry names, or the only one known.
-func (a *app) open() (*client.Registry, error) {
-	c, err := a.client()
-	if err != nil {
-		return nil, err
-	}
-	return c.Open(a.registry)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -12,14 +13,16 @@ import (
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
 )
 
+// builtInRoles are those that the registry's rules mention.
+var builtInRoles = []string{state.RolePublisher, state.RoleGrantor, state.RoleReviewer, state.RoleAuditor, state.RoleMirror}
+
+var tiers = []string{particle.TierCoreStakeholder, particle.TierCollaborator, particle.TierGuest}
+
 func (a *app) memberCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use: "member", Short: "Who may use the registry", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
-	}
-	c.AddCommand(a.memberAddCommand(),
+	return group("member", "Who may use the registry", a.memberAddCommand(),
 		&cobra.Command{
 			Use: "list", Short: "List the members", Args: cobra.NoArgs,
 			RunE: func(c *cobra.Command, _ []string) error { return a.memberList(c.Context()) },
@@ -29,10 +32,9 @@ func (a *app) memberCommand() *cobra.Command {
 			RunE: func(c *cobra.Command, args []string) error {
 				return a.memberChange(c.Context(), args[0], &record.Member{
 					Roles: []string{}, Tier: particle.TierGuest, StakeholderAddrs: []string{},
-				}, "removed")
+				})
 			},
 		})
-	return c
 }
 
 func (a *app) memberAddCommand() *cobra.Command {
@@ -40,23 +42,43 @@ func (a *app) memberAddCommand() *cobra.Command {
 	var tier string
 	c := &cobra.Command{
 		Use: "add DID", Short: "Admit a member, or change a member's roles (admins)", Args: cobra.ExactArgs(1),
+		Long: "Admit a member, or change one: the roles, the tier and the addresses given replace those that the\nmember has, so give all that are to stay. Roles that the registry knows: " + strings.Join(builtInRoles, ", ") + ";\nany other is one of your own, which by itself lets nobody do anything. (Admins.)",
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(roles) == 0 {
-				return usageError{errors.New("member add needs at least one --role: publisher, grantor, reviewer, auditor, mirror, or a role of your own")}
+				return usageError{fmt.Errorf("member add needs at least one --role: %s, or a role of your own", strings.Join(builtInRoles, ", "))}
+			}
+			if !slices.Contains(tiers, tier) {
+				return usageError{fmt.Errorf("--tier %.80q is none of %s", tier, strings.Join(tiers, ", "))}
 			}
 			return a.memberChange(c.Context(), args[0], &record.Member{
 				Roles: roles, Tier: tier, StakeholderAddrs: append([]string{}, addresses...),
-			}, "admitted")
+			})
 		},
 	}
-	c.Flags().StringSliceVar(&roles, "role", nil, "role: publisher, grantor, reviewer, auditor, mirror, or one of your own (repeatable)")
-	c.Flags().StringVar(&tier, "tier", particle.TierCoreStakeholder, "tier: core_stakeholder, collaborator, guest")
+	c.Flags().StringSliceVar(&roles, "role", nil, "role: "+strings.Join(builtInRoles, ", ")+", or one of your own (repeatable; replaces the member's roles)")
+	c.Flags().StringVar(&tier, "tier", particle.TierCoreStakeholder, "tier: "+strings.Join(tiers, ", "))
 	c.Flags().StringSliceVar(&addresses, "stakeholder-addr", nil, "address in the member's system that may act (repeatable)")
 	return c
 }
 
-// memberChange signs a member record about d.
-func (a *app) memberChange(ctx context.Context, who string, body *record.Member, verb string) error {
+// memberResult is what a change of a member prints with --json.
+type memberResult struct {
+	client.Submitted
+	DID   did.DID  `json:"did"`
+	Roles []string `json:"roles"`
+	Tier  string   `json:"tier"`
+	// Before is null for who was no member.
+	Before *memberBefore `json:"before"`
+	Notes  []string      `json:"notes"`
+}
+
+type memberBefore struct {
+	Roles []string `json:"roles"`
+	Tier  string   `json:"tier"`
+}
+
+// memberChange signs a member record about who.
+func (a *app) memberChange(ctx context.Context, who string, body *record.Member) error {
 	d, err := did.Parse(who)
 	if err != nil {
 		return usageError{err}
@@ -68,18 +90,96 @@ func (a *app) memberChange(ctx context.Context, who string, body *record.Member,
 	if err != nil {
 		return err
 	}
-	done, err := r.SignAndSubmit(ctx, client.Draft{Subject: record.MemberSubject(d), Body: body})
-	if errors.Is(err, client.ErrNotEntitled) {
-		return fmt.Errorf("only an admin of the registry can do this: %w", err)
-	}
+	members, err := r.Members(ctx)
 	if err != nil {
 		return err
 	}
-	if a.json {
-		return a.printJSON(done)
+	result := memberResult{DID: d, Roles: body.Roles, Tier: body.Tier, Notes: roleNotes(body.Roles)}
+	if i := slices.IndexFunc(members, func(m client.Member) bool { return m.DID == d }); i >= 0 {
+		result.Before = &memberBefore{members[i].Roles, members[i].Tier}
 	}
-	fmt.Fprintf(a.out, "%s %s: record %s, log index %d\n", verb, d, done.Record, done.Index)
+	result.Submitted, err = r.SignAndSubmit(ctx, client.Draft{Subject: record.MemberSubject(d), Body: body})
+	switch {
+	case errors.Is(err, client.ErrNotEntitled):
+		return fmt.Errorf("only an admin of the registry can do this: %w", err)
+	case errors.Is(err, record.ErrMalformed): // a role or an address that is none
+		return usageError{err}
+	case err != nil:
+		return err
+	case a.json:
+		return a.printJSON(result)
+	}
+	fmt.Fprintf(a.out, "%s: record %s, log index %d\n", result.change(), result.Record, result.Index)
+	for _, note := range result.Notes {
+		fmt.Fprintln(a.out, "note:", note)
+	}
 	return nil
+}
+
+// change says what the record changed.
+func (m memberResult) change() string {
+	roles := strings.Join(m.Roles, ",")
+	switch {
+	case len(m.Roles) == 0:
+		return fmt.Sprintf("removed %s", m.DID)
+	case m.Before == nil:
+		return fmt.Sprintf("admitted %s as %s (%s)", m.DID, roles, m.Tier)
+	}
+	text := fmt.Sprintf("changed %s: roles %s -> %s", m.DID, strings.Join(m.Before.Roles, ","), roles)
+	if m.Before.Tier != m.Tier {
+		text += fmt.Sprintf(", tier %s -> %s", m.Before.Tier, m.Tier)
+	}
+	return text
+}
+
+// roleNotes says of roles that no rule mentions what they do not do, since a
+// slip of the finger looks the same.
+func roleNotes(roles []string) []string {
+	notes := []string{}
+	for _, role := range roles {
+		if slices.Contains(builtInRoles, role) {
+			continue
+		}
+		note := fmt.Sprintf("%q is a role of your own; it lets nobody publish", role)
+		if meant := nearestRole(role); meant != "" {
+			note += fmt.Sprintf(" (did you mean %s?)", meant)
+		}
+		notes = append(notes, note)
+	}
+	return notes
+}
+
+// nearestRole is the built-in role at most two slips away from role, "" for none.
+func nearestRole(role string) string {
+	nearest, least := "", 3
+	for _, known := range builtInRoles {
+		if d := distance(strings.ToLower(role), known); d < least {
+			nearest, least = known, d
+		}
+	}
+	return nearest
+}
+
+// distance is the number of letters to insert, drop or replace to make b of a
+// (Levenshtein's).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j+1]+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
 }
 
 func (a *app) memberList(ctx context.Context) error {

@@ -2,9 +2,12 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
-	"text/tabwriter"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -21,19 +24,77 @@ func (a *app) printJSON(v any) error {
 	return nil
 }
 
-// table prints rows aligned in columns.
+// counted is a number with what it counts.
+func counted(n int64, one, many string) string {
+	if n == 1 {
+		many = one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+func entries(n int64) string { return counted(n, "entry", "entries") }
+
+// Colours of a terminal.
+const (
+	green = "\x1b[32m"
+	red   = "\x1b[31m"
+	plain = "\x1b[0m"
+)
+
+// uncolour leaves of a text what takes room on a terminal.
+var uncolour = strings.NewReplacer(green, "", red, "", plain, "")
+
+// Our colours on their way through tidy.
+var (
+	hideColours = strings.NewReplacer(green, "\x01", red, "\x02", plain, "\x03")
+	showColours = strings.NewReplacer("\x01", green, "\x02", red, "\x03", plain)
+)
+
+// tidy takes from a text all that could move the cursor, turn the direction of
+// writing or begin a line: lock files and registries are other people's.
+func tidy(text string) string {
+	return showColours.Replace(strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) || r >= '\x01' && r <= '\x03' {
+			return r
+		}
+		return '\uFFFD'
+	}, hideColours.Replace(text)))
+}
+
+func width(cell string) int { return utf8.RuneCountInString(uncolour.Replace(cell)) }
+
+// table prints rows aligned in columns, two spaces apart.
 func (a *app) table(rows [][]string) {
-	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	var widths []int
 	for _, row := range rows {
 		for i, cell := range row {
-			if i > 0 {
-				fmt.Fprint(w, "\t")
+			cell = tidy(cell)
+			row[i] = cell
+			if i == len(widths) {
+				widths = append(widths, 0)
 			}
-			fmt.Fprint(w, cell)
+			widths[i] = max(widths[i], width(cell))
 		}
-		fmt.Fprintln(w)
 	}
-	w.Flush()
+	for _, row := range rows {
+		var line strings.Builder
+		for i, cell := range row {
+			line.WriteString(cell)
+			if i < len(row)-1 {
+				line.WriteString(strings.Repeat(" ", widths[i]-width(cell)+2))
+			}
+		}
+		fmt.Fprintln(a.out, line.String())
+	}
+}
+
+// logger writes a server's log to the error stream.
+func (a *app) logger() *slog.Logger {
+	var handler slog.Handler = slog.NewTextHandler(a.err, nil)
+	if a.json {
+		handler = slog.NewJSONHandler(a.err, nil)
+	}
+	return slog.New(handler)
 }
 
 // progress reports long work on the error stream: a line that is written over
@@ -79,13 +140,13 @@ func (p *progress) done() {
 
 // mark is how a check's outcome looks; colours only on a terminal and without NO_COLOR.
 func (a *app) mark(ok bool) string {
-	word, colour := "ok", "\x1b[32m"
+	word, colour := "ok", green
 	if !ok {
-		word, colour = "FAIL", "\x1b[31m"
+		word, colour = "FAIL", red
 	}
 	f, isFile := a.out.(*os.File)
 	if !isFile || !term.IsTerminal(int(f.Fd())) || os.Getenv("NO_COLOR") != "" {
 		return word
 	}
-	return colour + word + "\x1b[0m"
+	return colour + word + plain
 }

@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -33,8 +33,10 @@ type rebuildResult struct {
 	Origin     string `json:"origin"`
 	Entries    int64  `json:"entries"`
 	Checkpoint int64  `json:"checkpoint"`
-	State      string `json:"state"`
-	Before     string `json:"state_before"`
+	// Root is the log's, as log show prints it.
+	Root   string `json:"root"`
+	State  string `json:"state"`
+	Before string `json:"state_before"`
 	// Kept is where the catalog that was there before is now, "" for none.
 	Kept     string   `json:"kept"`
 	Refused  []string `json:"refused"`
@@ -53,8 +55,8 @@ func alarms(list []registry.Refused) []string {
 }
 
 func (a *app) rebuild(ctx context.Context, data string) error {
-	if _, err := os.Stat(filepath.Join(data, keyFile)); err != nil {
-		return fmt.Errorf("there is no registry in the folder %s: %w", data, err)
+	if _, err := os.Stat(filepath.Join(data, keyFile)); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no registry in the folder %s; give its folder with --data", data)
 	}
 	folder, lock, err := lockFolder(data)
 	if err != nil {
@@ -64,7 +66,7 @@ func (a *app) rebuild(ctx context.Context, data string) error {
 	if err := removeCatalog(filepath.Join(folder, rebuildingFile)); err != nil {
 		return err
 	}
-	n, err := openNode(ctx, folder, rebuildingFile, "", slog.New(slog.NewTextHandler(a.err, nil)))
+	n, err := openNode(ctx, folder, rebuildingFile, "", a.logger())
 	if err != nil {
 		return err
 	}
@@ -86,7 +88,7 @@ func (a *app) rebuild(ctx context.Context, data string) error {
 	}
 	result := rebuildResult{
 		Origin: string(done.Origin), Entries: done.Entries, Checkpoint: done.Checkpoint,
-		State: hex.EncodeToString(digest[:]), Before: before, Kept: kept,
+		Root: base64.StdEncoding.EncodeToString(done.Root[:]), State: hex.EncodeToString(digest[:]), Before: before, Kept: kept,
 		Refused: alarms(done.Refused), Withheld: alarms(done.Withheld),
 	}
 	return a.printRebuilt(result)
@@ -98,7 +100,7 @@ func (a *app) printRebuilt(result rebuildResult) error {
 			return err
 		}
 	} else {
-		fmt.Fprintf(a.out, "rebuilt %s: %d entries replayed, largest checkpoint %d\nstate %s\n", result.Origin, result.Entries, result.Checkpoint, result.State)
+		fmt.Fprintf(a.out, "rebuilt %s: %s replayed, largest checkpoint %d\nroot %s\nstate %s\n", result.Origin, entries(result.Entries), result.Checkpoint, result.Root, result.State)
 		if result.Kept != "" {
 			fmt.Fprintf(a.out, "before %s (kept as %s)\n", result.Before, result.Kept)
 		}

@@ -22,7 +22,8 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs testdata/script: what each command says and how it ends, as
-// a person at a shell meets it. $LISTEN is a free address, $URL its URL.
+// a person at a shell meets it. $LISTEN and $LISTEN2 are free addresses, $URL and
+// $URL2 their URLs.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                filepath.Join("testdata", "script"),
@@ -39,14 +40,16 @@ func TestScripts(t *testing.T) {
 }
 
 func setUpScript(env *testscript.Env) error {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
+	for _, suffix := range []string{"", "2"} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		defer listener.Close()
+		address := listener.Addr().String()
+		env.Setenv("LISTEN"+suffix, address)
+		env.Setenv("URL"+suffix, "http://"+address)
 	}
-	defer listener.Close()
-	address := listener.Addr().String()
-	env.Setenv("LISTEN", address)
-	env.Setenv("URL", "http://"+address)
 	env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 	env.Setenv("ALN_HOME", filepath.Join(env.WorkDir, "aln"))
 	env.Setenv("CARGO_HOME", filepath.Join(env.WorkDir, "cargo"))

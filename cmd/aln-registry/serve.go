@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -70,10 +71,9 @@ func (a *app) serveCommand() *cobra.Command {
 }
 
 func (a *app) serve(ctx context.Context, f serveFlags) error {
-	var network net.ListenConfig
-	listener, err := network.Listen(ctx, "tcp", f.listen)
+	listener, err := listen(ctx, f.listen)
 	if err != nil {
-		return fmt.Errorf("cannot listen on %s: %w; is another server running there? --listen names another address", f.listen, err)
+		return err
 	}
 	defer listener.Close()
 	if f.publicURL == "" {
@@ -89,7 +89,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		return err
 	}
 	defer lock.Close()
-	node, err := openNode(ctx, folder, catalogFile, f.did, slog.New(slog.NewTextHandler(a.err, nil)))
+	node, err := openNode(ctx, folder, catalogFile, f.did, a.logger())
 	if err != nil {
 		return err
 	}
@@ -104,11 +104,28 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		return err
 	}
 	defer r.Close()
-	a.greet(node, r, operator)
+	if err := a.greet(greetingOf(node, r, operator)); err != nil {
+		return err
+	}
 	if operator != nil {
 		go a.introduce(ctx, r, node.config.Log)
 	}
 	return a.listenAndServe(ctx, listener, server.New(r, node.config.Limits, node.config.Log, time.Now), r.Failed(), node.config.Log)
+}
+
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return nil, usageError{fmt.Errorf("--listen %.80q is not an address and a port; write it like 127.0.0.1:8585", address)}
+	}
+	var network net.ListenConfig
+	listener, err := network.Listen(ctx, "tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("cannot listen on %s: %w; is another server running there? --listen names another address", address, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w; --listen names another address", address, err)
+	}
+	return listener, nil
 }
 
 // introduce pins the new registry in the operator's home, so that commands such
@@ -119,7 +136,7 @@ func (a *app) introduce(ctx context.Context, r *registry.Registry, log *slog.Log
 	defer cancel()
 	c, err := a.client()
 	if err == nil {
-		_, err = c.Login(ctx, r.PublicURL, "")
+		_, err = c.Login(ctx, r.PublicURL, a.identity)
 	}
 	if err != nil && ctx.Err() == nil {
 		log.Warn("the operator has to log in by hand", "type", "aln-registry login "+r.PublicURL, "error", err)
@@ -261,8 +278,8 @@ func (a *app) setUp(ctx context.Context, n *node) (*client.Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	operator, err := h.Identity("")
-	if errors.Is(err, client.ErrNoIdentity) {
+	operator, err := h.Identity(a.identity)
+	if errors.Is(err, client.ErrNoIdentity) && (a.identity == "" || a.identity == client.DefaultIdentity) {
 		operator, err = h.CreateIdentity("", rand.Reader)
 	}
 	if err != nil {
@@ -288,27 +305,60 @@ func (n *node) markStarted(failed error) error {
 // freshLog is the size of a log in which nothing has happened yet.
 const freshLog = 2
 
-// greet says in a few lines what runs and what to type next.
-func (a *app) greet(n *node, r *registry.Registry, operator *client.Identity) {
-	fmt.Fprintf(a.out, "aln-registry %s serves %s\n", version, r.PublicURL)
-	rows := [][]string{
-		{"  data folder", n.folder},
-		{"  registry", string(r.Origin())},
-		{"  its keys", filepath.Join(n.folder, keyFile)},
-		{"  log", fmt.Sprintf("%d entries", r.Size())},
+// greeting is what serve says at its start.
+type greeting struct {
+	Version  string  `json:"version"`
+	URL      string  `json:"url"`
+	IndexURL string  `json:"index_url"`
+	Data     string  `json:"data"`
+	Origin   did.DID `json:"origin"`
+	KeyFile  string  `json:"key_file"`
+	Size     int64   `json:"size"`
+	// Operator and OperatorKey are given at the very first start only.
+	Operator    did.DID `json:"operator,omitzero"`
+	OperatorKey string  `json:"operator_key,omitzero"`
+	Warning     string  `json:"warning,omitzero"`
+}
+
+func greetingOf(n *node, r *registry.Registry, operator *client.Identity) greeting {
+	g := greeting{
+		Version: version, URL: r.PublicURL, IndexURL: r.IndexURL(), Data: n.folder, Origin: r.Origin(),
+		KeyFile: filepath.Join(n.folder, keyFile), Size: r.Size(),
 	}
 	if operator != nil {
-		rows = append(rows, []string{"  operator", string(operator.DID()) + " (admin)"}, []string{"  its key", operator.Path})
+		g.Operator, g.OperatorKey = operator.DID(), operator.Path
+	}
+	if declared := r.Settings().IndexURLs; !slices.Contains(declared, g.IndexURL) {
+		g.Warning = fmt.Sprintf("the log declares this registry as %s; crates that name %s are refused", strings.Join(declared, ", "), g.IndexURL)
+	}
+	return g
+}
+
+// greet says in a few lines what runs and what to type next.
+func (a *app) greet(g greeting) error {
+	if a.json {
+		return a.printJSON(g)
+	}
+	fmt.Fprintf(a.out, "aln-registry %s serves %s\n", g.Version, g.URL)
+	rows := [][]string{
+		{"  data folder", g.Data},
+		{"  registry", string(g.Origin)},
+		{"  its keys", g.KeyFile},
+		{"  log", entries(g.Size)},
+	}
+	if g.Operator != "" {
+		rows = append(rows, []string{"  operator", string(g.Operator) + " (admin)"}, []string{"  its key", g.OperatorKey})
 	}
 	a.table(rows)
-	if !slices.Contains(r.Settings().IndexURLs, r.IndexURL()) {
-		fmt.Fprintf(a.out, "warning: the log declares this registry as %s; crates that name %s are refused\n", strings.Join(r.Settings().IndexURLs, ", "), r.IndexURL())
+	if g.Warning != "" {
+		fmt.Fprintln(a.out, "warning:", g.Warning)
 	}
-	if r.Size() == freshLog {
+	if g.Size == freshLog {
 		fmt.Fprintln(a.out, "Whoever loses the registry's key file cannot continue this log, and whoever takes it can forge it;")
 		fmt.Fprintln(a.out, "without the operator's key nobody can admit members. Back up both, and keep both secret.")
-		fmt.Fprintf(a.out, "Next, in a crate's folder, type:  %s login %s\n", programName(), r.PublicURL)
+		fmt.Fprintf(a.out, "Next, in a crate's folder, type:  %s login %s\n", programName(), g.URL)
 	}
+	return nil
 }
 
 // programName is what to type to run this program: its bare name if PATH finds it.

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,15 +25,23 @@ import (
 
 func (a *app) verifyCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "verify NAME@VERSION | FILE.crate | Cargo.lock", Short: "Prove that artifacts are what their publishers signed", Args: cobra.ExactArgs(1),
-		Long: "Prove, from the pinned registry's log, that an artifact's bytes are those that its publisher signed, that\nthe publisher was entitled to, and that the record is in the log: for a version by name (its bytes are\ndownloaded), for a .crate file, or for every crate of a Cargo.lock that comes from a known registry.\nExit status 1 when anything does not hold. That nothing was left out of the log is proved by `log check --full`.",
-		RunE: func(c *cobra.Command, args []string) error { return a.verify(c.Context(), args[0]) },
+		Use: "verify [NAME@VERSION | FILE.crate | Cargo.lock]", Short: "Prove that artifacts are what their publishers signed", Args: cobra.MaximumNArgs(1),
+		Long: "Prove, from the pinned registry's log, that an artifact's bytes are those that its publisher signed, that\nthe publisher was entitled to, and that the record is in the log: for a version by name (its bytes are\ndownloaded), for a .crate file, or for every crate of a Cargo.lock that comes from a known registry;\nwithout an argument, of the Cargo.lock of the project here.\nExit status 1 when anything does not hold. That nothing was left out of the log is proved by `log check --full`.",
+		RunE: func(c *cobra.Command, args []string) error { return a.verify(c.Context(), append(args, lockName)[0]) },
 	}
 }
 
+const lockName = "Cargo.lock"
+
 func (a *app) verify(ctx context.Context, what string) error {
 	switch {
-	case filepath.Base(what) == "Cargo.lock" || strings.HasSuffix(what, ".lock"):
+	case what == lockName:
+		path, err := findLock()
+		if err != nil {
+			return err
+		}
+		return a.verifyLock(ctx, path)
+	case strings.HasSuffix(what, ".lock"):
 		return a.verifyLock(ctx, what)
 	case strings.HasSuffix(what, ".crate"):
 		return a.verifyFile(ctx, what)
@@ -41,6 +51,25 @@ func (a *app) verify(ctx context.Context, what string) error {
 		return usageError{fmt.Errorf("%q is neither NAME@VERSION nor a .crate file nor a Cargo.lock", what)}
 	}
 	return a.verifyVersion(ctx, name, version)
+}
+
+// findLock is the Cargo.lock here or above: that of a workspace lies in its root.
+func findLock() (string, error) {
+	folder, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		path := filepath.Join(folder, lockName)
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			return path, err
+		}
+		parent := filepath.Dir(folder)
+		if parent == folder {
+			return "", errors.New("no Cargo.lock here or above; run `cargo generate-lockfile`")
+		}
+		folder = parent
+	}
 }
 
 func crateSubject(name, version string) (record.Subject, error) {
@@ -139,7 +168,7 @@ func (a *app) printVerdict(v verify.Verdict) error {
 }
 
 func (a *app) printChecks(v verify.Verdict) {
-	fmt.Fprintln(a.out, v.Subject)
+	fmt.Fprintln(a.out, tidy(v.Subject))
 	var rows [][]string
 	for _, check := range v.Checks {
 		rows = append(rows, []string{"  " + a.mark(check.OK), check.Name, check.Detail})
@@ -192,7 +221,10 @@ func (a *app) verifyLock(ctx context.Context, path string) error {
 	for i, pkg := range lock.Package {
 		result := lockedJSON{Package: pkg.Name + "@" + pkg.Version, Source: pkg.Source, Status: statusLocal}
 		if pkg.Source != "" {
-			a.verifyLocked(ctx, c, views, &result, pkg.Name, pkg.Version, pkg.Checksum)
+			if err := verifyLocked(ctx, c, views, &result, pkg.Name, pkg.Version, pkg.Checksum); err != nil {
+				p.done()
+				return fmt.Errorf("could not verify %s: %w", path, err)
+			}
 		}
 		results = append(results, result)
 		p.at(int64(i+1), int64(len(lock.Package)))
@@ -201,8 +233,24 @@ func (a *app) verifyLock(ctx context.Context, path string) error {
 	return a.printLock(results)
 }
 
+// notAnswered reports whether err says nothing of an artifact, only that the
+// registry did not answer, or not us.
+func notAnswered(err error) bool {
+	var refused *client.APIError
+	if errors.As(err, &refused) {
+		return refused.Status != http.StatusNotFound
+	}
+	for _, target := range []error{client.ErrUnreachable, client.ErrNoIdentity, client.ErrClock, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
 // verifyLocked verifies one package with a source, if that is a registry we know.
-func (a *app) verifyLocked(ctx context.Context, c *client.Client, views map[string]*client.View, result *lockedJSON, name, version, checksum string) {
+// The error is of a registry that cannot be asked.
+func verifyLocked(ctx context.Context, c *client.Client, views map[string]*client.View, result *lockedJSON, name, version, checksum string) error {
 	verdict, err := func() (verify.Verdict, error) {
 		view, ok := views[result.Source]
 		if !ok {
@@ -228,6 +276,8 @@ func (a *app) verifyLocked(ctx context.Context, c *client.Client, views map[stri
 	switch {
 	case errors.Is(err, client.ErrNotPinned) || errors.Is(err, client.ErrURL):
 		result.Status = statusForeign
+	case err != nil && notAnswered(err):
+		return err
 	case err != nil:
 		result.Status, result.Error = statusFailed, err.Error()
 	case !verdict.OK():
@@ -235,6 +285,7 @@ func (a *app) verifyLocked(ctx context.Context, c *client.Client, views map[stri
 	default:
 		result.Status, result.Verdict = statusVerified, &verdict
 	}
+	return nil
 }
 
 func (a *app) printLock(results []lockedJSON) error {
