@@ -214,9 +214,6 @@ func (s IndexSettings) registry(d Dependency) (*string, error) {
 
 func trimSlash(url string) string { return strings.TrimSuffix(url, "/") }
 
-// CheckDependencies is CheckLine.
-func (c *Crate) CheckDependencies(s IndexSettings) error { return c.CheckLine(s) }
-
 // CheckLine tells, before time and checksum are known, whether Line will make
 // the crate's index line under the settings s; its errors are Line's.
 func (c *Crate) CheckLine(s IndexSettings) error {

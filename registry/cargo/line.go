@@ -12,8 +12,7 @@ import (
 
 // MaxLineBytes is the longest index line that is written, its "\n" included.
 // cargo reads all lines of a crate to choose one version, and the registry
-// makes them anew for every change. The longest on crates.io, of crates with
-// more than a thousand features, have some 70 KB.
+// makes them anew for every change. There is room for some two thousand features.
 const MaxLineBytes = 128 << 10
 
 const (

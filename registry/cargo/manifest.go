@@ -7,7 +7,7 @@ import (
 )
 
 // Bounds of texts that indexes and searches carry along. crates.io takes at
-// most 5 keywords of 20 characters; descriptions there have a few hundred.
+// most 5 keywords of 20 characters, and descriptions have some hundred bytes.
 const (
 	maxDescriptionBytes = 4 << 10
 	maxKeywords         = 32

@@ -2,6 +2,7 @@ package cargo
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"reflect"
 	"strings"
@@ -127,11 +128,22 @@ func TestManifestRefuses(t *testing.T) {
 		"a feature with a slash":        {dep(`a = { version = "1", features = ["b/c"] }`), "not the name of a feature"},
 		"a feature dep:":                {dep(`a = { version = "1", features = ["dep:c"] }`), "not the name of a feature"},
 		"an index with a line break":    {dep(`a = { version = "1", registry-index = "sparse+http://h/\n" }`), "not a URL"},
+		"an empty index":                {dep(`a = { version = "1", registry-index = "" }`), "empty registry-index"},
+		"a git beside an index":         {dep(`a = { version = "1", registry-index = "` + ownIndex + `", git = "https://h/r" }`), "git beside its version"},
+		"a path beside an index":        {dep(`a = { version = "1", registry-index = "` + ownIndex + `", path = "../a" }`), "path beside its version"},
+		"a path beside a version":       {dep(`a = { version = "1", path = "../a" }`), "path beside its version"},
+		"a long description":            {`description = "` + strings.Repeat("d", maxDescriptionBytes+1) + `"`, "shorten it"},
+		"many keywords":                 {`keywords = [` + strings.Repeat(`"k",`, maxKeywords+1) + `]`, "at most 32 keywords"},
+		"a long keyword":                {`keywords = ["` + strings.Repeat("k", maxKeywordBytes+1) + `"]`, "64 bytes each"},
 		"a target that is open":         {"[target.'cfg(unix'.dependencies]", "neither a target"},
+		"a target of two names":         {"[target.'cfg(foo bar)'.dependencies]", "neither a target"},
+		"a target that is a string":     {"[target.'cfg(\"x\")'.dependencies]", "neither a target"},
+		"a target that is too long":     {"[target.'" + strings.Repeat("a", maxTargetBytes+1) + "'.dependencies]", "neither a target"},
 		"a target with a space":         {"[target.'a b'.dependencies]", "neither a target"},
 		"a bad target dependency":       {"[target.'cfg(unix)'.dependencies]\na = { path = \"a\" }", "no version"},
 		"features that are a list":      {"[[features]]", "must be a table"},
 		"a feature that is a string":    {"[features]\na = \"b\"", "array of strings"},
+		"a feature of itself":           {"[features]\na = [\"a\"]", "includes itself"},
 		"a feature of bad name":         {"[features]\n\"a/b\" = []", "does not allow"},
 		"a feature called dep:":         {"[features]\n\"dep:a\" = []", "does not allow"},
 		"a feature of nothing":          {"[features]\na = [\"b\"]", "neither a feature nor a dependency"},
@@ -152,6 +164,13 @@ func TestManifestRefuses(t *testing.T) {
 	}
 	if _, err := parseManifest([]byte("[project]\nname=\"demo\"\nversion=\"1.0.0\""), "demo", "1.0.0"); !errors.Is(err, ErrManifest) {
 		t.Errorf("[project]: %v", err)
+	}
+}
+
+func TestManifestAcceptsTextsAtTheirBounds(t *testing.T) {
+	keyword := `"` + strings.Repeat("k", maxKeywordBytes) + `",`
+	if _, err := parseDemo(`description = "` + strings.Repeat("d", maxDescriptionBytes) + "\"\nkeywords = [" + strings.Repeat(keyword, maxKeywords) + "]\n"); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -184,7 +203,7 @@ func TestDependencyRegistries(t *testing.T) {
 			t.Fatal(err)
 		}
 		l, err := c.Line([32]byte{}, time.Unix(0, 0), false, settings)
-		if err != nil || !reflect.DeepEqual(l.Deps[0].Registry, want) || c.CheckDependencies(settings) != nil {
+		if err != nil || !reflect.DeepEqual(l.Deps[0].Registry, want) || c.CheckLine(settings) != nil {
 			t.Errorf("%q: %+v, %v", index, l.Deps, err)
 		}
 	}
@@ -200,12 +219,80 @@ func TestForeignRegistriesAreRefusedByName(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, lineErr := c.Line([32]byte{}, time.Unix(0, 0), false, settings)
-		for _, err := range []error{lineErr, c.CheckDependencies(settings)} {
+		for _, err := range []error{lineErr, c.CheckLine(settings)} {
 			var foreign *ForeignRegistry
 			if !errors.Is(err, ErrForeignRegistry) || !errors.As(err, &foreign) || foreign.Dependency != "far" || foreign.URL != index {
 				t.Errorf("%s: %v", index, err)
 			}
 		}
+	}
+}
+
+func TestACrateCannotNeedItself(t *testing.T) {
+	const own = `registry-index = "` + ownIndex + `"`
+	for extra, want := range map[string]error{
+		"[dependencies]\ndemo = { version = \"1\", " + own + " }":                        ErrManifest,
+		"[dependencies]\ndemo = { version = \"*\", optional = true, " + own + " }":       ErrManifest,
+		"[dependencies]\nme = { package = \"Demo\", version = \"=1.0.0\", " + own + " }": ErrManifest,
+		"[build-dependencies]\ndemo = { version = \"1\", " + own + " }":                  ErrManifest,
+		"[target.'cfg(unix)'.dependencies]\ndemo = { version = \"1\", " + own + " }":     ErrManifest,
+		"[dev-dependencies]\ndemo = { version = \"1\", " + own + " }":                    nil,
+		"[dependencies]\ndemo = { version = \"2\", " + own + " }":                        nil, // as log 0.3 does with log 0.4
+		"[dependencies]\ndemo = { version = \"0.9\", " + own + " }":                      nil,
+		"[dependencies]\ndemo = \"1\"":                                                   nil, // crates.io's crate of that name
+	} {
+		c, err := parseDemo(extra)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, lineErr := c.Line([32]byte{}, time.Unix(0, 0), false, settings)
+		for _, err := range []error{lineErr, c.CheckLine(settings)} {
+			if !errors.Is(err, want) || err != nil && !strings.Contains(err.Error(), "itself") {
+				t.Errorf("%s: %v, want %v", extra, err, want)
+			}
+		}
+	}
+}
+
+func TestLinesAreBounded(t *testing.T) {
+	many := "[target.'cfg(all(" + strings.Repeat("unix,", 195) + "unix))'.dependencies]\n"
+	for i := range 200 {
+		many += fmt.Sprintf("a%d = \"1\"\n", i)
+	}
+	for name, extra := range map[string]string{
+		"dependencies": many,
+		"features":     "[features]\na = [" + strings.Repeat(`"b",`, MaxLineBytes/4) + "]\nb = []\n",
+		"links":        `links = "` + strings.Repeat("l", MaxLineBytes) + `"`,
+	} {
+		c, err := parseDemo(extra)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, yanked := range []bool{false, true} {
+			_, err := c.Line([32]byte{}, time.Unix(0, 0), yanked, settings)
+			for _, err := range []error{err, c.CheckLine(settings)} {
+				var p *Problem
+				if !errors.Is(err, ErrTooLarge) || !errors.As(err, &p) || !strings.Contains(p.Text, "dependencies or features") {
+					t.Errorf("%s: %v, want ErrTooLarge", name, err)
+				}
+			}
+		}
+	}
+}
+
+func TestLinesUpToTheBoundAreWritten(t *testing.T) {
+	c := &Crate{Name: "a", Version: mustVersion(t, "1.0.0"), Features: map[string][]string{}, Links: "l"}
+	l, err := c.Line([32]byte{}, time.Unix(0, 0), false, settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Links = strings.Repeat("l", 1+MaxLineBytes-len(l.Marshal()))
+	if l, err = c.Line([32]byte{}, time.Unix(0, 0), false, settings); err != nil || len(l.Marshal()) != MaxLineBytes {
+		t.Errorf("%d bytes: %v", len(l.Marshal()), err)
+	}
+	c.Links += "l" // one byte too many, but for true being shorter than false
+	if _, err := c.Line([32]byte{}, time.Unix(0, 0), true, settings); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("yanked: %v", err)
 	}
 }
 
@@ -239,8 +326,11 @@ func FuzzManifest(f *testing.F) {
 			return
 		}
 		l, err := c.Line([32]byte{1}, time.Unix(1e9, 0), false, settings)
+		if checked := c.CheckLine(settings); (checked == nil) != (err == nil) {
+			t.Errorf("CheckLine says %v, Line %v", checked, err)
+		}
 		if err != nil {
-			if !errors.Is(err, ErrForeignRegistry) {
+			if !errors.Is(err, ErrForeignRegistry) && !errors.Is(err, ErrTooLarge) && !errors.Is(err, ErrManifest) {
 				t.Error(err)
 			}
 			return
