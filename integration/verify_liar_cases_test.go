@@ -75,7 +75,7 @@ var lies = map[string]func(l *liar) lie{
 		other.admin = l.admin
 		other.begin()
 		first := other.publish(l.admin, "demo-one", "0.1.0", nil, l.member)
-		l.blobs["demo-one@0.1.0"] = other.blobs["demo-one@0.1.0"]
+		l.offer("demo-one@0.1.0", other.blobs["demo-one@0.1.0"])
 		l.enter(first)
 		return lie{"demo-one@0.1.0", "authority", "signed for the registry", 2, "record refused: signed for the registry "}
 	},
@@ -86,7 +86,7 @@ var lies = map[string]func(l *liar) lie{
 	},
 	"other bytes than those signed": func(l *liar) lie {
 		l.publish(l.admin, "demo-one", "0.1.0", nil, l.member)
-		l.blobs["demo-one@0.1.0"] = []byte("quite other bytes")
+		l.offer("demo-one@0.1.0", []byte("quite other bytes"))
 		return lie{"demo-one@0.1.0", "bytes", "what was published has", -1, ""}
 	},
 }
@@ -130,7 +130,7 @@ func TestVerifyOfAnotherCratesRecord(t *testing.T) {
 	l := newLiar(t)
 	u, app := l.reader()
 	l.publish(l.admin, "other-one", "0.1.0", nil, l.member)
-	l.blobs["demo-one@0.1.0"] = l.blobs["other-one@0.1.0"]
+	l.offer("demo-one@0.1.0", l.blobs["other-one@0.1.0"])
 	wantFailedCheck(t, u.aln(app, "verify", "demo-one@0.1.0"), "record", "the evidence has one about crate/other-one@0.1.0")
 	must(t, u.aln(app, "verify", "other-one@0.1.0"))
 }

@@ -151,11 +151,18 @@ func (l *liar) subject(name, version string) record.Subject {
 	return s
 }
 
+// offer serves content as the crate of that version, name@version.
+func (l *liar) offer(version string, content []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.blobs[version] = content
+}
+
 // publish logs a publish record and serves content as that version's crate.
 func (l *liar) publish(signer did.PrivateKey, name, version string, prev, by *record.Record) *record.Record {
 	l.t.Helper()
 	content := []byte("the bytes of " + name + " " + version)
-	l.blobs[name+"@"+version] = content
+	l.offer(name+"@"+version, content)
 	return l.log(signer, l.subject(name, version), &record.Publish{Evidence: []storage.CID{}}, prev, by, content)
 }
 
