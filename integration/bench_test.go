@@ -25,19 +25,14 @@ const (
 
 // BenchmarkIndexGET: requests per second of an authenticated index GET, as a
 // ratio to a bare net/http handler that writes the same bytes.
-func BenchmarkIndexGET(b *testing.B) {
-	l, token := benchLab(b)
-	path := "/index/be/nc/bench-crate"
-	_, _, body := l.get(path, token)
-	bare := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(body) }))
-	defer bare.Close()
-	compare(b, func() time.Duration { return gets(b, l.url+path, token) }, func() time.Duration { return gets(b, bare.URL, "") })
-}
+func BenchmarkIndexGET(b *testing.B) { compareGET(b, "/index/be/nc/bench-crate") }
 
 // BenchmarkDownload: the same for the download of the crate.
-func BenchmarkDownload(b *testing.B) {
+func BenchmarkDownload(b *testing.B) { compareGET(b, "/api/v1/crates/bench-crate/0.1.0/download") }
+
+func compareGET(b *testing.B, path string) {
+	b.Helper()
 	l, token := benchLab(b)
-	path := "/api/v1/crates/bench-crate/0.1.0/download"
 	_, _, body := l.get(path, token)
 	bare := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(body) }))
 	defer bare.Close()
