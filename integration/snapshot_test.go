@@ -37,7 +37,7 @@ const snapshotFile = "testdata/publish.golden"
 func TestSnapshotOfOnePublish(t *testing.T) {
 	p := newProxy(t)
 	l := newLab(t, "--public-url", p.URL)
-	p.target = l.url
+	p.aim(l.url)
 	u := l.operator
 	folder := u.crate("demo-one", "0.1.0", "keywords = [\"Snap\", \"shot\"]\n[features]\ndefault = [\"std\"]\nstd = []\n", "pub fn one() {}\n")
 	must(t, u.aln(folder, "login", p.URL))

@@ -46,13 +46,13 @@ func (e exchange) kind() string {
 
 // proxy stands between a client and a registry, keeps what passes, and alters it.
 type proxy struct {
-	t      testing.TB
-	target string
+	t testing.TB
 	*httptest.Server
 
-	mu    sync.Mutex
-	seen  []exchange
-	alter func(exchange) exchange
+	mu     sync.Mutex
+	target string
+	seen   []exchange
+	alter  func(exchange) exchange
 }
 
 func newProxy(t testing.TB) *proxy {
@@ -60,6 +60,19 @@ func newProxy(t testing.TB) *proxy {
 	p.Server = httptest.NewServer(p)
 	t.Cleanup(p.Close)
 	return p
+}
+
+// aim makes target the server that requests are passed on to.
+func (p *proxy) aim(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+}
+
+func (p *proxy) aimedAt() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.target
 }
 
 // begin forgets what passed and alters from now on by alter, nil for not at all.
@@ -112,7 +125,7 @@ func (p *proxy) forward(r *http.Request) (exchange, error) {
 	if err != nil {
 		return exchange{}, err
 	}
-	req, err := http.NewRequest(r.Method, p.target+r.URL.RequestURI(), bytes.NewReader(body))
+	req, err := http.NewRequest(r.Method, p.aimedAt()+r.URL.RequestURI(), bytes.NewReader(body))
 	if err != nil {
 		return exchange{}, err
 	}

@@ -29,7 +29,7 @@ type proved struct {
 func newProved(t *testing.T) *proved {
 	p := &proved{proxy: newProxy(t)}
 	p.lab = newLab(t, "--public-url", p.proxy.URL)
-	p.proxy.target = p.url
+	p.proxy.aim(p.url)
 	operator := p.operator
 	p.reader = newUser(t)
 	publish := func(name, version string) string {
