@@ -99,7 +99,7 @@ func newLab(t testing.TB, change ...func(*registry.Config)) *lab {
 		t.Fatal(err)
 	}
 	l.registry = must(registry.Open(ctx, config))
-	handler := New(l.registry, config.Limits, config.Log, l.now)
+	handler := New(Config{Registry: l.registry, Log: config.Log, Clock: l.now})
 	l.routes = handler.(chi.Routes)
 	httpServer.Config.Handler = handler
 	httpServer.Start()

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,13 +44,26 @@ type Server struct {
 	limits   cargo.Limits
 	log      *slog.Logger
 	clock    func() time.Time
+	pages    http.Handler
 	uploads  *places
 	searches *places
 }
 
-// New returns a handler for r. limits are the registry's; zero fields are cargo's defaults.
-func New(r *registry.Registry, limits cargo.Limits, log *slog.Logger, clock func() time.Time) http.Handler {
-	s := &Server{registry: r, limits: limits, log: log, clock: clock, uploads: newPlaces(maxUploads, maxUploadsEach), searches: newPlaces(maxSearches, maxSearches)}
+// Config is what a Server is made of.
+type Config struct {
+	Registry *registry.Registry
+	Log      *slog.Logger
+	Clock    func() time.Time
+	// Pages answers what is no route of the API: the web pages. nil: a few words at /.
+	Pages http.Handler
+}
+
+// New returns the handler for c.Registry.
+func New(c Config) http.Handler {
+	s := &Server{
+		registry: c.Registry, limits: c.Registry.Limits, log: c.Log, clock: c.Clock, pages: c.Pages,
+		uploads: newPlaces(maxUploads, maxUploadsEach), searches: newPlaces(maxSearches, maxSearches),
+	}
 	return s.routes()
 }
 
@@ -58,10 +72,15 @@ func (s *Server) routes() http.Handler {
 	m := chi.NewRouter()
 	m.Use(s.observe, middleware.GetHead)
 	m.NotFound(s.unknown(func(http.ResponseWriter, *http.Request) error { return registry.ErrNotFound }))
+	if s.pages != nil {
+		m.NotFound(s.pageOrUnknown)
+	}
 	m.MethodNotAllowed(s.unknown(func(http.ResponseWriter, *http.Request) error { return errMethod }))
 
-	m.Get("/", s.handle(asText, s.front))
-	m.Get("/me", s.handle(asText, s.me))
+	if s.pages == nil {
+		m.Get("/", s.handle(asText, s.front))
+		m.Get("/me", s.handle(asText, s.me))
+	}
 	m.Get("/healthz", s.handle(asText, s.healthy))
 	m.Get("/.well-known/did.json", s.handle(asJSON, s.didDocument))
 
@@ -91,6 +110,18 @@ func (s *Server) routes() http.Handler {
 	m.Get("/log/checkpoint", s.handle(asText, s.checkpoint))
 	m.Get("/log/tile/*", s.handle(asText, s.tile))
 	return m
+}
+
+// ownPaths begin the routes of the API: what is not found below them is no page.
+var ownPaths = []string{"/index/", "/public/", "/crates-io/", "/mirror/", "/api/", "/v1/", "/ipfs/", "/log/", "/.well-known/"}
+
+// pageOrUnknown leaves what is none of the API's to the pages.
+func (s *Server) pageOrUnknown(w http.ResponseWriter, r *http.Request) {
+	if slices.ContainsFunc(ownPaths, func(prefix string) bool { return strings.HasPrefix(r.URL.Path, prefix) }) {
+		s.unknown(func(http.ResponseWriter, *http.Request) error { return registry.ErrNotFound })(w, r)
+		return
+	}
+	s.pages.ServeHTTP(w, r)
 }
 
 // unknown renders h's error in the way of the family that the path belongs to.

@@ -110,7 +110,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if operator != nil {
 		go a.introduce(ctx, r, node.config.Log)
 	}
-	return a.listenAndServe(ctx, listener, server.New(r, node.config.Limits, node.config.Log, time.Now), r.Failed(), node.config.Log)
+	return a.listenAndServe(ctx, listener, server.New(server.Config{Registry: r, Log: node.config.Log, Clock: time.Now}), r.Failed(), node.config.Log)
 }
 
 func listen(ctx context.Context, address string) (net.Listener, error) {
