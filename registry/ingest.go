@@ -219,7 +219,7 @@ func (r *Registry) PublishCrate(ctx context.Context, asker policy.Asker, envelop
 	if s.crate, size, err = r.receive(rec, body, spool); err != nil {
 		return Published{}, err
 	}
-	if err := s.crate.CheckLine(indexSettings(r.Settings())); err != nil {
+	if err := s.crate.CheckPublish(indexSettings(r.Settings())); err != nil {
 		return Published{}, err
 	}
 	if _, err := spool.Seek(0, io.SeekStart); err != nil {

@@ -214,9 +214,9 @@ func (s IndexSettings) registry(d Dependency) (*string, error) {
 
 func trimSlash(url string) string { return strings.TrimSuffix(url, "/") }
 
-// CheckLine tells, before time and checksum are known, whether Line will make
+// checkLine tells, before time and checksum are known, whether Line will make
 // the crate's index line under the settings s; its errors are Line's.
-func (c *Crate) CheckLine(s IndexSettings) error {
+func (c *Crate) checkLine(s IndexSettings) error {
 	_, err := c.Line([32]byte{}, time.Unix(0, 0), false, s)
 	return err
 }

@@ -203,7 +203,7 @@ func TestDependencyRegistries(t *testing.T) {
 			t.Fatal(err)
 		}
 		l, err := c.Line([32]byte{}, time.Unix(0, 0), false, settings)
-		if err != nil || !reflect.DeepEqual(l.Deps[0].Registry, want) || c.CheckLine(settings) != nil {
+		if err != nil || !reflect.DeepEqual(l.Deps[0].Registry, want) || c.checkLine(settings) != nil {
 			t.Errorf("%q: %+v, %v", index, l.Deps, err)
 		}
 	}
@@ -219,7 +219,7 @@ func TestForeignRegistriesAreRefusedByName(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, lineErr := c.Line([32]byte{}, time.Unix(0, 0), false, settings)
-		for _, err := range []error{lineErr, c.CheckLine(settings)} {
+		for _, err := range []error{lineErr, c.checkLine(settings)} {
 			var foreign *ForeignRegistry
 			if !errors.Is(err, ErrForeignRegistry) || !errors.As(err, &foreign) || foreign.Dependency != "far" || foreign.URL != index {
 				t.Errorf("%s: %v", index, err)
@@ -246,7 +246,7 @@ func TestACrateCannotNeedItself(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, lineErr := c.Line([32]byte{}, time.Unix(0, 0), false, settings)
-		for _, err := range []error{lineErr, c.CheckLine(settings)} {
+		for _, err := range []error{lineErr, c.checkLine(settings)} {
 			if !errors.Is(err, want) || err != nil && !strings.Contains(err.Error(), "itself") {
 				t.Errorf("%s: %v, want %v", extra, err, want)
 			}
@@ -270,7 +270,7 @@ func TestLinesAreBounded(t *testing.T) {
 		}
 		for _, yanked := range []bool{false, true} {
 			_, err := c.Line([32]byte{}, time.Unix(0, 0), yanked, settings)
-			for _, err := range []error{err, c.CheckLine(settings)} {
+			for _, err := range []error{err, c.checkLine(settings)} {
 				var p *Problem
 				if !errors.Is(err, ErrTooLarge) || !errors.As(err, &p) || !strings.Contains(p.Text, "dependencies or features") {
 					t.Errorf("%s: %v, want ErrTooLarge", name, err)
@@ -326,8 +326,8 @@ func FuzzManifest(f *testing.F) {
 			return
 		}
 		l, err := c.Line([32]byte{1}, time.Unix(1e9, 0), false, settings)
-		if checked := c.CheckLine(settings); (checked == nil) != (err == nil) {
-			t.Errorf("CheckLine says %v, Line %v", checked, err)
+		if checked := c.checkLine(settings); (checked == nil) != (err == nil) {
+			t.Errorf("checkLine says %v, Line %v", checked, err)
 		}
 		if err != nil {
 			if !errors.Is(err, ErrForeignRegistry) && !errors.Is(err, ErrTooLarge) && !errors.Is(err, ErrManifest) {

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 const maxSegments = 32
@@ -55,7 +57,7 @@ func (t *tree) note(n node) error {
 			return problem(ErrTooLarge, CodeTooLarge, "the crate holds more than %d files and folders; leave some out with `exclude` in Cargo.toml", t.l.Entries)
 		}
 	case old.path != n.path:
-		return problem(ErrTarball, CodeCollision, "the crate's paths %s and %s differ only in case; rename one of them", quote(old.path), quote(n.path))
+		return problem(ErrTarball, CodeCollision, "the crate's paths %s and %s differ only in case or in the form of their accents; rename one of them", quote(old.path), quote(n.path))
 	case !old.folder || !n.folder || !old.implied && !n.implied:
 		return problem(ErrTarball, CodeCollision, "the crate holds %s more than once or as both file and folder; build it with `cargo package`", quote(n.path))
 	default:
@@ -130,14 +132,15 @@ func isDevice(segment string) bool {
 		len(stem) == 4 && (stem[:3] == "com" || stem[:3] == "lpt") && '0' <= stem[3] && stem[3] <= '9')
 }
 
-// fold maps names that differ only in case, by Unicode's simple folding, to
-// one key: each rune becomes the least lower-case one of its orbit.
+// fold maps names that differ only in case, by Unicode's simple folding, or in
+// how accents are composed (macOS takes both forms for one name) to one key:
+// each rune becomes the least lower-case one of its orbit.
 func fold(s string) string {
-	return strings.Map(func(r rune) rune {
+	return norm.NFC.String(strings.Map(func(r rune) rune {
 		least := r
 		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
 			least = min(least, f)
 		}
 		return unicode.ToLower(least)
-	}, s)
+	}, norm.NFD.String(s)))
 }

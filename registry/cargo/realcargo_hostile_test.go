@@ -160,7 +160,7 @@ func TestSelfDependenciesAgreeWithRealCargo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ours := crate.CheckLine(settings)
+		ours := crate.checkLine(settings)
 		if ok, out := accepts(t, dir, "generate-lockfile", "--offline"); ok != c.want || (ours == nil) != c.want {
 			t.Errorf("%s %s: we say %v; cargo says %s", c.kind, c.req, ours, out)
 		}
