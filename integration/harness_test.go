@@ -6,6 +6,7 @@ package integration
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -67,6 +68,8 @@ type lab struct {
 	// operator is the first admin, on the server's own ALN_HOME.
 	operator *user
 	flags    []string
+	// program is run instead of binary, where a test measures what users run.
+	program string
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd
@@ -128,7 +131,7 @@ func (l *lab) tryStart() error {
 // launch runs the server and waits for nothing.
 func (l *lab) launch() error {
 	args := append([]string{"serve", "--listen", strings.TrimPrefix(l.url, "http://"), "--data", l.data}, l.flags...)
-	cmd := exec.Command(binary, args...)
+	cmd := exec.Command(cmp.Or(l.program, binary), args...)
 	cmd.Env = l.operator.environment()
 	cmd.Stdout, cmd.Stderr = (*lockedOutput)(l), (*lockedOutput)(l)
 	if err := cmd.Start(); err != nil {
