@@ -3,11 +3,9 @@ package registry
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 
 	"phoenix-lab.org/aln-registry/did"
@@ -176,91 +174,6 @@ func (r *Registry) storeAndSubmit(ctx context.Context, s *submission) (Receipt, 
 		return Receipt{}, err
 	}
 	return r.submit(ctx, s)
-}
-
-// Published is what the publisher of a crate is told.
-type Published struct {
-	Receipt
-	CID storage.CID
-}
-
-// PublishCrate takes the body of cargo's publish request together with the
-// record that its credential provider signed. The record is judged before the
-// body is read; the bytes are checked while they stream: frame, tarball, manifest
-// and digest, then the dependencies; only then is the blob stored and the record queued.
-func (r *Registry) PublishCrate(ctx context.Context, asker policy.Asker, envelope []byte, body io.Reader) (Published, error) {
-	rec, err := record.Parse(envelope)
-	if err != nil {
-		return Published{}, err
-	}
-	if rec.Type() != record.TypePublish || rec.Subject().Kind() != record.KindCrate {
-		return Published{}, fmt.Errorf("%w: the token carries a %s record for %s, not one that publishes a crate", ErrRequest, rec.Type(), rec.Subject())
-	}
-	if err := checkSession(asker, rec, particle.ScopePublish); err != nil {
-		return Published{}, err
-	}
-	id := storage.CIDFromDigest(rec.Digest())
-	s := &submission{record: rec, attachments: state.Attachments{}}
-	if repeated, err := r.precheck(ctx, s); err != nil {
-		return Published{}, err
-	} else if repeated != nil && r.intact(ctx, id) {
-		return Published{Receipt: *repeated, CID: id}, nil
-	}
-	spool, err := os.CreateTemp(r.Spool, "upload-*")
-	if err != nil {
-		return Published{}, fmt.Errorf("spool the upload: %w", err)
-	}
-	defer spool.Close()
-	// Without a name it is gone with this process, however that ends.
-	if err := os.Remove(spool.Name()); err != nil {
-		return Published{}, fmt.Errorf("spool the upload: %w", err)
-	}
-	var size int64
-	if s.crate, size, err = r.receive(rec, body, spool); err != nil {
-		return Published{}, err
-	}
-	if err := s.crate.CheckPublish(indexSettings(r.Settings())); err != nil {
-		return Published{}, err
-	}
-	if _, err := spool.Seek(0, io.SeekStart); err != nil {
-		return Published{}, fmt.Errorf("spool the upload: %w", err)
-	}
-	if err := r.Blobs.Put(ctx, id, size, spool); err != nil {
-		return Published{}, err
-	}
-	receipt, err := r.storeAndSubmit(ctx, s)
-	return Published{Receipt: receipt, CID: id}, err
-}
-
-// intact reports whether the blob id is stored and whole; one that is not is
-// mended by whoever publishes its bytes again.
-func (r *Registry) intact(ctx context.Context, id storage.CID) bool {
-	blob, err := r.Blobs.Open(ctx, id)
-	if err != nil {
-		return false
-	}
-	return blob.Close() == nil
-}
-
-// receive reads the frame and checks the .crate while copying it to spool.
-func (r *Registry) receive(rec *record.Record, body io.Reader, spool io.Writer) (*cargo.Crate, int64, error) {
-	frame, crateBytes, size, err := cargo.ReadPublish(body, r.Limits)
-	if err != nil {
-		return nil, 0, err
-	}
-	subject := rec.Subject()
-	if frame.Name != subject.Name() || frame.Vers.String() != subject.Version() {
-		return nil, 0, fmt.Errorf("%w: the request publishes %s@%s, its record %s", ErrRequest, frame.Name, frame.Vers, subject)
-	}
-	digest := sha256.New()
-	crate, err := cargo.Inspect(io.TeeReader(crateBytes, io.MultiWriter(digest, spool)), subject.Name(), subject.Version(), r.Limits)
-	if err != nil {
-		return nil, 0, err
-	}
-	if [sha256.Size]byte(digest.Sum(nil)) != rec.Digest() {
-		return nil, 0, fmt.Errorf("%w: the uploaded bytes are not those that the record signs; publish again", ErrRequest)
-	}
-	return crate, size, nil
 }
 
 // ChangeOwners signs and enters an own record for cargo, on the strength of the

@@ -1,0 +1,169 @@
+package registry
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/particle"
+	"phoenix-lab.org/aln-registry/registry/policy"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
+	"phoenix-lab.org/aln-registry/storage"
+)
+
+// MaxArtifactBytes bounds an artifact that is no crate; crates have Limits.CrateBytes.
+const MaxArtifactBytes = 64 << 20
+
+// ErrTooLarge: an artifact has more bytes than this registry takes.
+var ErrTooLarge = errors.New("too large")
+
+// Published is what the publisher of an artifact is told.
+type Published struct {
+	Receipt
+	CID storage.CID
+}
+
+// incoming is an artifact on its way in.
+type incoming struct {
+	record *record.Record
+	// unwrap finds the artifact's bytes in the request's body.
+	unwrap func() (io.Reader, error)
+}
+
+// PublishCrate takes the body of cargo's publish request together with the
+// record that its credential provider signed.
+func (r *Registry) PublishCrate(ctx context.Context, asker policy.Asker, envelope []byte, body io.Reader) (Published, error) {
+	rec, err := record.Parse(envelope)
+	if err != nil {
+		return Published{}, err
+	}
+	if rec.Type() != record.TypePublish || rec.Subject().Kind() != record.KindCrate {
+		return Published{}, fmt.Errorf("%w: the token carries a %s record for %s, not one that publishes a crate", ErrRequest, rec.Type(), rec.Subject())
+	}
+	return r.publishArtifact(ctx, asker, incoming{record: rec, unwrap: func() (io.Reader, error) { return unframe(rec, body, r.Limits) }})
+}
+
+// Publish takes the bare bytes of the version that subject names, of any kind,
+// together with the record that its publisher signed.
+func (r *Registry) Publish(ctx context.Context, asker policy.Asker, envelope []byte, subject record.Subject, body io.Reader) (Published, error) {
+	rec, err := record.Parse(envelope)
+	if err != nil {
+		return Published{}, err
+	}
+	if rec.Type() != record.TypePublish || rec.Subject() != subject {
+		return Published{}, fmt.Errorf("%w: the token carries a %s record for %s, not one that publishes %s", ErrRequest, rec.Type(), rec.Subject(), subject)
+	}
+	return r.publishArtifact(ctx, asker, incoming{record: rec, unwrap: func() (io.Reader, error) { return body, nil }})
+}
+
+// publishArtifact is the one way in for bytes. The record is judged before the
+// body is read; the bytes are checked while they stream (a crate's tarball,
+// manifest and dependencies; of every kind size and digest); only then is the
+// blob stored and the record queued. Owners' same bytes again are not read at all.
+func (r *Registry) publishArtifact(ctx context.Context, asker policy.Asker, in incoming) (Published, error) {
+	if err := checkSession(asker, in.record, particle.ScopePublish); err != nil {
+		return Published{}, err
+	}
+	id := storage.CIDFromDigest(in.record.Digest())
+	s := &submission{record: in.record, attachments: state.Attachments{}}
+	if repeated, err := r.precheck(ctx, s); err != nil {
+		return Published{}, err
+	} else if repeated != nil && r.intact(ctx, id) {
+		return Published{Receipt: *repeated, CID: id}, nil
+	}
+	spool, err := os.CreateTemp(r.Spool, "upload-*")
+	if err != nil {
+		return Published{}, fmt.Errorf("spool the upload: %w", err)
+	}
+	defer spool.Close()
+	// Without a name it is gone with this process, however that ends.
+	if err := os.Remove(spool.Name()); err != nil {
+		return Published{}, fmt.Errorf("spool the upload: %w", err)
+	}
+	var size int64
+	if s.crate, size, err = r.receive(in, spool); err != nil {
+		return Published{}, err
+	}
+	if s.crate != nil {
+		if err := s.crate.CheckPublish(indexSettings(r.Settings())); err != nil {
+			return Published{}, err
+		}
+	}
+	if _, err := spool.Seek(0, io.SeekStart); err != nil {
+		return Published{}, fmt.Errorf("spool the upload: %w", err)
+	}
+	if err := r.Blobs.Put(ctx, id, size, spool); err != nil {
+		return Published{}, err
+	}
+	receipt, err := r.storeAndSubmit(ctx, s)
+	return Published{Receipt: receipt, CID: id}, err
+}
+
+// intact reports whether the blob id is stored and whole; one that is not is
+// mended by whoever publishes its bytes again.
+func (r *Registry) intact(ctx context.Context, id storage.CID) bool {
+	blob, err := r.Blobs.Open(ctx, id)
+	if err != nil {
+		return false
+	}
+	return blob.Close() == nil
+}
+
+// unframe finds the .crate in the body of cargo's publish request.
+func unframe(rec *record.Record, body io.Reader, l cargo.Limits) (io.Reader, error) {
+	frame, crate, _, err := cargo.ReadPublish(body, l)
+	if err != nil {
+		return nil, err
+	}
+	if subject := rec.Subject(); frame.Name != subject.Name() || frame.Vers.String() != subject.Version() {
+		return nil, fmt.Errorf("%w: the request publishes %s@%s, its record %s", ErrRequest, frame.Name, frame.Vers, subject)
+	}
+	return crate, nil
+}
+
+// receive checks an artifact's bytes while copying them to spool, and returns
+// how many they are; crate is nil for the other kinds.
+func (r *Registry) receive(in incoming, spool io.Writer) (crate *cargo.Crate, size int64, err error) {
+	content, err := in.unwrap()
+	if err != nil {
+		return nil, 0, err
+	}
+	digest, subject := sha256.New(), in.record.Subject()
+	content = io.TeeReader(content, io.MultiWriter(digest, spool))
+	if subject.Kind() == record.KindCrate {
+		if crate, err = cargo.Inspect(content, subject.Name(), subject.Version(), r.Limits); err != nil {
+			return nil, 0, err
+		}
+		size = crate.CompressedBytes
+	} else if size, err = drain(content); err != nil {
+		return nil, 0, err
+	}
+	if [sha256.Size]byte(digest.Sum(nil)) != in.record.Digest() {
+		return nil, 0, fmt.Errorf("%w: the uploaded bytes are not those that the record signs; publish again", ErrRequest)
+	}
+	return crate, size, nil
+}
+
+// drain reads content to its end and counts it.
+func drain(content io.Reader) (int64, error) {
+	size, err := io.Copy(io.Discard, io.LimitReader(content, MaxArtifactBytes+1))
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return 0, fmt.Errorf("%w: the upload ends before what it announces; publish again", ErrRequest)
+	case err != nil:
+		return 0, err
+	case size > MaxArtifactBytes:
+		return 0, TooLarge()
+	}
+	return size, nil
+}
+
+// TooLarge refuses an artifact of more than MaxArtifactBytes.
+func TooLarge() error {
+	return fmt.Errorf("%w: an artifact has at most %d bytes here; publish it in parts, and a manifest that names their CIDs", ErrTooLarge, MaxArtifactBytes)
+}
