@@ -1,7 +1,8 @@
 // Package did says who somebody is: it parses decentralized identifiers, reads
 // DID documents, verifies and makes signatures, and keeps private keys in files.
 //
-// It is a leaf and does no network I/O: a did:web document is an argument.
+// It is a leaf. Only a Resolver does network I/O; everywhere else a did:web
+// document is an argument.
 // Methods: did:key (Ed25519 and P-256) and did:web (W3C DID 1.0, the did:key
 // and did:web method specifications).
 //

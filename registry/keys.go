@@ -7,9 +7,6 @@ import (
 	"io"
 	"io/fs"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
-
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/translog"
 )
@@ -40,26 +37,7 @@ func (k Keys) document() ([]byte, error) {
 	if k.id.DID.Method() != "web" {
 		return nil, nil
 	}
-	type method struct {
-		ID         string `json:"id"`
-		Type       string `json:"type"`
-		Controller string `json:"controller"`
-		Multikey   string `json:"publicKeyMultibase"`
-	}
-	reference := []string{k.id.String()}
-	document := struct {
-		Context              []string `json:"@context"`
-		ID                   string   `json:"id"`
-		VerificationMethod   []method `json:"verificationMethod"`
-		Authentication       []string `json:"authentication"`
-		AssertionMethod      []string `json:"assertionMethod"`
-		CapabilityInvocation []string `json:"capabilityInvocation"`
-	}{
-		Context: []string{"https://www.w3.org/ns/did/v1", "https://w3id.org/security/multikey/v1"}, ID: string(k.id.DID),
-		VerificationMethod: []method{{ID: k.id.String(), Type: "Multikey", Controller: string(k.id.DID), Multikey: k.key.Public().Multikey()}},
-		Authentication:     reference, AssertionMethod: reference, CapabilityInvocation: reference,
-	}
-	return json.Marshal(document, jsontext.WithIndent("  "))
+	return did.NewDocument(k.id.DID, []did.DocumentKey{{ID: k.id, Key: k.key.Public()}})
 }
 
 // OpenKeys reads the registry's key file at path, or makes it when there is
