@@ -34,6 +34,8 @@ type submission struct {
 
 	receipt Receipt
 	refusal error
+	// changes are what it did to the state, if it was entered.
+	changes []state.Change
 }
 
 type outcome struct {
@@ -142,6 +144,7 @@ func (r *Registry) commit(ctx context.Context, batch []*submission) {
 		}
 	}
 	if err == nil {
+		r.noteChanges(batch)
 		err = r.publish(ctx)
 	}
 	if err != nil {
@@ -171,6 +174,40 @@ func (r *Registry) unpublished(err error) {
 		default: // told already
 		}
 	}
+}
+
+// entryChanges are what changes in the cache with an entry.
+type entryChanges struct {
+	index  int64
+	things []thing
+}
+
+// noteChanges remembers what a committed batch has changed until it is published.
+func (r *Registry) noteChanges(batch []*submission) {
+	for _, s := range batch {
+		if s.refusal != nil || s.receipt.Repeated {
+			continue
+		}
+		e := entryChanges{index: s.receipt.Index}
+		for _, c := range s.changes {
+			e.things = append(e.things, changedThings(c.Key)...)
+		}
+		r.unseen = append(r.unseen, e)
+	}
+}
+
+// changedBetween returns what the entries from ≤ index < to have changed. known
+// is false where this process did not enter all of them, or does not know that
+// it did (a commit that failed with an error, and was one all the same).
+func (r *Registry) changedBetween(from, to int64) (changed []thing, known bool) {
+	for _, e := range r.unseen {
+		if e.index == from {
+			changed = append(changed, e.things...)
+			from++
+		}
+	}
+	r.unseen = nil
+	return changed, from == to
 }
 
 func (r *Registry) applyBatch(ctx context.Context, tx *catalog.Tx, batch []*submission) error {
@@ -250,7 +287,7 @@ func (r *Registry) applyOne(ctx context.Context, tx *catalog.Tx, s *submission, 
 	if err := enter(ctx, tx, entry, s.record, changes, line); err != nil {
 		return nil, err
 	}
-	s.receipt = Receipt{Record: s.record.ID(), Index: index}
+	s.receipt, s.changes = Receipt{Record: s.record.ID(), Index: index}, changes
 	return nil, nil
 }
 

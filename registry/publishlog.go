@@ -112,12 +112,19 @@ func (r *Registry) storeCheckpoint(ctx context.Context, cp translog.Checkpoint) 
 	return stored, nil
 }
 
-// show makes the checkpoint in note the visible one, in memory.
+// show makes the checkpoint in note the visible one, in memory. The cache gives
+// up what changes with it first: what is visible is never older than what was.
 func (r *Registry) show(ctx context.Context, note []byte) error {
 	cp, err := readCheckpoint(ctx, r, note)
 	if err != nil {
 		return err
 	}
+	from := int64(-1)
+	if p := r.published.Load(); p != nil {
+		from = p.Size
+	}
+	changed, known := r.changedBetween(from, cp.Size)
+	r.cache.advance(cp.Size, changed, known)
 	r.published.Store(cp)
 	return nil
 }

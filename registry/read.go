@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,37 +22,6 @@ const (
 	mostVersions = 100_000
 	mostMembers  = 100_000
 )
-
-// IndexFile returns the index file of the crate whose name, in lower case, is
-// lowerName: a line per version in the order of publication, `yanked` as it is
-// now. ErrNotFound when there is none, also for other spellings with - and _.
-func (r *Registry) IndexFile(ctx context.Context, lowerName string) ([]byte, error) {
-	at := r.Size()
-	lines, err := r.Catalog.CrateLines(ctx, cargo.CanonicalName(lowerName), at)
-	if err != nil {
-		return nil, err
-	}
-	yanked, err := r.yankedVersions(ctx, lowerName, at)
-	if err != nil {
-		return nil, err
-	}
-	var file bytes.Buffer
-	for _, l := range lines {
-		line, err := cargo.ParseLine(l.Line)
-		if err != nil {
-			return nil, err
-		}
-		if strings.ToLower(line.Name) != lowerName {
-			return nil, ErrNotFound
-		}
-		line.Yanked = yanked[l.Version]
-		file.Write(line.Marshal())
-	}
-	if file.Len() == 0 {
-		return nil, ErrNotFound
-	}
-	return file.Bytes(), nil
-}
 
 func (r *Registry) yankedVersions(ctx context.Context, name string, at int64) (map[string]bool, error) {
 	prefix := state.VersionPrefix(record.KindCrate, name)
@@ -81,7 +49,11 @@ func (r *Registry) Version(ctx context.Context, kind record.Kind, name, version 
 	if err != nil {
 		return state.Version{}, fmt.Errorf("%w: %v", ErrNotFound, err)
 	}
-	v, ok, err := state.VersionOf(r.visible(ctx), subject)
+	key, err := state.VersionKey(subject)
+	if err != nil {
+		return state.Version{}, fmt.Errorf("%w: %v", ErrNotFound, err)
+	}
+	v, ok, err := cachedState(ctx, r, key, state.DecodeVersion)
 	if err != nil {
 		return state.Version{}, err
 	}
@@ -218,7 +190,7 @@ func (r *Registry) Members(ctx context.Context) ([]state.Member, error) {
 
 // Holder returns what the published state says of d.
 func (r *Registry) Holder(ctx context.Context, d did.DID) (policy.Holder, error) {
-	m, _, err := state.MemberOf(r.visible(ctx), d)
+	m, _, err := cachedState(ctx, r, state.MemberKey(d), state.DecodeMember)
 	if err != nil {
 		return policy.Holder{}, err
 	}

@@ -63,6 +63,8 @@ type Config struct {
 	Spool string
 	// Limits bounds crates; zero fields are cargo's defaults.
 	Limits cargo.Limits
+	// CacheBytes bounds what is kept in memory of the published state; 0 is DefaultCacheBytes.
+	CacheBytes int64
 	// Clock and Rand are the sources of time and randomness.
 	Clock func() time.Time
 	Rand  io.Reader
@@ -75,6 +77,7 @@ type Registry struct {
 	origin did.DID
 
 	published atomic.Pointer[checkpoint]
+	cache     *cache
 	verified  *sessionCache
 	queue     chan *submission
 	stop      context.CancelFunc
@@ -85,7 +88,9 @@ type Registry struct {
 
 	// pending: something may be committed but not published (the sequencer's own).
 	pending bool
-	failed  chan error
+	// unseen are the changes that are committed but not published yet, in order (the sequencer's own).
+	unseen []entryChanges
+	failed chan error
 }
 
 // checkpoint is what is visible: everything below Size.
@@ -120,8 +125,8 @@ func Open(ctx context.Context, c Config) (*Registry, error) {
 // prepare makes a Registry that is not running yet.
 func prepare(ctx context.Context, c Config) (*Registry, error) {
 	r := &Registry{
-		Config: c, verified: newSessionCache(), queue: make(chan *submission, queueLength), done: make(chan struct{}),
-		failed: make(chan error, 1),
+		Config: c, cache: newCache(c.CacheBytes), verified: newSessionCache(),
+		queue: make(chan *submission, queueLength), done: make(chan struct{}), failed: make(chan error, 1),
 	}
 	settings, ok, err := state.SettingsOf(r.viewAt(ctx, &c.Catalog.Reader, maxIndex))
 	if err != nil {

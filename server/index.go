@@ -69,56 +69,80 @@ func (s *Server) file(w http.ResponseWriter, r *http.Request) error {
 	if cargo.ValidateName(name) != nil || rest != cargo.IndexPath(name) {
 		return fmt.Errorf("%w: no such file in the index", registry.ErrNotFound)
 	}
-	lines, err := s.registry.IndexFile(r.Context(), name)
+	file, err := s.registry.IndexFile(r.Context(), name)
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	return s.revalidated(w, r, lines)
+	s.send(w, r, representations{plain: file.Bytes, packed: file.Packed, hash: file.Hash})
+	return nil
 }
 
 // gzipFrom is the size in bytes from which compressing is worth it.
 const gzipFrom = 1024
 
-// revalidated sends body with a strong ETag, its hash, or 304 where the client
-// has it. The compressed representation has an ETag of its own (RFC 9110 §8.8.3).
+// representations of one body: as it is, and compressed where that was worth it.
+type representations struct {
+	plain, packed []byte
+	hash          string // hex sha256 of plain
+}
+
+// revalidated sends body with a strong ETag, its hash, or 304 where the client has it.
 func (s *Server) revalidated(w http.ResponseWriter, r *http.Request, body []byte) error {
 	sum := sha256.Sum256(body)
-	plain := `"` + hex.EncodeToString(sum[:]) + `"`
-	packed := `"` + hex.EncodeToString(sum[:]) + `-gzip"`
-	compress := len(body) >= gzipFrom && acceptsGzip(r)
-	w.Header().Add("Vary", "Accept-Encoding")
-	if w.Header().Get("Cache-Control") == "" {
-		w.Header().Set("Cache-Control", "no-cache")
+	b := representations{plain: body, hash: hex.EncodeToString(sum[:])}
+	if len(body) >= gzipFrom && acceptsGzip(r.Header.Get("Accept-Encoding")) {
+		var packed bytes.Buffer
+		z, err := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
+		if err != nil {
+			return err
+		}
+		if _, err := z.Write(body); err != nil {
+			return err
+		}
+		if err := z.Close(); err != nil {
+			return err
+		}
+		b.packed = packed.Bytes()
 	}
-	etag := plain
-	if compress {
-		etag = packed
-	}
-	w.Header().Set("ETag", etag)
-	if matches(r.Header.Get("If-None-Match"), plain, packed) {
-		w.WriteHeader(http.StatusNotModified)
-		return nil
-	}
-	if !compress {
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
-		return nil
-	}
-	w.Header().Set("Content-Encoding", "gzip")
-	z, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
-	if err != nil {
-		return err
-	}
-	if _, err := z.Write(body); err != nil {
-		return nil // the client is gone; the status is sent
-	}
-	z.Close()
+	s.send(w, r, b)
 	return nil
 }
 
+// send answers with b's representation for r, or 304 where the client has it.
+// The compressed one has an ETag of its own (RFC 9110 §8.8.3).
+func (s *Server) send(w http.ResponseWriter, r *http.Request, b representations) {
+	plain, packed := `"`+b.hash+`"`, `"`+b.hash+`-gzip"`
+	h := w.Header()
+	h.Add("Vary", "Accept-Encoding")
+	if h.Get("Cache-Control") == "" {
+		h.Set("Cache-Control", "no-cache")
+	}
+	etag, body := plain, b.plain
+	if b.packed != nil && acceptsGzip(r.Header.Get("Accept-Encoding")) {
+		etag, body = packed, b.packed
+	}
+	h.Set("ETag", etag)
+	if matches(r.Header.Get("If-None-Match"), plain, packed) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	if etag == plain {
+		h.Set("Accept-Ranges", "bytes")
+		if r.Header.Get("Range") != "" || r.Header.Get("If-Match") != "" {
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+			return
+		}
+	} else {
+		h.Set("Content-Encoding", "gzip")
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	_, _ = w.Write(body) // the status is sent; the client may be gone
+}
+
 // acceptsGzip reads the coding gzip's weight; zero means "not acceptable" (RFC 9110 §12.4.2).
-func acceptsGzip(r *http.Request) bool {
-	for _, part := range strings.Split(r.Header.Get("Accept-Encoding"), ",") {
+func acceptsGzip(header string) bool {
+	for part := range strings.SplitSeq(header, ",") {
 		coding, weight, weighed := strings.Cut(part, ";")
 		if !strings.EqualFold(strings.TrimSpace(coding), "gzip") {
 			continue
@@ -135,7 +159,10 @@ func acceptsGzip(r *http.Request) bool {
 
 // matches looks for one of the tags in an If-None-Match header, by weak comparison.
 func matches(header string, tags ...string) bool {
-	for _, part := range strings.Split(header, ",") {
+	if header == "" {
+		return false
+	}
+	for part := range strings.SplitSeq(header, ",") {
 		candidate := strings.TrimPrefix(strings.TrimSpace(part), "W/")
 		if candidate == "*" {
 			return true

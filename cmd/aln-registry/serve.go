@@ -33,6 +33,7 @@ import (
 type serveFlags struct {
 	listen, data, publicURL, did string
 	anonymousRead                bool
+	cacheMB                      int64
 }
 
 // Names inside the data folder.
@@ -67,10 +68,14 @@ func (a *app) serveCommand() *cobra.Command {
 	c.Flags().StringVar(&f.publicURL, "public-url", "", "URL by which clients reach the registry (default http:// and the address listened on)")
 	c.Flags().StringVar(&f.did, "did", "", "did:web of the registry, at its first start only (default: a new did:key)")
 	c.Flags().BoolVar(&f.anonymousRead, "anonymous-read", false, "let everybody read, through /public/index/")
+	c.Flags().Int64Var(&f.cacheMB, "cache-mb", registry.DefaultCacheBytes>>20, "memory for index files, members and versions, in MiB (1 to 65536)")
 	return c
 }
 
 func (a *app) serve(ctx context.Context, f serveFlags) error {
+	if f.cacheMB < 1 || f.cacheMB > 1<<16 {
+		return usageError{fmt.Errorf("--cache-mb %d is not from 1 to %d", f.cacheMB, 1<<16)}
+	}
 	listener, err := listen(ctx, f.listen)
 	if err != nil {
 		return err
@@ -94,7 +99,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		return err
 	}
 	defer node.close()
-	node.config.PublicURL, node.config.AnonymousRead = f.publicURL, f.anonymousRead
+	node.config.PublicURL, node.config.AnonymousRead, node.config.CacheBytes = f.publicURL, f.anonymousRead, f.cacheMB<<20
 	operator, err := a.setUp(ctx, node)
 	if err != nil {
 		return err

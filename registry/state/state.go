@@ -242,6 +242,12 @@ func HeadOf(s Store, thing string) (v Head, ok bool, err error) { return get[Hea
 // DecodeMember and its siblings read values found by range over keys.
 func DecodeMember(value []byte) (Member, error) { return decode[Member](value) }
 
+// MemberKey is the key of the Member d.
+func MemberKey(d did.DID) string { return keyMember(d) }
+
+// VersionKey is the key of the Version that subject names, ErrInvalid where it names none.
+func VersionKey(subject record.Subject) (string, error) { return keyVersion(subject) }
+
 // HeadKey is the key of the Head of a thing; its history is the thing's.
 func HeadKey(thing string) string { return keyHead(thing) }
 
