@@ -170,7 +170,7 @@ func (r *Registry) howToBeEntitled(h Heads, s record.Subject) string {
 	case h.Prev == "":
 		return fmt.Sprintf("a new name needs the role publisher; an admin gives it to you with `aln-registry member add %s --role publisher`", me)
 	}
-	return fmt.Sprintf("%s is not an owner of %s; an owner adds you with `cargo owner --add %s %s`", me, s.Name(), me, s.Name())
+	return fmt.Sprintf("%s is not an owner of %s; an owner adds you with `%s`", me, s.Name(), record.AddOwnerCommand(s.Kind(), s.Name(), me))
 }
 
 // Submitted is where a record went.

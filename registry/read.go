@@ -124,45 +124,14 @@ func (r *Registry) Search(ctx context.Context, query string, limit, offset int) 
 			return nil, 0, err
 		}
 		f := Found{Name: newest.Name, MaxVersion: newest.Vers, Description: hit.Description}
-		if f.MaxVersion, err = r.maxVersion(ctx, newest.Name, at); err != nil {
+		best, _, err := r.newest(ctx, record.KindCrate, newest.Name, at)
+		if err != nil {
 			return nil, 0, err
 		}
+		f.MaxVersion = best.Version
 		found = append(found, f)
 	}
 	return found, total, nil
-}
-
-// maxVersion is the largest version, those not yanked before yanked ones and
-// releases before pre-releases.
-func (r *Registry) maxVersion(ctx context.Context, name string, at int64) (string, error) {
-	prefix := state.VersionPrefix(record.KindCrate, name)
-	rows, err := r.Catalog.StateRange(ctx, prefix, catalog.PrefixEnd(prefix), at, mostVersions)
-	if err != nil {
-		return "", err
-	}
-	var best cargo.Version
-	bestRank := -1
-	for _, row := range rows {
-		v, err := state.DecodeVersion(row.Value)
-		if err != nil {
-			return "", err
-		}
-		parsed, err := cargo.ParseVersion(v.Version)
-		if err != nil {
-			return "", err
-		}
-		rank := 0
-		if !v.Yanked {
-			rank += 2
-		}
-		if !parsed.IsPrerelease() {
-			rank++
-		}
-		if rank > bestRank || (rank == bestRank && parsed.Compare(best) > 0) {
-			best, bestRank = parsed, rank
-		}
-	}
-	return best.String(), nil
 }
 
 // Members returns all members, former ones left out, ordered by DID.

@@ -7,28 +7,21 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/go-json-experiment/json"
 
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry"
-	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
 )
 
 // publish is PUT /api/v1/crates/new (Cargo reference, web API, "Publish").
 func (s *Server) publish(w http.ResponseWriter, r *http.Request) error {
-	limit := s.limits.CrateBytes
-	if limit == 0 {
-		limit = cargo.DefaultLimits().CrateBytes
-	}
-	limit += maxJSONSlack
-	done, err := s.upload(w, r, limit)
+	done, err := s.upload(w, r, s.crateLimit()+maxJSONSlack, func(asker policy.Asker, envelope []byte, body io.Reader) (registry.Published, error) {
+		return s.registry.PublishCrate(r.Context(), asker, envelope, body)
+	})
 	if err != nil {
-		// cargo reads the answer only when it has sent everything; so what is
-		// refused is let pass first, up to a limit.
-		_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, drainFactor*limit))
 		return err
 	}
 	type warnings struct {
@@ -49,19 +42,6 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s *Server) upload(w http.ResponseWriter, r *http.Request, limit int64) (registry.Published, error) {
-	asker, envelope, err := s.signer(r)
-	if err != nil {
-		return registry.Published{}, err
-	}
-	release, err := s.uploads.take(r.Context(), asker.DID)
-	if err != nil {
-		return registry.Published{}, err
-	}
-	defer release()
-	return s.registry.PublishCrate(r.Context(), asker, envelope, http.MaxBytesReader(w, r.Body, limit))
-}
-
 func (s *Server) download(w http.ResponseWriter, r *http.Request) error {
 	if _, err := s.reader(w, r); err != nil {
 		return err
@@ -70,30 +50,7 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	etag := `"` + v.CID.Hex() + `"`
-	w.Header().Set("Content-Type", "application/gzip")
-	w.Header().Set("ETag", etag)
-	// What needs no bytes opens none: opening a blob hashes all of it.
-	if matches(r.Header.Get("If-None-Match"), etag) {
-		w.WriteHeader(http.StatusNotModified)
-		return nil
-	}
-	if r.Method == http.MethodHead {
-		size, err := s.registry.ArtifactSize(r.Context(), v)
-		if err != nil {
-			return err
-		}
-		w.Header().Set("Accept-Ranges", "bytes")
-		w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
-		return nil
-	}
-	blob, err := s.registry.OpenArtifact(r.Context(), v)
-	if err != nil {
-		return err
-	}
-	defer blob.Close()
-	http.ServeContent(w, r, "", time.Time{}, blob)
-	return nil
+	return s.content(w, r, v, "application/gzip")
 }
 
 // acknowledged is what cargo wants to hear of a change. Owners need both members.

@@ -43,6 +43,7 @@ var table = []struct {
 	{state.ErrInvalid, outcome{http.StatusBadRequest, "refused", true}},
 	{record.ErrMalformed, outcome{http.StatusBadRequest, "malformed-record", true}},
 	{record.ErrUnknownType, outcome{http.StatusBadRequest, "unknown-record-type", true}},
+	{registry.ErrTooLarge, outcome{http.StatusRequestEntityTooLarge, "too-large", true}},
 	{cargo.ErrTooLarge, outcome{http.StatusRequestEntityTooLarge, "too-large", true}},
 	{cargo.ErrForeignRegistry, outcome{http.StatusBadRequest, "foreign-registry", true}},
 	{cargo.ErrName, outcome{http.StatusBadRequest, "crate-name", true}},

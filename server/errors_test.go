@@ -25,7 +25,7 @@ func TestErrorsHaveTheirStatus(t *testing.T) {
 		{registry.ErrNoRecord, 403, true}, {registry.ErrUnauthenticated, 401, true}, {registry.ErrNotFound, 404, true}, {errMethod, 405, true},
 		{state.ErrMissing, 404, true}, {state.ErrNotEntitled, 403, true}, {state.ErrStale, 409, true}, {state.ErrTaken, 409, true},
 		{state.ErrNoChange, 409, true}, {state.ErrInvalid, 400, true}, {record.ErrMalformed, 400, true}, {record.ErrUnknownType, 400, true},
-		{cargo.ErrTooLarge, 413, true}, {cargo.ErrForeignRegistry, 400, true}, {cargo.ErrName, 400, true}, {cargo.ErrVersion, 400, true},
+		{registry.ErrTooLarge, 413, true}, {cargo.ErrTooLarge, 413, true}, {cargo.ErrForeignRegistry, 400, true}, {cargo.ErrName, 400, true}, {cargo.ErrVersion, 400, true},
 		{cargo.ErrFrame, 400, true}, {cargo.ErrTarball, 400, true}, {cargo.ErrManifest, 400, true}, {registry.ErrRequest, 400, true},
 		{context.Canceled, 503, false}, {context.DeadlineExceeded, 503, false}, {registry.ErrUnavailable, 503, false},
 	}

@@ -102,6 +102,13 @@ func publishing(l *lab, who int) ask {
 	return ask{method: http.MethodPut, path: "/api/v1/crates/new", token: l.token(who, particle.ScopePublish, rec), body: frame(name, "0.2.0", crate)}
 }
 
+func publishingShard(l *lab, who int) ask {
+	name := l.newName()
+	l.put(l.owner, record.KindALNShard, name, "0.1.0", []byte("first")).want(l.t, 200)
+	rec := l.signArtifact(l.key(who), record.KindALNShard, name, "0.2.0", []byte("second"))
+	return ask{method: http.MethodPut, path: "/v1/artifacts/aln-shard/" + name + "/0.2.0", token: l.token(who, particle.ScopePublish, rec), body: []byte("second")}
+}
+
 func yanking(yanked bool) asking {
 	return func(l *lab, who int) ask {
 		name := l.newName()
@@ -216,8 +223,13 @@ var routesTable = map[string]struct {
 			return reading("/v1/records/"+l.ownRecord+"/attachments/"+l.intent)(l, who)
 		}, readers, forAsker,
 	},
-	"GET /v1/artifacts/{kind}/{name}/{version}":        {reading("/v1/artifacts/crate/demo-one/0.1.0"), readers, forAsker},
-	"GET /v1/artifacts/{kind}/{name}/{version}/bundle": {reading("/v1/artifacts/crate/demo-one/0.1.0/bundle"), readers, forAsker},
+	"GET /v1/artifacts":                                 {reading("/v1/artifacts"), readers, forAsker},
+	"GET /v1/artifacts/{kind}":                          {reading("/v1/artifacts/crate"), readers, forAsker},
+	"GET /v1/artifacts/{kind}/{name}":                   {reading("/v1/artifacts/crate/demo-one"), readers, forAsker},
+	"PUT /v1/artifacts/{kind}/{name}/{version}":         {publishingShard, owners, unsaid},
+	"GET /v1/artifacts/{kind}/{name}/{version}/content": {reading("/v1/artifacts/crate/demo-one/0.1.0/content"), readers, forAsker},
+	"GET /v1/artifacts/{kind}/{name}/{version}":         {reading("/v1/artifacts/crate/demo-one/0.1.0"), readers, forAsker},
+	"GET /v1/artifacts/{kind}/{name}/{version}/bundle":  {reading("/v1/artifacts/crate/demo-one/0.1.0/bundle"), readers, forAsker},
 
 	"GET /log/checkpoint": {reading("/log/checkpoint"), everybody, public},
 	"GET /log/tile/*":     {reading("/log/tile/0/000.p/1"), everybody, forever},

@@ -104,6 +104,11 @@ func (s *Server) routes() http.Handler {
 	m.Get("/v1/records/{id}", s.handle(asJSON, s.record))
 	m.Get("/v1/records/{id}/attachments/{cid}", s.handle(asJSON, s.attachment))
 	m.Get("/v1/members", s.handle(asJSON, s.members))
+	m.Get("/v1/artifacts", s.handle(asJSON, s.artifacts))
+	m.Get("/v1/artifacts/{kind}", s.handle(asJSON, s.artifacts))
+	m.Get("/v1/artifacts/{kind}/{name}", s.handle(asJSON, s.versions))
+	m.Put("/v1/artifacts/{kind}/{name}/{version}", s.handle(asJSON, s.publishArtifact))
+	m.Get("/v1/artifacts/{kind}/{name}/{version}/content", s.handle(asJSON, s.artifactContent))
 	m.Get("/v1/artifacts/{kind}/{name}/{version}", s.handle(asJSON, s.artifact))
 	m.Get("/v1/artifacts/{kind}/{name}/{version}/bundle", s.handle(asJSON, s.bundle))
 

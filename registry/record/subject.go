@@ -20,6 +20,11 @@ const (
 	KindQPUDatashard   Kind = "qpu-datashard"
 )
 
+// Kinds lists the five kinds in byte order.
+func Kinds() []Kind {
+	return []Kind{KindALNShard, KindCrate, KindEvidenceBundle, KindManifest, KindQPUDatashard}
+}
+
 // ParseKind accepts the five kinds.
 func ParseKind(s string) (Kind, error) {
 	switch k := Kind(s); k {
@@ -129,6 +134,27 @@ func ParseSubject(text string) (Subject, error) {
 		return ArtifactSubject(kind, name)
 	}
 	return VersionSubject(kind, name, version)
+}
+
+// ParseReference parses the name that people give an artifact or one version
+// of it: KIND/NAME or KIND/NAME@VERSION, for crates also without the kind.
+func ParseReference(text string) (Subject, error) {
+	if !strings.Contains(text, "/") {
+		text = string(KindCrate) + "/" + text
+	}
+	s, err := ParseSubject(text)
+	if err == nil && s.kind == "" {
+		err = malformed("%q names no artifact", clip(text))
+	}
+	return s, err
+}
+
+// AddOwnerCommand is what an owner types to make d an owner too.
+func AddOwnerCommand(k Kind, name string, d did.DID) string {
+	if k == KindCrate {
+		return "cargo owner --add " + string(d) + " " + name
+	}
+	return "aln-registry owner add " + string(k) + "/" + name + " " + string(d)
 }
 
 // fits reports whether a record of type t may be about s.

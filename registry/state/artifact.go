@@ -222,7 +222,7 @@ func (a *application) requireOwnerBy(artifact Artifact, d did.DID, by record.ID,
 	}
 	owner, ok := artifact.Owner(d)
 	if !ok {
-		return refuse(ErrNotEntitled, "%s is not an owner of %s; an owner adds it with `cargo owner --add %s %s`", d, artifact.Name, d, artifact.Name)
+		return refuse(ErrNotEntitled, "%s is not an owner of %s; an owner adds it with `%s`", d, artifact.Name, record.AddOwnerCommand(artifact.Kind, artifact.Name, d))
 	}
 	if by != owner.Record {
 		return refuse(ErrNotEntitled, "by does not name the record that made %s an owner, %s", d, owner.Record)

@@ -230,8 +230,11 @@ func (r Reader) SearchCrates(ctx context.Context, query string, before int64, li
 }
 
 // contains is the LIKE pattern, with \ as escape, for texts that hold s.
-func contains(s string) string {
-	return "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(s) + "%"
+func contains(s string) string { return "%" + literally(s) + "%" }
+
+// literally takes their meaning from what is a wildcard in a LIKE pattern.
+func literally(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(s)
 }
 
 func (r Reader) crateLines(ctx context.Context, query string, args ...any) ([]CrateLine, error) {

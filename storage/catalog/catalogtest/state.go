@@ -82,6 +82,43 @@ func testStateRange(t *testing.T, db *catalog.DB) {
 	}
 }
 
+func testStateSearch(t *testing.T, db *catalog.DB) {
+	for i, key := range []string{"name/a_one", "name/b%two", "name/a_one", "name", "name/", "nameaone", "namf/a_one", `name/c\x`, "name/aXone"} {
+		set(t, db, key, fmt.Sprint(i))
+	}
+	for _, test := range []struct {
+		after, part string
+		before      int64
+		limit       int
+		want        string
+	}{
+		{"", "", always, 9, `name/@4=4 name/aXone@8=8 name/a_one@2=2 name/b%two@1=1 name/c\x@7=7 `},
+		{"", "", 2, 9, "name/a_one@0=0 name/b%two@1=1 "},
+		{"", "one", always, 9, "name/aXone@8=8 name/a_one@2=2 "},
+		{"", "a_o", always, 9, "name/a_one@2=2 "},
+		{"", "%", always, 9, "name/b%two@1=1 "},
+		{"", `\`, always, 9, `name/c\x@7=7 `},
+		{"", "name", always, 9, ""},
+		{"", "/", always, 9, ""},
+		{"name/a_one", "", always, 9, `name/b%two@1=1 name/c\x@7=7 `},
+		{"name/a_one", "one", always, 9, ""},
+		{"name/aX", "o", always, 1, "name/aXone@8=8 "},
+		{"", "o", always, 0, ""},
+		{"zzz", "", always, 9, ""},
+	} {
+		rows, err := db.StateSearch(t.Context(), "name/", test.after, test.part, test.before, test.limit)
+		if err != nil || show(rows) != test.want {
+			t.Errorf("StateSearch of %q after %q as of %d, limit %d:\n got %q, %v\nwant %q",
+				test.part, test.after, test.before, test.limit, show(rows), err, test.want)
+		}
+	}
+	for _, bad := range []string{strings.Repeat("a", 1025), "a\xff"} {
+		if _, err := db.StateSearch(t.Context(), "name/", "", bad, always, 9); !errors.Is(err, catalog.ErrBadText) {
+			t.Errorf("StateSearch of %.10q: %v", bad, err)
+		}
+	}
+}
+
 func testKeyOrder(t *testing.T, db *catalog.DB) {
 	keys := []string{"a", "B", "b", "A", "a-b", "a_b", "a b", "a/b", "ab", "é", "z", "Z", "~", "0", "日本", "𝕏", "a'b", `a"b`, "a%b", "a$1"}
 	for _, key := range keys {

@@ -1,0 +1,240 @@
+package server
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry"
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/policy"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
+	"phoenix-lab.org/aln-registry/storage"
+)
+
+// Sizes of pages: of artifacts, and of one artifact's versions.
+const (
+	defaultArtifacts = 50
+	mostArtifacts    = 100
+	defaultVersions  = 200
+	mostVersions     = 1000
+)
+
+// artifactJSON is a name as the API tells it.
+type artifactJSON struct {
+	Kind         record.Kind   `json:"kind"`
+	Name         string        `json:"name"`
+	Owners       []did.DID     `json:"owners"`
+	VersionCount int           `json:"version_count"`
+	Newest       state.Version `json:"newest"`
+}
+
+func artifactOf(l registry.Listed) artifactJSON {
+	a := artifactJSON{Kind: l.Kind, Name: l.Name, Owners: []did.DID{}, VersionCount: l.Versions, Newest: l.Newest}
+	for _, o := range l.Owners {
+		a.Owners = append(a.Owners, o.DID)
+	}
+	return a
+}
+
+// kind is the path's kind; the empty one where it names none.
+func (s *Server) kind(r *http.Request) (record.Kind, error) {
+	text := param(r, "kind")
+	if text == "" {
+		return "", nil
+	}
+	k, err := record.ParseKind(text)
+	if err != nil {
+		return "", fmt.Errorf("%w: %v", registry.ErrNotFound, err)
+	}
+	return k, nil
+}
+
+// artifacts is GET /v1/artifacts and /v1/artifacts/{kind}: ?q=&limit=&after=.
+func (s *Server) artifacts(w http.ResponseWriter, r *http.Request) error {
+	asker, err := s.reader(w, r)
+	if err != nil {
+		return err
+	}
+	kind, err := s.kind(r)
+	if err != nil {
+		return err
+	}
+	limit, err := queryInt(r, "limit", defaultArtifacts, 1, mostArtifacts)
+	if err != nil {
+		return err
+	}
+	release, err := s.searches.take(r.Context(), asker.DID)
+	if err != nil {
+		return err
+	}
+	defer release()
+	query := r.URL.Query()
+	found, next, err := s.registry.Artifacts(r.Context(), kind, query.Get("q"), query.Get("after"), limit)
+	if err != nil {
+		return err
+	}
+	listed := []artifactJSON{}
+	for _, f := range found {
+		listed = append(listed, artifactOf(f))
+	}
+	return s.answer(w, r, struct {
+		Artifacts []artifactJSON `json:"artifacts"`
+		Next      string         `json:"next"`
+	}{listed, next})
+}
+
+// versions is GET /v1/artifacts/{kind}/{name}: ?limit=&after=.
+func (s *Server) versions(w http.ResponseWriter, r *http.Request) error {
+	if _, err := s.reader(w, r); err != nil {
+		return err
+	}
+	kind, err := s.kind(r)
+	if err != nil {
+		return err
+	}
+	limit, err := queryInt(r, "limit", defaultVersions, 1, mostVersions)
+	if err != nil {
+		return err
+	}
+	listed, versions, next, err := s.registry.Versions(r.Context(), kind, param(r, "name"), r.URL.Query().Get("after"), limit)
+	if err != nil {
+		return err
+	}
+	return s.answer(w, r, struct {
+		artifactJSON
+		Versions []state.Version `json:"versions"`
+		Next     string          `json:"next"`
+	}{artifactOf(listed), versions, next})
+}
+
+// artifactContent is GET /v1/artifacts/{kind}/{name}/{version}/content. What
+// somebody published is never anything that a browser shows, runs or styles with
+// in this registry's name; its media type stands in the version's JSON.
+func (s *Server) artifactContent(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.version(w, r)
+	if err != nil {
+		return err
+	}
+	file := v.Name + "-" + v.Version // of letters, digits and . _ - + only
+	if v.Kind == record.KindCrate {
+		file += ".crate"
+	}
+	w.Header().Set("Content-Disposition", `attachment; filename="`+file+`"`)
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; sandbox")
+	w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
+	return s.content(w, r, v, "application/octet-stream")
+}
+
+// content sends the bytes of v, of which a part may be asked for.
+func (s *Server) content(w http.ResponseWriter, r *http.Request, v state.Version, mediaType string) error {
+	etag := `"` + v.CID.Hex() + `"`
+	w.Header().Set("Content-Type", mediaType)
+	w.Header().Set("ETag", etag)
+	// What needs no bytes opens none: opening a blob hashes all of it.
+	if matches(r.Header.Get("If-None-Match"), etag) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	if r.Method == http.MethodHead {
+		size, err := s.registry.ArtifactSize(r.Context(), v)
+		if err != nil {
+			return err
+		}
+		w.Header().Set("Accept-Ranges", "bytes")
+		w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+		return nil
+	}
+	blob, err := s.registry.OpenArtifact(r.Context(), v)
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	http.ServeContent(w, r, "", time.Time{}, blob)
+	return nil
+}
+
+// publishArtifact is PUT /v1/artifacts/{kind}/{name}/{version}: the body is the
+// bytes, the record stands behind the session's ~ (docs/FORMATS.md §5).
+func (s *Server) publishArtifact(w http.ResponseWriter, r *http.Request) error {
+	limit := int64(registry.MaxArtifactBytes)
+	if param(r, "kind") == string(record.KindCrate) {
+		limit = s.crateLimit()
+	}
+	done, err := s.upload(w, r, limit, func(asker policy.Asker, envelope []byte, body io.Reader) (registry.Published, error) {
+		kind, err := s.kind(r)
+		if err != nil {
+			return registry.Published{}, err
+		}
+		if kind != record.KindCrate && r.ContentLength > limit {
+			return registry.Published{}, registry.TooLarge()
+		}
+		subject, err := record.VersionSubject(kind, param(r, "name"), param(r, "version"))
+		if err != nil {
+			return registry.Published{}, fmt.Errorf("%w: %v", registry.ErrRequest, err)
+		}
+		return s.registry.Publish(r.Context(), asker, envelope, subject, body)
+	})
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, struct {
+		CID      storage.CID `json:"cid"`
+		Record   record.ID   `json:"record"`
+		Index    int64       `json:"index"`
+		Repeated bool        `json:"repeated"`
+	}{done.CID, done.Record, done.Index, done.Repeated})
+	return nil
+}
+
+func (s *Server) crateLimit() int64 {
+	if s.limits.CrateBytes > 0 {
+		return s.limits.CrateBytes
+	}
+	return cargo.DefaultLimits().CrateBytes
+}
+
+// entering enters an upload for who sent it.
+type entering func(asker policy.Asker, envelope []byte, body io.Reader) (registry.Published, error)
+
+// upload does publish for the request's signer, with a place for it and a body of
+// little more than limit bytes.
+func (s *Server) upload(w http.ResponseWriter, r *http.Request, limit int64, publish entering) (registry.Published, error) {
+	body := &bodyReader{from: r.Body}
+	// Clients read the answer only when they have sent everything; so what is not
+	// wanted is let pass first, up to a limit, unless they wait to be told to send it.
+	defer func() {
+		if body.begun || r.Header.Get("Expect") == "" {
+			_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, drainFactor*limit))
+		}
+	}()
+	asker, envelope, err := s.signer(r)
+	if err != nil {
+		return registry.Published{}, err
+	}
+	release, err := s.uploads.take(r.Context(), asker.DID)
+	if err != nil {
+		return registry.Published{}, err
+	}
+	defer release()
+	return publish(asker, envelope, http.MaxBytesReader(w, body, limit+1)) // one more, so that who counts them can say it in words
+}
+
+// bodyReader notes whether anything was read.
+type bodyReader struct {
+	from  io.ReadCloser
+	begun bool
+}
+
+// Read implements io.Reader.
+func (b *bodyReader) Read(p []byte) (int, error) {
+	b.begun = true
+	return b.from.Read(p)
+}
+
+// Close implements io.Closer.
+func (b *bodyReader) Close() error { return b.from.Close() }
