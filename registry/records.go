@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sort"
 
+	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
@@ -106,32 +107,91 @@ type BundleItem struct {
 // mostInBundle bounds a bundle's records.
 const mostInBundle = 10_000
 
-// Bundle returns, sorted by index, every record about an artifact's name and
-// every record that `by` and `key` of these lead to, down to entry 0: what a
-// verifier needs besides the log itself.
+// Bundle returns, sorted by index, what a verifier needs besides the log itself:
+// every record about an artifact's name and every one about the registry
+// (settings, proposals and votes), every record that `by` and `key` of these lead
+// to, down to entry 0, and the did records of all who signed any of them, since a
+// later one may say from when on keys are not to be believed.
 func (r *Registry) Bundle(ctx context.Context, kind record.Kind, name string) ([]BundleItem, error) {
 	subject, err := record.ArtifactSubject(kind, name)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrNotFound, err)
 	}
-	heads, err := r.Catalog.StateHistory(ctx, state.HeadKey(subject.Thing()), r.Size())
-	if err != nil {
+	b := bundle{registry: r, size: r.Size(), items: map[record.ID]BundleItem{}, signers: map[did.DID]bool{}}
+	if err := b.history(ctx, subject.Thing(), anyType); err != nil {
 		return nil, err
 	}
-	if len(heads) == 0 {
+	if len(b.items) == 0 {
 		return nil, fmt.Errorf("%w: there is no %s named %q", ErrNotFound, kind, name)
 	}
-	items := map[record.ID]BundleItem{}
-	for _, row := range heads {
+	if err := b.history(ctx, record.RegistrySubject().Thing(), anyType); err != nil {
+		return nil, err
+	}
+	if err := b.changesOfKeys(ctx); err != nil {
+		return nil, err
+	}
+	return sorted(b.items), nil
+}
+
+// bundle is a proof bundle being gathered.
+type bundle struct {
+	registry *Registry
+	size     int64
+	items    map[record.ID]BundleItem
+	// signers are the did:web signers met; true: their did records are in.
+	signers map[did.DID]bool
+}
+
+func anyType(record.Type) bool { return true }
+
+// history adds the records about thing that are of the types wanted.
+func (b *bundle) history(ctx context.Context, thing string, wanted func(record.Type) bool) error {
+	rows, err := b.registry.Catalog.StateHistory(ctx, state.HeadKey(thing), b.size)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
 		head, err := state.DecodeHead(row.Value)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if err := r.collect(ctx, head.Record, items); err != nil {
-			return nil, err
+		if !wanted(head.Type) {
+			continue
+		}
+		if err := b.collect(ctx, head.Record); err != nil {
+			return err
 		}
 	}
-	return sorted(items), nil
+	return nil
+}
+
+// changesOfKeys adds the did records of every signer, and of theirs in turn.
+func (b *bundle) changesOfKeys(ctx context.Context) error {
+	for {
+		var todo []did.DID
+		for d, done := range b.signers {
+			if !done {
+				todo = append(todo, d)
+			}
+		}
+		if len(todo) == 0 {
+			return nil
+		}
+		for _, d := range todo {
+			b.signers[d] = true
+			err := b.history(ctx, record.MemberSubject(d).Thing(), func(t record.Type) bool { return t == record.TypeDID })
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// signed notes that d signed something in the bundle.
+func (b *bundle) signed(d did.DID) {
+	if d.Method() == "web" && !b.signers[d] {
+		b.signers[d] = false
+	}
 }
 
 func sorted(items map[record.ID]BundleItem) []BundleItem {
@@ -145,24 +205,26 @@ func sorted(items map[record.ID]BundleItem) []BundleItem {
 
 // collect adds the record id and what it leads to. The log orders every record
 // after those it cites, so this ends.
-func (r *Registry) collect(ctx context.Context, id record.ID, items map[record.ID]BundleItem) error {
-	if _, have := items[id]; have || id == "" {
+func (b *bundle) collect(ctx context.Context, id record.ID) error {
+	if _, have := b.items[id]; have || id == "" {
 		return nil
 	}
-	if len(items) >= mostInBundle {
+	if len(b.items) >= mostInBundle {
 		return fmt.Errorf("%w: its history has more than %d records; use the log itself (`log check --full`)", ErrRequest, mostInBundle)
 	}
-	stored, err := r.storedRecord(ctx, id)
+	stored, err := b.registry.storedRecord(ctx, id)
 	if err != nil {
 		return err
 	}
 	item := BundleItem{Index: stored.Index, Envelope: stored.Record.Envelope(), Attachments: [][]byte{}}
-	cited := []record.ID{stored.Record.Header().By, stored.Record.Header().Key}
+	header := stored.Record.Header()
+	b.signed(header.Signer.DID)
+	cited := []record.ID{header.By, header.Key}
 	for _, attachment := range append(attachmentsOf(stored.Record), stored.Document) {
 		if attachment.IsZero() {
 			continue
 		}
-		raw, err := readBlob(ctx, r.Blobs, attachment, maxAttachment)
+		raw, err := readBlob(ctx, b.registry.Blobs, attachment, maxAttachment)
 		if err != nil {
 			return err
 		}
@@ -172,12 +234,13 @@ func (r *Registry) collect(ctx context.Context, id record.ID, items map[record.I
 			if err != nil {
 				return err
 			}
+			b.signed(intent.Header().Signer.DID)
 			cited = append(cited, intent.Header().By, intent.Header().Key)
 		}
 	}
-	items[id] = item
+	b.items[id] = item
 	for _, next := range cited {
-		if err := r.collect(ctx, next, items); err != nil {
+		if err := b.collect(ctx, next); err != nil {
 			return err
 		}
 	}

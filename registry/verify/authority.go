@@ -16,11 +16,11 @@ import (
 // signature and its authority hold. It keeps what the sound lines before have
 // put in force, as far as the evidence goes.
 type judge struct {
-	trail    *trail
-	registry *line             // settings in force
-	members  map[did.DID]*line // last member record of each
-	docs     map[did.DID]document
-	// compromised holds, by DID, the windows in which its keys are not believed.
+	trail *trail
+	council
+	members map[did.DID]*line // last member record of each
+	docs    map[did.DID]document
+	// compromised holds, by DID, the windows in which keys are not believed.
 	compromised map[did.DID][]window
 }
 
@@ -30,11 +30,8 @@ type document struct {
 	by  *line
 }
 
-// window is a range of log indexes, from inclusive, to exclusive.
-type window struct{ from, to int64 }
-
 func newJudge(t *trail) *judge {
-	return &judge{trail: t, members: map[did.DID]*line{}, docs: map[did.DID]document{}}
+	return &judge{trail: t, members: map[did.DID]*line{}, docs: map[did.DID]document{}, council: council{proposals: map[record.ID]*proposal{}}}
 }
 
 // judge decides signature and authority of every line. Where a sound did record
@@ -44,27 +41,18 @@ func (t *trail) judge() {
 	for _, l := range t.lines {
 		j.line(l)
 	}
-	compromised := t.compromised()
-	if len(compromised) == 0 {
-		return
-	}
-	j = newJudge(t)
-	j.compromised = compromised
-	for _, l := range t.lines {
-		j.line(l)
-	}
-}
-
-func (t *trail) compromised() map[did.DID][]window {
-	found := map[did.DID][]window{}
-	for _, l := range t.lines {
-		body, ok := l.record.Body().(*record.DIDChange)
-		if ok && l.sound() && body.CompromisedSince != nil {
-			d := l.record.Subject().Member()
-			found[d] = append(found[d], window{*body.CompromisedSince, l.item.Index})
+	if compromised := t.compromised(); len(compromised) > 0 {
+		j = newJudge(t)
+		j.compromised = compromised
+		for _, l := range t.lines {
+			held := l.sound()
+			j.line(l)
+			if l.disowned = held && !l.sound(); l.disowned {
+				j.disown(l)
+			}
 		}
 	}
-	return found
+	t.settings = j.registry
 }
 
 func (j *judge) line(l *line) {
@@ -79,8 +67,14 @@ func (j *judge) line(l *line) {
 func (j *judge) enact(l *line) {
 	switch body := l.record.Body().(type) {
 	case *record.Registry:
-		j.registry = l
-		j.putDocument(body.DID, body.DIDDocument, l)
+		if j.propose(l) {
+			j.putDocument(body.DID, body.DIDDocument, l)
+		}
+	case *record.Approve:
+		if enacted := j.vote(l, body); enacted != nil {
+			settings := enacted.record.Body().(*record.Registry)
+			j.putDocument(settings.DID, settings.DIDDocument, enacted)
+		}
 	case *record.Member:
 		d := l.record.Subject().Member()
 		j.members[d] = l
@@ -106,7 +100,8 @@ func (j *judge) checkSignature(l *line) error {
 	if l.entry.DIDDocument != doc {
 		return errors.New("the entry names another DID document than the signer's in force")
 	}
-	return j.verify(l.record, doc, l.item.Index)
+	l.key, err = j.verify(l.record, doc, l.item.Index)
+	return err
 }
 
 // signerDocument returns the document in force of r's signer at the line at
@@ -129,6 +124,9 @@ func (j *judge) signerDocument(r *record.Record, at *line) (storage.CID, error) 
 		want = inForce.by.record.ID()
 	}
 	if h.Key != want {
+		if below := j.trail.byID[h.Key]; below != nil && !below.sound() {
+			return storage.CID{}, fmt.Errorf("the DID document it is signed by was put in force by %s, which does not hold: %w", below, errors.Join(below.signature, below.authority))
+		}
 		return storage.CID{}, fmt.Errorf("key does not name the record that put the DID document of %s in force", h.Signer.DID)
 	}
 	return inForce.cid, nil
@@ -146,28 +144,29 @@ func (j *judge) bringsOwn(l *line) bool {
 	return false
 }
 
-func (j *judge) verify(r *record.Record, doc storage.CID, index int64) error {
+// verify returns the key by which r holds at the index.
+func (j *judge) verify(r *record.Record, doc storage.CID, index int64) (did.PublicKey, error) {
 	var parsed *did.Document
 	if !doc.IsZero() {
 		var err error
 		if parsed, err = j.trail.document(doc); err != nil {
-			return err
+			return did.PublicKey{}, err
 		}
 	}
 	signer := r.Header().Signer
 	key, err := did.ResolveKey(signer, r.Type().Relationship(), parsed)
 	if err != nil {
-		return fmt.Errorf("%s: %w", signer, err)
+		return did.PublicKey{}, fmt.Errorf("%s: %w", signer, err)
 	}
 	if err := r.Verify(key); err != nil {
-		return fmt.Errorf("signature by %s: %w", signer, err)
+		return did.PublicKey{}, fmt.Errorf("signature by %s: %w", signer, err)
 	}
 	for _, w := range j.compromised[signer.DID] {
-		if w.from <= index && index < w.to {
-			return fmt.Errorf("signed with a key of %s that counts as compromised from entry %d on, as entry %d says", signer.DID, w.from, w.to)
+		if w.disbelieves(key, index) {
+			return did.PublicKey{}, fmt.Errorf("signed with a key of %s that counts as compromised from entry %d on, as entry %d says", signer.DID, w.from, w.to)
 		}
 	}
-	return nil
+	return key, nil
 }
 
 // checkAuthority judges whether the record that l cites entitles its signer to
@@ -194,6 +193,9 @@ func (j *judge) checkAuthority(l *line) error {
 	if err != nil {
 		return err
 	}
+	if by.disowned {
+		l.instead = j.believed
+	}
 	switch body := l.record.Body().(type) {
 	case *record.Registry:
 		return j.checkRegistry(l, body, by)
@@ -214,7 +216,7 @@ func (j *judge) checkAuthority(l *line) error {
 		}
 		return j.checkOwnerOrAdmin(l, by, h.Signer.DID)
 	case *record.Approve:
-		return errors.New("votes are not proved by this chain; it needs `log check --full`")
+		return j.checkApprove(l, body, by)
 	}
 	return fmt.Errorf("a record of type %s is never an entry of the log", l.record.Type())
 }
@@ -259,7 +261,7 @@ func (j *judge) cited(id record.ID, l *line) (*line, error) {
 	case below.item.Index >= l.item.Index:
 		return nil, fmt.Errorf("it cites %s, which does not come before it", below)
 	}
-	if err := errors.Join(below.signature, below.authority); err != nil {
+	if err := errors.Join(below.signature, below.authority); err != nil && !(below.disowned && below.record.Type() == record.TypeRegistry) { // of these checkAdmin judges
 		return nil, fmt.Errorf("it rests on %s, which does not hold: %w", below, err)
 	}
 	return below, nil
@@ -275,29 +277,22 @@ func (j *judge) checkAdmin(by *line, d did.DID) error {
 		return fmt.Errorf("by names %s, which %s had replaced", by, j.registry)
 	case !slices.Contains(body.Admins, d):
 		return fmt.Errorf("%s is not an admin by %s", d, by)
-	}
-	return nil
-}
-
-func (j *judge) checkRegistry(l *line, body *record.Registry, by *line) error {
-	h := l.record.Header()
-	if err := j.checkAdmin(by, h.Signer.DID); err != nil {
-		return err
-	}
-	before := by.record.Body().(*record.Registry)
-	switch {
-	case before.AdminThreshold > 1:
-		return fmt.Errorf("%s asks for %d admins, whose votes are not proved by this chain; it needs `log check --full`", by, before.AdminThreshold)
-	case h.Prev != h.By:
-		return errors.New("prev is not the registry record that it replaces")
-	case body.DID != j.trail.origin:
-		return fmt.Errorf("it names the registry %s; that never changes", body.DID)
+	case by.disowned:
+		return j.checkBelieved(by, d)
 	}
 	return nil
 }
 
 func (j *judge) checkDIDChange(l *line, body *record.DIDChange, by *line) error {
 	d, signer := l.record.Subject().Member(), l.record.Header().Signer.DID
+	if d == j.trail.origin {
+		return errors.New("the registry's own document changes by registry records")
+	}
+	if doc, err := j.trail.document(body.DIDDocument); err != nil {
+		return err
+	} else if doc.ID() != d {
+		return fmt.Errorf("it brings the DID document of %s", doc.ID())
+	}
 	if body.CompromisedSince != nil && *body.CompromisedSince > l.item.Index {
 		return fmt.Errorf("compromised_since %d is beyond this entry", *body.CompromisedSince)
 	}
@@ -384,7 +379,7 @@ func (j *judge) checkIntent(l *line, by *line) error {
 	if err != nil {
 		return fmt.Errorf("own-intent: %w", err)
 	}
-	if err := j.verify(intent, doc, l.item.Index); err != nil {
+	if _, err := j.verify(intent, doc, l.item.Index); err != nil {
 		return fmt.Errorf("own-intent: %w", err)
 	}
 	return j.checkOwnerOrAdmin(l, by, ih.Signer.DID)

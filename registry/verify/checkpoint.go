@@ -71,20 +71,20 @@ func (t *trail) checkEntry0(pin Pin) error {
 	return l.authority
 }
 
-// open verifies the note with the log keys of the last registry record given.
-// That record is proved to be in the log later; that an admin signed these keys
-// is known already.
+// open verifies the note with the log keys of the settings in force at the end
+// of what was given. That they are in the log is proved later; that admins
+// signed them is known already. A registry that logged settings which nobody
+// was entitled to is not believed at all; what was disowned later is passed over.
 func (t *trail) open(note []byte) (translog.Opened, error) {
-	var last *line
 	for _, l := range t.lines {
-		if l.record.Type() != record.TypeRegistry {
+		if l.record.Subject() != record.RegistrySubject() || l.disowned {
 			continue
 		}
 		if err := errors.Join(l.signature, l.authority); err != nil {
 			return translog.Opened{}, fmt.Errorf("%s, which says the log's keys, does not hold: %w", l, err)
 		}
-		last = l
 	}
+	last := t.settings
 	body := last.record.Body().(*record.Registry)
 	keys := make([]translog.VerifierKey, 0, len(body.LogKeys))
 	for _, text := range body.LogKeys {

@@ -289,7 +289,7 @@ func TestWrongEntriesFail(t *testing.T) {
 			w.documentRecord = d.ID()
 			s.publish(w, "web", "1.0.0", nil, m)
 			return s.want("web", "1.0.0")
-		}, CheckSignature, "key does not name the record"},
+		}, CheckSignature, "which does not hold: by names entry 6"},
 		"log keys named by a stranger": {func(s *scene) Want {
 			s.log(s.stranger, record.RegistrySubject(), s.settings(), cite{prev: s.genesis, by: s.genesis})
 			return s.want("demo", "0.1.0")
@@ -297,7 +297,7 @@ func TestWrongEntriesFail(t *testing.T) {
 		"settings signed for an earlier state": {func(s *scene) Want {
 			s.log(s.admin, record.RegistrySubject(), s.settings(), cite{by: s.genesis})
 			return s.want("demo", "0.1.0")
-		}, CheckCheckpoint, "prev is not"},
+		}, CheckCheckpoint, "prev does not name entry 0"},
 		"settings that name another registry": {func(s *scene) Want {
 			next := s.settings()
 			next.DID = s.stranger.did()

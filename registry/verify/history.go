@@ -83,7 +83,8 @@ func (h *history) apply(l *line) error {
 	// The history's own reasons come first: that somebody was removed says more
 	// than that a citation fails.
 	err := h.applyBody(l)
-	if err == nil {
+	// What a compromised key did stays done; only nothing that rests on it is proved.
+	if err == nil && !l.disowned {
 		err = errors.Join(l.signature, l.authority)
 	}
 	h.length++

@@ -18,8 +18,16 @@ type line struct {
 	record *record.Record
 	// intent is the own-intent that an own record names, nil if there is none.
 	intent *record.Record
+	// key is the one that the signature holds by.
+	key did.PublicKey
+	// votes are the approvals that put a registry record in force, where one admin was not enough.
+	votes []*line
 	// signature and authority are why the record does not hold, nil if it does.
 	signature, authority error
+	// disowned: it held until a later did record called keys compromised that it rests on.
+	disowned bool
+	// instead is what l's authority rests on in place of disowned settings.
+	instead *line
 }
 
 func (l *line) String() string {
@@ -49,6 +57,8 @@ func (l *line) cites() []record.ID {
 type trail struct {
 	origin did.DID
 	lines  []*line
+	// settings is the registry record in force after the last line, once judged.
+	settings *line
 	// byID holds the first line of each record.
 	byID        map[record.ID]*line
 	attachments map[storage.CID][]byte
@@ -205,10 +215,18 @@ func (t *trail) restsOn(l *line) []*line {
 	for len(queue) > 0 {
 		next := queue[0]
 		queue = queue[1:]
+		below := slices.Clone(next.votes)
 		for _, id := range next.cites() {
-			if below := t.byID[id]; below != nil && !found[below] {
-				found[below] = true
-				queue = append(queue, below)
+			if cited := t.byID[id]; cited != nil && cited.disowned && next.instead != nil {
+				below = append(below, next.instead)
+			} else {
+				below = append(below, cited)
+			}
+		}
+		for _, l := range below {
+			if l != nil && !found[l] {
+				found[l] = true
+				queue = append(queue, l)
 			}
 		}
 	}

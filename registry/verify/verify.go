@@ -94,8 +94,9 @@ type Evidence struct {
 	// Consistency leads from the pin's checkpoint to this one; nil where the pin
 	// has none or one of the same size.
 	Consistency tlog.TreeProof `json:"consistency"`
-	// Items are in ascending order of index: entry 0, the name's history, all
-	// that their by and key lead to, and registry records that rotated the log's keys.
+	// Items are in ascending order of index: the records about the registry from
+	// entry 0 on, the name's history, all that their by and key lead to, and the
+	// did records of all who signed.
 	Items []Item `json:"items"`
 }
 

@@ -224,25 +224,6 @@ func TestEntry0MustBeTheRegistrysOwn(t *testing.T) {
 	})
 }
 
-func TestThresholdNeedsFullCheck(t *testing.T) {
-	s := newScene(t)
-	two := s.settings()
-	two.Admins = append(two.Admins, s.ann.did())
-	two.AdminThreshold = 2
-	a := s.log(s.admin, record.RegistrySubject(), two, cite{prev: s.genesis, by: s.genesis})
-	m := s.log(s.admin, record.MemberSubject(s.stranger.did()), publisher(s.stranger), cite{by: a})
-	s.publish(s.stranger, "theirs", "1.0.0", nil, m)
-	wantOK(t, Artifact(s.want("theirs", "1.0.0"), s.evidence(), s.pin()))
-
-	b := s.log(s.admin, record.RegistrySubject(), s.settings(), cite{prev: a, by: a})
-	s.log(s.ann, record.RegistrySubject(), &record.Approve{Record: b.ID(), Verdict: record.VerdictApprove}, cite{prev: b, by: a})
-	carl := s.person()
-	m = s.log(s.admin, record.MemberSubject(carl.did()), publisher(carl), cite{by: b})
-	s.publish(carl, "carls", "1.0.0", nil, m)
-	s.wantClean(t)
-	wantFailure(t, Artifact(s.want("carls", "1.0.0"), s.evidence(), s.pin()), CheckCheckpoint, "log check --full")
-}
-
 func TestRotatedLogKey(t *testing.T) {
 	s := newScene(t)
 	s.addLogKey()
