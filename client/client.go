@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -48,6 +49,12 @@ var (
 	ErrAnswer = errors.New("unexpected answer of the registry")
 	// ErrNotEntitled: the registry knows of nothing that lets us sign such a record.
 	ErrNotEntitled = errors.New("not entitled")
+	// ErrCA: not the certificates of an authority.
+	ErrCA = errors.New("not a usable file of certificates")
+	// ErrProxy: a setting for a proxy that names none.
+	ErrProxy = errors.New("not a usable proxy")
+	// ErrOrigin: the registry is not the one that was expected.
+	ErrOrigin = errors.New("this is not the registry that was expected")
 	// ErrClock: the clocks differ by more than can be corrected for.
 	ErrClock = errors.New("the clocks do not agree")
 )
@@ -75,11 +82,15 @@ type Client struct {
 	identity string
 	web      web
 	rand     io.Reader
+
+	mu sync.Mutex
+	// trusting holds, by the certificates of a private CA, what trusts it.
+	trusting map[string]web
 }
 
 // New returns a client; Home, Now and Rand must be given.
 func New(c Config) *Client {
-	return &Client{home: c.Home, keyFile: c.KeyFile, identity: c.Identity, rand: c.Rand, web: newWeb(c.HTTP, c.Now, c.Version)}
+	return &Client{home: c.Home, keyFile: c.KeyFile, identity: c.Identity, rand: c.Rand, web: newWeb(c.HTTP, c.Now, c.Version), trusting: map[string]web{}}
 }
 
 // Home returns the folder that the client works with.
@@ -108,7 +119,11 @@ func (c *Client) Open(which string) (*Registry, error) {
 // which must be there (ErrNoIdentity), or the one that pin names: without it only
 // what is public can be asked.
 func (c *Client) Registry(pin Pin) (*Registry, error) {
-	r := &Registry{client: c, pin: pin, web: c.web.of(pin.URL)}
+	w, err := c.webOf(pin.URL, pin.CA)
+	if err != nil {
+		return nil, fmt.Errorf("pin of %s: %w", pin.URL, err)
+	}
+	r := &Registry{client: c, pin: pin, web: w}
 	name := c.identity
 	if name == "" {
 		name = pin.Identity

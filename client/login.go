@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -24,17 +25,39 @@ type Login struct {
 	Notes []string
 }
 
-// Login meets the registry at url, checks that what it says of itself holds
-// together (FORMATS §4), and pins it with the identity of that name. Of a known
-// registry it checks that it is the same one and that its log extends what was
-// pinned. Errors: ErrURL, ErrUnreachable, ErrNotRegistry, ErrChanged, ErrUntrusted,
-// and translog's ErrRollback and ErrConsistency for a log that lost or rewrote its past.
+// Terms are how a registry is to be met.
+type Terms struct {
+	// Identity is the name of the identity to ask as there; "" for the one that
+	// is pinned, or the default.
+	Identity string
+	// CA holds the certificates (PEM) of a private authority that the registry's
+	// certificate comes from; nil for the pinned ones.
+	CA []byte
+	// Origin is the DID that the registry must have, "" for any: with it not
+	// even the first meeting is a matter of trust.
+	Origin did.DID
+}
+
+// Login is LoginOn with nothing but an identity.
 func (c *Client) Login(ctx context.Context, url, identity string) (Login, error) {
+	return c.LoginOn(ctx, url, Terms{Identity: identity})
+}
+
+// LoginOn meets the registry at url, checks that what it says of itself holds
+// together (FORMATS §4), and pins it. Of a known registry, also one that was
+// known by another URL, it checks that it is the same one and that its log
+// extends what was pinned. Errors: ErrURL, ErrCA, ErrUnreachable,
+// ErrNotRegistry, ErrOrigin, ErrChanged, ErrUntrusted, and translog's ErrRollback
+// and ErrConsistency for a log that lost or rewrote its past.
+func (c *Client) LoginOn(ctx context.Context, url string, terms Terms) (Login, error) {
 	base, err := ParseURL(url)
 	if err != nil {
 		return Login{}, err
 	}
-	met, err := c.meet(ctx, base)
+	if terms, err = c.complete(base, terms); err != nil {
+		return Login{}, err
+	}
+	met, err := c.meet(ctx, base, terms)
 	if err != nil {
 		return Login{}, err
 	}
@@ -43,7 +66,7 @@ func (c *Client) Login(ctx context.Context, url, identity string) (Login, error)
 		return Login{}, err
 	}
 	login := Login{New: !known}
-	declared, err := c.declared(ctx, base, met)
+	declared, err := c.declared(ctx, base, met, terms)
 	if err != nil {
 		return Login{}, err
 	}
@@ -54,11 +77,47 @@ func (c *Client) Login(ctx context.Context, url, identity string) (Login, error)
 		}
 		login.New = login.New && !known
 	}
-	login.Pin, err = c.home.SavePin(ctx, Pin{
+	pin := Pin{
 		IndexURL: IndexURL(declared), URL: declared, Origin: met.origin, Entry0: met.entry0,
-		Identity: orDefault(identity), Checkpoint: met.note,
-	})
+		Identity: terms.Identity, Checkpoint: met.note, CA: terms.CA,
+	}
+	if pin.Identity == "" {
+		pin.Identity = c.usualIdentity(pin)
+	}
+	login.Pin, err = c.home.SavePin(ctx, pin)
 	return login, err
+}
+
+// complete fills in what is pinned of the registry at base, and checks the certificates.
+func (c *Client) complete(base string, terms Terms) (Terms, error) {
+	pin, err := c.home.PinOf(base)
+	switch {
+	case errors.Is(err, ErrNotPinned):
+	case err != nil:
+		return terms, err
+	case terms.CA == nil:
+		terms.CA = pin.CA
+		return terms, nil
+	}
+	if terms.CA != nil {
+		terms.CA, err = ParseCA(terms.CA)
+		return terms, err
+	}
+	return terms, nil
+}
+
+// usualIdentity is the one that pin's registry is asked as, by whatever name it is known.
+func (c *Client) usualIdentity(pin Pin) string {
+	pins, err := c.home.Pins()
+	if err != nil {
+		return DefaultIdentity
+	}
+	for _, known := range pins {
+		if known.sameRegistry(pin) {
+			return known.Identity
+		}
+	}
+	return DefaultIdentity
 }
 
 // met is a registry whose statement about itself has been checked.
@@ -69,12 +128,17 @@ type met struct {
 	note       []byte
 	checkpoint translog.Checkpoint
 	fetch      translog.Source
+	// challenge is the WWW-Authenticate header of a refusal to nobody.
+	challenge func(ctx context.Context) (string, error)
 }
 
 // meet fetches the checkpoint, entry 0 and its record from base and checks them
 // against each other.
-func (c *Client) meet(ctx context.Context, base string) (met, error) {
-	w := c.web.of(base)
+func (c *Client) meet(ctx context.Context, base string, terms Terms) (met, error) {
+	w, err := c.webOf(base, terms.CA)
+	if err != nil {
+		return met{}, err
+	}
 	note, err := w.checkpoint(ctx)
 	var refused *APIError
 	if errors.As(err, &refused) && refused.Code == "" && refused.Status < http.StatusInternalServerError && refused.Status != http.StatusTooManyRequests {
@@ -83,12 +147,15 @@ func (c *Client) meet(ctx context.Context, base string) (met, error) {
 	if err != nil {
 		return met{}, err
 	}
-	m := met{note: note, fetch: w.tile}
+	m := met{note: note, fetch: w.tile, challenge: w.challenge}
 	if m.checkpoint, err = noteCheckpoint(note); err != nil {
 		return met{}, fmt.Errorf("%w: %s answers with something else than a log's checkpoint (%w)", ErrNotRegistry, base, err)
 	}
 	if m.origin, err = did.Parse(m.checkpoint.Origin); err != nil {
 		return met{}, fmt.Errorf("%w: the origin of its log: %w", ErrUntrusted, err)
+	}
+	if terms.Origin != "" && terms.Origin != m.origin {
+		return met{}, fmt.Errorf("%w: at %s is %s, not %s", ErrOrigin, base, m.origin, terms.Origin)
 	}
 	line, err := translog.ReadEntry(ctx, m.checkpoint, 0, m.fetch)
 	if err != nil {
@@ -190,16 +257,24 @@ func logKeys(settings *record.Registry) ([]translog.VerifierKey, error) {
 }
 
 // declared returns the base URL to use: the one asked if the registry goes by
-// it, otherwise the one that it declares, if the same registry answers there.
-func (c *Client) declared(ctx context.Context, base string, m met) (string, error) {
-	if slices.Contains(m.settings.IndexURLs, IndexURL(base)) {
+// it, otherwise the one that it goes by, if the same registry answers there. What
+// it goes by today it says itself: only members may read whether its settings
+// name that URL (Registry.Adopt). An older server says nothing; then entry 0 counts.
+func (c *Client) declared(ctx context.Context, base string, m met, terms Terms) (string, error) {
+	declared, err := m.goesBy(ctx)
+	if err != nil {
+		return "", err
+	}
+	if declared == base || declared == "" && slices.Contains(m.settings.IndexURLs, IndexURL(base)) {
 		return base, nil
 	}
-	declared, err := ParseURL(m.settings.IndexURLs[0])
-	if err != nil || IndexURL(declared) != m.settings.IndexURLs[0] {
-		return "", fmt.Errorf("%w: it calls itself %.200q", ErrUntrusted, m.settings.IndexURLs[0])
+	if declared == "" {
+		declared, err = ParseURL(m.settings.IndexURLs[0])
+		if err != nil || IndexURL(declared) != m.settings.IndexURLs[0] {
+			return "", fmt.Errorf("%w: it calls itself %.200q", ErrUntrusted, m.settings.IndexURLs[0])
+		}
 	}
-	other, err := c.meet(ctx, declared)
+	other, err := c.meet(ctx, declared, terms)
 	if err != nil {
 		return "", fmt.Errorf("the registry at %s calls itself %s, and there: %w; its operator sets the URL with --public-url", base, declared, err)
 	}
@@ -209,29 +284,66 @@ func (c *Client) declared(ctx context.Context, base string, m met) (string, erro
 	return declared, nil
 }
 
+// goesBy is the base URL that the registry names, as it does to cargo, when it
+// refuses its index to nobody; "" where it names none.
+func (m met) goesBy(ctx context.Context) (string, error) {
+	header, err := m.challenge(ctx)
+	if err != nil {
+		return "", err
+	}
+	_, text, ok := strings.Cut(header, `login_url="`)
+	text, _, closed := strings.Cut(text, `"`)
+	text, isMe := strings.CutSuffix(text, "/me")
+	if !ok || !closed || !isMe {
+		return "", nil
+	}
+	base, err := ParseURL(text)
+	if err != nil {
+		return "", fmt.Errorf("%w: it calls itself %.200q: %w", ErrUntrusted, text, err)
+	}
+	return base, nil
+}
+
 // compare checks that what was met at base is what is pinned there, if anything
-// is, and that its log extends the pinned checkpoint.
+// is, and that its log extends the checkpoints pinned of it, there and under
+// other URLs.
 func (c *Client) compare(ctx context.Context, base string, m met) (known bool, err error) {
 	old, err := c.home.PinOf(base)
-	if errors.Is(err, ErrNotPinned) {
-		return false, nil
+	switch {
+	case errors.Is(err, ErrNotPinned):
+	case err != nil:
+		return false, err
+	case old.Origin != m.origin || old.Entry0 != m.entry0:
+		return true, c.home.changed(old, m.origin, m.entry0)
 	}
+	pins, err := c.home.Pins()
 	if err != nil {
 		return false, err
 	}
-	if old.Origin != m.origin || old.Entry0 != m.entry0 {
-		return true, c.home.changed(old, m.origin, m.entry0)
+	for _, pin := range pins {
+		if !pin.sameRegistry(Pin{Origin: m.origin, Entry0: m.entry0}) {
+			continue
+		}
+		known = true
+		if err := m.extends(ctx, pin.Checkpoint); err != nil {
+			return true, err
+		}
 	}
-	pinned, err := noteCheckpoint(old.Checkpoint)
+	return known, nil
+}
+
+// extends checks that the log met extends a pinned checkpoint.
+func (m met) extends(ctx context.Context, note []byte) error {
+	pinned, err := noteCheckpoint(note)
 	if err != nil {
-		return true, nil // a pin without a checkpoint has nothing to extend
+		return nil // a pin without a checkpoint has nothing to extend
 	}
 	var proof tlog.TreeProof
 	if pinned.Size <= m.checkpoint.Size {
 		reader := translog.NewTileReader(ctx, m.checkpoint, m.fetch)
 		if proof, err = translog.ConsistencyProof(pinned.Size, m.checkpoint.Size, reader); err != nil {
-			return true, err
+			return err
 		}
 	}
-	return true, translog.CheckConsistency(proof, pinned, m.checkpoint)
+	return translog.CheckConsistency(proof, pinned, m.checkpoint)
 }

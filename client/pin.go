@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -24,7 +25,8 @@ const pinSuffix = ".json"
 type Pin struct {
 	// IndexURL is the name by which cargo calls it: sparse+URL/index/.
 	IndexURL string
-	// URL is the declared base URL, without a slash at the end.
+	// URL is the base URL to ask, without a slash at the end: that of IndexURL,
+	// or where a registry that was called so has moved to.
 	URL string
 	// Origin is the DID of entry 0, Entry0 the leaf hash of that entry.
 	Origin did.DID
@@ -33,6 +35,9 @@ type Pin struct {
 	Identity string
 	// Checkpoint is the largest signed checkpoint that was verified.
 	Checkpoint []byte
+	// CA holds the certificates (PEM) that are trusted there beside the
+	// computer's own ones; nil for none.
+	CA []byte
 }
 
 // pinJSON is a Pin in its file.
@@ -43,6 +48,12 @@ type pinJSON struct {
 	Entry0     string  `json:"entry0"`
 	Identity   string  `json:"identity"`
 	Checkpoint string  `json:"checkpoint"`
+	CA         string  `json:"ca,omitzero"`
+}
+
+// sameRegistry reports whether both are of one registry, whatever it is called.
+func (p Pin) sameRegistry(other Pin) bool {
+	return p.Origin == other.Origin && p.Entry0 == other.Entry0
 }
 
 // Size returns the size of the pinned checkpoint, 0 when there is none.
@@ -105,6 +116,7 @@ func (h Home) SelectPin(which string) (Pin, error) {
 	if err != nil {
 		return Pin{}, err
 	}
+	pins = today(pins)
 	switch len(pins) {
 	case 0:
 		return Pin{}, fmt.Errorf("%w: no registry is known yet; type `aln-registry login URL`", ErrNotPinned)
@@ -116,6 +128,18 @@ func (h Home) SelectPin(which string) (Pin, error) {
 		urls = append(urls, pin.URL)
 	}
 	return Pin{}, fmt.Errorf("%w: name one with --registry or ALN_REGISTRY: %s", ErrSeveralPins, strings.Join(urls, ", "))
+}
+
+// today leaves out the older names of registries that have moved.
+func today(pins []Pin) []Pin {
+	var current []Pin
+	for _, p := range pins {
+		isHere := func(other Pin) bool { return other.IndexURL == IndexURL(p.URL) }
+		if p.IndexURL == IndexURL(p.URL) || !slices.ContainsFunc(pins, isHere) {
+			current = append(current, p)
+		}
+	}
+	return current
 }
 
 func (h Home) readPin(name string) (Pin, error) {
@@ -130,7 +154,7 @@ func (h Home) readPin(name string) (Pin, error) {
 	}
 	pin := Pin{IndexURL: j.IndexURL, URL: j.URL, Origin: j.Origin, Identity: j.Identity, Checkpoint: []byte(j.Checkpoint)}
 	leaf, err := base64.StdEncoding.Strict().DecodeString(j.Entry0)
-	base, urlErr := ParseURL(j.IndexURL)
+	base, urlErr := ParseURL(j.URL)
 	if err != nil || len(leaf) != tlog.HashSize || urlErr != nil || base != j.URL || j.Origin == "" || name != fileID(j.IndexURL) {
 		return Pin{}, fmt.Errorf("read pin %s: it was altered by hand or copied; if you know why, remove it and log in again", path)
 	}
@@ -138,13 +162,16 @@ func (h Home) readPin(name string) (Pin, error) {
 	if len(pin.Checkpoint) == 0 {
 		pin.Checkpoint = nil
 	}
+	if j.CA != "" {
+		pin.CA = []byte(j.CA)
+	}
 	return pin, nil
 }
 
 func (h Home) writePin(p Pin) error {
 	data, err := json.Marshal(pinJSON{
 		IndexURL: p.IndexURL, URL: p.URL, Origin: p.Origin, Entry0: base64.StdEncoding.EncodeToString(p.Entry0[:]),
-		Identity: p.Identity, Checkpoint: string(p.Checkpoint),
+		Identity: p.Identity, Checkpoint: string(p.Checkpoint), CA: string(p.CA),
 	}, jsontext.WithIndent("  "))
 	if err != nil {
 		return fmt.Errorf("write pin: %w", err)

@@ -95,6 +95,16 @@ type call struct {
 // send sends c and returns the response of a success, its body open; anything
 // else is an *APIError or a failure to reach the registry.
 func (w web) send(ctx context.Context, c call) (*http.Response, error) {
+	resp, err := w.request(ctx, c)
+	if err != nil || resp.StatusCode == http.StatusOK {
+		return resp, err
+	}
+	defer resp.Body.Close()
+	return nil, readError(resp)
+}
+
+// request sends c and returns the response, whatever it says, its body open.
+func (w web) request(ctx context.Context, c call) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, c.method, w.base+c.path, bytes.NewReader(c.body))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrURL, err)
@@ -112,11 +122,20 @@ func (w web) send(ctx context.Context, c call) (*http.Response, error) {
 		return nil, w.unreachable(unwrapURL(err))
 	}
 	w.measure(resp, sent, w.now())
-	if resp.StatusCode == http.StatusOK {
-		return resp, nil
+	return resp, nil
+}
+
+// challenge asks for the index as nobody and returns what the refusal says of
+// how to log in (WWW-Authenticate); "" where it says nothing.
+func (w web) challenge(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	resp, err := w.request(ctx, call{method: http.MethodGet, path: "/index/config.json"})
+	if err != nil {
+		return "", err
 	}
-	defer resp.Body.Close()
-	return nil, readError(resp)
+	resp.Body.Close()
+	return resp.Header.Get("WWW-Authenticate"), nil
 }
 
 // unreachable says why there was no answer, and what to look after.
@@ -127,6 +146,8 @@ func (w web) unreachable(err error) error {
 		return fmt.Errorf("ask %s: %w", w.base, err)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		hint = "; is it running?"
+	case isUntrustedCert(err):
+		hint = "; if your lab signs certificates itself, type `aln-registry login " + w.base + " --ca-file FILE` with its authority's certificate"
 	case errors.Is(err, http.ErrSchemeMismatch):
 		hint = "; it speaks plain http"
 		if u, err := url.Parse(w.base); err == nil && isLoopback(u.Hostname()) {

@@ -64,7 +64,7 @@ func New(c Config) http.Handler {
 		registry: c.Registry, limits: c.Registry.Limits, log: c.Log, clock: c.Clock, pages: c.Pages,
 		uploads: newPlaces(maxUploads, maxUploadsEach), searches: newPlaces(maxSearches, maxSearches),
 	}
-	return s.routes()
+	return underPublicPath(c.Registry.PublicURL, s.routes())
 }
 
 // routes is the whole public contract of DESIGN §4 as far as it exists.

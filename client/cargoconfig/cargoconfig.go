@@ -217,8 +217,8 @@ func edit(folder, lines string, change func(*document) error) (Change, error) {
 	if err == nil {
 		err = change(d)
 	}
-	if errors.Is(err, ErrNameTaken) {
-		return Change{}, err
+	if errors.Is(err, ErrNameTaken) || errors.Is(err, ErrCAInfo) {
+		return Change{Path: path}, err
 	}
 	if err == nil && d.edited {
 		err = d.check()

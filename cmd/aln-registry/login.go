@@ -8,12 +8,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"phoenix-lab.org/aln-registry/client"
 	"phoenix-lab.org/aln-registry/client/cargoconfig"
+	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/particle"
 )
 
@@ -32,7 +34,43 @@ func (a *app) provide(ctx context.Context) int {
 
 // loginFlags are login's settings.
 type loginFlags struct {
-	name string
+	name, caFile, origin string
+}
+
+// terms are what the flags say of the registry to be met.
+func (f loginFlags) terms(identity string) (client.Terms, error) {
+	terms := client.Terms{Identity: identity}
+	if f.origin != "" {
+		d, err := did.Parse(f.origin)
+		if err != nil {
+			return terms, usageError{fmt.Errorf("--origin: %w", err)}
+		}
+		terms.Origin = d
+	}
+	if f.caFile == "" {
+		return terms, nil
+	}
+	data, err := readSmallFile(f.caFile)
+	if err != nil {
+		return terms, fmt.Errorf("--ca-file: %w", err)
+	}
+	if terms.CA, err = client.ParseCA(data); err != nil {
+		return terms, fmt.Errorf("--ca-file %s: %w", f.caFile, err)
+	}
+	return terms, nil
+}
+
+// readSmallFile reads a file that somebody named, of at most 1 MiB.
+func readSmallFile(path string) ([]byte, error) {
+	const most = 1 << 20
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > most { // opening a pipe would wait for ever
+		return nil, fmt.Errorf("%s is not a regular file of at most %d bytes", path, most)
+	}
+	return os.ReadFile(path)
 }
 
 func (a *app) loginCommand() *cobra.Command {
@@ -55,6 +93,8 @@ func (a *app) loginCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&f.name, "name", "aln", "what the project calls the registry, as in cargo publish --registry aln")
+	c.Flags().StringVar(&f.caFile, "ca-file", "", "certificate (PEM) of the private authority that the registry's certificate comes from; kept for all later commands, and for cargo")
+	c.Flags().StringVar(&f.origin, "origin", "", "DID that the registry must have: the first meeting is no matter of trust then (for CI)")
 	return c
 }
 
@@ -70,6 +110,10 @@ type loginResult struct {
 }
 
 func (a *app) login(ctx context.Context, url string, f loginFlags) error {
+	terms, err := f.terms(a.identity)
+	if err != nil {
+		return err
+	}
 	c, err := a.client()
 	if err != nil {
 		return err
@@ -78,7 +122,7 @@ func (a *app) login(ctx context.Context, url string, f loginFlags) error {
 	if err != nil {
 		return err
 	}
-	met, err := c.Login(ctx, url, a.identity)
+	met, err := c.LoginOn(ctx, url, terms)
 	if err != nil {
 		return err
 	}
@@ -89,11 +133,15 @@ func (a *app) login(ctx context.Context, url string, f loginFlags) error {
 	if created {
 		result.Notes = append(result.Notes, "made an identity for you: "+identity.Path+" (back it up; `aln-registry key export`)")
 	}
-	if err := a.setUpCargo(&result, f.name); err != nil {
-		return err
-	}
 	member, refusal := tryMember(ctx, c, met.Pin)
 	result.Member = member
+	older, err := adopt(ctx, c, &result, met.Pin)
+	if err != nil {
+		return err
+	}
+	if err := setUpCargo(c.Home(), &result, f.name, met.Pin, older); err != nil {
+		return err
+	}
 	if a.json {
 		return a.printJSON(result)
 	}
@@ -111,13 +159,43 @@ func (a *app) identityForLogin(c *client.Client) (client.Identity, bool, error) 
 	return identity, err == nil, err
 }
 
-// setUpCargo writes the two settings that cargo needs.
-func (a *app) setUpCargo(result *loginResult, name string) error {
+// adopt finds, for a member, by which other URLs the registry goes or went, and
+// returns their index URLs.
+func adopt(ctx context.Context, c *client.Client, result *loginResult, pin client.Pin) ([]string, error) {
+	if !result.Member {
+		return nil, nil
+	}
+	r, err := c.Registry(pin)
+	if err != nil {
+		return nil, err
+	}
+	adopted, err := r.Adopt(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, old := range adopted {
+		result.Notes = append(result.Notes, old.IndexURL+" is this registry too; what is called so is asked for at "+pin.URL)
+	}
+	return c.Home().OtherNames(pin)
+}
+
+// setUpCargo writes the settings that cargo needs. Where the project calls the
+// registry by one of its older index URLs, that is replaced.
+func setUpCargo(h client.Home, result *loginResult, name string, pin client.Pin, older []string) error {
 	project, ok, err := projectFolder()
 	if err != nil {
 		return err
 	}
 	if ok {
+		for _, old := range older {
+			changes, err := cargoconfig.MoveIndex(project, old, pin.IndexURL)
+			if err != nil {
+				return err
+			}
+			for _, change := range changes {
+				result.note(change)
+			}
+		}
 		change, err := cargoconfig.SetIndex(project, name, result.IndexURL)
 		if errors.Is(err, cargoconfig.ErrNameTaken) {
 			return fmt.Errorf("%w; a name is given by --name NAME", err)
@@ -142,11 +220,19 @@ func (a *app) setUpCargo(result *loginResult, name string) error {
 		return err
 	}
 	result.note(change)
-	return nil
+	if len(pin.CA) == 0 {
+		return nil
+	}
+	change, note, err := trustInCargo(h, cargoHome)
+	if note != "" {
+		result.Notes = append(result.Notes, note)
+	}
+	result.note(change)
+	return err
 }
 
 func (r *loginResult) note(change cargoconfig.Change) {
-	if change.Changed {
+	if change.Changed && !slices.Contains(r.Changed, change.Path) {
 		r.Changed = append(r.Changed, change.Path)
 	}
 }

@@ -198,7 +198,11 @@ func (a *app) client() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	own, err := transport()
+	if err != nil {
+		return nil, err
+	}
 	return client.New(client.Config{
-		Home: h, KeyFile: os.Getenv("ALN_KEY_FILE"), Identity: a.identity, Now: time.Now, Rand: rand.Reader, Version: version,
+		Home: h, KeyFile: os.Getenv("ALN_KEY_FILE"), Identity: a.identity, HTTP: own, Now: time.Now, Rand: rand.Reader, Version: version,
 	}), nil
 }

@@ -89,6 +89,9 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if f.publicURL, err = client.ParseURL(f.publicURL); err != nil {
 		return usageError{fmt.Errorf("--public-url: %w", err)}
 	}
+	if server.CollidingPath(f.publicURL) {
+		return usageError{fmt.Errorf("--public-url %s: its path begins like one of the registry's own; take another, such as /aln", f.publicURL)}
+	}
 	folder, lock, err := lockFolder(f.data)
 	if err != nil {
 		return err

@@ -1,0 +1,82 @@
+package cargoconfig
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// ErrCAInfo: cargo trusts a file of certificates of somebody else's making already.
+var ErrCAInfo = errors.New("cargo's http.cainfo is set already")
+
+// SetCAInfo makes bundle, an absolute path, the certificates that cargo trusts
+// (all of them: cargo then asks no other file): http.cainfo in cargoHome, since
+// the path is this computer's and no business of the project. Errors: ErrCAInfo
+// where another file is named, which stays; ErrManual.
+func SetCAInfo(cargoHome, bundle string) (Change, error) {
+	return edit(cargoHome, fmt.Sprintf("[http]\ncainfo = %s\n", quote(bundle)), func(d *document) error {
+		path := []string{"http", "cainfo"}
+		old, found := lookup(d.decoded, path...)
+		switch {
+		case !found:
+			return d.insert(path, quote(bundle), bundle)
+		case old != bundle:
+			return fmt.Errorf("%w: to %.300v; append the certificates in %s to it", ErrCAInfo, old, bundle)
+		}
+		return nil
+	})
+}
+
+// Setting is one value of cargo's configuration and the file that it stands in.
+type Setting struct {
+	Value any
+	Path  string
+}
+
+// Text is the value where it is a text, "" otherwise.
+func (s Setting) Text() string {
+	text, _ := s.Value.(string)
+	return text
+}
+
+// Lookup finds what cargo, run in dir, takes for the setting at path: in the
+// nearest .cargo of dir and its parents that has it, or in cargoHome. The
+// environment, which goes before files, is the caller's to ask. false where no
+// file sets it.
+func Lookup(dir, cargoHome string, path ...string) (Setting, bool, error) {
+	for _, folder := range folders(dir, cargoHome) {
+		file, err := find(folder)
+		if err != nil {
+			return Setting{}, false, err
+		}
+		_, data, _, err := read(file)
+		if err != nil {
+			return Setting{}, false, err
+		}
+		var decoded map[string]any
+		if err := toml.Unmarshal(data, &decoded); err != nil {
+			return Setting{}, false, fmt.Errorf("%s is not valid TOML: %w", file, err)
+		}
+		if value, ok := lookup(decoded, path...); ok {
+			return Setting{Value: value, Path: file}, true, nil
+		}
+	}
+	return Setting{}, false, nil
+}
+
+// folders are those whose configuration cargo reads in dir, the first to count first.
+func folders(dir, cargoHome string) []string {
+	var list []string
+	for {
+		if folder := filepath.Join(dir, ".cargo"); folder != filepath.Clean(cargoHome) {
+			list = append(list, folder)
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return append(list, cargoHome)
+		}
+		dir = parent
+	}
+}

@@ -1,0 +1,117 @@
+package cargoconfig
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestSetCAInfo(t *testing.T) {
+	const bundle = "/home/ada/aln/ca/cargo.pem"
+	setCAInfo := func(folder string) (Change, error) { return SetCAInfo(folder, bundle) }
+	for name, test := range map[string]struct{ before, after string }{
+		"no file":   {"", "[http]\ncainfo = \"" + bundle + "\"\n"},
+		"its table": {"[http]\nproxy = \"p:1\" # mine\n", "[http]\nproxy = \"p:1\" # mine\ncainfo = \"" + bundle + "\"\n"},
+		"set":       {"[http]\ncainfo = '" + bundle + "'\n", "[http]\ncainfo = '" + bundle + "'\n"},
+	} {
+		after, change, err := inFile(t, "", test.before, setCAInfo)
+		if err != nil || after != test.after || change.Changed == (name == "set") {
+			t.Errorf("%s: %+v, %v\n%s", name, change, err, after)
+		}
+	}
+	other := "[http]\ncainfo = \"/etc/their.pem\"\n"
+	after, change, err := inFile(t, "", other, setCAInfo)
+	if !errors.Is(err, ErrCAInfo) || after != other || change.Changed || !strings.Contains(err.Error(), "/etc/their.pem") {
+		t.Errorf("%v\n%s", err, after)
+	}
+}
+
+func TestLookupFindsWhatCargoFinds(t *testing.T) {
+	top := t.TempDir()
+	home := filepath.Join(top, "home", ".cargo")
+	deep := filepath.Join(top, "home", "work", "member")
+	for path, text := range map[string]string{
+		filepath.Join(home, "config.toml"):                               "[http]\nproxy = \"home\"\ncainfo = \"home\"\n[net]\nretry = 3\n",
+		filepath.Join(top, "home", "work", ".cargo", "config.toml"):      "[http]\nproxy = \"work\"\n",
+		filepath.Join(top, "home", "work", "member", ".cargo", "config"): "[build]\njobs = 1\n",
+	} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct{ dir, key, want string }{
+		{deep, "proxy", "work"}, {deep, "cainfo", "home"}, {top, "proxy", "home"}, {filepath.Join(top, "home"), "proxy", "home"}, {deep, "nothing", ""},
+	} {
+		setting, found, err := Lookup(test.dir, home, "http", test.key)
+		if err != nil || setting.Text() != test.want || found != (test.want != "") {
+			t.Errorf("%s in %s: %+v, %v", test.key, test.dir, setting, err)
+		}
+	}
+	if setting, found, err := Lookup(deep, home, "net", "retry"); err != nil || !found || setting.Text() != "" || setting.Value != int64(3) {
+		t.Errorf("a number: %+v, %v", setting, err)
+	}
+	if err := os.WriteFile(filepath.Join(home, "config.toml"), []byte("[http"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Lookup(top, home, "http", "proxy"); err == nil || !strings.Contains(err.Error(), "not valid TOML") {
+		t.Errorf("%v", err)
+	}
+}
+
+const newIndex = "sparse+https://new.example/index/"
+
+func TestMoveIndexMovesConfigurationAndLock(t *testing.T) {
+	dir := t.TempDir()
+	lock := "version = 4\n\n[[package]]\nname = \"a\"\nversion = \"1.0.0\"\nsource = \"" + index + "\"\nchecksum = \"00\"\ndependencies = [\n \"b 0.1.0 (" + index + ")\",\n]\n"
+	config := "[registries.lab] # ours\nindex = \"" + index + "\"\n[registries.other]\nindex = \"" + index + "x/\"\n"
+	for name, text := range map[string]string{".cargo/config.toml": config, "Cargo.lock": lock} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for round, changed := range []bool{true, false} {
+		changes, err := MoveIndex(dir, index, newIndex)
+		if err != nil || len(changes) != 2 || changes[0].Changed != changed || changes[1].Changed != changed {
+			t.Fatalf("round %d: %+v, %v", round, changes, err)
+		}
+	}
+	if got, want := read1(t, dir, ".cargo/config.toml"), strings.Replace(config, index, newIndex, 1); got != want {
+		t.Errorf("configuration is\n%s", got)
+	}
+	if got, want := read1(t, dir, "Cargo.lock"), strings.ReplaceAll(lock, index, newIndex); got != want {
+		t.Errorf("lock file is\n%s", got)
+	}
+}
+
+func read1(t *testing.T, dir, name string) string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
+func TestMoveIndexDoesNotGiveOneRegistryTwoNames(t *testing.T) {
+	before := "[registries.lab]\nindex = \"" + index + "\"\n[registries.two]\nindex = \"" + newIndex + "\"\n"
+	after, _, err := inFile(t, ".cargo", before, func(folder string) (Change, error) {
+		changes, err := MoveIndex(folder, index, newIndex)
+		return append(changes, Change{})[0], err
+	})
+	if !errors.Is(err, ErrManual) || after != before {
+		t.Errorf("%v\n%s", err, after)
+	}
+	changes, err := MoveIndex(t.TempDir(), index, newIndex)
+	if err != nil || changes[0].Changed || changes[1].Changed {
+		t.Errorf("an empty project: %+v, %v", changes, err)
+	}
+}
