@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/verify"
 )
 
@@ -122,6 +123,10 @@ var manifestLimits = cargo.Limits{CrateBytes: MaxDownload, UnpackedBytes: 64 * M
 // compareManifest downloads the crate and holds the line against the one that
 // follows from its manifest: dependencies, features, links, rust-version.
 func (r *Registry) compareManifest(ctx context.Context, text string, want verify.CrateVersion) (string, error) {
+	subject, err := record.VersionSubject(record.KindCrate, want.Name, want.Version)
+	if err != nil {
+		return "", err
+	}
 	body, in := io.Pipe()
 	type inspected struct {
 		crate *cargo.Crate
@@ -133,7 +138,7 @@ func (r *Registry) compareManifest(ctx context.Context, text string, want verify
 		_, drained := io.Copy(io.Discard, body)
 		result <- inspected{crate, errors.Join(err, drained)}
 	}()
-	id, _, err := r.Download(ctx, want.Name, want.Version, in)
+	id, _, err := r.Download(ctx, subject, in)
 	in.CloseWithError(err)
 	got := <-result
 	if err != nil {

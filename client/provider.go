@@ -226,20 +226,29 @@ func (r *Registry) answerOwners(ctx context.Context, name string) (*cargoOK, err
 	return r.carry(ctx, intent)
 }
 
-// carry mints a session for rec alone and puts both into one token (FORMATS §6).
+// carry is cargo's answer with a token that carries rec.
 func (r *Registry) carry(ctx context.Context, rec *record.Record) (*cargoOK, error) {
-	if len(rec.Envelope()) > maxHeaderRecord {
-		return nil, fmt.Errorf("the record has %d bytes, cargo can carry %d", len(rec.Envelope()), maxHeaderRecord)
-	}
-	s, err := r.Session(ctx, particle.ScopePublish, rec.ID(), changeLifetime)
+	token, err := r.carried(ctx, rec)
 	if err != nil {
 		return nil, err
 	}
+	return uncached(token), nil
+}
+
+// carried mints a session for rec alone and puts both into one token (FORMATS §5).
+func (r *Registry) carried(ctx context.Context, rec *record.Record) (string, error) {
+	if len(rec.Envelope()) > maxHeaderRecord {
+		return "", fmt.Errorf("the record has %d bytes, a request can carry %d; name less evidence, or one manifest that lists it", len(rec.Envelope()), maxHeaderRecord)
+	}
+	s, err := r.Session(ctx, particle.ScopePublish, rec.ID(), changeLifetime)
+	if err != nil {
+		return "", err
+	}
 	token := s.Token + "~" + base64.RawURLEncoding.EncodeToString(rec.Envelope())
 	if len(token) > maxHeader {
-		return nil, fmt.Errorf("session and record have %d bytes, cargo can carry %d", len(token), maxHeader)
+		return "", fmt.Errorf("session and record have %d bytes, a request can carry %d", len(token), maxHeader)
 	}
-	return uncached(token), nil
+	return token, nil
 }
 
 func uncached(token string) *cargoOK {

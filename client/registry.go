@@ -341,13 +341,13 @@ func (w web) tile(ctx context.Context, path string) ([]byte, error) {
 	return data, err
 }
 
-// Download writes a crate's bytes, at most MaxDownload, to out and returns the
+// Download writes a version's bytes, at most MaxDownload, to out and returns the
 // CID of what was written: the caller compares it with what it expects before
 // it uses the bytes.
-func (r *Registry) Download(ctx context.Context, name, version string, out io.Writer) (cid storage.CID, size int64, err error) {
+func (r *Registry) Download(ctx context.Context, s record.Subject, out io.Writer) (cid storage.CID, size int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, downloadTimeout)
 	defer cancel()
-	path := "/api/v1/crates/" + url.PathEscape(name) + "/" + url.PathEscape(version) + "/download"
+	path := downloadPath(s)
 	err = r.asReader(ctx, func(token string) error {
 		resp, err := r.web.send(ctx, call{method: http.MethodGet, path: path, token: token})
 		if err != nil {

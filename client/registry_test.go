@@ -278,7 +278,7 @@ func TestCredentialsDoNotFollowRedirects(t *testing.T) {
 func TestDownloadHashesWhatItWrites(t *testing.T) {
 	_, _, r := loggedIn(t)
 	var out bytes.Buffer
-	cid, size, err := r.Download(t.Context(), "demo", "1.0.0", &out)
+	cid, size, err := r.Download(t.Context(), must(record.VersionSubject(record.KindCrate, "demo", "1.0.0")), &out)
 	if err != nil || cid != cidOf("crate bytes") || size != 11 || out.String() != "crate bytes" {
 		t.Errorf("%v, %d, %v", cid, size, err)
 	}

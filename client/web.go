@@ -90,6 +90,9 @@ type call struct {
 	token        string
 	contentType  string
 	body         []byte
+	// content is sent in place of body where it is not nil: size bytes, once the registry asks for them.
+	content io.Reader
+	size    int64
 }
 
 // send sends c and returns the response of a success, its body open; anything
@@ -105,9 +108,17 @@ func (w web) send(ctx context.Context, c call) (*http.Response, error) {
 
 // request sends c and returns the response, whatever it says, its body open.
 func (w web) request(ctx context.Context, c call) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, c.method, w.base+c.path, bytes.NewReader(c.body))
+	var body io.Reader = bytes.NewReader(c.body)
+	if c.content != nil {
+		body = c.content
+	}
+	req, err := http.NewRequestWithContext(ctx, c.method, w.base+c.path, body)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrURL, err)
+	}
+	if c.content != nil {
+		req.ContentLength = c.size
+		req.Header.Set("Expect", "100-continue")
 	}
 	req.Header.Set("User-Agent", "aln-registry/"+w.version)
 	if c.token != "" {

@@ -531,7 +531,7 @@ func (s *survivor) checkChanges(registry *client.Registry) {
 func (s *survivor) checkBytes(registry *client.Registry, r release) {
 	s.t.Helper()
 	var got bytes.Buffer
-	if _, _, err := registry.Download(s.ctx, r.name, r.version, &got); err != nil || !bytes.Equal(got.Bytes(), r.crate) {
+	if _, _, err := registry.Download(s.ctx, r.subject(s.t), &got); err != nil || !bytes.Equal(got.Bytes(), r.crate) {
 		s.t.Errorf("%s: downloaded %d bytes instead of %d: %v", r.key(), got.Len(), len(r.crate), err)
 	}
 }
@@ -549,7 +549,7 @@ func (s *survivor) checkOpen(registry *client.Registry, replayed verify.Replayed
 			s.checkBytes(registry, r)
 		default:
 			var refused *client.APIError
-			_, _, err := registry.Download(s.ctx, r.name, r.version, &bytes.Buffer{})
+			_, _, err := registry.Download(s.ctx, r.subject(s.t), &bytes.Buffer{})
 			if !errors.As(err, &refused) || refused.Status != http.StatusNotFound {
 				s.t.Errorf("%s is not in the log; its download: %v", key, err)
 			}

@@ -112,6 +112,7 @@ func (a *app) root() *cobra.Command {
 	flags.StringVar(&a.identity, "identity", "", "name of the identity to sign with (default: the one given at login, or \"default\")")
 	root.AddCommand(
 		a.serveCommand(), a.rebuildCommand(), a.keyCommand(), a.loginCommand(), a.memberCommand(),
+		a.publishCommand(), a.getCommand(), a.listCommand(), a.ownerCommand(), a.yankCommand(),
 		a.verifyCommand(), a.logCommand(), a.versionCommand(),
 	)
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error { return fromEnvironment(c, os.LookupEnv) }

@@ -25,8 +25,8 @@ import (
 
 func (a *app) verifyCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "verify [NAME@VERSION | FILE.crate | Cargo.lock]", Short: "Prove that artifacts are what their publishers signed", Args: cobra.MaximumNArgs(1),
-		Long: "Prove, from the pinned registry's log, that an artifact's bytes are those that its publisher signed, that\nthe publisher was entitled to, and that the record is in the log: for a version by name (its bytes are\ndownloaded), for a .crate file, or for every crate of a Cargo.lock that comes from a known registry;\nwithout an argument, of the Cargo.lock of the project here.\nExit status 1 when anything does not hold. That nothing was left out of the log is proved by `log check --full`.",
+		Use: "verify [[KIND/]NAME@VERSION | FILE.crate | Cargo.lock]", Short: "Prove that artifacts are what their publishers signed", Args: cobra.MaximumNArgs(1),
+		Long: "Prove, from the pinned registry's log, that an artifact's bytes are those that its publisher signed, that\nthe publisher was entitled to, and that the record is in the log: for a version by name (its bytes are\ndownloaded; what is no crate has its kind before it), for a .crate file, or for every crate of a Cargo.lock\nthat comes from a known registry; without an argument, of the Cargo.lock of the project here.\nExit status 1 when anything does not hold. That nothing was left out of the log is proved by `log check --full`.",
 		RunE: func(c *cobra.Command, args []string) error { return a.verify(c.Context(), append(args, lockName)[0]) },
 	}
 }
@@ -34,7 +34,10 @@ func (a *app) verifyCommand() *cobra.Command {
 const lockName = "Cargo.lock"
 
 func (a *app) verify(ctx context.Context, what string) error {
+	reference, err := record.ParseReference(what)
 	switch {
+	case err == nil && reference.Version() != "":
+		return a.verifyVersion(ctx, reference)
 	case what == lockName:
 		path, err := findLock()
 		if err != nil {
@@ -46,11 +49,11 @@ func (a *app) verify(ctx context.Context, what string) error {
 	case strings.HasSuffix(what, ".crate"):
 		return a.verifyFile(ctx, what)
 	}
-	name, version, ok := strings.Cut(what, "@")
-	if !ok {
-		return usageError{fmt.Errorf("%q is neither NAME@VERSION nor a .crate file nor a Cargo.lock", what)}
+	if strings.Contains(what, "@") {
+		_, err := versionReference(what)
+		return err
 	}
-	return a.verifyVersion(ctx, name, version)
+	return usageError{fmt.Errorf("%.80q is neither [KIND/]NAME@VERSION nor a .crate file nor a Cargo.lock", what)}
 }
 
 // findLock is the Cargo.lock here or above: that of a workspace lies in its root.
@@ -80,16 +83,12 @@ func crateSubject(name, version string) (record.Subject, error) {
 	return s, nil
 }
 
-func (a *app) verifyVersion(ctx context.Context, name, version string) error {
-	subject, err := crateSubject(name, version)
-	if err != nil {
-		return err
-	}
+func (a *app) verifyVersion(ctx context.Context, subject record.Subject) error {
 	r, err := a.open()
 	if err != nil {
 		return err
 	}
-	id, _, err := r.Download(ctx, name, version, io.Discard)
+	id, _, err := r.Download(ctx, subject, io.Discard)
 	if err != nil {
 		return err
 	}
@@ -111,15 +110,24 @@ func (a *app) verifyFile(ctx context.Context, path string) error {
 		return err
 	}
 	defer f.Close()
-	digest := sha256.New()
-	if _, err := io.Copy(digest, f); err != nil {
+	id, err := hashOf(f)
+	if err != nil {
 		return fmt.Errorf("read %s: %w", path, err)
 	}
 	r, err := a.open()
 	if err != nil {
 		return err
 	}
-	return a.verifyOne(ctx, r, verify.Want{Subject: subject, CID: storage.CIDFromDigest([sha256.Size]byte(digest.Sum(nil)))})
+	return a.verifyOne(ctx, r, verify.Want{Subject: subject, CID: id})
+}
+
+// hashOf reads in to its end and returns the CID of what was read.
+func hashOf(in io.Reader) (storage.CID, error) {
+	digest := sha256.New()
+	if _, err := io.Copy(digest, in); err != nil {
+		return storage.CID{}, err
+	}
+	return storage.CIDFromDigest([sha256.Size]byte(digest.Sum(nil))), nil
 }
 
 // splitCrateFile finds the hyphen before the version: names have no dots, so
@@ -327,10 +335,14 @@ func (r lockedJSON) reason() string {
 	if r.Verdict == nil {
 		return r.Error
 	}
-	for _, check := range r.Verdict.Checks {
+	return firstFailed(*r.Verdict)
+}
+
+func firstFailed(v verify.Verdict) string {
+	for _, check := range v.Checks {
 		if !check.OK {
 			return check.Name + ": " + check.Detail
 		}
 	}
-	return r.Error
+	return ""
 }
