@@ -37,8 +37,9 @@ type thing struct {
 type family byte
 
 const (
-	indexFamily family = iota // an index file, by canonical crate name
-	stateFamily               // a decoded value of state, by its key
+	indexFamily    family = iota // an index file, by canonical crate name
+	stateFamily                  // a decoded value of state, by its key
+	documentFamily               // a parsed DID document, by its CID
 )
 
 // cache keeps what was read of the published state: each value is what a read

@@ -49,6 +49,9 @@ func (r *Registry) Submit(ctx context.Context, asker policy.Asker, envelope []by
 	if err != nil {
 		return Receipt{}, err
 	}
+	if err := r.checkOwnDocument(rec, named); err != nil {
+		return Receipt{}, err
+	}
 	s := &submission{record: rec, attachments: named}
 	if _, err := r.precheck(ctx, s); err != nil {
 		return Receipt{}, err

@@ -14,7 +14,6 @@ import (
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/policy"
-	"phoenix-lab.org/aln-registry/registry/state"
 )
 
 // recordValidity is how long records that the registry signs may wait for their entry.
@@ -31,12 +30,9 @@ func (r *Registry) Mint(ctx context.Context, assertion string) (token string, li
 	if err != nil {
 		return "", 0, fmt.Errorf("%w: assertion: %v", ErrUnauthenticated, err)
 	}
-	key, err := r.holderKey(ctx, t.KeyID, did.Authentication)
+	key, err := r.verifyAssertion(ctx, t)
 	if err != nil {
 		return "", 0, err
-	}
-	if err := t.Verify(key); err != nil {
-		return "", 0, fmt.Errorf("%w: assertion: %v", ErrUnauthenticated, err)
 	}
 	now := r.Clock()
 	since, err := r.Catalog.AssertionsSince(ctx)
@@ -58,6 +54,7 @@ func (r *Registry) Mint(ctx context.Context, assertion string) (token string, li
 	if denial != nil {
 		return "", 0, denial
 	}
+	bindKey(&claims, t.KeyID, key)
 	// Last, so that only the assertions of members take room in the catalog.
 	expires := time.Unix(t.Claims.Expiry, 0).Add(policy.ClockSkew + time.Second)
 	fresh, err := r.Catalog.UseAssertion(ctx, string(t.Claims.Issuer), t.Claims.ID, expires, now)
@@ -71,34 +68,6 @@ func (r *Registry) Mint(ctx context.Context, assertion string) (token string, li
 	return token, time.Duration(claims.Expiry-claims.IssuedAt) * time.Second, err
 }
 
-// holderKey finds the key that keyID names in what is known of its DID. A
-// did:web that is no member has no document here.
-func (r *Registry) holderKey(ctx context.Context, keyID did.URL, rel did.Relationship) (did.PublicKey, error) {
-	var document *did.Document
-	if keyID.DID.Method() == "web" {
-		m, _, err := state.MemberOf(r.visible(ctx), keyID.DID)
-		if err != nil {
-			return did.PublicKey{}, err
-		}
-		if !m.Active() || len(m.Documents) == 0 {
-			// In the words of a wrong signature: who is a member is not for strangers to probe.
-			return did.PublicKey{}, fmt.Errorf("%w: assertion: %w", ErrUnauthenticated, did.ErrSignature)
-		}
-		raw, err := readBlob(ctx, r.Blobs, m.Documents[len(m.Documents)-1].CID, maxAttachment)
-		if err != nil {
-			return did.PublicKey{}, err
-		}
-		if document, err = did.ParseDocument(raw); err != nil {
-			return did.PublicKey{}, err
-		}
-	}
-	key, err := did.ResolveKey(keyID, rel, document)
-	if err != nil {
-		return did.PublicKey{}, fmt.Errorf("%w: %v", ErrUnauthenticated, err)
-	}
-	return key, nil
-}
-
 // Authenticate says who a session token stands for now. Only the signature's
 // result is cached; time, membership and issuer are looked at on every call.
 // Errors: ErrUnauthenticated or a *policy.Denial.
@@ -110,6 +79,11 @@ func (r *Registry) Authenticate(ctx context.Context, token string) (policy.Asker
 	holder, err := r.Holder(ctx, t.Claims.Subject)
 	if err != nil {
 		return policy.Asker{}, err
+	}
+	if holder.Member || holder.Admin {
+		if err := r.checkKey(ctx, t.Claims); err != nil {
+			return policy.Asker{}, err
+		}
 	}
 	asker, denial := policy.CheckSession(t, holder, r.origin, r.Clock())
 	if denial != nil {

@@ -152,11 +152,12 @@ func (s *Server) members(w http.ResponseWriter, r *http.Request) error {
 		DID    string    `json:"did"`
 		Roles  []string  `json:"roles"`
 		Tier   string    `json:"tier"`
+		Admin  bool      `json:"admin"`
 		Record record.ID `json:"record"`
 	}
 	items := []item{}
 	for _, m := range members {
-		items = append(items, item{string(m.DID), m.Roles, m.Tier, m.Record})
+		items = append(items, item{string(m.DID), m.Roles, m.Tier, s.registry.IsAdmin(m.DID), m.Record})
 	}
 	return s.answer(w, r, struct {
 		Members []item `json:"members"`

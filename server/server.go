@@ -82,7 +82,7 @@ func (s *Server) routes() http.Handler {
 		m.Get("/me", s.handle(asText, s.me))
 	}
 	m.Get("/healthz", s.handle(asText, s.healthy))
-	m.Get("/.well-known/did.json", s.handle(asJSON, s.didDocument))
+	m.Get(s.documentPath(), s.handle(asJSON, s.didDocument))
 
 	m.Get("/index/config.json", s.handle(asText, s.indexConfig))
 	m.Get("/index/*", s.handle(asText, s.indexFile))
@@ -104,6 +104,8 @@ func (s *Server) routes() http.Handler {
 	m.Get("/v1/records/{id}", s.handle(asJSON, s.record))
 	m.Get("/v1/records/{id}/attachments/{cid}", s.handle(asJSON, s.attachment))
 	m.Get("/v1/members", s.handle(asJSON, s.members))
+	m.Get("/v1/settings", s.handle(asJSON, s.settings))
+	m.Get("/v1/proposals", s.handle(asJSON, s.proposals))
 	m.Get("/v1/artifacts", s.handle(asJSON, s.artifacts))
 	m.Get("/v1/artifacts/{kind}", s.handle(asJSON, s.artifacts))
 	m.Get("/v1/artifacts/{kind}/{name}", s.handle(asJSON, s.versions))

@@ -109,7 +109,8 @@ type Document struct {
 	// Record put it in force: what a did:web signer cites as `key`.
 	Record record.ID `json:"record"`
 	Since  int64     `json:"since"`
-	// CompromisedSince is the index from which on its retired keys are not believed; nil: they were only retired.
+	// CompromisedSince is the index from which on its keys and those of earlier documents
+	// are not believed, save those that the next one holds; nil: they were only retired.
 	CompromisedSince *int64 `json:"compromised_since"`
 }
 
@@ -192,10 +193,16 @@ const keySettings = "registry"
 
 func keyHead(thing string) string                { return "head/" + thing }
 func keyMember(d did.DID) string                 { return memberPrefix + string(d) }
-func keyProposal(id record.ID) string            { return "proposal/" + string(id) }
+func keyProposal(id record.ID) string            { return proposalPrefix + string(id) }
 func keyArtifact(k record.Kind, n string) string { return ArtifactPrefix(k) + cargo.CanonicalName(n) }
 
-const memberPrefix = "member/"
+const (
+	memberPrefix   = "member/"
+	proposalPrefix = "proposal/"
+)
+
+// ProposalPrefix begins the keys of all proposals.
+func ProposalPrefix() string { return proposalPrefix }
 
 // MemberPrefix begins the keys of all members.
 func MemberPrefix() string { return memberPrefix }
@@ -253,6 +260,9 @@ func HeadKey(thing string) string { return keyHead(thing) }
 
 // DecodeHead reads a value under HeadKey.
 func DecodeHead(value []byte) (Head, error) { return decode[Head](value) }
+
+// DecodeProposal reads a value under ProposalPrefix.
+func DecodeProposal(value []byte) (Proposal, error) { return decode[Proposal](value) }
 
 // DecodeArtifact reads a value under ArtifactPrefix.
 func DecodeArtifact(value []byte) (Artifact, error) { return decode[Artifact](value) }

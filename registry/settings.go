@@ -1,0 +1,67 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
+	"phoenix-lab.org/aln-registry/storage/catalog"
+)
+
+// mostProposals bounds a listing; closed ones count too, since state keeps them.
+const mostProposals = 100_000
+
+// OpenProposals lists the proposals of settings that still wait for votes, in no
+// order that matters; those that other settings have voided are left out.
+func (r *Registry) OpenProposals(ctx context.Context) ([]state.Proposal, error) {
+	prefix := state.ProposalPrefix()
+	rows, err := r.Catalog.StateRange(ctx, prefix, catalog.PrefixEnd(prefix), r.Size(), mostProposals)
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == mostProposals {
+		return nil, fmt.Errorf("there have been more than %d proposals", mostProposals)
+	}
+	inForce := r.Settings().Record
+	var open []state.Proposal
+	for _, row := range rows {
+		p, err := state.DecodeProposal(row.Value)
+		if err != nil {
+			return nil, err
+		}
+		if p.Open && p.Base == inForce {
+			open = append(open, p)
+		}
+	}
+	return open, nil
+}
+
+// checkOwnDocument refuses settings with a DID document of this registry that
+// does not hold the key it signs with, in every relationship: it could not change
+// owners for cargo any more, and nobody could tell its sessions.
+func (r *Registry) checkOwnDocument(rec *record.Record, attachments state.Attachments) error {
+	body, ok := rec.Body().(*record.Registry)
+	if !ok || body.DIDDocument == nil {
+		return nil
+	}
+	raw, ok := attachments[*body.DIDDocument]
+	if !ok {
+		return nil // Apply says so
+	}
+	document, err := did.ParseDocument(raw)
+	if err != nil {
+		return fmt.Errorf("%w: %v", ErrRequest, err)
+	}
+	for _, use := range []did.Relationship{did.Authentication, did.AssertionMethod, did.CapabilityInvocation} {
+		if key, err := did.ResolveKey(r.Keys.id, use, document); err != nil || key != r.Keys.key.Public() {
+			return fmt.Errorf("%w: the document must hold the key that this registry signs with, %s (%s), for %s", ErrRequest, r.Keys.id, r.Keys.key.Public(), use)
+		}
+	}
+	return nil
+}
+
+// IsAdmin reports whether d is an admin by the settings in force.
+func (r *Registry) IsAdmin(d did.DID) bool { return slices.Contains(r.Settings().Admins, d) }
