@@ -9,11 +9,8 @@ import (
 	"phoenix-lab.org/aln-registry/registry/translog"
 )
 
-// Bounds on what settings may make us look at.
-const (
-	mostNames   = 16 // index URLs that are pinned
-	mostChanges = 64 // records about the registry between a vote and the settings it is about
-)
+// mostNames bounds the index URLs of one registry that are pinned.
+const mostNames = 16
 
 // Adopt makes every index URL that the registry's settings name a name of this
 // registry: what cargo calls so is asked for at r's own URL from now on, also
@@ -64,7 +61,7 @@ func (h Home) OtherNames(pin Pin) ([]string, error) {
 	return names, nil
 }
 
-// settings fetches the last `registry` record, proved by the tiles of the
+// settings fetches the `registry` record in force, proved by the tiles of the
 // verified checkpoint to be in the log.
 func (r *Registry) settings(ctx context.Context) (*record.Registry, error) {
 	view, err := r.View(ctx)
@@ -76,22 +73,19 @@ func (r *Registry) settings(ctx context.Context) (*record.Registry, error) {
 	} else if !verdict.OK() {
 		return nil, fmt.Errorf("%w: its log does not hold; type `aln-registry log check --registry %s`", ErrUntrusted, r.pin.URL)
 	}
-	heads, err := r.Heads(ctx, record.RegistrySubject())
+	in, err := r.Settings(ctx)
 	if err != nil {
 		return nil, err
 	}
-	id := heads.Prev
-	for range mostChanges {
-		rec, index, err := r.Record(ctx, string(id))
-		if err != nil {
-			return nil, err
-		}
-		if settings, ok := rec.Body().(*record.Registry); ok {
-			return settings, view.holds(rec, index)
-		}
-		id = rec.Header().Prev // a vote on a proposal
+	rec, index, err := r.Record(ctx, string(in.Record))
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("%w: no settings among the last %d records about it", ErrUntrusted, mostChanges)
+	settings, ok := rec.Body().(*record.Registry)
+	if !ok {
+		return nil, fmt.Errorf("%w: what it calls its settings is a %s record", ErrUntrusted, rec.Type())
+	}
+	return settings, view.holds(rec, index)
 }
 
 // holds checks that the log's entry at index is rec.

@@ -149,7 +149,7 @@ func (r *Registry) sign(h Heads, d Draft, validity time.Duration) (*record.Recor
 		return nil, r.nobody()
 	}
 	if h.By == "" {
-		return nil, fmt.Errorf("%w: %s", ErrNotEntitled, r.howToBeEntitled(h, d.Subject))
+		return nil, r.notEntitled(h, d.Subject)
 	}
 	at, err := r.web.registryTime()
 	if err != nil {
@@ -159,6 +159,14 @@ func (r *Registry) sign(h Heads, d Draft, validity time.Duration) (*record.Recor
 		Subject: d.Subject, Digest: d.Digest, Body: d.Body,
 		Header: record.Header{Registry: r.pin.Origin, IssuedAt: at, Expires: at.Add(validity), Prev: h.Prev, By: h.By, Key: h.Key},
 	}, r.identity.Signer())
+}
+
+// notEntitled says that nothing lets us change the thing s.
+func (r *Registry) notEntitled(h Heads, s record.Subject) error {
+	if r.identity == nil {
+		return r.nobody()
+	}
+	return fmt.Errorf("%w: %s", ErrNotEntitled, r.howToBeEntitled(h, s))
 }
 
 // howToBeEntitled says who can help whom with what command.
@@ -280,6 +288,7 @@ type Member struct {
 	DID    did.DID   `json:"did"`
 	Roles  []string  `json:"roles"`
 	Tier   string    `json:"tier"`
+	Admin  bool      `json:"admin"`
 	Record record.ID `json:"record"`
 }
 

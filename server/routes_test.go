@@ -217,6 +217,8 @@ var routesTable = map[string]struct {
 	"GET /v1/heads/*":      {reading("/v1/heads/crate/demo-one"), readers, forAsker},
 	"POST /v1/records":     {admitting, admins, forAsker},
 	"GET /v1/members":      {reading("/v1/members"), readers, forAsker},
+	"GET /v1/settings":     {reading("/v1/settings"), readers, forAsker},
+	"GET /v1/proposals":    {reading("/v1/proposals"), readers, forAsker},
 	"GET /v1/records/{id}": {reading("/v1/records/1"), readers, forAsker},
 	"GET /v1/records/{id}/attachments/{cid}": {
 		func(l *lab, who int) ask {

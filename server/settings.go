@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"strings"
 
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/record"
@@ -46,11 +47,17 @@ func (s *Server) proposals(w http.ResponseWriter, r *http.Request) error {
 	}{items})
 }
 
-// documentPath is where the registry's own DID document is looked for: a
-// did:web's place for it, and for a did:key the place where there is none.
+// documentPath is the route of the registry's own DID document: where its
+// did:web says that it is, as requests for it arrive (underPublicPath); for a
+// did:key the usual place, where there is none.
 func (s *Server) documentPath() string {
-	if path := s.registry.Origin().WebPath(); path != "" {
-		return path
+	const usual = "/.well-known/did.json"
+	path := s.registry.Origin().WebPath()
+	if path == "" {
+		return usual
 	}
-	return "/.well-known/did.json"
+	if inner, ok := strings.CutPrefix(path, PublicPath(s.registry.PublicURL)+"/"); ok {
+		return "/" + inner
+	}
+	return path
 }
