@@ -46,6 +46,9 @@ var mayImport = map[string][]string{
 		"did", "registry", "registry/cargo", "registry/particle", "registry/policy", "registry/record", "registry/state",
 		"registry/translog", "registry/verify", "storage",
 	},
+	"web": {
+		"did", "registry", "registry/cargo", "registry/particle", "registry/policy", "registry/record", "registry/state", "storage",
+	},
 	"client": {
 		"did", "durable", "registry/cargo", "registry/particle", "registry/policy", "registry/record", "registry/translog",
 		"registry/verify", "storage",

@@ -27,6 +27,7 @@ import (
 	"phoenix-lab.org/aln-registry/server"
 	"phoenix-lab.org/aln-registry/storage/catalog"
 	"phoenix-lab.org/aln-registry/storage/disk"
+	"phoenix-lab.org/aln-registry/web"
 )
 
 // serveFlags are serve's settings.
@@ -118,7 +119,8 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if operator != nil {
 		go a.introduce(ctx, r, node.config.Log)
 	}
-	return a.listenAndServe(ctx, listener, server.New(server.Config{Registry: r, Log: node.config.Log, Clock: time.Now}), r.Failed(), node.config.Log)
+	pages := web.New(web.Config{Registry: r, Log: node.config.Log, Clock: time.Now, Version: version})
+	return a.listenAndServe(ctx, listener, server.New(server.Config{Registry: r, Log: node.config.Log, Clock: time.Now, Pages: pages}), r.Failed(), node.config.Log)
 }
 
 func listen(ctx context.Context, address string) (net.Listener, error) {

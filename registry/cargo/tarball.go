@@ -85,13 +85,7 @@ func inspect(in *crateInput, name, version string, l Limits) (*Crate, error) {
 		return nil, problem(ErrTarball, CodeGzip, "the crate's gzip header has reserved flags set; build it with `cargo package`")
 	}
 	member.Multistream(false)
-	s := &scan{
-		name: name, version: version,
-		tar:  tarReader{r: &unpackMeter{r: member, in: in, l: l}},
-		tree: tree{root: name + "-" + version, l: l, nodes: map[string]node{}},
-		kept: map[string][]byte{},
-	}
-	c, err := s.run()
+	c, err := newScan(&unpackMeter{r: member, in: in, l: l}, name, version, l).run()
 	if err != nil {
 		return nil, err
 	}
@@ -116,28 +110,39 @@ type scan struct {
 	fileBytes     int64
 }
 
+func newScan(r io.Reader, name, version string, l Limits) *scan {
+	return &scan{
+		name: name, version: version, tar: tarReader{r: r},
+		tree: tree{root: name + "-" + version, l: l, nodes: map[string]node{}},
+		kept: map[string][]byte{},
+	}
+}
+
 func (s *scan) run() (*Crate, error) {
 	for {
-		entry, err := s.tar.next()
+		err := s.step()
 		if errors.Is(err, io.EOF) {
 			return s.finish()
 		}
 		if err != nil {
 			return nil, err
 		}
-		below, err := s.tree.add(entry)
-		if err != nil {
-			return nil, err
-		}
-		if entry.folder {
-			continue
-		}
-		s.files++
-		s.fileBytes += entry.size
-		if err := s.file(below, entry.size); err != nil {
-			return nil, err
-		}
 	}
+}
+
+// step takes one entry; io.EOF after the last.
+func (s *scan) step() error {
+	entry, err := s.tar.next()
+	if err != nil {
+		return err
+	}
+	below, err := s.tree.add(entry)
+	if err != nil || entry.folder {
+		return err
+	}
+	s.files++
+	s.fileBytes += entry.size
+	return s.file(below, entry.size)
 }
 
 // file reads the manifest, and what is or may become the README.

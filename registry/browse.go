@@ -1,0 +1,150 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
+	"phoenix-lab.org/aln-registry/registry/translog"
+	"phoenix-lab.org/aln-registry/storage/catalog"
+)
+
+// Artifact returns the artifact that name means, however it is spelled (its own
+// spelling is in the result). ErrNotFound when there is none.
+func (r *Registry) Artifact(ctx context.Context, kind record.Kind, name string) (state.Artifact, error) {
+	if _, err := record.ArtifactSubject(kind, name); err != nil {
+		return state.Artifact{}, fmt.Errorf("%w: %v", ErrNotFound, err)
+	}
+	a, ok, err := state.ArtifactOf(r.visible(ctx), kind, name)
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: there is no %s named %q", ErrNotFound, kind, name)
+	}
+	return a, err
+}
+
+// ArtifactsAfter returns, by canonical name, up to limit artifacts of a kind
+// that come after the name after ("" for the first).
+func (r *Registry) ArtifactsAfter(ctx context.Context, kind record.Kind, after string, limit int) ([]state.Artifact, error) {
+	prefix := state.ArtifactPrefix(kind)
+	from := prefix
+	if after != "" {
+		from += cargo.CanonicalName(after) + "\x00" // the least key after it
+	}
+	rows, err := r.Catalog.StateRange(ctx, from, catalog.PrefixEnd(prefix), r.Size(), limit)
+	if err != nil {
+		return nil, err
+	}
+	var found []state.Artifact
+	for _, row := range rows {
+		a, err := state.DecodeArtifact(row.Value)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, a)
+	}
+	return found, nil
+}
+
+// VersionsOf returns all versions of an artifact, the newest by SemVer first.
+// ErrNotFound when there is no such artifact.
+func (r *Registry) VersionsOf(ctx context.Context, kind record.Kind, name string) ([]state.Version, error) {
+	prefix := state.VersionPrefix(kind, name)
+	rows, err := r.Catalog.StateRange(ctx, prefix, catalog.PrefixEnd(prefix), r.Size(), mostVersions)
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, fmt.Errorf("%w: there is no %s named %q", ErrNotFound, kind, name)
+	}
+	type ranked struct {
+		state.Version
+		order cargo.Version
+	}
+	all := make([]ranked, 0, len(rows))
+	for _, row := range rows {
+		v, err := state.DecodeVersion(row.Value)
+		if err != nil {
+			return nil, err
+		}
+		order, err := cargo.ParseVersion(v.Version)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, ranked{v, order})
+	}
+	slices.SortStableFunc(all, func(a, b ranked) int { return b.order.Compare(a.order) })
+	versions := make([]state.Version, len(all))
+	for i, v := range all {
+		versions[i] = v.Version
+	}
+	return versions, nil
+}
+
+// Newest is, of versions as VersionsOf sorts them, the one to show first: one
+// that is not yanked before yanked ones, releases before pre-releases.
+func Newest(versions []state.Version) state.Version {
+	best, bestRank := state.Version{}, -1
+	for _, v := range versions {
+		rank := 0
+		if !v.Yanked {
+			rank += 2
+		}
+		if parsed, err := cargo.ParseVersion(v.Version); err == nil && !parsed.IsPrerelease() {
+			rank++
+		}
+		if rank > bestRank {
+			best, bestRank = v, rank
+		}
+	}
+	return best
+}
+
+// Describe reads what a crate says of itself out of its stored, verified
+// .crate: the manifest and the README. It stops when ctx ends.
+func (r *Registry) Describe(ctx context.Context, v state.Version) (*cargo.Crate, error) {
+	if v.Kind != record.KindCrate {
+		return nil, fmt.Errorf("%w: a %s describes nothing", ErrRequest, v.Kind)
+	}
+	blob, err := r.OpenArtifact(ctx, v)
+	if err != nil {
+		return nil, err
+	}
+	defer blob.Close()
+	return cargo.Describe(untilDone{ctx, blob}, v.Name, v.Version, r.Limits)
+}
+
+// untilDone ends reading when ctx ends.
+type untilDone struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+// Read implements io.Reader.
+func (u untilDone) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(p)
+}
+
+// EntryTimes returns the times of the published entries from ≤ index < to.
+func (r *Registry) EntryTimes(ctx context.Context, from, to int64) ([]time.Time, error) {
+	entries, err := r.LogEntries(ctx, from, to)
+	if err != nil {
+		return nil, err
+	}
+	times := make([]time.Time, len(entries))
+	for i, raw := range entries {
+		entry, err := translog.ParseEntry(raw)
+		if err != nil {
+			return nil, err
+		}
+		times[i] = entry.Time
+	}
+	return times, nil
+}

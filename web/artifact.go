@@ -1,0 +1,232 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry"
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
+)
+
+// artifactPage is the body of the page of one version of an artifact.
+type artifactPage struct {
+	Of kindOf
+	state.Version
+	Signer   did.URL
+	Owners   []state.Owner
+	Size     int64
+	Versions []state.Version // a page of them, newest first
+	Count    int             // of all versions
+	Newer    state.Version   // the one to show first
+	Previous string          // links to other pages of versions
+	Next     string
+
+	// Crate and what follows are nil or empty for other kinds, and where the crate could not be read now.
+	Crate    *described
+	Busy     bool
+	Links    []namedURL
+	Features []feature
+	Groups   []dependencyGroup
+}
+
+// Chosen: v is the version that the page is about.
+func (a artifactPage) Chosen(v string) bool { return a.Version.Version == v }
+
+// Older: there is a better version than this one.
+func (a artifactPage) Older() bool { return a.Newer.Version != a.Version.Version }
+
+// Cargo: the commands of cargo are for this kind.
+func (a artifactPage) Cargo() bool { return a.Kind == record.KindCrate }
+
+type namedURL struct{ Name, Text, URL string }
+
+type feature struct {
+	Name    string
+	Enables []string
+}
+
+type dependencyGroup struct {
+	Title        string
+	Dependencies []dependency
+}
+
+type dependency struct {
+	cargo.Dependency
+	// Link leads to the crate's page where it is of this registry; Foreign is another registry's index.
+	Link, Foreign string
+}
+
+func (p *Pages) artifact(w http.ResponseWriter, r *http.Request, v *visit) error {
+	kind, err := kindIn(r)
+	if err != nil {
+		return err
+	}
+	name, version := param(r, "name"), param(r, "version")
+	known, err := p.Registry.Artifact(r.Context(), kind.Kind, name)
+	if err != nil {
+		return err
+	}
+	if known.Name != name { // one name, one address
+		segments := []string{"artifacts", string(kind.Kind), known.Name}
+		if version != "" {
+			segments = append(segments, version)
+		}
+		http.Redirect(w, r, p.Link(segments...), http.StatusFound)
+		return nil
+	}
+	body, err := p.artifactPage(r, v, kind, known, version)
+	if err != nil {
+		return err
+	}
+	if v.Active = "kinds"; body.Cargo() {
+		v.Active = "crate"
+	}
+	return v.render(w, r, http.StatusOK, "artifact", name+" "+body.Version.Version, body)
+}
+
+// artifactPage gathers what is known of a version, "" for the one to show first.
+func (p *Pages) artifactPage(r *http.Request, v *visit, kind kindOf, known state.Artifact, version string) (artifactPage, error) {
+	ctx := r.Context()
+	versions, err := p.Registry.VersionsOf(ctx, kind.Kind, known.Name)
+	if err != nil {
+		return artifactPage{}, err
+	}
+	body := artifactPage{Of: kind, Owners: known.Owners, Count: len(versions), Newer: registry.Newest(versions)}
+	body.Version = body.Newer
+	if version != "" {
+		if body.Version, err = p.Registry.Version(ctx, kind.Kind, known.Name, version); err != nil {
+			return artifactPage{}, err
+		}
+	}
+	if body.Versions, body.Previous, body.Next, err = p.turn(r, versions); err != nil {
+		return artifactPage{}, err
+	}
+	if body.Size, err = p.Registry.ArtifactSize(ctx, body.Version); err != nil {
+		return artifactPage{}, err
+	}
+	stored, err := p.Registry.Record(ctx, v.Asker, body.Record)
+	if err != nil {
+		return artifactPage{}, err
+	}
+	body.Signer = stored.Record.Header().Signer
+	if body.Cargo() {
+		return body, p.describe(ctx, &body)
+	}
+	return body, nil
+}
+
+// turn cuts a page out of all versions.
+func (p *Pages) turn(r *http.Request, all []state.Version) (versions []state.Version, previous, next string, err error) {
+	page, err := pageNumber(r)
+	if err != nil {
+		return nil, "", "", err
+	}
+	from := (page - 1) * perPage
+	if from >= len(all) && page > 1 {
+		return nil, "", "", errNoPage
+	}
+	path := p.root + r.URL.EscapedPath()
+	if page > 1 {
+		previous = path + turned("", page-1) + "#versions"
+	}
+	if from+perPage < len(all) {
+		next = path + turned("", page+1) + "#versions"
+	}
+	return all[from:min(len(all), from+perPage)], previous, next, nil
+}
+
+// describe adds what the crate says of itself.
+func (p *Pages) describe(ctx context.Context, body *artifactPage) error {
+	d, err := p.readmes.get(ctx, body.CID, func(ctx context.Context) (*cargo.Crate, error) { return p.Registry.Describe(ctx, body.Version) })
+	if errors.Is(err, errBusy) {
+		body.Busy = true
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("describe %s: %w", body.CID, err)
+	}
+	body.Crate = &d
+	for _, l := range []namedURL{
+		{"Homepage", d.Crate.Homepage, ""}, {"Repository", d.Crate.Repository, ""}, {"Documentation", d.Crate.Documentation, ""},
+	} {
+		if l.Text != "" {
+			l.URL = webURL(l.Text)
+			body.Links = append(body.Links, l)
+		}
+	}
+	for name, enables := range d.Crate.Features {
+		body.Features = append(body.Features, feature{name, enables})
+	}
+	slices.SortFunc(body.Features, func(a, b feature) int {
+		if (a.Name == "default") != (b.Name == "default") {
+			return map[bool]int{true: -1, false: 1}[a.Name == "default"]
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+	body.Groups = p.groups(d.Crate.Dependencies)
+	return nil
+}
+
+// groups sorts dependencies by what they are for.
+func (p *Pages) groups(all []cargo.Dependency) []dependencyGroup {
+	own := p.Registry.Settings().IndexURLs
+	var groups []dependencyGroup
+	for _, g := range []struct{ kind, title string }{
+		{cargo.KindNormal, "Dependencies"}, {cargo.KindBuild, "To build it"}, {cargo.KindDev, "To develop it"},
+	} {
+		group := dependencyGroup{Title: g.title}
+		for _, d := range all {
+			if d.Kind != g.kind {
+				continue
+			}
+			shown := dependency{Dependency: d}
+			switch {
+			case slices.Contains(own, d.RegistryIndex):
+				shown.Link = p.Link("artifacts", string(record.KindCrate), d.Package)
+			case d.RegistryIndex == "":
+				shown.Foreign = "crates.io"
+			default:
+				shown.Foreign = d.RegistryIndex
+			}
+			group.Dependencies = append(group.Dependencies, shown)
+		}
+		if len(group.Dependencies) > 0 {
+			groups = append(groups, group)
+		}
+	}
+	return groups
+}
+
+// download sends a version's bytes as a file: never as something to show.
+func (p *Pages) download(w http.ResponseWriter, r *http.Request, _ *visit) error {
+	kind, err := kindIn(r)
+	if err != nil {
+		return err
+	}
+	version, err := p.Registry.Version(r.Context(), kind.Kind, param(r, "name"), param(r, "version"))
+	if err != nil {
+		return err
+	}
+	blob, err := p.Registry.OpenArtifact(r.Context(), version)
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	name := version.Name + "-" + version.Version
+	if kind.Kind == record.KindCrate {
+		name += ".crate"
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Disposition", `attachment; filename="`+name+`"`) // names and versions need no quoting
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; sandbox; frame-ancestors 'none'")
+	http.ServeContent(w, r, "", time.Time{}, blob)
+	return nil
+}

@@ -1,0 +1,254 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"phoenix-lab.org/aln-registry/registry"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
+)
+
+// Lengths of lists.
+const (
+	perPage = 50
+	// mostPages bounds how far a search can be turned over.
+	mostPages = 2000
+	// mostRecent is how many new versions the front page shows, of the lookBack newest entries.
+	mostRecent = 8
+	lookBack   = 48
+	// maxQuery is the longest text searched for, in bytes.
+	maxQuery = 200
+)
+
+// kindOf describes a kind of artifacts in words.
+type kindOf struct {
+	Kind record.Kind
+	Name string // of several
+	Text string
+}
+
+var kindNames = []kindOf{
+	{record.KindCrate, "Crates", "Rust libraries and programs, for cargo"},
+	{record.KindALNShard, "ALN shards", "statements that the registry and its builds work by"},
+	{record.KindEvidenceBundle, "Evidence bundles", "what shows that something was checked or measured"},
+	{record.KindManifest, "Manifests", "lists of artifacts that belong together"},
+	{record.KindQPUDatashard, "QPU datashards", "data of and for quantum processors"},
+}
+
+// frontPage is the body of the page /.
+type frontPage struct {
+	Size      int64
+	Anonymous bool
+	IndexURL  string
+	Recent    []recent
+}
+
+// recent is a version that was published not long ago.
+type recent struct{ state.Version }
+
+func (p *Pages) front(w http.ResponseWriter, r *http.Request, v *visit) error {
+	v.Active = "front"
+	body := frontPage{Size: p.Registry.Size(), Anonymous: p.Registry.AnonymousRead, IndexURL: p.Registry.IndexURL()}
+	if v.MayRead {
+		var err error
+		if body.Recent, err = p.recent(r.Context(), v); err != nil {
+			return err
+		}
+	}
+	return v.render(w, r, http.StatusOK, "front", p.host, body)
+}
+
+// recent looks through the newest entries for what was published.
+func (p *Pages) recent(ctx context.Context, v *visit) ([]recent, error) {
+	var found []recent
+	size := p.Registry.Size()
+	for i := size - 1; i >= max(0, size-lookBack) && len(found) < mostRecent; i-- {
+		stored, err := p.Registry.RecordAt(ctx, v.Asker, i)
+		if denied(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if stored.Record.Type() != record.TypePublish {
+			continue
+		}
+		s := stored.Record.Subject()
+		version, err := p.Registry.Version(ctx, s.Kind(), s.Name(), s.Version())
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, recent{version})
+	}
+	return found, nil
+}
+
+// searchPage is the body of the page /search.
+type searchPage struct {
+	Query          string
+	Found          []registry.Found
+	Total          int
+	First, Last    int
+	Previous, Next string // links
+}
+
+// search finds crates; with no query it lists them all.
+func (p *Pages) search(w http.ResponseWriter, r *http.Request, v *visit) error {
+	query := strings.TrimSpace(r.URL.Query().Get("q"))
+	if len(query) > maxQuery {
+		return fmt.Errorf("%w: a search has at most %d bytes", registry.ErrRequest, maxQuery)
+	}
+	v.Query = query
+	body, err := p.find(r, query)
+	if err != nil {
+		return err
+	}
+	return v.render(w, r, http.StatusOK, "search", "Search", body)
+}
+
+func (p *Pages) find(r *http.Request, query string) (searchPage, error) {
+	page, err := pageNumber(r)
+	if err != nil {
+		return searchPage{}, err
+	}
+	select {
+	case p.searching <- struct{}{}:
+		defer func() { <-p.searching }()
+	case <-time.After(5 * time.Second):
+		return searchPage{}, registry.ErrUnavailable
+	case <-r.Context().Done():
+		return searchPage{}, r.Context().Err()
+	}
+	body := searchPage{Query: query}
+	offset := (page - 1) * perPage
+	body.Found, body.Total, err = p.Registry.Search(r.Context(), query, perPage, offset)
+	if err != nil {
+		return searchPage{}, err
+	}
+	body.First, body.Last = offset+1, offset+len(body.Found)
+	path := p.Link("search")
+	if r.URL.Path == "/artifacts/crate" {
+		path = p.Link("artifacts", "crate")
+	}
+	if page > 1 {
+		body.Previous = path + turned(query, page-1)
+	}
+	if body.Last < body.Total && page < mostPages {
+		body.Next = path + turned(query, page+1)
+	}
+	return body, nil
+}
+
+// turned is the part of an address that asks for a page of results.
+func turned(query string, page int) string {
+	values := url.Values{}
+	if query != "" {
+		values.Set("q", query)
+	}
+	if page > 1 {
+		values.Set("page", strconv.Itoa(page))
+	}
+	if len(values) == 0 {
+		return ""
+	}
+	return "?" + values.Encode()
+}
+
+func pageNumber(r *http.Request) (int, error) {
+	text := r.URL.Query().Get("page")
+	if text == "" {
+		return 1, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > mostPages {
+		return 0, fmt.Errorf("%w: pages are numbered from 1 to %d", registry.ErrRequest, mostPages)
+	}
+	return n, nil
+}
+
+func (p *Pages) kinds(w http.ResponseWriter, r *http.Request, v *visit) error {
+	v.Active = "kinds"
+	return v.render(w, r, http.StatusOK, "kinds", "Artifacts", kindNames)
+}
+
+// listPage is the body of the page of one kind.
+type listPage struct {
+	Of        kindOf
+	Artifacts []listed
+	Next      string // link
+}
+
+type listed struct {
+	state.Artifact
+	Newest   state.Version
+	Versions int
+}
+
+// list shows the artifacts of a kind: crates with what they say of themselves.
+func (p *Pages) list(w http.ResponseWriter, r *http.Request, v *visit) error {
+	kind, err := kindIn(r)
+	if err != nil {
+		return err
+	}
+	v.Active = "kinds"
+	body := listPage{Of: kind}
+	if kind.Kind == record.KindCrate {
+		v.Active = "crate"
+		crates, err := p.find(r, "")
+		if err != nil {
+			return err
+		}
+		return v.render(w, r, http.StatusOK, "search", kind.Name, crates)
+	}
+	after := r.URL.Query().Get("after")
+	if len(after) > maxQuery || strings.ContainsAny(after, "\x00\U0010FFFF/") {
+		return errNoPage
+	}
+	artifacts, err := p.Registry.ArtifactsAfter(r.Context(), kind.Kind, after, perPage+1)
+	if err != nil {
+		return err
+	}
+	if len(artifacts) > perPage {
+		artifacts = artifacts[:perPage]
+		body.Next = p.Link("artifacts", string(kind.Kind)) + "?" + url.Values{"after": {artifacts[perPage-1].Name}}.Encode()
+	}
+	for _, a := range artifacts {
+		versions, err := p.Registry.VersionsOf(r.Context(), kind.Kind, a.Name)
+		if err != nil {
+			return err
+		}
+		body.Artifacts = append(body.Artifacts, listed{a, registry.Newest(versions), len(versions)})
+	}
+	return v.render(w, r, http.StatusOK, "list", kind.Name, body)
+}
+
+// kindIn is the kind that the path names.
+func kindIn(r *http.Request) (kindOf, error) {
+	for _, k := range kindNames {
+		if string(k.Kind) == chi.URLParam(r, "kind") {
+			return k, nil
+		}
+	}
+	return kindOf{}, errNoPage
+}
+
+// param is a segment of the path, decoded: chi gives it as it was sent where
+// the client escaped what needs none (a version's + as %2B).
+func param(r *http.Request, name string) string {
+	segment := chi.URLParam(r, name)
+	if r.URL.RawPath == "" {
+		return segment
+	}
+	if plain, err := url.PathUnescape(segment); err == nil {
+		return plain
+	}
+	return segment
+}

@@ -1,0 +1,178 @@
+package web
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"golang.org/x/net/html"
+	"golang.org/x/net/html/atom"
+)
+
+// headingsDown is by how much a README's headings are lowered: above them stand
+// the page's own.
+const headingsDown = 2
+
+// idPrefix keeps a README's headings from taking the names of the page's parts.
+const idPrefix = "readme-"
+
+// fitIn fits sanitised HTML into a page: balanced, its headings below ours and
+// with names to link to, its pictures as text, its links marked as other
+// people's. Only elements that the sanitiser let pass may be in it.
+func fitIn(clean []byte) ([]byte, error) {
+	context := &html.Node{Type: html.ElementNode, Data: "div", DataAtom: atom.Div}
+	nodes, err := html.ParseFragment(bytes.NewReader(clean), context)
+	if err != nil {
+		return nil, err
+	}
+	f := fitter{taken: map[string]int{}}
+	var out bytes.Buffer
+	for _, n := range nodes {
+		context.AppendChild(n)
+	}
+	f.children(context)
+	for n := context.FirstChild; n != nil; n = n.NextSibling {
+		if err := html.Render(&out, n); err != nil {
+			return nil, fmt.Errorf("render a README: %w", err)
+		}
+	}
+	return out.Bytes(), nil
+}
+
+type fitter struct {
+	// taken counts the names of headings.
+	taken map[string]int
+	// linked: inside of a link.
+	linked bool
+}
+
+func (f *fitter) children(parent *html.Node) {
+	for n := parent.FirstChild; n != nil; {
+		next := n.NextSibling
+		f.node(n)
+		n = next
+	}
+}
+
+func (f *fitter) node(n *html.Node) {
+	switch {
+	case n.Type == html.TextNode:
+		n.Data = tameLines(n.Data)
+	case n.Type != html.ElementNode:
+		n.Parent.RemoveChild(n)
+	case n.DataAtom == atom.Img:
+		f.picture(n)
+	case n.DataAtom == atom.A:
+		f.link(n)
+	case len(n.Data) == 2 && n.Data[0] == 'h' && n.Data[1] >= '1' && n.Data[1] <= '6':
+		f.children(n)
+		f.heading(n)
+	case n.DataAtom == atom.Pre || n.DataAtom == atom.Table:
+		// Wide ones scroll, also by keyboard.
+		f.children(n)
+		if n.DataAtom == atom.Pre {
+			n.Attr = append(n.Attr, html.Attribute{Key: "tabindex", Val: "0"})
+		} else {
+			wrap(n, "wide")
+		}
+	default:
+		f.children(n)
+	}
+}
+
+// wrap puts n into a div that scrolls.
+func wrap(n *html.Node, class string) {
+	box := &html.Node{Type: html.ElementNode, Data: "div", DataAtom: atom.Div, Attr: []html.Attribute{{Key: "class", Val: class}, {Key: "tabindex", Val: "0"}}}
+	n.Parent.InsertBefore(box, n)
+	n.Parent.RemoveChild(n)
+	box.AppendChild(n)
+}
+
+// heading lowers n and names it after its text.
+func (f *fitter) heading(n *html.Node) {
+	level := min(int(n.Data[1]-'0')+headingsDown, 6)
+	slug := f.name(textOf(n))
+	n.Attr = []html.Attribute{{Key: "id", Val: idPrefix + slug}, {Key: "class", Val: "was-h" + n.Data[1:]}}
+	n.Data = "h" + strconv.Itoa(level)
+	n.DataAtom = atom.Lookup([]byte(n.Data))
+}
+
+// name is the anchor that GitHub would give a heading of that text.
+func (f *fitter) name(text string) string {
+	const most = 80
+	slug := strings.Map(func(r rune) rune {
+		switch {
+		case r == ' ' || r == '-':
+			return '-'
+		case r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
+			return unicode.ToLower(r)
+		}
+		return -1
+	}, strings.TrimSpace(text))
+	if runes := []rune(slug); len(runes) > most {
+		slug = string(runes[:most])
+	}
+	n := f.taken[slug]
+	f.taken[slug]++
+	if n > 0 {
+		slug += "-" + strconv.Itoa(n)
+	}
+	return slug
+}
+
+// link keeps addresses on the web and names of headings; the text of others stays.
+func (f *fitter) link(n *html.Node) {
+	href := attribute(n, "href")
+	outer := f.linked
+	f.linked = true
+	f.children(n)
+	f.linked = outer
+	fragment, isFragment := strings.CutPrefix(href, "#")
+	switch {
+	case isFragment:
+		n.Attr = []html.Attribute{{Key: "href", Val: "#" + idPrefix + strings.ToLower(fragment)}}
+	case webURL(href) != "" || strings.HasPrefix(href, "mailto:"):
+		n.Attr = []html.Attribute{{Key: "href", Val: href}, {Key: "rel", Val: "nofollow noopener noreferrer"}}
+	default:
+		n.Data, n.DataAtom, n.Attr = "span", atom.Span, nil
+	}
+}
+
+// picture puts its text in the place of a picture, and a link to it, if it has
+// an address: a page loads nothing from elsewhere.
+func (f *fitter) picture(n *html.Node) {
+	text, src := strings.TrimSpace(tame(attribute(n, "alt"))), attribute(n, "src")
+	if text == "" {
+		text = "picture"
+	}
+	n.Attr = nil
+	if f.linked || webURL(src) == "" {
+		n.Data, n.DataAtom = "span", atom.Span
+	} else {
+		n.Data, n.DataAtom = "a", atom.A
+		n.Attr = []html.Attribute{{Key: "href", Val: src}, {Key: "rel", Val: "nofollow noopener noreferrer"}}
+	}
+	n.Attr = append(n.Attr, html.Attribute{Key: "class", Val: "picture"})
+	n.AppendChild(&html.Node{Type: html.TextNode, Data: text})
+}
+
+func attribute(n *html.Node, key string) string {
+	for _, a := range n.Attr {
+		if a.Key == key {
+			return a.Val
+		}
+	}
+	return ""
+}
+
+func textOf(n *html.Node) string {
+	var b strings.Builder
+	for d := range n.Descendants() {
+		if d.Type == html.TextNode {
+			b.WriteString(d.Data)
+		}
+	}
+	return b.String()
+}

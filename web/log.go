@@ -1,0 +1,159 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry"
+	"phoenix-lab.org/aln-registry/registry/policy"
+	"phoenix-lab.org/aln-registry/registry/record"
+)
+
+// logPage is the body of the page /log.
+type logPage struct {
+	Size          int64
+	Root          string
+	Note          string
+	Rows          []logRow
+	Newer, Older  string // links
+	First, Latest int64
+}
+
+// logRow is one entry; of a record that the asker may not read, only its place and time.
+type logRow struct {
+	Index   int64
+	Time    time.Time
+	Hidden  bool
+	Type    record.Type
+	Subject subject
+	Signer  did.DID
+}
+
+// subject is what a record is about, with the page that tells of it.
+type subject struct {
+	Text string
+	Link string
+}
+
+func (p *Pages) subject(s record.Subject) subject {
+	switch {
+	case s.Version() != "":
+		return subject{s.String(), p.Link("artifacts", string(s.Kind()), s.Name(), s.Version())}
+	case s.Kind() != "":
+		return subject{s.String(), p.Link("artifacts", string(s.Kind()), s.Name())}
+	case s.Member() != "":
+		return subject{"member " + string(s.Member()), ""}
+	}
+	return subject{s.String(), ""}
+}
+
+// denied: the policy keeps a record from the asker.
+func denied(err error) bool {
+	var denial *policy.Denial
+	return errors.As(err, &denial) || errors.Is(err, registry.ErrUnauthenticated)
+}
+
+func (p *Pages) log(w http.ResponseWriter, r *http.Request, v *visit) error {
+	v.Active = "log"
+	size := p.Registry.Size()
+	before := size
+	if text := r.URL.Query().Get("before"); text != "" {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n < 1 || n > size {
+			return errNoPage
+		}
+		before = n
+	}
+	note, err := p.Registry.Checkpoint(r.Context())
+	if err != nil {
+		return err
+	}
+	body := logPage{Size: size, Note: string(note), First: max(0, before-perPage), Latest: before - 1}
+	if lines := strings.Split(body.Note, "\n"); len(lines) > 2 {
+		body.Root = lines[2]
+	}
+	times, err := p.Registry.EntryTimes(r.Context(), body.First, before)
+	if err != nil {
+		return err
+	}
+	for i := before - 1; i >= body.First; i-- {
+		row := logRow{Index: i, Time: times[i-body.First]}
+		stored, err := p.Registry.RecordAt(r.Context(), v.Asker, i)
+		switch {
+		case denied(err):
+			row.Hidden = true
+		case err != nil:
+			return err
+		default:
+			row.Type, row.Subject, row.Signer = stored.Record.Type(), p.subject(stored.Record.Subject()), stored.Record.Header().Signer.DID
+		}
+		body.Rows = append(body.Rows, row)
+	}
+	if body.First > 0 {
+		body.Older = p.Link("log") + "?before=" + strconv.FormatInt(body.First, 10)
+	}
+	if before < size {
+		body.Newer = p.Link("log") + "?before=" + strconv.FormatInt(min(size, before+perPage), 10)
+	}
+	return v.render(w, r, http.StatusOK, "log", "Log", body)
+}
+
+// recordPage is the body of the page of one record.
+type recordPage struct {
+	registry.Stored
+	Time      time.Time
+	Subject   subject
+	Statement string
+}
+
+func (p *Pages) record(w http.ResponseWriter, r *http.Request, v *visit) error {
+	v.Active = "log"
+	stored, err := p.stored(r, v)
+	if err != nil {
+		return err
+	}
+	times, err := p.Registry.EntryTimes(r.Context(), stored.Index, stored.Index+1)
+	if err != nil {
+		return err
+	}
+	statement, err := statementOf(stored.Record.Envelope())
+	if err != nil {
+		return err
+	}
+	return v.render(w, r, http.StatusOK, "record", "Entry "+strconv.FormatInt(stored.Index, 10), recordPage{
+		Stored: stored, Time: times[0], Subject: p.subject(stored.Record.Subject()), Statement: statement,
+	})
+}
+
+// statementOf is what an envelope's signature is about, set out for reading.
+func statementOf(envelope []byte) (string, error) {
+	var signed struct {
+		Payload []byte `json:"payload"`
+	}
+	if err := json.Unmarshal(envelope, &signed); err != nil {
+		return "", err
+	}
+	statement := jsontext.Value(signed.Payload)
+	err := statement.Indent(jsontext.WithIndent("  "))
+	return string(statement), err
+}
+
+// stored is the record that the path names, by log index or identity.
+func (p *Pages) stored(r *http.Request, v *visit) (registry.Stored, error) {
+	text := param(r, "id")
+	if index, err := strconv.ParseInt(text, 10, 64); err == nil && strconv.FormatInt(index, 10) == text {
+		return p.Registry.RecordAt(r.Context(), v.Asker, index)
+	}
+	id, err := record.ParseID(text)
+	if err != nil {
+		return registry.Stored{}, errNoPage
+	}
+	return p.Registry.Record(r.Context(), v.Asker, id)
+}

@@ -1,0 +1,95 @@
+package web
+
+import (
+	"fmt"
+	"html/template"
+	"net/url"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// functions are those of the templates.
+var functions = template.FuncMap{
+	"tame":  tame,
+	"time":  func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") },
+	"stamp": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+	"size":  size,
+	"count": count,
+	"short": short,
+	"join":  strings.Join,
+}
+
+// tame makes other people's text one that only looks like itself: control
+// characters go, and those that turn the direction of what follows become visible.
+func tame(s string) string { return strings.NewReplacer("\n", " ", "\t", " ").Replace(tameLines(s)) }
+
+// tameLines is tame for text in which line breaks and tabs mean something.
+func tameLines(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t':
+			return r
+		case turnsText(r):
+			return unicode.ReplacementChar
+		case showsNothing(r):
+			return -1
+		}
+		return r
+	}, s)
+}
+
+// turnsText: Unicode's embeddings, overrides and isolates (UAX #9 §2).
+func turnsText(r rune) bool { return r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 }
+
+// showsNothing: control characters, spaces without width, and tags.
+func showsNothing(r rune) bool {
+	return unicode.IsControl(r) || r == 0x200b || r == 0x2060 || r == 0xfeff || r >= 0xe0000 && r <= 0xe007f
+}
+
+// size is a number of bytes for people.
+func size(n int64) string {
+	const unit = 1024
+	if n < unit {
+		return count(n, "byte")
+	}
+	value, names := float64(n)/unit, []string{"KiB", "MiB", "GiB"}
+	for len(names) > 1 && value >= unit {
+		value, names = value/unit, names[1:]
+	}
+	return fmt.Sprintf("%.1f %s", value, names[0])
+}
+
+// count is a whole number and what is counted.
+func count(n any, what string) string {
+	number := fmt.Sprint(n)
+	if number == "1" {
+		return "1 " + what
+	}
+	if singular, ok := strings.CutSuffix(what, "y"); ok {
+		what = singular + "ie"
+	}
+	return number + " " + what + "s"
+}
+
+// short is an identifier's beginning and end, for tables; its whole stands on
+// the page that the row leads to.
+func short(s any) string {
+	text := fmt.Sprint(s)
+	if len(text) <= 28 {
+		return text
+	}
+	return text[:16] + "…" + text[len(text)-8:]
+}
+
+// webURL is s if it is an address on the web, "" otherwise.
+func webURL(s string) string {
+	if len(s) > 2048 {
+		return ""
+	}
+	u, err := url.Parse(s)
+	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.User != nil {
+		return ""
+	}
+	return s
+}
