@@ -14,40 +14,14 @@ import (
 	"phoenix-lab.org/aln-registry/storage/catalog"
 )
 
-// Artifact returns the artifact that name means, however it is spelled (its own
-// spelling is in the result). ErrNotFound when there is none.
-func (r *Registry) Artifact(ctx context.Context, kind record.Kind, name string) (state.Artifact, error) {
-	if _, err := record.ArtifactSubject(kind, name); err != nil {
-		return state.Artifact{}, fmt.Errorf("%w: %v", ErrNotFound, err)
-	}
+// Spelling is how the artifact that name means spells its name. ErrNotFound when
+// there is none.
+func (r *Registry) Spelling(ctx context.Context, kind record.Kind, name string) (string, error) {
 	a, ok, err := state.ArtifactOf(r.visible(ctx), kind, name)
 	if err == nil && !ok {
-		err = fmt.Errorf("%w: there is no %s named %q", ErrNotFound, kind, name)
+		err = fmt.Errorf("%w: there is no %s of that name", ErrNotFound, kind)
 	}
-	return a, err
-}
-
-// ArtifactsAfter returns, by canonical name, up to limit artifacts of a kind
-// that come after the name after ("" for the first).
-func (r *Registry) ArtifactsAfter(ctx context.Context, kind record.Kind, after string, limit int) ([]state.Artifact, error) {
-	prefix := state.ArtifactPrefix(kind)
-	from := prefix
-	if after != "" {
-		from += cargo.CanonicalName(after) + "\x00" // the least key after it
-	}
-	rows, err := r.Catalog.StateRange(ctx, from, catalog.PrefixEnd(prefix), r.Size(), limit)
-	if err != nil {
-		return nil, err
-	}
-	var found []state.Artifact
-	for _, row := range rows {
-		a, err := state.DecodeArtifact(row.Value)
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, a)
-	}
-	return found, nil
+	return a.Name, err
 }
 
 // VersionsOf returns all versions of an artifact, the newest by SemVer first.
@@ -83,25 +57,6 @@ func (r *Registry) VersionsOf(ctx context.Context, kind record.Kind, name string
 		versions[i] = v.Version
 	}
 	return versions, nil
-}
-
-// Newest is, of versions as VersionsOf sorts them, the one to show first: one
-// that is not yanked before yanked ones, releases before pre-releases.
-func Newest(versions []state.Version) state.Version {
-	best, bestRank := state.Version{}, -1
-	for _, v := range versions {
-		rank := 0
-		if !v.Yanked {
-			rank += 2
-		}
-		if parsed, err := cargo.ParseVersion(v.Version); err == nil && !parsed.IsPrerelease() {
-			rank++
-		}
-		if rank > bestRank {
-			best, bestRank = v, rank
-		}
-	}
-	return best
 }
 
 // Describe reads what a crate says of itself out of its stored, verified

@@ -70,17 +70,21 @@ func (p *Pages) artifact(w http.ResponseWriter, r *http.Request, v *visit) error
 		return err
 	}
 	name, version := param(r, "name"), param(r, "version")
-	known, err := p.Registry.Artifact(r.Context(), kind.Kind, name)
+	spelling, err := p.Registry.Spelling(r.Context(), kind.Kind, name)
 	if err != nil {
 		return err
 	}
-	if known.Name != name { // one name, one address
-		segments := []string{"artifacts", string(kind.Kind), known.Name}
+	if spelling != name { // one name, one address
+		segments := []string{"artifacts", string(kind.Kind), spelling}
 		if version != "" {
 			segments = append(segments, version)
 		}
 		http.Redirect(w, r, p.Link(segments...), http.StatusFound)
 		return nil
+	}
+	known, err := p.Registry.Artifact(r.Context(), kind.Kind, name)
+	if err != nil {
+		return err
 	}
 	body, err := p.artifactPage(r, v, kind, known, version)
 	if err != nil {
@@ -93,13 +97,13 @@ func (p *Pages) artifact(w http.ResponseWriter, r *http.Request, v *visit) error
 }
 
 // artifactPage gathers what is known of a version, "" for the one to show first.
-func (p *Pages) artifactPage(r *http.Request, v *visit, kind kindOf, known state.Artifact, version string) (artifactPage, error) {
+func (p *Pages) artifactPage(r *http.Request, v *visit, kind kindOf, known registry.Listed, version string) (artifactPage, error) {
 	ctx := r.Context()
 	versions, err := p.Registry.VersionsOf(ctx, kind.Kind, known.Name)
 	if err != nil {
 		return artifactPage{}, err
 	}
-	body := artifactPage{Of: kind, Owners: known.Owners, Count: len(versions), Newer: registry.Newest(versions)}
+	body := artifactPage{Of: kind, Owners: known.Owners, Count: len(versions), Newer: known.Newest}
 	body.Version = body.Newer
 	if version != "" {
 		if body.Version, err = p.Registry.Version(ctx, kind.Kind, known.Name, version); err != nil {

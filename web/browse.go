@@ -95,6 +95,7 @@ func (p *Pages) recent(ctx context.Context, v *visit) ([]recent, error) {
 type searchPage struct {
 	Query          string
 	Found          []registry.Found
+	Others         []registry.Listed // of other kinds, by name
 	Total          int
 	First, Last    int
 	Previous, Next string // links
@@ -133,6 +134,11 @@ func (p *Pages) find(r *http.Request, query string) (searchPage, error) {
 	if err != nil {
 		return searchPage{}, err
 	}
+	if query != "" && page == 1 {
+		if body.Others, err = p.others(r.Context(), query); err != nil {
+			return searchPage{}, err
+		}
+	}
 	body.First, body.Last = offset+1, offset+len(body.Found)
 	path := p.Link("search")
 	if r.URL.Path == "/artifacts/crate" {
@@ -145,6 +151,24 @@ func (p *Pages) find(r *http.Request, query string) (searchPage, error) {
 		body.Next = path + turned(query, page+1)
 	}
 	return body, nil
+}
+
+// mostOthers is how many artifacts of each other kind a search shows.
+const mostOthers = 10
+
+// others finds artifacts of the kinds that say nothing of themselves, by their names.
+func (p *Pages) others(ctx context.Context, query string) (found []registry.Listed, err error) {
+	for _, k := range kindNames {
+		if k.Kind == record.KindCrate {
+			continue
+		}
+		some, _, err := p.Registry.Artifacts(ctx, k.Kind, query, "", mostOthers)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, some...)
+	}
+	return found, nil
 }
 
 // turned is the part of an address that asks for a page of results.
@@ -182,14 +206,8 @@ func (p *Pages) kinds(w http.ResponseWriter, r *http.Request, v *visit) error {
 // listPage is the body of the page of one kind.
 type listPage struct {
 	Of        kindOf
-	Artifacts []listed
+	Artifacts []registry.Listed
 	Next      string // link
-}
-
-type listed struct {
-	state.Artifact
-	Newest   state.Version
-	Versions int
 }
 
 // list shows the artifacts of a kind: crates with what they say of themselves.
@@ -208,24 +226,13 @@ func (p *Pages) list(w http.ResponseWriter, r *http.Request, v *visit) error {
 		}
 		return v.render(w, r, http.StatusOK, "search", kind.Name, crates)
 	}
-	after := r.URL.Query().Get("after")
-	if len(after) > maxQuery || strings.ContainsAny(after, "\x00\U0010FFFF/") {
-		return errNoPage
-	}
-	artifacts, err := p.Registry.ArtifactsAfter(r.Context(), kind.Kind, after, perPage+1)
+	var next string
+	body.Artifacts, next, err = p.Registry.Artifacts(r.Context(), kind.Kind, "", r.URL.Query().Get("after"), perPage)
 	if err != nil {
 		return err
 	}
-	if len(artifacts) > perPage {
-		artifacts = artifacts[:perPage]
-		body.Next = p.Link("artifacts", string(kind.Kind)) + "?" + url.Values{"after": {artifacts[perPage-1].Name}}.Encode()
-	}
-	for _, a := range artifacts {
-		versions, err := p.Registry.VersionsOf(r.Context(), kind.Kind, a.Name)
-		if err != nil {
-			return err
-		}
-		body.Artifacts = append(body.Artifacts, listed{a, registry.Newest(versions), len(versions)})
+	if next != "" {
+		body.Next = p.Link("artifacts", string(kind.Kind)) + "?" + url.Values{"after": {next}}.Encode()
 	}
 	return v.render(w, r, http.StatusOK, "list", kind.Name, body)
 }
