@@ -97,7 +97,9 @@ func (r *Registry) sequence(ctx context.Context) {
 		case first := <-r.queue:
 			batch := r.gather(first)
 			// A batch once begun is finished, whatever ends meanwhile.
+			r.batchSince.Store(time.Now().UnixNano())
 			r.commit(context.WithoutCancel(ctx), batch)
+			r.batchSince.Store(0)
 		}
 	}
 }
@@ -132,6 +134,7 @@ func (r *Registry) gather(first *submission) []*submission {
 // What was committed but not published is published by the next batch, the next
 // tick or the next start.
 func (r *Registry) commit(ctx context.Context, batch []*submission) {
+	begun := time.Now()
 	err := r.publish(ctx) // what an earlier failure left unpublished
 	if err == nil {
 		err = r.Catalog.Update(ctx, func(tx *catalog.Tx) error { return r.applyBatch(ctx, tx, batch) })
@@ -147,9 +150,15 @@ func (r *Registry) commit(ctx context.Context, batch []*submission) {
 		r.noteChanges(batch)
 		err = r.publish(ctx)
 	}
+	if r.Batch != nil {
+		r.Batch(len(batch), time.Since(begun), err)
+	}
 	if err != nil {
 		r.unpublished(err)
-		if !errors.Is(err, ErrUnavailable) {
+		switch {
+		case errors.Is(err, storage.ErrFull):
+			err = fmt.Errorf("%w: %w: %v", ErrUnavailable, storage.ErrFull, err)
+		case !errors.Is(err, ErrUnavailable):
 			err = fmt.Errorf("%w: %v", ErrUnavailable, err)
 		}
 	}

@@ -1,12 +1,12 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/registry/particle"
@@ -76,17 +76,14 @@ func (r *Registry) publishArtifact(ctx context.Context, asker policy.Asker, in i
 	} else if repeated != nil && r.intact(ctx, id) {
 		return Published{Receipt: *repeated, CID: id}, nil
 	}
-	spool, err := os.CreateTemp(r.Spool, "upload-*")
+	spool, err := openSpool(r.Spool)
 	if err != nil {
-		return Published{}, fmt.Errorf("spool the upload: %w", err)
+		return Published{}, err
 	}
 	defer spool.Close()
-	// Without a name it is gone with this process, however that ends.
-	if err := os.Remove(spool.Name()); err != nil {
-		return Published{}, fmt.Errorf("spool the upload: %w", err)
-	}
 	var size int64
-	if s.crate, size, err = r.receive(in, spool); err != nil {
+	s.crate, size, err = r.receive(in, spool)
+	if err = cmp.Or(spool.failed, err); err != nil {
 		return Published{}, err
 	}
 	if s.crate != nil {

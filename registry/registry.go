@@ -69,6 +69,9 @@ type Config struct {
 	Clock func() time.Time
 	Rand  io.Reader
 	Log   *slog.Logger
+	// Batch, unless nil, is told of each batch of changes how many there were, how
+	// long it took to make them visible, and how that ended. It must not block.
+	Batch func(records int, took time.Duration, err error)
 }
 
 // Registry is an open registry, safe for concurrent use.
@@ -91,6 +94,8 @@ type Registry struct {
 	// unseen are the changes that are committed but not published yet, in order (the sequencer's own).
 	unseen []entryChanges
 	failed chan error
+	// batchSince is when the batch under way was begun, in Unix nanoseconds; 0 for none.
+	batchSince atomic.Int64
 }
 
 // checkpoint is what is visible: everything below Size.

@@ -222,11 +222,6 @@ func (s *Server) tile(w http.ResponseWriter, r *http.Request) error {
 	return s.revalidated(w, r, tile)
 }
 
-func (s *Server) healthy(w http.ResponseWriter, _ *http.Request) error {
-	asText(w, http.StatusOK, "", "ok")
-	return nil
-}
-
 func (s *Server) didDocument(w http.ResponseWriter, r *http.Request) error {
 	document, err := s.registry.Document(r.Context())
 	if err != nil {

@@ -209,7 +209,7 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request, limit int64, pub
 	// wanted is let pass first, up to a limit, unless they wait to be told to send it.
 	defer func() {
 		if body.begun || r.Header.Get("Expect") == "" {
-			_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, drainFactor*limit))
+			letPass(r, drainFactor*limit)
 		}
 	}()
 	asker, envelope, err := s.signer(r)

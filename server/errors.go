@@ -12,6 +12,7 @@ import (
 	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
+	"phoenix-lab.org/aln-registry/storage"
 )
 
 // outcome is what an error means over HTTP.
@@ -33,6 +34,7 @@ var table = []struct {
 }{
 	{registry.ErrNoRecord, outcome{http.StatusForbidden, "no-record", true}},
 	{registry.ErrUnauthenticated, outcome{http.StatusUnauthorized, "unauthenticated", true}},
+	{errSlow, outcome{http.StatusRequestTimeout, "slow", true}},
 	{errMethod, outcome{http.StatusMethodNotAllowed, "method", true}},
 	{registry.ErrNotFound, outcome{http.StatusNotFound, "not-found", true}},
 	{state.ErrMissing, outcome{http.StatusNotFound, "not-found", true}},
@@ -52,6 +54,7 @@ var table = []struct {
 	{cargo.ErrTarball, outcome{http.StatusBadRequest, "crate-tarball", true}},
 	{cargo.ErrManifest, outcome{http.StatusBadRequest, "crate-manifest", true}},
 	{registry.ErrRequest, outcome{http.StatusBadRequest, "bad-request", true}},
+	{storage.ErrFull, outcome{http.StatusInsufficientStorage, "disk-full", false}},
 	{context.Canceled, outcome{http.StatusServiceUnavailable, "canceled", false}},
 	{context.DeadlineExceeded, outcome{http.StatusServiceUnavailable, "timeout", false}},
 	{registry.ErrUnavailable, outcome{http.StatusServiceUnavailable, "unavailable", false}},
@@ -107,8 +110,11 @@ func asJSON(w http.ResponseWriter, status int, code, detail string) {
 }
 
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, render renderer, err error) {
-	out := classify(err)
 	o := observed(r.Context())
+	if o.body != nil && o.body.failed != nil { // whatever the one who read it made of that
+		err = o.body.failed
+	}
+	out := classify(err)
 	o.code = out.code
 	detail := err.Error()
 	if !out.shown {
@@ -116,7 +122,10 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, render renderer, e
 			s.log.Error("request failed", "request", o.id, "code", out.code, "error", err)
 		}
 		detail = "internal error; the operator finds it in the log under request " + o.id
-		if out.status == http.StatusServiceUnavailable {
+		switch out.status {
+		case http.StatusInsufficientStorage:
+			detail = "the registry's disk is full, so nothing was changed; tell its operator to make room, then try again (request " + o.id + ")"
+		case http.StatusServiceUnavailable:
 			detail = "the registry cannot do this now; try again in a moment (request " + o.id + ")"
 		}
 	}

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/go-chi/chi/v5/middleware"
 
 	"phoenix-lab.org/aln-registry/did"
 )
@@ -24,6 +23,8 @@ type observation struct {
 	asker did.DID
 	// code is the refusal's, "" when there was none.
 	code string
+	// body is the request's, nil when it has none.
+	body *pacedBody
 }
 
 type observationKey struct{}
@@ -46,7 +47,10 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		start := s.clock()
 		w.Header().Set("X-Request-Id", o.id)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		wrapped := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+		wrapped := &response{ResponseWriter: w, pace: s.pace.orDefault()}
+		if o.body = s.paced(w, r); o.body != nil {
+			r.Body = o.body
+		}
 		r = r.WithContext(context.WithValue(r.Context(), observationKey{}, o))
 		defer func() {
 			if p := recover(); p != nil {
@@ -56,13 +60,16 @@ func (s *Server) observe(next http.Handler) http.Handler {
 				s.log.Error("panic", "request", o.id, "panic", p, "stack", string(debug.Stack()))
 				http.Error(wrapped, "internal error; the operator finds it in the log under request "+o.id, http.StatusInternalServerError)
 			}
-			s.logRequest(r, o, wrapped.Status(), wrapped.BytesWritten(), s.clock().Sub(start))
+			s.logRequest(r, o, wrapped.status, wrapped.bytes, s.clock().Sub(start))
 		}()
 		next.ServeHTTP(wrapped, r)
+		if wrapped.status == 0 { // an empty answer is one too, and has its time
+			wrapped.WriteHeader(http.StatusOK)
+		}
 	})
 }
 
-func (s *Server) logRequest(r *http.Request, o *observation, status, bytes int, took time.Duration) {
+func (s *Server) logRequest(r *http.Request, o *observation, status int, bytes int64, took time.Duration) {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		host = r.RemoteAddr
@@ -70,7 +77,7 @@ func (s *Server) logRequest(r *http.Request, o *observation, status, bytes int, 
 	attributes := []slog.Attr{
 		slog.String("request", o.id), slog.String("from", host), slog.String("method", r.Method),
 		slog.String("route", chi.RouteContext(r.Context()).RoutePattern()), slog.Int("status", status),
-		slog.Int("bytes", bytes), slog.Duration("took", took.Round(time.Microsecond)),
+		slog.Int64("bytes", bytes), slog.Duration("took", took.Round(time.Microsecond)),
 	}
 	if o.asker != "" {
 		attributes = append(attributes, slog.String("asker", string(o.asker)))

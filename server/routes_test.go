@@ -197,6 +197,7 @@ var routesTable = map[string]struct {
 	"GET /":                     {reading("/"), everybody, unsaid},
 	"GET /me":                   {reading("/me"), everybody, unsaid},
 	"GET /healthz":              {reading("/healthz"), everybody, unsaid},
+	"GET /readyz":               {reading("/readyz"), everybody, notStored},
 	"GET /.well-known/did.json": {reading("/.well-known/did.json"), absent, notStored}, // a did:key has none
 
 	"GET /index/config.json":        {reading("/index/config.json"), readers, forAsker},

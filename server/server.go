@@ -45,6 +45,8 @@ type Server struct {
 	log      *slog.Logger
 	clock    func() time.Time
 	pages    http.Handler
+	pace     Pace
+	ready    readiness
 	uploads  *places
 	searches *places
 }
@@ -56,14 +58,19 @@ type Config struct {
 	Clock    func() time.Time
 	// Pages answers what is no route of the API: the web pages. nil: a few words at /.
 	Pages http.Handler
+	// Pace is how slow clients may be.
+	Pace Pace
+	// Draining is closed when no more requests should be sent here: /readyz says so.
+	Draining <-chan struct{}
 }
 
 // New returns the handler for c.Registry.
 func New(c Config) http.Handler {
 	s := &Server{
-		registry: c.Registry, limits: c.Registry.Limits, log: c.Log, clock: c.Clock, pages: c.Pages,
+		registry: c.Registry, limits: c.Registry.Limits, log: c.Log, clock: c.Clock, pages: c.Pages, pace: c.Pace,
 		uploads: newPlaces(maxUploads, maxUploadsEach), searches: newPlaces(maxSearches, maxSearches),
 	}
+	s.ready.draining = c.Draining
 	return underPublicPath(c.Registry.PublicURL, s.routes())
 }
 
@@ -83,6 +90,7 @@ func (s *Server) routes() http.Handler {
 	}
 	m.Get("/healthz", s.handle(asText, s.healthy))
 	m.Get(s.documentPath(), s.handle(asJSON, s.didDocument))
+	m.Get("/readyz", s.handle(asText, s.readyz))
 
 	m.Get("/index/config.json", s.handle(asText, s.indexConfig))
 	m.Get("/index/*", s.handle(asText, s.indexFile))

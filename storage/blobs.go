@@ -60,4 +60,7 @@ type Blobs interface {
 	// List yields the keys that begin with prefix and sort after the key after
 	// ("" for all), in byte order. An error ends the sequence.
 	List(ctx context.Context, prefix, after string) iter.Seq2[string, error]
+	// Probe writes a few bytes durably, reads them again and removes them: nil
+	// means that the store can be worked with now. It leaves nothing behind.
+	Probe(ctx context.Context) error
 }

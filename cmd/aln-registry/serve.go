@@ -7,14 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,6 +32,9 @@ type serveFlags struct {
 	listen, data, publicURL, did string
 	anonymousRead                bool
 	cacheMB                      int64
+	tlsCert, tlsKey              string
+	metricsListen                string
+	drainDelay                   time.Duration
 }
 
 // Names inside the data folder.
@@ -47,15 +47,7 @@ const (
 	serveLock   = "serve.lock"
 )
 
-// Bounds on connections (seconds that a slow client may take).
-const (
-	headerTimeout   = 10 * time.Second
-	bodyTimeout     = 10 * time.Minute
-	idleTimeout     = 2 * time.Minute
-	drainTimeout    = 15 * time.Second
-	maxHeaderBytes  = 32 << 10
-	defaultDataName = "data"
-)
+const defaultDataName = "data"
 
 func (a *app) serveCommand() *cobra.Command {
 	var f serveFlags
@@ -66,8 +58,11 @@ func (a *app) serveCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&f.listen, "listen", "127.0.0.1:8585", "address and port to listen on")
 	c.Flags().StringVar(&f.data, "data", defaultDataName, "folder for keys, catalog and blobs")
-	c.Flags().StringVar(&f.publicURL, "public-url", "", "URL by which clients reach the registry (default http:// and the address listened on)")
+	c.Flags().StringVar(&f.publicURL, "public-url", "", "URL by which clients reach the registry (default http:// or https:// and the address listened on)")
 	c.Flags().StringVar(&f.did, "did", "", "did:web of the registry, at its first start only (default: a new did:key)")
+	c.Flags().StringVar(&f.tlsCert, "tls-cert", "", "certificate chain in PEM: serve https with HTTP/2; read again when it changes, and on SIGHUP")
+	c.Flags().StringVar(&f.tlsKey, "tls-key", "", "the certificate's private key in PEM, not readable by everybody")
+	c.Flags().DurationVar(&f.drainDelay, "drain-delay", 0, "after SIGTERM go on taking requests for so long, while /readyz already says no")
 	c.Flags().BoolVar(&f.anonymousRead, "anonymous-read", false, "let everybody read, through /public/index/")
 	c.Flags().Int64Var(&f.cacheMB, "cache-mb", registry.DefaultCacheBytes>>20, "memory for index files, members and versions, in MiB (1 to 65536)")
 	return c
@@ -77,13 +72,18 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if f.cacheMB < 1 || f.cacheMB > 1<<16 {
 		return usageError{fmt.Errorf("--cache-mb %d is not from 1 to %d", f.cacheMB, 1<<16)}
 	}
-	listener, err := listen(ctx, f.listen)
+	log := a.logger()
+	certificate, err := f.certificate(log)
+	if err != nil {
+		return err
+	}
+	listener, err := listen(ctx, "--listen", f.listen)
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
 	if f.publicURL == "" {
-		if f.publicURL, err = defaultURL(listener.Addr()); err != nil {
+		if f.publicURL, err = defaultURL(listener.Addr(), certificate != nil); err != nil {
 			return err
 		}
 	}
@@ -98,7 +98,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		return err
 	}
 	defer lock.Close()
-	node, err := openNode(ctx, folder, catalogFile, f.did, a.logger())
+	node, err := openNode(ctx, folder, catalogFile, f.did, log)
 	if err != nil {
 		return err
 	}
@@ -117,25 +117,12 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		return err
 	}
 	if operator != nil {
-		go a.introduce(ctx, r, node.config.Log)
+		go a.introduce(ctx, r, log)
 	}
-	pages := web.New(web.Config{Registry: r, Log: node.config.Log, Clock: time.Now, Version: version})
-	return a.listenAndServe(ctx, listener, server.New(server.Config{Registry: r, Log: node.config.Log, Clock: time.Now, Pages: pages}), r.Failed(), node.config.Log)
-}
-
-func listen(ctx context.Context, address string) (net.Listener, error) {
-	if _, _, err := net.SplitHostPort(address); err != nil {
-		return nil, usageError{fmt.Errorf("--listen %.80q is not an address and a port; write it like 127.0.0.1:8585", address)}
-	}
-	var network net.ListenConfig
-	listener, err := network.Listen(ctx, "tcp", address)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("cannot listen on %s: %w; is another server running there? --listen names another address", address, err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %s: %w; --listen names another address", address, err)
-	}
-	return listener, nil
+	reloadOnHangup(ctx, certificate)
+	pages := web.New(web.Config{Registry: r, Log: log, Clock: time.Now, Version: version})
+	handler := server.New(server.Config{Registry: r, Log: log, Clock: time.Now, Pages: pages, Draining: ctx.Done()})
+	return server.Listening{Handler: handler, Log: log, Certificate: certificate, Fatal: r.Failed(), DrainDelay: f.drainDelay}.Serve(ctx, listener)
 }
 
 // introduce pins the new registry in the operator's home, so that commands such
@@ -151,37 +138,6 @@ func (a *app) introduce(ctx context.Context, r *registry.Registry, log *slog.Log
 	if err != nil && ctx.Err() == nil {
 		log.Warn("the operator has to log in by hand", "type", "aln-registry login "+r.PublicURL, "error", err)
 	}
-}
-
-// defaultURL is how this computer reaches the listener. The first one used goes
-// into the log's first entry, so it is not guessed where other computers may come in.
-func defaultURL(addr net.Addr) (string, error) {
-	if tcp, ok := addr.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
-		return "", usageError{fmt.Errorf("listening on %s needs --public-url: the https:// URL by which clients reach this registry (TLS is for a proxy in front)", addr)}
-	}
-	return "http://" + addr.String(), nil
-}
-
-func (a *app) listenAndServe(ctx context.Context, listener net.Listener, handler http.Handler, fatal <-chan error, log *slog.Logger) error {
-	s := &http.Server{
-		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, WriteTimeout: bodyTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
-	failed := make(chan error, 1)
-	go func() { failed <- s.Serve(listener) }()
-	select {
-	case err := <-failed:
-		return err
-	case err := <-fatal:
-		return errors.Join(err, s.Close())
-	case <-ctx.Done():
-	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
-	defer cancel()
-	if err := s.Shutdown(drain); err != nil {
-		log.Warn("requests were cut off", "after", drainTimeout, "error", errors.Join(err, s.Close()))
-	}
-	return nil
 }
 
 // node is an open data folder.

@@ -44,6 +44,7 @@ func Run(t *testing.T, open func(t *testing.T) storage.Blobs, corrupt func(t *te
 		{"a list ends when its reader does", testListBreak},
 		{"blobs are not objects", testBlobsApart},
 		{"a cancelled context is obeyed", testCancelled},
+		{"a probe leaves nothing behind", testProbe},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
@@ -435,6 +436,22 @@ func testBlobsApart(t *testing.T, store storage.Blobs) {
 	}
 	if got := get(t, store, id); !bytes.Equal(got, data) {
 		t.Errorf("the object took the blob's place: %q", got)
+	}
+}
+
+func testProbe(t *testing.T, store storage.Blobs) {
+	for range 3 {
+		if err := store.Probe(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if keys := list(t, store, "", ""); len(keys) != 0 {
+		t.Errorf("a probe left %v", keys)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := store.Probe(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("a probe when nobody waits: %v", err)
 	}
 }
 

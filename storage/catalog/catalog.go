@@ -22,6 +22,8 @@ import (
 	"fmt"
 	"time"
 
+	sqlite3 "modernc.org/sqlite"
+
 	"phoenix-lab.org/aln-registry/storage"
 )
 
@@ -251,11 +253,28 @@ func failed(ctx context.Context, what string, err error) error {
 	if err == nil {
 		return nil
 	}
+	err = full(err)
 	if cause := ctx.Err(); cause != nil && !errors.Is(err, cause) {
 		return fmt.Errorf("catalog: %s: %w (%w)", what, cause, err)
 	}
 	return fmt.Errorf("catalog: %s: %w", what, err)
 }
+
+// full puts storage.ErrFull into err's chain where the database has no room.
+func full(err error) error {
+	var e *sqlite3.Error
+	if errors.As(err, &e) && (e.Code()&0xff == sqliteFull || e.Code() == sqliteIOErrShmSize) {
+		return fmt.Errorf("%w: %w", storage.ErrFull, err)
+	}
+	return storage.Full(err)
+}
+
+// SQLite's result codes (sqlite.org/rescode.html) for a full disk: of a file, and of
+// the memory that WAL readers share.
+const (
+	sqliteFull         = 13
+	sqliteIOErrShmSize = 4874
+)
 
 // blob makes nil the empty value: columns are NOT NULL.
 func blob(b []byte) []byte {

@@ -129,7 +129,7 @@ func (s *Store) Put(ctx context.Context, id storage.CID, size int64, r io.Reader
 		return s.syncNames(filepath.Dir(path))
 	}
 	if err := s.receive(ctx, id, size, r, path); err != nil {
-		return fmt.Errorf("put blob %s: %w", id, err)
+		return fmt.Errorf("put blob %s: %w", id, storage.Full(err))
 	}
 	return nil
 }

@@ -42,7 +42,7 @@ func (s *Store) Create(ctx context.Context, key string, data []byte) error {
 		return s.same(ctx, key, data)
 	}
 	if err != nil {
-		return fmt.Errorf("create object %s: %w", key, err)
+		return fmt.Errorf("create object %s: %w", key, storage.Full(err))
 	}
 	return nil
 }

@@ -1,0 +1,187 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"time"
+)
+
+// Pace is how slow a client may be. Whoever progresses may take long (64 MiB
+// over a bad line); whoever stalls holds a connection for nothing.
+type Pace struct {
+	// Stall is how long nothing may move, 30 seconds where it is zero.
+	Stall time.Duration
+	// Rate is the least progress in bytes per second, 8 KiB where it is zero.
+	Rate int64
+}
+
+const (
+	defaultStall = 30 * time.Second
+	defaultRate  = 8 << 10
+	// refusedTime is how long the rest of a refused upload may take to pass.
+	refusedTime = 2 * time.Minute
+	// stride is how much of an answer is sent under one deadline, in bytes.
+	stride = 512 << 10
+)
+
+func (p Pace) orDefault() Pace {
+	if p.Stall == 0 {
+		p.Stall = defaultStall
+	}
+	if p.Rate == 0 {
+		p.Rate = defaultRate
+	}
+	return p
+}
+
+// errSlow ends a request whose body does not progress.
+var errSlow = errors.New("the request's body arrives too slowly or has stalled; send it again over a better line")
+
+// pacedBody ends reads of a body that does not progress. Deadlines are the
+// operating system's, so they go by the real clock.
+type pacedBody struct {
+	io.ReadCloser
+	pace    Pace
+	control *http.ResponseController
+	// start is when the body was first asked for: waiting for a place is not the client's fault.
+	start, armed time.Time
+	// end is when all of it must have come, zero for never.
+	end    time.Time
+	read   int64
+	failed error
+}
+
+// paced bounds how slowly r's body may come; answers are bounded by response.
+func (s *Server) paced(w http.ResponseWriter, r *http.Request) *pacedBody {
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil
+	}
+	b := &pacedBody{ReadCloser: r.Body, pace: s.pace.orDefault(), control: http.NewResponseController(w)}
+	// A deadline of the answer before on this connection must not meet a "100 Continue".
+	_ = b.control.SetWriteDeadline(time.Time{})
+	if r.ProtoMajor == 1 {
+		// What no handler reads, net/http does when it is done, to find the next request.
+		// A stream of HTTP/2 is just closed, and there a deadline that passes cannot be taken back.
+		_ = b.control.SetReadDeadline(time.Now().Add(b.pace.Stall))
+	}
+	return b
+}
+
+// Read implements io.Reader; after the body was too slow it is errSlow for ever.
+func (b *pacedBody) Read(p []byte) (int, error) {
+	if b.failed != nil {
+		return 0, b.failed
+	}
+	b.arm()
+	n, err := b.ReadCloser.Read(p)
+	b.read += int64(n)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		b.failed, err = errSlow, errSlow
+	case err != nil:
+		// net/http now watches the connection for the client's leaving: a deadline would look like that.
+		_ = b.control.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
+func (b *pacedBody) arm() {
+	now := time.Now()
+	if b.start.IsZero() {
+		b.start = now
+	}
+	deadline := b.start.Add(b.pace.Stall + time.Duration(b.read/b.pace.Rate)*time.Second)
+	if stalled := now.Add(b.pace.Stall); stalled.Before(deadline) {
+		deadline = stalled
+	}
+	if !b.end.IsZero() && b.end.Before(deadline) {
+		deadline = b.end
+	}
+	if move := deadline.Sub(b.armed); move > b.pace.Stall/8 || move < 0 {
+		_ = b.control.SetReadDeadline(deadline) // where it cannot be set there is no connection
+		b.armed = deadline
+	}
+}
+
+// letPass reads and throws away what is left of a refused upload, up to most
+// bytes and not for long: cargo reads the answer only when it has sent everything.
+func letPass(r *http.Request, most int64) {
+	if b := observed(r.Context()).body; b != nil {
+		b.end = time.Now().Add(refusedTime)
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, most))
+}
+
+// response counts what is answered, and ends answers that nobody takes.
+type response struct {
+	http.ResponseWriter
+	pace   Pace
+	status int
+	bytes  int64
+	armed  time.Time
+}
+
+// Unwrap is for http.ResponseController.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *response) WriteHeader(status int) {
+	if w.status == 0 && status >= http.StatusOK {
+		w.status = status
+		w.arm(0)
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *response) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	w.arm(int64(len(p)))
+	n, err := w.ResponseWriter.Write(p)
+	w.bytes += int64(n)
+	return n, err
+}
+
+// ReadFrom implements io.ReaderFrom stride by stride, each in its time; files
+// go out by sendfile where the connection can.
+func (w *response) ReadFrom(src io.Reader) (int64, error) {
+	to, ok := w.ResponseWriter.(io.ReaderFrom)
+	if !ok { // HTTP/2
+		return io.Copy(struct{ io.Writer }{w}, src)
+	}
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	whole, limited := src.(*io.LimitedReader)
+	var total int64
+	for {
+		part := &io.LimitedReader{R: src, N: stride}
+		if limited { // one limit, not one in another: that is what sendfile knows
+			part.R, part.N = whole.R, min(whole.N, stride)
+		}
+		want := part.N
+		w.arm(want)
+		n, err := to.ReadFrom(part)
+		total += n
+		w.bytes += n
+		if limited {
+			whole.N -= n
+		}
+		if err != nil || n < want || limited && whole.N == 0 {
+			return total, err
+		}
+	}
+}
+
+// arm gives the next n bytes their time. It spares the system call where the
+// deadline would hardly move.
+func (w *response) arm(n int64) {
+	deadline := time.Now().Add(w.pace.Stall + time.Duration(n/w.pace.Rate)*time.Second)
+	if deadline.Sub(w.armed) < w.pace.Stall/8 {
+		return
+	}
+	w.armed = deadline
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(deadline)
+}
