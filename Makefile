@@ -6,6 +6,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 TOOLS    := $(CURDIR)/.cache/tools
 FUZZTIME ?= 10s
+BENCH    ?= .
 
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 STATICCHECK   := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -56,8 +57,10 @@ fuzz: ## run each fuzz target for FUZZTIME (default 10s)
 	  done; \
 	done
 
-bench: ## ratios against a reference measured in the same run
-	go test -run '^$$' -bench . -benchtime 1x ./integration
+bench: ## ratios against simpler servers, measured in turn; docs/PERFORMANCE.md (installs nginx)
+	@mkdir -p .cache
+	go test -c -o .cache/bench.test ./integration
+	cd integration && taskset -c 1-63 ../.cache/bench.test -test.run '^$$' -test.bench '$(BENCH)' -test.benchtime 1x -test.timeout 2h
 
 clean: ## remove what was built; data stays
 	rm -rf bin .cache

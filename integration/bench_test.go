@@ -1,171 +1,171 @@
 package integration
 
 import (
-	"bytes"
 	"fmt"
-	"io"
-	"net/http"
-	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
-	"sync"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
 
-// The benchmarks print ratios against a reference measured in the same run, in
-// interleaved rounds: absolute figures mean nothing on shared machines. Each
-// prints the median ratio and the spread between the extreme rounds.
+// The benchmarks compare the registry with something simpler that does the same
+// work, in rounds that take turns, and print the median of the rounds' ratios:
+// absolute figures mean nothing on shared machines. docs/PERFORMANCE.md says how
+// they are read. Servers run on core 0, what loads them on the others
+// (`make bench` starts this program there).
 const (
-	rounds        = 7
-	getsPerRound  = 400
-	syncsPerRound = 24
+	benchRounds = 7
+	// unstableFrom is the spread, the range of the rounds' ratios as a part of
+	// their median, from which a figure is not to be relied on.
+	unstableFrom = 0.10
+	serverCore   = "0"
 )
 
-// BenchmarkIndexGET: requests per second of an authenticated index GET, as a
-// ratio to a bare net/http handler that writes the same bytes.
-func BenchmarkIndexGET(b *testing.B) { compareGET(b, "/index/be/nc/bench-crate") }
+// series is one ratio, round by round.
+type series []float64
 
-// BenchmarkDownload: the same for the download of the crate.
-func BenchmarkDownload(b *testing.B) { compareGET(b, "/api/v1/crates/bench-crate/0.1.0/download") }
-
-func compareGET(b *testing.B, path string) {
-	b.Helper()
-	l, token := benchLab(b)
-	_, _, body := l.get(path, token)
-	bare := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(body) }))
-	defer bare.Close()
-	compare(b, func() time.Duration { return gets(b, l.url+path, token) }, func() time.Duration { return gets(b, bare.URL, "") })
+func (s series) median() float64 {
+	sorted := slices.Sorted(slices.Values(s))
+	return sorted[len(sorted)/2]
 }
 
-// BenchmarkPublish: durable publishes per second by eight clients at once, as a
-// ratio to a loop that writes and syncs the files that one publish needs.
-func BenchmarkPublish(b *testing.B) {
-	l, _ := benchLab(b)
-	next := 0
-	folder := b.TempDir()
-	crate := l.operator.packaged(l.operator.crate("bench-publish", "0.1.0", "", ""), "bench-publish", "0.1.0")
-	compare(b, func() time.Duration {
-		var uploads []upload
-		for range syncsPerRound {
-			next++
-			uploads = append(uploads, l.benchUpload(b, next))
-		}
-		return publishAll(b, l, uploads)
-	}, func() time.Duration { return rawSyncs(b, folder, crate) })
-}
+func (s series) spread() float64 { return (slices.Max(s) - slices.Min(s)) / s.median() }
 
-// benchLab is a lab with one crate published, and a read session.
-func benchLab(b *testing.B) (*lab, string) {
-	b.Helper()
-	l := newLab(b)
-	u := l.operator
-	folder := u.crate("bench-crate", "0.1.0", "", "pub fn f() {}\n")
-	must(b, u.publish(l, folder))
-	return l, u.session("read", 0)
-}
-
-// benchUpload is a signed upload of a crate of its own, so that no two wait for each other.
-func (l *lab) benchUpload(b *testing.B, n int) upload {
-	b.Helper()
-	name := fmt.Sprintf("bench-%d", n)
-	crate := l.operator.packaged(l.operator.crate(name, "0.1.0", "", ""), name, "0.1.0")
-	return l.operator.signUpload(name, "0.1.0", crate)
-}
-
-func publishAll(b *testing.B, l *lab, uploads []upload) time.Duration {
-	b.Helper()
-	const clients = 8
-	work := make(chan upload)
-	var group sync.WaitGroup
-	start := time.Now()
-	for range clients {
-		group.Go(func() {
-			for u := range work {
-				if status, answer, err := u.send(l); err != nil || status != http.StatusOK {
-					b.Errorf("publish: %d %s %v", status, answer, err)
-				}
-			}
-		})
+// String is the median with its spread.
+func (s series) String() string {
+	text := fmt.Sprintf("%.2f (spread %.0f %%)", s.median(), 100*s.spread())
+	if s.spread() > unstableFrom {
+		text += " unstable"
 	}
-	for _, u := range uploads {
-		work <- u
-	}
-	close(work)
-	group.Wait()
-	return time.Since(start)
+	return text
 }
 
-// rawSyncs writes what one publish writes, one after the other, each synced with
-// its folder: crate, record, entry, checkpoint, and two appends to a database.
-func rawSyncs(b *testing.B, folder string, crate []byte) time.Duration {
+// say prints a line of the report.
+func say(b *testing.B, format string, args ...any) {
 	b.Helper()
-	small := bytes.Repeat([]byte("x"), 1024)
-	start := time.Now()
-	for range syncsPerRound {
-		for _, data := range [][]byte{crate, small, small, small, small, small} {
-			f, err := os.CreateTemp(folder, "sync-*")
-			if err != nil {
-				b.Fatal(err)
-			}
-			if _, err := f.Write(data); err != nil {
-				b.Fatal(err)
-			}
-			if err := f.Sync(); err != nil {
-				b.Fatal(err)
-			}
-			f.Close()
-			d, err := os.Open(filepath.Dir(f.Name()))
-			if err != nil {
-				b.Fatal(err)
-			}
-			if err := d.Sync(); err != nil {
-				b.Fatal(err)
-			}
-			d.Close()
-		}
-	}
-	return time.Since(start)
+	fmt.Printf(format+"\n", args...)
 }
 
-func gets(b *testing.B, url, token string) time.Duration {
+// against prints what a figure should be.
+func against(b *testing.B, what string, s series, aim float64, atMost bool) {
 	b.Helper()
-	start := time.Now()
-	for range getsPerRound {
-		req, err := http.NewRequest(http.MethodGet, url, nil)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if token != "" {
-			req.Header.Set("Authorization", token)
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			b.Fatal(err)
-		}
-		_, err = io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
-		if err != nil || resp.StatusCode != http.StatusOK {
-			b.Fatalf("%s: %s %v", url, resp.Status, err)
-		}
+	word, met := "at least", s.median() >= aim
+	if atMost {
+		word, met = "at most", s.median() <= aim
 	}
-	return time.Since(start)
-}
-
-// compare runs ours and the reference in turn and reports throughput as a ratio: 1 is as fast.
-func compare(b *testing.B, ours, reference func() time.Duration) {
-	b.Helper()
-	var ratios []float64
-	for b.Loop() {
-		ratios = ratios[:0]
-		for range rounds {
-			r := reference()
-			ratios = append(ratios, float64(r)/float64(ours()))
-		}
+	verdict := "met"
+	if !met {
+		verdict = "missed"
 	}
-	slices.Sort(ratios)
-	b.ReportMetric(ratios[rounds/2], "of-reference")
-	b.ReportMetric(ratios[rounds-1]-ratios[0], "spread")
+	say(b, "  %-34s %s; aim %s %.2f: %s", what, s, word, aim, verdict)
+	b.ReportMetric(s.median(), strings.ReplaceAll(what, " ", "-"))
 	b.ReportMetric(0, "ns/op")
+}
+
+// process is a server to be measured.
+type process struct {
+	name, url string
+	pid       int
+}
+
+// cpu is the time that p's threads have been running on a core.
+func (p process) cpu(b *testing.B) time.Duration {
+	b.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.pid))
+	if err != nil || len(threads) == 0 {
+		b.Fatalf("%s has ended, or this kernel keeps no schedstat: %v", p.name, err)
+	}
+	var sum time.Duration
+	for _, thread := range threads {
+		text, err := os.ReadFile(thread)
+		if err != nil {
+			continue // a thread that has ended
+		}
+		running, _, _ := strings.Cut(string(text), " ")
+		ns, err := strconv.ParseInt(running, 10, 64)
+		if err != nil {
+			b.Fatal(err)
+		}
+		sum += time.Duration(ns)
+	}
+	return sum
+}
+
+// pinned is the command that runs program on the servers' core.
+func pinned(program string, args ...string) *exec.Cmd {
+	return exec.Command("taskset", append([]string{"-c", serverCore, program}, args...)...)
+}
+
+// runFor runs cmd until the benchmark ends.
+func runFor(b *testing.B, cmd *exec.Cmd) {
+	b.Helper()
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+}
+
+// benchFolder is made anew, and readable by servers that give up being root.
+func benchFolder(b *testing.B) string {
+	b.Helper()
+	folder, err := os.MkdirTemp("", "aln-bench-*")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { os.RemoveAll(folder) })
+	if err := os.Chmod(folder, 0o755); err != nil {
+		b.Fatal(err)
+	}
+	return folder
+}
+
+// benchServer is a lab whose server is built and run as in production, but on
+// one core: requests logged to a file, everything else as shipped.
+func benchServer(b *testing.B, flags ...string) *lab {
+	b.Helper()
+	folder := benchFolder(b)
+	log, err := os.Create(filepath.Join(folder, "server.log"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { log.Close() })
+	l := &lab{
+		t: b, data: filepath.Join(folder, "data"), flags: flags, url: "http://" + freeAddress(b),
+		pinned: true, logTo: log,
+	}
+	l.operator = newUserIn(b, filepath.Join(folder, "operator"))
+	l.start()
+	b.Cleanup(l.stop)
+	l.operator.login(l, l.operator.folder)
+	return l
+}
+
+func (l *lab) process() process { return process{"aln-registry", l.url, l.cmd.Process.Pid} }
+
+// machine says what the figures were measured on.
+func machine(b *testing.B) {
+	b.Helper()
+	load, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		b.Fatal(err)
+	}
+	cpu, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		b.Fatal(err)
+	}
+	model := "unknown"
+	for line := range strings.Lines(string(cpu)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			model = strings.TrimSpace(value)
+		}
+	}
+	say(b, "  on %s, %s, load average %s", model, runtime.Version(), strings.Join(strings.Fields(string(load))[:3], " "))
 }

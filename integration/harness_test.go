@@ -28,6 +28,10 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	if role, ok := os.LookupEnv(bareRole); ok {
+		fmt.Fprintln(os.Stderr, "integration:", serveBare(role))
+		os.Exit(1)
+	}
 	status, err := buildAndRun(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "integration:", err)
@@ -70,6 +74,9 @@ type lab struct {
 	flags    []string
 	// program is run instead of binary, where a test measures what users run.
 	program string
+	// pinned keeps the server on one core, logTo gets what it prints: as benchmarks want it.
+	pinned bool
+	logTo  *os.File
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd
@@ -132,8 +139,14 @@ func (l *lab) tryStart() error {
 func (l *lab) launch() error {
 	args := append([]string{"serve", "--listen", strings.TrimPrefix(l.url, "http://"), "--data", l.data}, l.flags...)
 	cmd := exec.Command(cmp.Or(l.program, binary), args...)
+	if l.pinned {
+		cmd = pinned(cmd.Path, args...)
+	}
 	cmd.Env = l.operator.environment()
 	cmd.Stdout, cmd.Stderr = (*lockedOutput)(l), (*lockedOutput)(l)
+	if l.logTo != nil {
+		cmd.Stderr = l.logTo
+	}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
