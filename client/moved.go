@@ -61,6 +61,21 @@ func (h Home) OtherNames(pin Pin) ([]string, error) {
 	return names, nil
 }
 
+// KnownElsewhere returns the URL at which pin's registry is asked under another
+// of its names, "" where that is pin's own or there is no such name.
+func (h Home) KnownElsewhere(pin Pin) (string, error) {
+	pins, err := h.Pins()
+	if err != nil {
+		return "", err
+	}
+	for _, p := range pins {
+		if p.sameRegistry(pin) && p.URL != pin.URL {
+			return p.URL, nil
+		}
+	}
+	return "", nil
+}
+
 // settings fetches the `registry` record in force, proved by the tiles of the
 // verified checkpoint to be in the log.
 func (r *Registry) settings(ctx context.Context) (*record.Registry, error) {

@@ -174,6 +174,27 @@ func (p *connectProxy) count() map[string]int {
 	return asked
 }
 
+// listenOn takes an address that was free a moment ago.
+func listenOn(t testing.TB, address string) net.Listener {
+	t.Helper()
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return listener
+}
+
+// newLabAt is newLab at a URL that was free a moment ago.
+func newLabAt(t testing.TB, url string) *lab {
+	t.Helper()
+	folder := t.TempDir()
+	l := &lab{t: t, data: filepath.Join(folder, "data"), url: url}
+	l.operator = newUserIn(t, filepath.Join(folder, "operator"))
+	l.start()
+	t.Cleanup(l.stop)
+	return l
+}
+
 func appendFile(t testing.TB, path, text string) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)

@@ -135,6 +135,11 @@ func (a *app) login(ctx context.Context, url string, f loginFlags) error {
 	}
 	member, refusal := tryMember(ctx, c, met.Pin)
 	result.Member = member
+	if !member {
+		if err := refuseRelay(ctx, c.Home(), met.Pin, refusal); err != nil {
+			return err
+		}
+	}
 	older, err := adopt(ctx, c, &result, met.Pin)
 	if err != nil {
 		return err
@@ -157,6 +162,20 @@ func (a *app) identityForLogin(c *client.Client) (client.Identity, bool, error) 
 	}
 	identity, err = c.Home().CreateIdentity("", rand.Reader)
 	return identity, err == nil, err
+}
+
+// refuseRelay forgets a new URL that shows the log of a registry known by
+// another one, but gives no session to prove by that it goes by the new one too:
+// anybody can show somebody else's log.
+func refuseRelay(ctx context.Context, h client.Home, pin client.Pin, refusal error) error {
+	known, err := h.KnownElsewhere(pin)
+	if err != nil || known == "" {
+		return err
+	}
+	if err := h.RemovePin(ctx, pin); err != nil {
+		return err
+	}
+	return fmt.Errorf("%s shows the log of the registry that you know as %s, but gives you no session, so that nothing proves that it is: %w", pin.URL, known, refusal)
 }
 
 // adopt finds, for a member, by which other URLs the registry goes or went, and
