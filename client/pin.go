@@ -130,6 +130,12 @@ func (h Home) SelectPin(which string) (Pin, error) {
 	return Pin{}, fmt.Errorf("%w: name one with --registry or ALN_REGISTRY: %s", ErrSeveralPins, strings.Join(urls, ", "))
 }
 
+// CurrentPins returns all pins but the older names of registries that have moved.
+func (h Home) CurrentPins() ([]Pin, error) {
+	pins, err := h.Pins()
+	return today(pins), err
+}
+
 // today leaves out the older names of registries that have moved.
 func today(pins []Pin) []Pin {
 	var current []Pin

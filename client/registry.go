@@ -44,6 +44,10 @@ type Registry struct {
 // Pin returns what is known of the registry.
 func (r *Registry) Pin() Pin { return r.pin }
 
+// ClockOffset is how far the registry's clock was ahead of ours at its last
+// answer; 0 while that is less than half a minute.
+func (r *Registry) ClockOffset() time.Duration { return time.Duration(r.web.offset.Load()) }
+
 // Identity returns who asks; false when there is no identity.
 func (r *Registry) Identity() (Identity, bool) {
 	if r.identity == nil {

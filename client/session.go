@@ -85,6 +85,15 @@ func (r *Registry) Session(ctx context.Context, scope string, rec record.ID, lif
 	return s, r.store(name, s)
 }
 
+// NewSession is Session, but of every scope a fresh one that is kept nowhere:
+// for somebody else to use.
+func (r *Registry) NewSession(ctx context.Context, scope string, lifetime time.Duration) (Session, error) {
+	if r.identity == nil {
+		return Session{}, r.nobody()
+	}
+	return r.mint(ctx, scope, "", lifetime)
+}
+
 // nobody says that there is no identity to ask as.
 func (r *Registry) nobody() error {
 	return fmt.Errorf("%w: %q is not in %s; type `aln-registry login %s`", ErrNoIdentity, orDefault(r.pin.Identity), r.client.home.path, r.pin.URL)

@@ -113,10 +113,13 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.serveCommand(), a.rebuildCommand(), a.keyCommand(), a.loginCommand(), a.memberCommand(),
 		a.publishCommand(), a.getCommand(), a.listCommand(), a.ownerCommand(), a.yankCommand(),
-		a.verifyCommand(), a.logCommand(), a.versionCommand(),
+		a.verifyCommand(), a.logCommand(), a.doctorCommand(), a.tokenCommand(), a.completionCommand(), a.versionCommand(),
 	)
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error { return fromEnvironment(c, os.LookupEnv) }
 	wrapUsage(root)
+	if err := a.completeFlags(root); err != nil {
+		panic(err) // a flag of that name is not there: a mistake of this program
+	}
 	return root
 }
 
@@ -170,19 +173,6 @@ func fromEnvironment(c *cobra.Command, lookup func(string) (string, bool)) error
 		}
 	})
 	return failed
-}
-
-func (a *app) versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			if a.json {
-				return a.printJSON(map[string]string{"version": version})
-			}
-			fmt.Fprintln(a.out, "aln-registry "+version)
-			return nil
-		},
-	}
 }
 
 // home is the folder with our identities and pins.

@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"phoenix-lab.org/aln-registry/client"
+)
+
+// The outcomes of a check. A warning is of something that works today.
+const (
+	checkOK   = "ok"
+	checkWarn = "warn"
+	checkFail = "FAIL"
+)
+
+// finding is the outcome of one check.
+type finding struct {
+	Check  string `json:"check"`
+	Status string `json:"status"`
+	Detail string `json:"detail"`
+	// Mend is what to type or do, "" where nothing is to be mended.
+	Mend string `json:"mend,omitzero"`
+}
+
+// doctor looks at a set-up from outside and changes nothing.
+type doctor struct {
+	app       *app
+	client    *client.Client
+	folder    string
+	cargoHome string
+	findings  []finding
+}
+
+func (d *doctor) ok(check, format string, args ...any) {
+	d.findings = append(d.findings, finding{Check: check, Status: checkOK, Detail: fmt.Sprintf(format, args...)})
+}
+
+func (d *doctor) warn(check, mend, format string, args ...any) {
+	d.findings = append(d.findings, finding{check, checkWarn, fmt.Sprintf(format, args...), mend})
+}
+
+func (d *doctor) fail(check, mend, format string, args ...any) {
+	d.findings = append(d.findings, finding{check, checkFail, fmt.Sprintf(format, args...), mend})
+}
+
+func (a *app) doctorCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "doctor", Short: "Check this computer's set-up, and say what to type where it fails", Args: cobra.NoArgs,
+		Long: "Check what stands between cargo and a registry on this computer: programs and PATH, cargo's configuration\nand this project's, keys and pins, the way to the registry, its certificates and log, clocks, a session and\nwhat you may do there. Nothing is changed. Exit status 1 when a check fails; warnings are of what works.",
+		RunE: func(c *cobra.Command, _ []string) error { return a.doctor(c.Context()) },
+	}
+}
+
+func (a *app) doctor(ctx context.Context) error {
+	d, err := a.newDoctor()
+	if err != nil {
+		return err
+	}
+	d.checkPath()
+	d.checkCargo(ctx)
+	d.checkProvider()
+	d.checkHome()
+	d.checkProject()
+	pins, err := a.pinsToCheck(d.client.Home())
+	if err != nil {
+		return err
+	}
+	if len(pins) == 0 {
+		d.fail("registry", "aln-registry login URL", "none is known yet")
+	}
+	for _, pin := range pins {
+		d.checkRegistry(ctx, pin)
+	}
+	return d.report()
+}
+
+func (a *app) newDoctor() (*doctor, error) {
+	d := &doctor{app: a}
+	var err error
+	if d.client, err = a.client(); err != nil {
+		return nil, err
+	}
+	if d.cargoHome, err = cargoHome(); err != nil {
+		return nil, err
+	}
+	d.folder, err = os.Getwd()
+	return d, err
+}
+
+// pinsToCheck are the registry that --registry names, or all that are known by today's name.
+func (a *app) pinsToCheck(h client.Home) ([]client.Pin, error) {
+	url, err := registryURL(a.registry)
+	if err != nil {
+		return nil, err
+	}
+	if url == "" {
+		return h.CurrentPins()
+	}
+	pin, err := h.PinOf(url)
+	return []client.Pin{pin}, err
+}
+
+// report prints what was found.
+func (d *doctor) report() error {
+	failed := int64(0)
+	for _, f := range d.findings {
+		if f.Status == checkFail {
+			failed++
+		}
+	}
+	if d.app.json {
+		err := d.app.printJSON(struct {
+			OK     bool      `json:"ok"`
+			Checks []finding `json:"checks"`
+		}{failed == 0, d.findings})
+		if err == nil && failed > 0 {
+			err = errSilent
+		}
+		return err
+	}
+	for _, f := range d.findings {
+		fmt.Fprintf(d.app.out, "%s%*s %s: %s\n", d.app.markAs(f.Status), len(checkFail)-len(f.Status), "", f.Check, tidy(f.Detail))
+		if f.Mend != "" {
+			fmt.Fprintln(d.app.out, "       ->", tidy(f.Mend))
+		}
+	}
+	if failed == 0 {
+		fmt.Fprintln(d.app.out, "All is well.")
+		return nil
+	}
+	fmt.Fprintln(d.app.out, counted(failed, "check failed", "checks failed")+"; what stands behind -> mends it.")
+	return errSilent
+}
+
+// markAs is mark for an outcome of three.
+func (a *app) markAs(status string) string {
+	if status == checkWarn {
+		return status
+	}
+	return a.mark(status == checkOK)
+}
+
+// isTerminal reports whether v writes to a terminal.
+func isTerminal(v any) bool {
+	f, ok := v.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// checkRegistry looks at one registry: the way there, who it is, who we are there.
+func (d *doctor) checkRegistry(ctx context.Context, pin client.Pin) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	d.checkProxy(ctx, pin)
+	d.checkCertificates(pin)
+	r, err := d.client.Registry(pin)
+	if err != nil {
+		d.fail("key for "+pin.URL, "", "%v", err)
+		return
+	}
+	if !d.checkLog(ctx, r) {
+		return
+	}
+	d.checkClock(r)
+	d.checkMembership(ctx, r)
+}
+
+// checkLog reports whether the pinned registry answers, and its log extends what was pinned.
+func (d *doctor) checkLog(ctx context.Context, r *client.Registry) bool {
+	check, url := "log of "+r.Pin().URL, r.Pin().URL
+	opened, verdict, err := r.LogCheck(ctx)
+	switch {
+	case errors.Is(err, client.ErrUnreachable):
+		d.fail(check, "see that "+url+"/healthz answers in a browser here; a registry that moved is met by `aln-registry login NEW-URL`", "%v", err)
+	case err != nil:
+		d.fail(check, "trust nothing of it; ask its operator by another way, and show them `aln-registry log check --registry "+url+"`", "%v", err)
+	case !verdict.OK():
+		d.fail(check, "trust nothing of it; ask its operator by another way, and show them `aln-registry log check --registry "+url+"`", "it does not hold against what is pinned: origin %s", r.Pin().Origin)
+	default:
+		d.ok(check, "%s, signed by %s, as pinned", entries(opened.Size), r.Pin().Origin)
+		return true
+	}
+	return false
+}
+
+// Beyond clockWarn the difference is worth a word, beyond clockFail no session can be had.
+const (
+	clockWarn = 30 * time.Second
+	clockFail = 24 * time.Hour
+)
+
+func (d *doctor) checkClock(r *client.Registry) {
+	check, offset := "clock", r.ClockOffset()
+	const mend = "set this computer's clock (`timedatectl set-ntp true`, `w32tm /resync`)"
+	switch {
+	case offset.Abs() > clockFail:
+		d.fail(check, mend, "the clock of %s is %s away from this computer's", r.Pin().URL, offset.Round(time.Minute))
+	case offset.Abs() > clockWarn:
+		d.warn(check, mend, "the clock of %s is %s away from this computer's; it is corrected for", r.Pin().URL, offset.Round(time.Second))
+	default:
+		d.ok(check, "it agrees with that of %s", r.Pin().URL)
+	}
+}
+
+// checkMembership mints a session and finds the roles that we have.
+func (d *doctor) checkMembership(ctx context.Context, r *client.Registry) {
+	url := r.Pin().URL
+	identity, ok := r.Identity()
+	if !ok {
+		d.fail("identity", "aln-registry login "+url, "there is no key %q in %s", r.Pin().Identity, d.client.Home().Path())
+		return
+	}
+	_, err := r.NewSession(ctx, "read", time.Minute)
+	var refused *client.APIError
+	switch {
+	case errors.As(err, &refused):
+		d.fail("session at "+url, "have an admin type: aln-registry member add "+string(identity.DID())+" --role publisher", "%s", refused.Detail)
+		return
+	case err != nil:
+		d.fail("session at "+url, "aln-registry login "+url, "%v", err)
+		return
+	}
+	d.ok("session at "+url, "minted for %s", identity.DID())
+	d.checkRoles(ctx, r, identity)
+}
