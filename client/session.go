@@ -100,7 +100,8 @@ func (r *Registry) nobody() error {
 }
 
 func (r *Registry) sessionName() string {
-	return fileID(r.pin.IndexURL, string(r.pin.Origin), string(r.identity.DID()))
+	// By key, not by DID: a session is refused once its key is replaced.
+	return fileID(r.pin.IndexURL, string(r.pin.Origin), r.identity.KeyID().String())
 }
 
 func (r *Registry) sessionFile(name string) string {

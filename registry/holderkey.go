@@ -32,8 +32,8 @@ func (r *Registry) verifyAssertion(ctx context.Context, t policy.Token[policy.As
 		}
 	}
 	if t.KeyID.DID.Method() == "web" {
-		return did.PublicKey{}, fmt.Errorf("%w: assertion: %w: this registry knows no such key of %s for signing in; after a change of keys the new document is made known by `aln-registry did update`",
-			ErrUnauthenticated, did.ErrSignature, t.KeyID.DID)
+		return did.PublicKey{}, fmt.Errorf("%w: assertion: %w: this registry knows no such key of %s for signing in; an admin admits it with `aln-registry member add %s --role publisher`, and after a change of keys `aln-registry did update` makes the new document known",
+			ErrUnauthenticated, did.ErrSignature, t.KeyID.DID, t.KeyID.DID)
 	}
 	return did.PublicKey{}, fmt.Errorf("%w: assertion: %w", ErrUnauthenticated, did.ErrSignature)
 }

@@ -19,10 +19,7 @@ import (
 
 func (a *app) keyCommand() *cobra.Command {
 	return group("key", "Identities: the keys by which you sign",
-		&cobra.Command{
-			Use: "new [NAME]", Short: "Make an identity (an Ed25519 did:key)", Args: cobra.MaximumNArgs(1),
-			RunE: func(_ *cobra.Command, args []string) error { return a.keyNew(a.nameArgument(args)) },
-		},
+		a.keyNewCommand(),
 		&cobra.Command{
 			Use: "list", Short: "List the identities", Args: cobra.NoArgs,
 			RunE: func(*cobra.Command, []string) error { return a.keyList() },
@@ -31,8 +28,18 @@ func (a *app) keyCommand() *cobra.Command {
 			Use: "show [NAME]", Short: "Show an identity's DID and where its key is", Args: cobra.MaximumNArgs(1),
 			RunE: func(_ *cobra.Command, args []string) error { return a.keyShow(a.nameArgument(args)) },
 		},
-		a.keyExportCommand(), a.keyImportCommand(),
+		a.keyExportCommand(), a.keyImportCommand(), a.keyDocumentCommand(), a.keyRotateCommand(),
 	)
+}
+
+func (a *app) keyNewCommand() *cobra.Command {
+	var web string
+	c := &cobra.Command{
+		Use: "new [NAME]", Short: "Make an identity with an Ed25519 key: a did:key, or with --did a did:web", Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return a.keyNew(a.nameArgument(args), web) },
+	}
+	c.Flags().StringVar(&web, "did", "", "did:web of a host that is yours, as in did:web:host.example or did:web:host.example:people:anna")
+	return c
 }
 
 // nameArgument is the identity that a key command is about: its argument's, or
@@ -64,19 +71,28 @@ func (a *app) printIdentities(list []client.Identity) error {
 	return nil
 }
 
-func (a *app) keyNew(name string) error {
+func (a *app) keyNew(name, web string) error {
 	h, err := home()
 	if err != nil {
 		return err
 	}
-	identity, err := h.CreateIdentity(name, rand.Reader)
+	var identity client.Identity
+	if web == "" {
+		identity, err = h.CreateIdentity(name, rand.Reader)
+	} else {
+		identity, err = newWebIdentity(h, name, web)
+	}
 	if errors.Is(err, client.ErrIdentityExists) {
 		return fmt.Errorf("%w; give the new one another name: `aln-registry key new NAME`", err)
 	}
 	if err != nil {
 		return err
 	}
-	return a.printIdentities([]client.Identity{identity})
+	if err := a.printIdentities([]client.Identity{identity}); err != nil || a.json || web == "" {
+		return err
+	}
+	fmt.Fprintln(a.err, "Next: publish what `aln-registry key document` prints, and have an admin type `aln-registry member add", web, "--role publisher`")
+	return nil
 }
 
 func (a *app) keyList() error {

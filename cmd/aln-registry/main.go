@@ -111,7 +111,7 @@ func (a *app) root() *cobra.Command {
 	flags.StringVar(&a.registry, "registry", "", "URL of the registry to ask, or its name in cargo's configuration (needed only when several are known)")
 	flags.StringVar(&a.identity, "identity", "", "name of the identity to sign with (default: the one given at login, or \"default\")")
 	root.AddCommand(
-		a.serveCommand(), a.rebuildCommand(), a.keyCommand(), a.loginCommand(), a.memberCommand(),
+		a.serveCommand(), a.rebuildCommand(), a.keyCommand(), a.loginCommand(), a.memberCommand(), a.didCommand(), a.settingsCommand(), a.approveCommand(),
 		a.publishCommand(), a.getCommand(), a.listCommand(), a.ownerCommand(), a.yankCommand(),
 		a.verifyCommand(), a.logCommand(), a.doctorCommand(), a.tokenCommand(), a.completionCommand(), a.versionCommand(),
 	)

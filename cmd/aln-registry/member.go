@@ -14,6 +14,7 @@ import (
 	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
+	"phoenix-lab.org/aln-registry/storage"
 )
 
 // builtInRoles are those that the registry's rules mention.
@@ -32,7 +33,7 @@ func (a *app) memberCommand() *cobra.Command {
 			RunE: func(c *cobra.Command, args []string) error {
 				return a.memberChange(c.Context(), args[0], &record.Member{
 					Roles: []string{}, Tier: particle.TierGuest, StakeholderAddrs: []string{},
-				})
+				}, nil)
 			},
 		})
 }
@@ -40,9 +41,10 @@ func (a *app) memberCommand() *cobra.Command {
 func (a *app) memberAddCommand() *cobra.Command {
 	var roles, addresses []string
 	var tier string
+	var f documentFlags
 	c := &cobra.Command{
 		Use: "add DID", Short: "Admit a member, or change a member's roles (admins)", Args: cobra.ExactArgs(1),
-		Long: "Admit a member, or change one: the roles, the tier and the addresses given replace those that the\nmember has, so give all that are to stay. Roles that the registry knows: " + strings.Join(builtInRoles, ", ") + ";\nany other is one of your own, which by itself lets nobody do anything. (Admins.)",
+		Long: "Admit a member, or change one: the roles, the tier and the addresses given replace those that the\nmember has, so give all that are to stay. Roles that the registry knows: " + strings.Join(builtInRoles, ", ") + ";\nany other is one of your own, which by itself lets nobody do anything. (Admins.)\n\nThe document of a did:web is fetched from its host, or taken from --document, and goes into the log with\nthe record: its keys are the member's until `did update` brings another one.",
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(roles) == 0 {
 				return usageError{fmt.Errorf("member add needs at least one --role: %s, or a role of your own", strings.Join(builtInRoles, ", "))}
@@ -52,11 +54,12 @@ func (a *app) memberAddCommand() *cobra.Command {
 			}
 			return a.memberChange(c.Context(), args[0], &record.Member{
 				Roles: roles, Tier: tier, StakeholderAddrs: append([]string{}, addresses...),
-			})
+			}, &f)
 		},
 	}
 	c.Flags().StringSliceVar(&roles, "role", nil, "role: "+strings.Join(builtInRoles, ", ")+", or one of your own (repeatable; replaces the member's roles)")
 	c.Flags().StringVar(&tier, "tier", particle.TierCoreStakeholder, "tier: "+strings.Join(tiers, ", "))
+	f.register(c)
 	c.Flags().StringSliceVar(&addresses, "stakeholder-addr", nil, "address in the member's system that may act (repeatable)")
 	return c
 }
@@ -67,6 +70,8 @@ type memberResult struct {
 	DID   did.DID  `json:"did"`
 	Roles []string `json:"roles"`
 	Tier  string   `json:"tier"`
+	// Document is a did:web's, null for a did:key.
+	Document *storage.CID `json:"did_document"`
 	// Before is null for who was no member.
 	Before *memberBefore `json:"before"`
 	Notes  []string      `json:"notes"`
@@ -77,28 +82,34 @@ type memberBefore struct {
 	Tier  string   `json:"tier"`
 }
 
-// memberChange signs a member record about who.
-func (a *app) memberChange(ctx context.Context, who string, body *record.Member) error {
+// memberChange signs a member record about who. Of a did:web it brings the
+// document that from says where to find; nil: the one in force.
+func (a *app) memberChange(ctx context.Context, who string, body *record.Member, from *documentFlags) error {
 	d, err := did.Parse(who)
 	if err != nil {
 		return usageError{err}
-	}
-	if d.Method() != "key" {
-		return fmt.Errorf("%s: only did:key members can be admitted by this version", d)
 	}
 	r, err := a.open()
 	if err != nil {
 		return err
 	}
+	attachments, err := memberDocument(ctx, r, d, from)
+	if err != nil {
+		return err
+	}
+	for _, raw := range attachments {
+		id := storage.CIDOf(raw)
+		body.DIDDocument = &id
+	}
 	members, err := r.Members(ctx)
 	if err != nil {
 		return err
 	}
-	result := memberResult{DID: d, Roles: body.Roles, Tier: body.Tier, Notes: roleNotes(body.Roles)}
+	result := memberResult{DID: d, Roles: body.Roles, Tier: body.Tier, Document: body.DIDDocument, Notes: append(roleNotes(body.Roles), keyNotes(attachments, from != nil)...)}
 	if i := slices.IndexFunc(members, func(m client.Member) bool { return m.DID == d }); i >= 0 {
 		result.Before = &memberBefore{members[i].Roles, members[i].Tier}
 	}
-	result.Submitted, err = r.SignAndSubmit(ctx, client.Draft{Subject: record.MemberSubject(d), Body: body})
+	result.Submitted, err = r.SignAndSubmit(ctx, client.Draft{Subject: record.MemberSubject(d), Body: body, Attachments: attachments})
 	switch {
 	case errors.Is(err, client.ErrNotEntitled):
 		return fmt.Errorf("only an admin of the registry can do this: %w", err)
@@ -114,6 +125,39 @@ func (a *app) memberChange(ctx context.Context, who string, body *record.Member)
 		fmt.Fprintln(a.out, "note:", note)
 	}
 	return nil
+}
+
+// memberDocument is the document that a record about d brings: none for a did:key.
+func memberDocument(ctx context.Context, r *client.Registry, d did.DID, from *documentFlags) ([][]byte, error) {
+	switch {
+	case d.Method() == "key":
+		if from != nil && from.file != "" {
+			return nil, usageError{fmt.Errorf("--document: %s is a did:key, which has none", d)}
+		}
+		return nil, nil
+	case from == nil:
+		document, err := r.MemberDocument(ctx, d)
+		return [][]byte{document}, err
+	}
+	document, err := from.get(ctx, d)
+	return [][]byte{document}, err
+}
+
+// keyNotes names the keys that a document lets somebody sign by, for the admin to
+// compare by another way.
+func keyNotes(documents [][]byte, wanted bool) []string {
+	notes := []string{}
+	for _, raw := range documents {
+		document, err := did.ParseDocument(raw)
+		if err != nil || !wanted {
+			continue
+		}
+		for _, key := range document.Keys() {
+			notes = append(notes, "signs by the key "+key.String())
+		}
+		slices.Sort(notes)
+	}
+	return notes
 }
 
 // change says what the record changed.
@@ -194,9 +238,13 @@ func (a *app) memberList(ctx context.Context) error {
 	if a.json {
 		return a.printJSON(members)
 	}
-	rows := [][]string{{"DID", "ROLES", "TIER"}}
+	rows := [][]string{{"DID", "ROLES", "TIER", ""}}
 	for _, m := range members {
-		rows = append(rows, []string{string(m.DID), strings.Join(m.Roles, ","), m.Tier})
+		row := []string{string(m.DID), strings.Join(m.Roles, ","), m.Tier}
+		if m.Admin {
+			row = append(row, "admin")
+		}
+		rows = append(rows, row)
 	}
 	a.table(rows)
 	return nil

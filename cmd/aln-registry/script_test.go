@@ -1,9 +1,18 @@
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"fmt"
+	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,6 +44,7 @@ func TestScripts(t *testing.T) {
 			"json":   isJSON,
 			"setenv": setFromOutput,
 			"mode":   hasMode,
+			"host":   webHost,
 		},
 	})
 }
@@ -110,6 +120,29 @@ func isJSON(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("does not hold %s: %s", want, out)
 		}
 	}
+}
+
+// webHost serves the folder given over https, as localhost, whose did:web is
+// $WEB; $WORK/ca.pem is its authority.
+func webHost(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: host FOLDER")
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ts.Check(err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs("ca.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate}), 0o600))
+	server := httptest.NewUnstartedServer(http.FileServer(http.Dir(ts.MkAbs(args[0]))))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: key}}}
+	server.StartTLS()
+	ts.Defer(server.Close)
+	ts.Setenv("WEB", fmt.Sprintf("did:web:localhost%%3A%d", server.Listener.Addr().(*net.TCPAddr).Port))
 }
 
 // setFromOutput sets a variable to a field of the last output's first line.

@@ -1,0 +1,309 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"phoenix-lab.org/aln-registry/client"
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/particle"
+	"phoenix-lab.org/aln-registry/registry/record"
+)
+
+func (a *app) settingsCommand() *cobra.Command {
+	return group("settings", "The registry's settings, and who decides on them",
+		&cobra.Command{
+			Use: "show", Short: "Show the settings in force and the proposals that wait for votes", Args: cobra.NoArgs,
+			RunE: func(c *cobra.Command, _ []string) error { return a.settingsShow(c.Context()) },
+		},
+		a.settingsSetCommand())
+}
+
+// settingsFlags are what settings set changes.
+type settingsFlags struct {
+	add, remove         map[string]*[]string
+	threshold, releaseK int
+	minAgeDays          int
+	tiers               []string
+	document            string
+	changed             func(flag string) bool
+	allNames            []string
+}
+
+// listSettings are the settings that are lists, by the flag's stem, with what one member is.
+var listSettings = []struct{ stem, what string }{
+	{"admin", "DID of an admin"},
+	{"index-url", "index URL by which crates call this registry, as in sparse+https://host/index/"},
+	{"dependency-registry", "index URL of a registry that crates may depend on"},
+	{"private-name", "prefix of crate names that are never asked for elsewhere"},
+}
+
+func (a *app) settingsSetCommand() *cobra.Command {
+	f := settingsFlags{add: map[string]*[]string{}, remove: map[string]*[]string{}}
+	c := &cobra.Command{
+		Use: "set", Short: "Change the settings, or propose to (admins)", Args: cobra.NoArgs,
+		Long: "Change the settings. Where one admin decides (admin_threshold 1) they are in force at once; otherwise this\nis a proposal, and in force when that many admins have approved of it, you counted.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			f.changed = c.Flags().Changed
+			if !slices.ContainsFunc(f.allNames, f.changed) {
+				return usageError{fmt.Errorf("settings set needs at least one of --%s", strings.Join(f.allNames, ", --"))}
+			}
+			return a.settingsSet(c.Context(), &f)
+		},
+	}
+	flags := c.Flags()
+	for _, l := range listSettings {
+		f.add[l.stem], f.remove[l.stem] = new([]string), new([]string)
+		flags.StringSliceVar(f.add[l.stem], "add-"+l.stem, nil, l.what+", to be added (repeatable)")
+		flags.StringSliceVar(f.remove[l.stem], "remove-"+l.stem, nil, "the same, to be taken out (repeatable)")
+		f.allNames = append(f.allNames, "add-"+l.stem, "remove-"+l.stem)
+	}
+	flags.IntVar(&f.threshold, "admin-threshold", 0, "how many admins decide on settings")
+	flags.IntVar(&f.releaseK, "release-k", 0, "how many reviewers end a quarantine")
+	flags.IntVar(&f.minAgeDays, "min-age-days", 0, "days that a version waits before anybody reads it, 0 for none")
+	flags.StringSliceVar(&f.tiers, "tier-default", nil, "TIER=allow or TIER=deny: what a host of that tier gets without a grant (repeatable)")
+	flags.StringVar(&f.document, "document", "", "file with the registry's own new DID document (did:web)")
+	f.allNames = append(f.allNames, "admin-threshold", "release-k", "min-age-days", "tier-default", "document")
+	return c
+}
+
+// apply changes s as the flags say.
+func (f *settingsFlags) apply(s *record.Registry) error {
+	for _, l := range listSettings[1:] {
+		list := map[string]*[]string{"index-url": &s.IndexURLs, "dependency-registry": &s.DependencyRegistries, "private-name": &s.PrivateNames}[l.stem]
+		if err := edit(l.stem, list, *f.add[l.stem], *f.remove[l.stem]); err != nil {
+			return err
+		}
+	}
+	add, err := parseDIDs("--add-admin", *f.add["admin"])
+	if err != nil {
+		return err
+	}
+	remove, err := parseDIDs("--remove-admin", *f.remove["admin"])
+	if err != nil {
+		return err
+	}
+	if err := edit("admin", &s.Admins, add, remove); err != nil {
+		return err
+	}
+	for flag, number := range map[string]struct{ to, from *int }{
+		"admin-threshold": {&s.AdminThreshold, &f.threshold}, "release-k": {&s.ReleaseK, &f.releaseK}, "min-age-days": {&s.MinAgeDays, &f.minAgeDays},
+	} {
+		if f.changed(flag) {
+			*number.to = *number.from
+		}
+	}
+	for _, text := range f.tiers {
+		if err := setTier(&s.TierDefault, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func parseDIDs(flag string, texts []string) ([]did.DID, error) {
+	var list []did.DID
+	for _, text := range texts {
+		d, err := did.Parse(text)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("%s: %w", flag, err)}
+		}
+		list = append(list, d)
+	}
+	return list, nil
+}
+
+// edit takes members out of a list and adds others; what changes nothing is a slip.
+func edit[T ~string](what string, list *[]T, add, remove []T) error {
+	for _, v := range remove {
+		i := slices.Index(*list, v)
+		if i < 0 {
+			return usageError{fmt.Errorf("--remove-%s %.200q: the settings do not hold it", what, string(v))}
+		}
+		*list = slices.Delete(*list, i, i+1)
+	}
+	for _, v := range add {
+		if slices.Contains(*list, v) {
+			return usageError{fmt.Errorf("--add-%s %.200q: the settings hold it already", what, string(v))}
+		}
+		*list = append(*list, v)
+	}
+	return nil
+}
+
+func setTier(t *record.TierDefault, text string) error {
+	tier, access, _ := strings.Cut(text, "=")
+	field := map[string]*record.TierAccess{
+		particle.TierCoreStakeholder: &t.CoreStakeholder, particle.TierCollaborator: &t.Collaborator, particle.TierGuest: &t.Guest,
+	}[tier]
+	if field == nil || access != string(record.Allow) && access != string(record.Deny) {
+		return usageError{fmt.Errorf("--tier-default %.80q: write TIER=allow or TIER=deny, the tier one of %s", text, strings.Join(tiers, ", "))}
+	}
+	*field = record.TierAccess(access)
+	return nil
+}
+
+// settingsRows are settings for people: a name and a value each.
+func settingsRows(s *record.Registry) [][]string {
+	var admins []string
+	for _, d := range s.Admins {
+		admins = append(admins, string(d))
+	}
+	document := "none"
+	if s.DIDDocument != nil {
+		document = s.DIDDocument.String()
+	}
+	t := s.TierDefault
+	return [][]string{
+		{"did", string(s.DID)}, {"did_document", document}, {"log_keys", strings.Join(s.LogKeys, " ")},
+		{"index_urls", strings.Join(s.IndexURLs, " ")}, {"admins", strings.Join(admins, " ")},
+		{"admin_threshold", strconv.Itoa(s.AdminThreshold)}, {"release_k", strconv.Itoa(s.ReleaseK)},
+		{"tier_default", fmt.Sprintf("core_stakeholder %s, collaborator %s, guest %s", t.CoreStakeholder, t.Collaborator, t.Guest)},
+		{"min_age_days", strconv.Itoa(s.MinAgeDays)}, {"dependency_registries", strings.Join(s.DependencyRegistries, " ")},
+		{"private_names", strings.Join(s.PrivateNames, " ")},
+	}
+}
+
+// differences are the rows in which two settings differ: name, before, after.
+func differences(before, after *record.Registry) [][]string {
+	var rows [][]string
+	old := settingsRows(before)
+	for i, row := range settingsRows(after) {
+		if row[1] != old[i][1] {
+			rows = append(rows, []string{"  " + row[0], old[i][1], "->", row[1]})
+		}
+	}
+	return rows
+}
+
+// settingsJSON is settings show for programs.
+type settingsJSON struct {
+	client.Settings
+	Proposals []client.Proposal `json:"proposals"`
+}
+
+func (a *app) settingsShow(ctx context.Context) error {
+	r, err := a.open()
+	if err != nil {
+		return err
+	}
+	shown := settingsJSON{}
+	if shown.Settings, err = r.Settings(ctx); err != nil {
+		return err
+	}
+	if shown.Proposals, err = r.Proposals(ctx); err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(shown)
+	}
+	in := shown.Settings
+	a.table(append(settingsRows(in.Settings), []string{"record", string(in.Record)}))
+	for _, p := range shown.Proposals {
+		fmt.Fprintf(a.out, "\nproposal %s of %s: %d of %d approvals\n", p.Record, p.Proposer, len(p.Approvals), p.Needed)
+		a.table(differences(in.Settings, p.Settings))
+	}
+	return nil
+}
+
+// changeJSON is a change of settings for programs.
+type changeJSON struct {
+	client.Submitted
+	// Enacted: in force; otherwise it waits for votes, or a rejection ended it.
+	Enacted  bool             `json:"enacted"`
+	Settings *record.Registry `json:"settings"`
+}
+
+func (a *app) settingsSet(ctx context.Context, f *settingsFlags) error {
+	var document []byte
+	var err error
+	if f.document != "" {
+		if document, err = readSmallFile(f.document); err != nil {
+			return fmt.Errorf("--document: %w", err)
+		}
+	}
+	r, err := a.open()
+	if err != nil {
+		return err
+	}
+	before, after, done, err := r.ChangeSettings(ctx, document, f.apply)
+	switch {
+	case errors.Is(err, client.ErrNotEntitled):
+		return fmt.Errorf("only an admin of the registry can do this: %w", err)
+	case errors.Is(err, record.ErrMalformed):
+		return usageError{err}
+	case err != nil:
+		return err
+	}
+	enacted := before.AdminThreshold == 1
+	if a.json {
+		return a.printJSON(changeJSON{done, enacted, after})
+	}
+	if enacted {
+		fmt.Fprintf(a.out, "changed the settings: record %s, log index %d\n", done.Record, done.Index)
+	} else {
+		fmt.Fprintf(a.out, "proposed to change the settings: record %s, log index %d\n", done.Record, done.Index)
+	}
+	a.table(differences(before, after))
+	if !enacted {
+		fmt.Fprintf(a.out, "In force once %d more of the admins type:  aln-registry approve %s\n", before.AdminThreshold-1, done.Record)
+	}
+	return nil
+}
+
+func (a *app) approveCommand() *cobra.Command {
+	var reject bool
+	var reason string
+	c := &cobra.Command{
+		Use: "approve ID", Short: "Vote on a proposal of settings (admins)", Args: cobra.ExactArgs(1),
+		Long: "Vote on a proposal of settings, by the identity of its record; `aln-registry settings show` lists what\nwaits. The vote that makes enough of them puts the settings in force; one rejection ends the proposal.",
+		RunE: func(c *cobra.Command, args []string) error { return a.approve(c.Context(), args[0], reject, reason) },
+	}
+	c.Flags().BoolVar(&reject, "reject", false, "reject it, which ends it")
+	c.Flags().StringVar(&reason, "reason", "", "why, for the log")
+	return c
+}
+
+func (a *app) approve(ctx context.Context, text string, reject bool, reason string) error {
+	id, err := record.ParseID(text)
+	if err != nil {
+		return usageError{fmt.Errorf("%w; `aln-registry settings show` lists the proposals", err)}
+	}
+	r, err := a.open()
+	if err != nil {
+		return err
+	}
+	show := func(before, proposed *record.Registry) error {
+		if !a.json {
+			fmt.Fprintln(a.out, "the proposal changes")
+			a.table(differences(before, proposed))
+		}
+		return nil
+	}
+	vote, err := r.Approve(ctx, id, reject, reason, show)
+	switch {
+	case errors.Is(err, client.ErrNotEntitled):
+		return fmt.Errorf("only an admin of the registry can do this: %w", err)
+	case errors.Is(err, record.ErrMalformed): // a reason that is none
+		return usageError{err}
+	case err != nil:
+		return err
+	case a.json:
+		return a.printJSON(changeJSON{vote.Submitted, vote.Enacted, vote.Proposed})
+	}
+	outcome := "approved; it waits for more votes"
+	switch {
+	case reject:
+		outcome = "rejected, which ends it"
+	case vote.Enacted:
+		outcome = "approved; it is in force now"
+	}
+	fmt.Fprintf(a.out, "%s: record %s, log index %d\n", outcome, vote.Record, vote.Index)
+	return nil
+}
