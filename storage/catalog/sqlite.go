@@ -28,9 +28,19 @@ var sqlite = dialect{
 const readers = 4
 
 // OpenSQLite opens the catalog in the file at path, which is made (readable by
-// its owner only) when there is none, and brings its schema up to date. A
-// schema newer than this program's is ErrNewerSchema. The folder must exist.
+// its owner only) when there is none, and brings its schema up to date; before a
+// migration the file is copied beside it (copyBefore). A schema newer than this
+// program's is ErrNewerSchema. The folder must exist.
 func OpenSQLite(ctx context.Context, path string) (*DB, error) {
+	folder, err := fs.Sub(migrations.SQLite, "sqlite")
+	if err != nil {
+		return nil, fmt.Errorf("read migrations: %w", err)
+	}
+	return openSQLiteWith(ctx, path, folder)
+}
+
+// openSQLiteWith is OpenSQLite by the migrations in folder.
+func openSQLiteWith(ctx context.Context, path string, folder fs.FS) (*DB, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("open catalog: %w", err)
@@ -43,7 +53,7 @@ func OpenSQLite(ctx context.Context, path string) (*DB, error) {
 		return nil, fmt.Errorf("open catalog %s: %w", path, err)
 	}
 	write.SetMaxOpenConns(1)
-	if err := migrateSQLite(ctx, write); err != nil {
+	if err := migrateSQLite(ctx, write, path, folder); err != nil {
 		return nil, errors.Join(fmt.Errorf("open catalog %s: %w", path, err), write.Close())
 	}
 	if err := durable.SyncDir(filepath.Dir(path)); err != nil {
@@ -82,15 +92,11 @@ func sqliteName(path, extra string) string {
 // migrateSQLite brings the schema up to date. Another process may be at it:
 // goose has no lock for SQLite, but a migration is one transaction, so the one
 // that comes second fails, and finds the work done when it looks again.
-func migrateSQLite(ctx context.Context, db *sql.DB) error {
-	folder, err := fs.Sub(migrations.SQLite, "sqlite")
-	if err != nil {
-		return fmt.Errorf("read migrations: %w", err)
-	}
+func migrateSQLite(ctx context.Context, db *sql.DB, path string, folder fs.FS) error {
 	const attempts = 5
 	for attempt := 1; ; attempt++ {
-		err := migrate(ctx, goose.DialectSQLite3, db, folder)
-		if err == nil || errors.Is(err, ErrNewerSchema) || attempt == attempts || ctx.Err() != nil {
+		err := migrate(ctx, goose.DialectSQLite3, db, folder, func(version int64) (func(), error) { return copyBefore(ctx, db, path, version) })
+		if err == nil || errors.Is(err, ErrNewerSchema) || errors.Is(err, errNoCopy) || attempt == attempts || ctx.Err() != nil {
 			return failed(ctx, "migrate", err)
 		}
 		select {
@@ -100,7 +106,10 @@ func migrateSQLite(ctx context.Context, db *sql.DB) error {
 	}
 }
 
-func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB, folder fs.FS) error {
+// migrate brings the schema of db up to date. before is called first, with the
+// version to come, unless the database is new; what it returns takes back what it
+// did, for when nothing was changed after all.
+func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB, folder fs.FS, before func(version int64) (undo func(), err error)) error {
 	provider, err := goose.NewProvider(dialect, db, folder, goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return err
@@ -115,6 +124,17 @@ func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB, folder fs.F
 	if current == known {
 		return nil
 	}
-	_, err = provider.Up(ctx)
+	undo := func() {}
+	if current > 0 {
+		if undo, err = before(known); err != nil {
+			return err
+		}
+	}
+	if _, err = provider.Up(ctx); err == nil {
+		return nil
+	}
+	if now, versionErr := provider.GetDBVersion(ctx); versionErr == nil && now == current {
+		undo()
+	}
 	return err
 }
