@@ -69,6 +69,11 @@ func (f *fitter) node(n *html.Node) {
 	case len(n.Data) == 2 && n.Data[0] == 'h' && n.Data[1] >= '1' && n.Data[1] <= '6':
 		f.children(n)
 		f.heading(n)
+	case n.DataAtom == atom.Li:
+		f.children(n)
+		if text := strings.TrimSpace(textOf(n)); strings.HasPrefix(text, taskOpen) || strings.HasPrefix(text, taskDone) {
+			n.Attr = append(n.Attr, html.Attribute{Key: "class", Val: "task"})
+		}
 	case n.DataAtom == atom.Pre || n.DataAtom == atom.Table:
 		// Wide ones scroll, also by keyboard.
 		f.children(n)

@@ -38,20 +38,20 @@ type logRow struct {
 
 // subject is what a record is about, with the page that tells of it.
 type subject struct {
-	Text string
-	Link string
+	Text, Link string
+	DID        did.DID // of a member
 }
 
 func (p *Pages) subject(s record.Subject) subject {
 	switch {
 	case s.Version() != "":
-		return subject{s.String(), p.Link("artifacts", string(s.Kind()), s.Name(), s.Version())}
+		return subject{Text: s.String(), Link: p.Link("artifacts", string(s.Kind()), s.Name(), s.Version())}
 	case s.Kind() != "":
-		return subject{s.String(), p.Link("artifacts", string(s.Kind()), s.Name())}
+		return subject{Text: s.String(), Link: p.Link("artifacts", string(s.Kind()), s.Name())}
 	case s.Member() != "":
-		return subject{"member " + string(s.Member()), ""}
+		return subject{Text: "member " + string(s.Member()), DID: s.Member()}
 	}
-	return subject{s.String(), ""}
+	return subject{Text: s.String()}
 }
 
 // denied: the policy keeps a record from the asker.

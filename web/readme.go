@@ -219,15 +219,21 @@ var markdown = goldmark.New(
 	goldmark.WithRendererOptions(gmhtml.WithUnsafe(), renderer.WithNodeRenderers(util.Prioritized(taskBox{}, 100))),
 )
 
+// The boxes of task lists.
+const (
+	taskOpen = "☐ "
+	taskDone = "☑ "
+)
+
 // taskBox draws the boxes of task lists as characters: a page has no inputs but ours.
 type taskBox struct{}
 
 // RegisterFuncs implements renderer.NodeRenderer.
 func (taskBox) RegisterFuncs(r renderer.NodeRendererFuncRegisterer) {
 	r.Register(extast.KindTaskCheckBox, func(w util.BufWriter, _ []byte, n ast.Node, entering bool) (ast.WalkStatus, error) {
-		box := "☐ "
+		box := taskOpen
 		if n.(*extast.TaskCheckBox).IsChecked {
-			box = "☑ "
+			box = taskDone
 		}
 		if !entering {
 			return ast.WalkContinue, nil
