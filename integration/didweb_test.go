@@ -171,9 +171,71 @@ func TestARegistryThatIsADidWeb(t *testing.T) {
 	for _, version := range []string{"0.1.0", "0.2.0", "0.3.0"} {
 		l.verified("theirs@" + version)
 	}
+
+	// The other key takes over; then the document lets the first one go.
+	keys := filepath.Join(l.data, "keys", "registry.jwk")
+	first, err := os.ReadFile(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.stop()
+	swapKey(t, keys, string(id), filepath.Join(spare.home, "keys", "default.jwk"))
+	l.start()
+	must(t, operator.aln(spare.folder, "settings", "set", "--document", "alone.json"))
+	must(t, operator.cargo(folder, "owner", "--registry", "aln", "--remove", bert.did(), "theirs"))
+	for _, version := range []string{"0.1.0", "0.3.0"} {
+		l.verified("theirs@" + version)
+	}
+	l.stop()
+	second, err := os.ReadFile(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeKeys(t, keys, first)
+	if err := l.tryStart(); err == nil || !strings.Contains(l.log(), "it must hold the key that this registry signs with") {
+		t.Errorf("it runs with the key that it let go: %v\n%s", err, l.log())
+	}
+	l.cmd = nil // it has ended
+	writeKeys(t, keys, second)
+	l.start()
 	carl := newUser(t)
 	carl.login(l, folder) // who meets it only now
 	must(t, operator.aln(folder, "log", "check", "--full"))
+}
+
+// swapKey puts the one key in the file next in the place of id's in a key file of several.
+func swapKey(t *testing.T, path, id, next string) {
+	t.Helper()
+	var set struct {
+		Keys []map[string]any `json:"keys"`
+	}
+	var key map[string]any
+	for file, into := range map[string]any{path: &set, next: &key} {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(raw, into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, k := range set.Keys {
+		if strings.HasPrefix(k["kid"].(string), id+"#") {
+			set.Keys[i] = key
+		}
+	}
+	raw, err := json.Marshal(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeKeys(t, path, raw)
+}
+
+func writeKeys(t *testing.T, path string, raw []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // withMethodsOf is document with the keys of the one in the file beside its own.

@@ -123,6 +123,9 @@ func Open(ctx context.Context, c Config) (*Registry, error) {
 	if err := r.recover(ctx); err != nil {
 		return nil, err
 	}
+	if err := r.checkOwnKey(ctx); err != nil {
+		return nil, err
+	}
 	r.start(ctx)
 	return r, nil
 }

@@ -52,12 +52,37 @@ func (r *Registry) checkOwnDocument(rec *record.Record, attachments state.Attach
 		return nil // Apply says so
 	}
 	document, err := did.ParseDocument(raw)
+	if err == nil {
+		err = r.Keys.in(document)
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %v", ErrRequest, err)
 	}
+	return nil
+}
+
+// checkOwnKey refuses to run a did:web registry with a key that its document in
+// force does not hold.
+func (r *Registry) checkOwnKey(ctx context.Context) error {
+	id := r.Settings().DIDDocument
+	if id == nil {
+		return nil
+	}
+	document, err := r.document(ctx, *id)
+	if err == nil {
+		err = r.Keys.in(document)
+	}
+	if err != nil {
+		return fmt.Errorf("the DID document %s of this registry: %w; put the key file back whose key it holds", id, err)
+	}
+	return nil
+}
+
+// in demands that document holds the registry's key, for every use.
+func (k Keys) in(document *did.Document) error {
 	for _, use := range []did.Relationship{did.Authentication, did.AssertionMethod, did.CapabilityInvocation} {
-		if key, err := did.ResolveKey(r.Keys.id, use, document); err != nil || key != r.Keys.key.Public() {
-			return fmt.Errorf("%w: the document must hold the key that this registry signs with, %s (%s), for %s", ErrRequest, r.Keys.id, r.Keys.key.Public(), use)
+		if key, err := did.ResolveKey(k.id, use, document); err != nil || key != k.key.Public() {
+			return fmt.Errorf("it must hold the key that this registry signs with, %s (%s), for %s", k.id, k.key.Public(), use)
 		}
 	}
 	return nil
