@@ -78,14 +78,6 @@ func (l *lodger) verdict(name string) string {
 	return failed.Detail
 }
 
-func (l *lodger) keys(n int) []did.PrivateKey {
-	var list []did.PrivateKey
-	for range n {
-		list = append(list, l.person().key)
-	}
-	return list
-}
-
 func wantVerdict(t *testing.T, got, says string) {
 	t.Helper()
 	if (got == "") != (says == "") || !strings.Contains(got, says) {
@@ -111,6 +103,7 @@ func TestARotatedKeysPublishesStayProved(t *testing.T) {
 	wantVerdict(t, failed.Detail, "key not found")
 }
 
+// keysFor makes n keys.
 func (s *scene) keysFor(n int) []did.PrivateKey {
 	var list []did.PrivateKey
 	for range n {
