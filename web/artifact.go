@@ -29,12 +29,12 @@ type artifactPage struct {
 	Previous string          // links to other pages of versions
 	Next     string
 
-	// Crate and what follows are nil or empty for other kinds, and where the crate could not be read now.
-	Crate    *described
-	Busy     bool
-	Links    []namedURL
-	Features []feature
-	Groups   []dependencyGroup
+	// Crate and what follows are nil or empty for other kinds, and where the crate cannot be read, or not now.
+	Crate            *described
+	Busy, Unreadable bool
+	Links            []namedURL
+	Features         []feature
+	Groups           []dependencyGroup
 }
 
 // Chosen: v is the version that the page is about.
@@ -152,6 +152,12 @@ func (p *Pages) describe(ctx context.Context, body *artifactPage) error {
 	d, err := p.readmes.get(ctx, body.CID, func(ctx context.Context) (*cargo.Crate, error) { return p.Registry.Describe(ctx, body.Version) })
 	if errors.Is(err, errBusy) {
 		body.Busy = true
+		return nil
+	}
+	var unreadable *cargo.Problem
+	if errors.As(err, &unreadable) { // as rules of another time or place let it in
+		p.Log.Warn("a stored crate cannot be described", "cid", body.CID, "error", err)
+		body.Unreadable = true
 		return nil
 	}
 	if err != nil {

@@ -225,7 +225,7 @@ func (p *Pages) fail(w http.ResponseWriter, r *http.Request, v *visit, err error
 		w.Header().Set("WWW-Authenticate", `Cargo login_url="`+p.Registry.PublicURL+`/me"`)
 	}
 	v.Active = ""
-	v.render(w, r, told.Status, "problem", told.Title, told)
+	v.show(w, r, told.Status, "problem", told.Title, told)
 }
 
 // shown is what a template gets.
@@ -264,13 +264,19 @@ func (v *visit) Style() string { return v.Link("assets", assets["style.css"].nam
 // Icon is Style for the icon.
 func (v *visit) Icon() string { return v.Link("assets", assets["icon.svg"].name) }
 
-// render sends a page. One that nobody in particular gets can be revalidated.
+// render is show for a handler's last line.
 func (v *visit) render(w http.ResponseWriter, r *http.Request, status int, name, title string, body any) error {
+	v.show(w, r, status, name, title, body)
+	return nil
+}
+
+// show sends a page. One that nobody in particular gets can be revalidated.
+func (v *visit) show(w http.ResponseWriter, r *http.Request, status int, name, title string, body any) {
 	var page bytes.Buffer
 	if err := templates[name].ExecuteTemplate(&page, "layout", shown{v, title, body}); err != nil {
 		v.Log.Error("page failed", "page", name, "error", err)
 		http.Error(w, "internal error", http.StatusInternalServerError)
-		return nil
+		return
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
@@ -280,7 +286,7 @@ func (v *visit) render(w http.ResponseWriter, r *http.Request, status int, name,
 		h.Set("ETag", etag)
 		if r.Header.Get("If-None-Match") == etag {
 			w.WriteHeader(http.StatusNotModified)
-			return nil
+			return
 		}
 	}
 	h.Set("Content-Length", fmt.Sprint(page.Len()))
@@ -288,5 +294,4 @@ func (v *visit) render(w http.ResponseWriter, r *http.Request, status int, name,
 	if r.Method != http.MethodHead {
 		w.Write(page.Bytes())
 	}
-	return nil
 }
