@@ -238,11 +238,11 @@ func (a *app) memberList(ctx context.Context) error {
 	if a.json {
 		return a.printJSON(members)
 	}
-	rows := [][]string{{"DID", "ROLES", "TIER", ""}}
+	rows := [][]string{{"DID", "ROLES", "TIER", "ADMIN"}}
 	for _, m := range members {
 		row := []string{string(m.DID), strings.Join(m.Roles, ","), m.Tier}
 		if m.Admin {
-			row = append(row, "admin")
+			row = append(row, "yes")
 		}
 		rows = append(rows, row)
 	}
