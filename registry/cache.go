@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"strings"
@@ -10,10 +11,13 @@ import (
 	"phoenix-lab.org/aln-registry/registry/state"
 )
 
-// DefaultCacheBytes bounds the cache where Config says nothing.
+// DefaultCacheBytes bounds the caches where Config says nothing: half of it is
+// for state and index files, half for the bytes of artifacts.
 const DefaultCacheBytes = 64 << 20
 
-// Stats counts what the cache of published state has done since the start.
+func (c Config) halfCache() int64 { return cmp.Or(c.CacheBytes, DefaultCacheBytes) / 2 }
+
+// Stats counts what the caches of published state and of artifacts have done since the start.
 type Stats struct {
 	// CacheHits were answered from memory, CacheMisses read from the catalog;
 	// who waited for another's read of the same thing counts as a hit.
@@ -26,7 +30,11 @@ type Stats struct {
 }
 
 // Stats returns the counts as they are now.
-func (r *Registry) Stats() Stats { return r.cache.stats() }
+func (r *Registry) Stats() Stats {
+	s := r.cache.stats()
+	r.artifacts.addTo(&s)
+	return s
+}
 
 // thing names what is cached: of a family, by name.
 type thing struct {
@@ -67,9 +75,6 @@ const (
 )
 
 func newCache(limit int64) *cache {
-	if limit == 0 {
-		limit = DefaultCacheBytes
-	}
 	absent := limit / absentShare
 	return &cache{present: newLRU(limit - absent), absent: newLRU(absent), flights: map[flightKey]*flight{}}
 }

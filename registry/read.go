@@ -63,9 +63,10 @@ func (r *Registry) Version(ctx context.Context, kind record.Kind, name, version 
 	return v, nil
 }
 
-// OpenArtifact opens the bytes of a version; they have been verified against its CID.
+// OpenArtifact opens the bytes of a version; they have been verified against its
+// CID. A blob with a method Bytes() []byte is in memory, as long as it is open.
 func (r *Registry) OpenArtifact(ctx context.Context, v state.Version) (storage.Blob, error) {
-	return r.Blobs.Open(ctx, v.CID)
+	return r.artifacts.open(ctx, r.Blobs, v.CID)
 }
 
 // ArtifactSize is the number of bytes of a version.

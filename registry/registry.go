@@ -81,6 +81,7 @@ type Registry struct {
 
 	published atomic.Pointer[checkpoint]
 	cache     *cache
+	artifacts *blobCache
 	verified  *sessionCache
 	queue     chan *submission
 	stop      context.CancelFunc
@@ -133,7 +134,7 @@ func Open(ctx context.Context, c Config) (*Registry, error) {
 // prepare makes a Registry that is not running yet.
 func prepare(ctx context.Context, c Config) (*Registry, error) {
 	r := &Registry{
-		Config: c, cache: newCache(c.CacheBytes), verified: newSessionCache(),
+		Config: c, cache: newCache(c.halfCache()), artifacts: newBlobCache(c.halfCache()), verified: newSessionCache(),
 		queue: make(chan *submission, queueLength), done: make(chan struct{}), failed: make(chan error, 1),
 	}
 	settings, ok, err := state.SettingsOf(r.viewAt(ctx, &c.Catalog.Reader, maxIndex))

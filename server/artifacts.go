@@ -154,6 +154,10 @@ func (s *Server) content(w http.ResponseWriter, r *http.Request, v state.Version
 		return err
 	}
 	defer blob.Close()
+	if b, ok := blob.(interface{ Bytes() []byte }); ok {
+		serveBytes(w, r, b.Bytes())
+		return nil
+	}
 	http.ServeContent(w, r, "", time.Time{}, blob)
 	return nil
 }

@@ -128,15 +128,22 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, b representations)
 		return
 	}
 	if etag == plain {
-		h.Set("Accept-Ranges", "bytes")
-		if r.Header.Get("Range") != "" || r.Header.Get("If-Match") != "" {
-			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
-			return
-		}
-	} else {
-		h.Set("Content-Encoding", "gzip")
+		serveBytes(w, r, body)
+		return
 	}
+	h.Set("Content-Encoding", "gzip")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
+	_, _ = w.Write(body) // the status is sent; the client may be gone
+}
+
+// serveBytes is http.ServeContent for what is in memory: all of it is one write.
+func serveBytes(w http.ResponseWriter, r *http.Request, body []byte) {
+	if r.Header.Get("Range") != "" || r.Header.Get("If-Match") != "" {
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+		return
+	}
+	w.Header().Set("Accept-Ranges", "bytes")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	_, _ = w.Write(body) // the status is sent; the client may be gone
 }
 
