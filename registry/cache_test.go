@@ -68,7 +68,7 @@ func TestCacheAgreesWithWhatItReads(t *testing.T) {
 
 // A read that began before a change was visible is not kept after it, nor shared with who asks after it.
 func TestCacheTakesNoOlderValue(t *testing.T) {
-	ctx, c, size := context.Background(), newCache(1 << 20), int64(1)
+	ctx, c, size := context.Background(), newCache(1<<20), int64(1)
 	now := func() int64 { return atomic.LoadInt64(&size) }
 	reading, release := make(chan struct{}), make(chan struct{})
 	old := make(chan any)
@@ -98,7 +98,7 @@ func TestCacheTakesNoOlderValue(t *testing.T) {
 
 func TestCacheReadsOnceForAHerd(t *testing.T) {
 	const herd = 50
-	c, size := newCache(1 << 20), func() int64 { return 1 }
+	c, size := newCache(1<<20), func() int64 { return 1 }
 	var reads atomic.Int64
 	release := make(chan struct{})
 	var group sync.WaitGroup
@@ -126,7 +126,7 @@ func TestCacheReadsOnceForAHerd(t *testing.T) {
 
 // A reader that goes away, fails or panics leaves nothing behind that others wait for.
 func TestCacheForgetsFailures(t *testing.T) {
-	c, size := newCache(1 << 20), func() int64 { return 1 }
+	c, size := newCache(1<<20), func() int64 { return 1 }
 	broken := errors.New("broken")
 	if _, err := c.get(context.Background(), named("x"), size, func(context.Context, int64) (found, error) { return found{}, broken }); !errors.Is(err, broken) {
 		t.Fatal(err)

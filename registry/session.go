@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -93,8 +92,7 @@ func (r *Registry) Authenticate(ctx context.Context, token string) (policy.Asker
 }
 
 func (r *Registry) verifiedSession(token string) (policy.Token[particle.SessionToken], error) {
-	id := sha256.Sum256([]byte(token))
-	if t, ok := r.verified.get(id); ok {
+	if t, ok := r.verified.get(token); ok {
 		return t, nil
 	}
 	t, err := policy.ParseSession(token)
@@ -107,7 +105,7 @@ func (r *Registry) verifiedSession(token string) (policy.Token[particle.SessionT
 	if err := t.Verify(r.Keys.key.Public()); err != nil {
 		return t, fmt.Errorf("%w: the session's signature is wrong", ErrUnauthenticated)
 	}
-	r.verified.put(id, t)
+	r.verified.put(strings.Clone(token), t) // not the whole header
 	return t, nil
 }
 
@@ -144,7 +142,7 @@ var ErrNoRecord = errors.New("this registry takes only signed changes: cargo mus
 // sessionCache remembers tokens whose signature has been verified.
 type sessionCache struct {
 	mu     sync.Mutex
-	tokens map[[sha256.Size]byte]policy.Token[particle.SessionToken]
+	tokens map[string]policy.Token[particle.SessionToken]
 }
 
 // mostCached bounds the cache; when it is full it is emptied, which costs each
@@ -152,21 +150,21 @@ type sessionCache struct {
 const mostCached = 16 << 10
 
 func newSessionCache() *sessionCache {
-	return &sessionCache{tokens: map[[sha256.Size]byte]policy.Token[particle.SessionToken]{}}
+	return &sessionCache{tokens: map[string]policy.Token[particle.SessionToken]{}}
 }
 
-func (c *sessionCache) get(id [sha256.Size]byte) (policy.Token[particle.SessionToken], bool) {
+func (c *sessionCache) get(token string) (policy.Token[particle.SessionToken], bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t, ok := c.tokens[id]
+	t, ok := c.tokens[token]
 	return t, ok
 }
 
-func (c *sessionCache) put(id [sha256.Size]byte, t policy.Token[particle.SessionToken]) {
+func (c *sessionCache) put(token string, t policy.Token[particle.SessionToken]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.tokens) >= mostCached {
 		clear(c.tokens)
 	}
-	c.tokens[id] = t
+	c.tokens[token] = t
 }

@@ -69,16 +69,18 @@ func (s *Server) observe(next http.Handler) http.Handler {
 	})
 }
 
+// mostAttributes is how many a line of the log may have.
+const mostAttributes = 9
+
 func (s *Server) logRequest(r *http.Request, o *observation, status int, bytes int64, took time.Duration) {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		host = r.RemoteAddr
 	}
-	attributes := []slog.Attr{
+	attributes := append(make([]slog.Attr, 0, mostAttributes),
 		slog.String("request", o.id), slog.String("from", host), slog.String("method", r.Method),
 		slog.String("route", chi.RouteContext(r.Context()).RoutePattern()), slog.Int("status", status),
-		slog.Int64("bytes", bytes), slog.Duration("took", took.Round(time.Microsecond)),
-	}
+		slog.Int64("bytes", bytes), slog.Duration("took", took.Round(time.Microsecond)))
 	if o.asker != "" {
 		attributes = append(attributes, slog.String("asker", string(o.asker)))
 	}

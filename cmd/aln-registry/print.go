@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -89,10 +90,12 @@ func (a *app) table(rows [][]string) {
 }
 
 // logger writes a server's log to the error stream.
-func (a *app) logger() *slog.Logger {
-	var handler slog.Handler = slog.NewTextHandler(a.err, nil)
+func (a *app) logger() *slog.Logger { return a.loggerTo(a.err) }
+
+func (a *app) loggerTo(w io.Writer) *slog.Logger {
+	var handler slog.Handler = slog.NewTextHandler(w, nil)
 	if a.json {
-		handler = slog.NewJSONHandler(a.err, nil)
+		handler = slog.NewJSONHandler(w, nil)
 	}
 	return slog.New(handler)
 }

@@ -72,7 +72,9 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if f.cacheMB < 1 || f.cacheMB > 1<<16 {
 		return usageError{fmt.Errorf("--cache-mb %d is not from 1 to %d", f.cacheMB, 1<<16)}
 	}
-	log := a.logger()
+	lines := server.NewLogWriter(a.err)
+	defer lines.Close()
+	log := a.loggerTo(lines)
 	certificate, err := f.certificate(log)
 	if err != nil {
 		return err
