@@ -105,12 +105,14 @@ func (p *Pages) artifactPage(r *http.Request, v *visit, kind kindOf, known regis
 	}
 	body := artifactPage{Of: kind, Owners: known.Owners, Count: len(versions), Newer: known.Newest}
 	body.Version = body.Newer
+	path := []string{"artifacts", string(kind.Kind), known.Name}
 	if version != "" {
+		path = append(path, version)
 		if body.Version, err = p.Registry.Version(ctx, kind.Kind, known.Name, version); err != nil {
 			return artifactPage{}, err
 		}
 	}
-	if body.Versions, body.Previous, body.Next, err = p.turn(r, versions); err != nil {
+	if body.Versions, body.Previous, body.Next, err = turn(r, p.Link(path...), versions); err != nil {
 		return artifactPage{}, err
 	}
 	if body.Size, err = p.Registry.ArtifactSize(ctx, body.Version); err != nil {
@@ -127,8 +129,8 @@ func (p *Pages) artifactPage(r *http.Request, v *visit, kind kindOf, known regis
 	return body, nil
 }
 
-// turn cuts a page out of all versions.
-func (p *Pages) turn(r *http.Request, all []state.Version) (versions []state.Version, previous, next string, err error) {
+// turn cuts a page out of all versions, and says how to turn to the others, below path.
+func turn(r *http.Request, path string, all []state.Version) (versions []state.Version, previous, next string, err error) {
 	page, err := pageNumber(r)
 	if err != nil {
 		return nil, "", "", err
@@ -137,7 +139,6 @@ func (p *Pages) turn(r *http.Request, all []state.Version) (versions []state.Ver
 	if from >= len(all) && page > 1 {
 		return nil, "", "", errNoPage
 	}
-	path := p.root + r.URL.EscapedPath()
 	if page > 1 {
 		previous = path + turned("", page-1) + "#versions"
 	}

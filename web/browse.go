@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -66,20 +67,28 @@ func (p *Pages) front(w http.ResponseWriter, r *http.Request, v *visit) error {
 	return v.render(w, r, http.StatusOK, "front", p.host, body)
 }
 
-// recent looks through the newest entries for what was published.
+// lately remembers which entries, of a log of some size, are the last that
+// published something.
+type lately struct {
+	mu      sync.Mutex
+	size    int64
+	entries []int64
+}
+
+// recent is what was published last, as far as the asker may know of it.
 func (p *Pages) recent(ctx context.Context, v *visit) ([]recent, error) {
+	entries, err := p.published(ctx, v)
+	if err != nil {
+		return nil, err
+	}
 	var found []recent
-	size := p.Registry.Size()
-	for i := size - 1; i >= max(0, size-lookBack) && len(found) < mostRecent; i-- {
+	for _, i := range entries {
 		stored, err := p.Registry.RecordAt(ctx, v.Asker, i)
 		if denied(err) {
 			continue
 		}
 		if err != nil {
 			return nil, err
-		}
-		if stored.Record.Type() != record.TypePublish {
-			continue
 		}
 		s := stored.Record.Subject()
 		version, err := p.Registry.Version(ctx, s.Kind(), s.Name(), s.Version())
@@ -89,6 +98,32 @@ func (p *Pages) recent(ctx context.Context, v *visit) ([]recent, error) {
 		found = append(found, recent{version})
 	}
 	return found, nil
+}
+
+// published looks through the newest entries, once for each size of the log,
+// on behalf of somebody who may read artifacts.
+func (p *Pages) published(ctx context.Context, v *visit) ([]int64, error) {
+	p.lately.mu.Lock()
+	defer p.lately.mu.Unlock()
+	size := p.Registry.Size()
+	if p.lately.size == size {
+		return p.lately.entries, nil
+	}
+	var entries []int64
+	for i := size - 1; i >= max(0, size-lookBack) && len(entries) < mostRecent; i-- {
+		stored, err := p.Registry.RecordAt(ctx, v.Asker, i)
+		if denied(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if stored.Record.Type() == record.TypePublish {
+			entries = append(entries, i)
+		}
+	}
+	p.lately.size, p.lately.entries = size, entries
+	return entries, nil
 }
 
 // searchPage is the body of the page /search.
@@ -108,14 +143,15 @@ func (p *Pages) search(w http.ResponseWriter, r *http.Request, v *visit) error {
 		return fmt.Errorf("%w: a search has at most %d bytes", registry.ErrRequest, maxQuery)
 	}
 	v.Query = query
-	body, err := p.find(r, query)
+	body, err := p.find(r, p.Link("search"), query)
 	if err != nil {
 		return err
 	}
 	return v.render(w, r, http.StatusOK, "search", "Search", body)
 }
 
-func (p *Pages) find(r *http.Request, query string) (searchPage, error) {
+// find searches for query and says how to turn the pages of what is found, which are below path.
+func (p *Pages) find(r *http.Request, path, query string) (searchPage, error) {
 	page, err := pageNumber(r)
 	if err != nil {
 		return searchPage{}, err
@@ -134,16 +170,15 @@ func (p *Pages) find(r *http.Request, query string) (searchPage, error) {
 	if err != nil {
 		return searchPage{}, err
 	}
+	if len(body.Found) == 0 && page > 1 {
+		return searchPage{}, errNoPage
+	}
 	if query != "" && page == 1 {
 		if body.Others, err = p.others(r.Context(), query); err != nil {
 			return searchPage{}, err
 		}
 	}
 	body.First, body.Last = offset+1, offset+len(body.Found)
-	path := p.Link("search")
-	if r.URL.Path == "/artifacts/crate" {
-		path = p.Link("artifacts", "crate")
-	}
 	if page > 1 {
 		body.Previous = path + turned(query, page-1)
 	}
@@ -220,7 +255,7 @@ func (p *Pages) list(w http.ResponseWriter, r *http.Request, v *visit) error {
 	body := listPage{Of: kind}
 	if kind.Kind == record.KindCrate {
 		v.Active = "crate"
-		crates, err := p.find(r, "")
+		crates, err := p.find(r, p.Link("artifacts", string(kind.Kind)), "")
 		if err != nil {
 			return err
 		}

@@ -48,6 +48,7 @@ type Pages struct {
 	host    string
 	cookie  cookie
 	readmes *readmes
+	lately  lately
 	// searching bounds the searches under way, which read the whole catalog.
 	searching chan struct{}
 }
@@ -105,7 +106,7 @@ func secure(h http.Header) {
 	h.Set("Referrer-Policy", "same-origin")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Permissions-Policy", "camera=(), microphone=(), geolocation=(), payment=(), usb=(), interest-cohort=()")
+	h.Set("Permissions-Policy", "camera=(), microphone=(), geolocation=(), payment=(), usb=()")
 }
 
 // visit is one request for a page: who asks, and what they may see.

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -214,4 +215,31 @@ func TestLinksBeginWithThePublicURLsPrefix(t *testing.T) {
 	if c := signedIn.Header().Get("Set-Cookie"); !strings.HasPrefix(c, "__Secure-aln-session-") || !strings.Contains(c, "; Path=/registry;") || !strings.Contains(c, "; Secure") {
 		t.Errorf("cookie: %s", c)
 	}
+}
+
+func TestLongListsAreTurnedOver(t *testing.T) {
+	l := newLab(t)
+	for i := range perPage + 1 {
+		l.publish("many", fmt.Sprintf("0.%d.0", i), "")
+	}
+	token := l.session(l.member, "read")
+	first := l.get("/artifacts/crate/many", token).want(t, 200, ">0.50.0<", `href="/artifacts/crate/many?page=2#versions"`)
+	if strings.Contains(first.Body.String(), ">0.0.0<") {
+		t.Error("the first page shows all")
+	}
+	second := l.get("/artifacts/crate/many?page=2", token).want(t, 200, ">0.0.0<", `href="/artifacts/crate/many#versions"`)
+	if strings.Contains(second.Body.String(), ">0.49.0<") {
+		t.Error("the second page begins anew")
+	}
+	l.get("/artifacts/crate/many/0.7.0?page=2", token).want(t, 200, `href="/artifacts/crate/many/0.7.0#versions"`)
+	size := int(l.registry.Size())
+	l.get("/log", token).want(t, 200, fmt.Sprintf(`href="/log?before=%d"`, size-perPage))
+	l.get(fmt.Sprintf("/log?before=%d", size-perPage), token).want(t, 200, fmt.Sprintf(`href="/log?before=%d"`, size), "registry")
+	for i := range perPage {
+		l.publish(fmt.Sprintf("other-%d", i), "1.0.0", "")
+	}
+	l.get("/artifacts/crate", token).want(t, 200, "1–50 of 51 crates", `href="/artifacts/crate?page=2"`)
+	l.get("/search?q=other", token).want(t, 200, "50 crates")
+	l.get("/artifacts/crate?page=2", token).want(t, 200, "51–51 of 51 crates", `href="/artifacts/crate"`)
+	l.get("/artifacts/crate?page=99", token).want(t, 404)
 }
