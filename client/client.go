@@ -71,6 +71,9 @@ type Config struct {
 	HTTP http.RoundTripper
 	Now  func() time.Time
 	Rand io.Reader
+	// HasToken reports whether cargo itself has a token for the registry that it
+	// calls so; nil: that is not known.
+	HasToken func(registry string) bool
 	// Version goes into the User-Agent.
 	Version string
 }
@@ -82,6 +85,7 @@ type Client struct {
 	identity string
 	web      web
 	rand     io.Reader
+	hasToken func(registry string) bool
 
 	mu sync.Mutex
 	// trusting holds, by the certificates of a private CA, what trusts it.
@@ -90,7 +94,7 @@ type Client struct {
 
 // New returns a client; Home, Now and Rand must be given.
 func New(c Config) *Client {
-	return &Client{home: c.Home, keyFile: c.KeyFile, identity: c.Identity, rand: c.Rand, web: newWeb(c.HTTP, c.Now, c.Version), trusting: map[string]web{}}
+	return &Client{home: c.Home, keyFile: c.KeyFile, identity: c.Identity, rand: c.Rand, hasToken: c.HasToken, web: newWeb(c.HTTP, c.Now, c.Version), trusting: map[string]web{}}
 }
 
 // Home returns the folder that the client works with.

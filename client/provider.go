@@ -41,7 +41,9 @@ const (
 type cargoRequest struct {
 	Version  int `json:"v"`
 	Registry struct {
-		IndexURL string `json:"index-url"`
+		IndexURL string   `json:"index-url"`
+		Name     string   `json:"name"`
+		Headers  []string `json:"headers"`
 	} `json:"registry"`
 	Kind      string `json:"kind"`
 	Operation string `json:"operation"`
@@ -106,7 +108,7 @@ func (c *Client) answer(ctx context.Context, line []byte) cargoAnswer {
 	}
 	pin, err := c.home.PinOf(req.Registry.IndexURL)
 	if errors.Is(err, ErrNotPinned) || errors.Is(err, ErrURL) {
-		return cargoAnswer{Err: &cargoErr{Kind: kindURLNotSupported}}
+		return c.explainUnknown(ctx, req)
 	}
 	if err != nil {
 		return refuseCargo(kindOther, err.Error())

@@ -285,17 +285,9 @@ func read(path string) (real string, data []byte, mode fs.FileMode, err error) {
 // folder (a project's .cargo, or CARGO_HOME) names, by name; none where there is
 // no configuration.
 func Registries(folder string) (map[string]string, error) {
-	path, err := find(folder)
+	_, decoded, err := decode(folder)
 	if err != nil {
 		return nil, err
-	}
-	_, data, _, err := read(path)
-	if err != nil {
-		return nil, err
-	}
-	var decoded map[string]any
-	if err := toml.Unmarshal(data, &decoded); err != nil {
-		return nil, fmt.Errorf("%s is not valid TOML: %w", path, err)
 	}
 	named := map[string]string{}
 	tables, _ := decoded["registries"].(map[string]any)

@@ -47,23 +47,30 @@ func (s Setting) Text() string {
 // file sets it.
 func Lookup(dir, cargoHome string, path ...string) (Setting, bool, error) {
 	for _, folder := range folders(dir, cargoHome) {
-		file, err := find(folder)
+		file, decoded, err := decode(folder)
 		if err != nil {
 			return Setting{}, false, err
-		}
-		_, data, _, err := read(file)
-		if err != nil {
-			return Setting{}, false, err
-		}
-		var decoded map[string]any
-		if err := toml.Unmarshal(data, &decoded); err != nil {
-			return Setting{}, false, fmt.Errorf("%s is not valid TOML: %w", file, err)
 		}
 		if value, ok := lookup(decoded, path...); ok {
 			return Setting{Value: value, Path: file}, true, nil
 		}
 	}
 	return Setting{}, false, nil
+}
+
+// decode reads the configuration in folder, an empty one where there is none.
+func decode(folder string) (path string, decoded map[string]any, err error) {
+	if path, err = find(folder); err != nil {
+		return "", nil, err
+	}
+	_, data, _, err := read(path)
+	if err != nil {
+		return "", nil, err
+	}
+	if err := toml.Unmarshal(data, &decoded); err != nil {
+		return "", nil, fmt.Errorf("%s is not valid TOML: %w", path, err)
+	}
+	return path, decoded, nil
 }
 
 // folders are those whose configuration cargo reads in dir, the first to count first.

@@ -115,3 +115,56 @@ func TestMoveIndexDoesNotGiveOneRegistryTwoNames(t *testing.T) {
 		t.Errorf("an empty project: %+v, %v", changes, err)
 	}
 }
+
+func TestFindProviderJoinsListsAsCargoDoes(t *testing.T) {
+	dir, home := t.TempDir(), t.TempDir()
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mine, project := filepath.Join(home, "config.toml"), filepath.Join(dir, ".cargo", "config.toml")
+	for _, test := range []struct{ home, project, program, path string }{
+		{"", "", "", ""},
+		{"[registry]\nglobal-credential-providers = [\"cargo:token\"]\n", "", "", ""},
+		{"[registry]\nglobal-credential-providers = [\"cargo:token\", \"/bin/aln-registry\"]\n", "", "/bin/aln-registry", mine},
+		{"[registry]\nglobal-credential-providers = [\"/bin/aln-registry\"]\n", "[registry]\nglobal-credential-providers = [\"cargo:token\"]\n", "/bin/aln-registry", mine},
+		{"", "[registry]\nglobal-credential-providers = [\"/usr/bin/aln-registry\"]\n", "/usr/bin/aln-registry", project},
+		{"[credential-alias]\naln-registry = [\"/with space/aln-registry\"]\n[registry]\nglobal-credential-providers = [\"aln-registry\"]\n", "", "/with space/aln-registry", mine},
+	} {
+		write(mine, test.home)
+		write(project, test.project)
+		p, err := FindProvider(dir, home)
+		if err != nil || p.Program != test.program || p.Path != test.path {
+			t.Errorf("%q and %q: %+v, %v", test.home, test.project, p, err)
+		}
+	}
+}
+
+func TestHasCredentialLooksWhereCargoDoes(t *testing.T) {
+	home := t.TempDir()
+	for _, test := range []struct {
+		file, text string
+		want, bad  bool
+	}{
+		{"credentials.toml", "[registries.other]\ntoken = \"x\"\n", false, false},
+		{"credentials.toml", "[registries.aln]\ntoken = \"x\"\n", true, false},
+		{"credentials.toml", "[registries.aln]\ntoken = \"hidden\n", false, true},
+		{"credentials", "[registries.aln]\ntoken = \"x\"\n", true, false},
+	} {
+		if err := os.WriteFile(filepath.Join(home, test.file), []byte(test.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := HasCredential(home, "aln")
+		if got != test.want || (err != nil) != test.bad || err != nil && strings.Contains(err.Error(), "hidden") {
+			t.Errorf("%q: %v, %v", test.text, got, err)
+		}
+	}
+	if got, err := HasCredential(t.TempDir(), "aln"); got || err != nil {
+		t.Errorf("no file: %v, %v", got, err)
+	}
+}

@@ -188,8 +188,7 @@ func (d *doctor) checkNamed(name, index string) {
 	if err == nil && found {
 		d.fail(check, "remove credential-provider of [registries."+name+"] from "+provider.Path, "cargo asks the provider %v for it, not this program", provider.Value)
 	}
-	variable := "CARGO_REGISTRIES_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_")) + "_TOKEN"
-	if os.Getenv(variable) != "" {
+	if variable := tokenVariable(name); os.Getenv(variable) != "" {
 		d.warn(check, "unset "+variable, "%s is set, but this program is asked first", variable)
 	}
 }

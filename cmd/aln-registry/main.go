@@ -194,6 +194,7 @@ func (a *app) client() (*client.Client, error) {
 		return nil, err
 	}
 	return client.New(client.Config{
-		Home: h, KeyFile: os.Getenv("ALN_KEY_FILE"), Identity: a.identity, HTTP: own, Now: time.Now, Rand: rand.Reader, Version: version,
+		Home: h, KeyFile: os.Getenv("ALN_KEY_FILE"), Identity: a.identity, HTTP: own, Now: time.Now, Rand: rand.Reader,
+		HasToken: cargoHasToken, Version: version,
 	}), nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"strings"
 
 	"phoenix-lab.org/aln-registry/client"
 	"phoenix-lab.org/aln-registry/client/cargoconfig"
@@ -106,4 +107,23 @@ func trustInSystem(path string) string {
 		return "type `certutil -addstore -user Root \"" + path + "\"`"
 	}
 	return "type `security add-trusted-cert -r trustRoot -k ~/Library/Keychains/login.keychain-db \"" + path + "\"`"
+}
+
+// tokenVariable is where cargo's own provider looks for the token of a registry.
+func tokenVariable(registry string) string {
+	return "CARGO_REGISTRIES_" + strings.ToUpper(strings.ReplaceAll(registry, "-", "_")) + "_TOKEN"
+}
+
+// cargoHasToken reports whether cargo:token has one for the registry that cargo
+// calls so. Where that cannot be found out, it may.
+func cargoHasToken(registry string) bool {
+	if registry == "" || os.Getenv(tokenVariable(registry)) != "" {
+		return true
+	}
+	home, err := cargoHome()
+	if err != nil {
+		return true
+	}
+	named, err := cargoconfig.HasCredential(home, registry)
+	return named || err != nil
 }
