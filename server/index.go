@@ -73,7 +73,7 @@ func (s *Server) file(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header()["Content-Type"] = plainText
 	s.send(w, r, representations{plain: file.Bytes, packed: file.Packed, hash: file.Hash})
 	return nil
 }
@@ -114,7 +114,11 @@ func (s *Server) revalidated(w http.ResponseWriter, r *http.Request, body []byte
 func (s *Server) send(w http.ResponseWriter, r *http.Request, b representations) {
 	plain, packed := `"`+b.hash+`"`, `"`+b.hash+`-gzip"`
 	h := w.Header()
-	h.Add("Vary", "Accept-Encoding")
+	if vary := h["Vary"]; len(vary) == 1 && vary[0] == varyAsker[0] {
+		h["Vary"] = varyAskerCoding
+	} else {
+		h.Add("Vary", "Accept-Encoding")
+	}
 	if h.Get("Cache-Control") == "" {
 		h.Set("Cache-Control", "no-cache")
 	}
@@ -122,7 +126,7 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, b representations)
 	if b.packed != nil && acceptsGzip(r.Header.Get("Accept-Encoding")) {
 		etag, body = packed, b.packed
 	}
-	h.Set("ETag", etag)
+	h.Set("Etag", etag) // so net/http spells it, which saves it a copy
 	if matches(r.Header.Get("If-None-Match"), plain, packed) {
 		w.WriteHeader(http.StatusNotModified)
 		return

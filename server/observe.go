@@ -46,7 +46,7 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		o := &observation{id: hex.EncodeToString(raw[:])}
 		start := s.clock()
 		w.Header().Set("X-Request-Id", o.id)
-		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header()["X-Content-Type-Options"] = nosniff
 		wrapped := &response{ResponseWriter: w, pace: s.pace.orDefault()}
 		if o.body = s.paced(w, r); o.body != nil {
 			r.Body = o.body

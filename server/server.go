@@ -227,8 +227,7 @@ func (s *Server) signer(r *http.Request) (policy.Asker, []byte, error) {
 // reader is asker, allowed to read artifacts. Every route that yields an
 // artifact or tells of one starts with it.
 func (s *Server) reader(w http.ResponseWriter, r *http.Request) (policy.Asker, error) {
-	w.Header().Set("Vary", "Authorization")
-	w.Header().Set("Cache-Control", "private, no-cache")
+	w.Header()["Vary"], w.Header()["Cache-Control"] = varyAsker, privateNoCache
 	asker, err := s.asker(r)
 	if err != nil {
 		return policy.Asker{}, err
