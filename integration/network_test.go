@@ -33,6 +33,7 @@ func TestARegistryWithAPrivateAuthority(t *testing.T) {
 	must(t, u.aln(lib, "verify", "behind-tls@0.1.0"))
 	must(t, u.aln(lib, "log", "check"))
 	must(t, u.aln(lib, "login", base)) // the certificates are remembered
+	wantSays(t, must(t, u.aln(lib, "doctor")).stdout, "ok   certificates of "+base+": cargo trusts their authority, by "+filepath.Join(u.home, "ca", "cargo.pem"))
 
 	// A second person builds on it; what cargo trusts beside the lab's authority
 	// is what the computer trusts.
@@ -82,6 +83,7 @@ func TestAnotherFileOfAuthoritiesIsLeftAlone(t *testing.T) {
 	wantSays(t, login.stdout, "note: ", theirs, "append the certificates in "+filepath.Join(u.home, "ca", "cargo.pem"))
 	wantSays(t, textOf(t, filepath.Join(u.cargoHome, "config.toml")), "cainfo = \""+theirs+"\" # mine\n")
 	mustFail(t, u.cargo(lib, "publish", "--registry", "aln", "--no-verify"), "SSL")
+	mustFail(t, u.aln(lib, "doctor"), "FAIL certificates of "+base+": cargo trusts "+theirs, "-> append the certificates in "+filepath.Join(u.home, "ca", "cargo.pem")+" to "+theirs)
 
 	appendFile(t, theirs, textOf(t, filepath.Join(u.home, "ca", "cargo.pem")))
 	must(t, u.cargo(lib, "publish", "--registry", "aln", "--no-verify"))
