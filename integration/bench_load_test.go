@@ -48,7 +48,8 @@ func load(b *testing.B, base string, r request, n int) time.Duration {
 	start := time.Now()
 	for range benchClients {
 		clients.Go(func() {
-			if err := askUntil(strings.TrimPrefix(base, "http://"), r, &left); err != nil {
+			err := askEach(strings.TrimPrefix(base, "http://"), func() (request, bool) { return r, left.Add(-1) >= 0 })
+			if err != nil {
 				b.Errorf("%s: %v", base, err)
 			}
 		})
@@ -57,14 +58,15 @@ func load(b *testing.B, base string, r request, n int) time.Duration {
 	return time.Since(start)
 }
 
-func askUntil(address string, r request, left *atomic.Int64) error {
+// askEach asks what next says over one connection, until it says false.
+func askEach(address string, next func() (request, bool)) error {
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	reader := bufio.NewReaderSize(conn, 256<<10)
-	for left.Add(-1) >= 0 {
+	for r, more := next(); more; r, more = next() {
 		if _, err := conn.Write(r.raw); err != nil {
 			return err
 		}
