@@ -205,6 +205,8 @@ func (l *liar) answer(header http.Header, path string) ([]byte, error) {
 		return l.tile(strings.TrimPrefix(path, "/log/"))
 	case path == "/v1/session":
 		return []byte(`{"access_token":"a.b.c","token_type":"Bearer","expires_in":900}`), nil
+	case path == "/v1/settings":
+		return json.Marshal(map[string]any{"record": l.genesis.ID(), "document_record": nil, "settings": l.genesis.Body()})
 	case strings.HasPrefix(path, "/v1/records/") && len(parts) == 3:
 		for i, r := range l.records {
 			if r.CID().String() == parts[2] || string(r.ID()) == parts[2] {
