@@ -182,7 +182,7 @@ func TestReadersSeeEveryAcknowledgedChange(t *testing.T) {
 			t.Error(err)
 			return false
 		}
-		return bytes.Contains(file.Bytes, []byte(`"yanked":true`))
+		return bytes.Contains(file.Plain.Bytes, []byte(`"yanked":true`))
 	}
 	version := func() bool {
 		v, err := r.Version(t.Context(), record.KindCrate, u.name, "1.0.0")

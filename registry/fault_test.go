@@ -285,7 +285,7 @@ func (w *world) visible(r *Registry, u upload) record.ID {
 	if errors.Is(err, ErrNotFound) && errors.Is(lineErr, ErrNotFound) {
 		return ""
 	}
-	if err != nil || lineErr != nil || !bytes.Contains(line.Bytes, []byte(storage.CIDOf(u.crate).Hex())) {
+	if err != nil || lineErr != nil || !bytes.Contains(line.Plain.Bytes, []byte(storage.CIDOf(u.crate).Hex())) {
 		w.t.Errorf("%s is there in part: %v, %v, %s", u.name, err, lineErr, line)
 		return ""
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"strconv"
 	"strings"
 
 	"phoenix-lab.org/aln-registry/registry/cargo"
@@ -13,18 +14,38 @@ import (
 
 // IndexFile is a crate's index file, ready to be sent. It is shared: nobody changes it.
 type IndexFile struct {
-	// Bytes has a line per version in the order of publication, `yanked` as it is now.
-	Bytes []byte
-	// Hash is the hex sha256 of Bytes.
-	Hash string
-	// Packed is Bytes compressed by gzip, nil where that is not worth it.
-	Packed []byte
+	// Plain has a line per version in the order of publication, `yanked` as it is now.
+	Plain Representation
+	// Packed is Plain compressed by gzip, without Bytes where that is not worth it.
+	Packed Representation
 	// name is the crate's in lower case.
 	name string
 }
 
-// packFrom is the size in bytes from which compressing is worth it.
-const packFrom = 1024
+// Representation is a body with the values of the headers that tell of it.
+type Representation struct {
+	Bytes []byte
+	// ETag is a strong one (RFC 9110 §8.8.3), made of the hex sha256 of the plain bytes.
+	ETag, ContentLength []string
+}
+
+// Represent makes the representations of a body; packed is nil where there is none.
+func Represent(plain, packed []byte) (Representation, Representation) {
+	sum := sha256.Sum256(plain)
+	hash := hex.EncodeToString(sum[:])
+	return representation(plain, `"`+hash+`"`), representation(packed, `"`+hash+`-gzip"`)
+}
+
+func representation(b []byte, etag string) Representation {
+	return Representation{Bytes: b, ETag: []string{etag}, ContentLength: []string{strconv.Itoa(len(b))}}
+}
+
+const (
+	// packFrom is the size in bytes from which compressing is worth it.
+	packFrom = 1024
+	// headerBytes is about what a file's headers and their tags take.
+	headerBytes = 512
+)
 
 // IndexFile returns the index file of the crate whose name, in lower case, is
 // lowerName. ErrNotFound when there is none, also for other spellings with - and _.
@@ -35,7 +56,7 @@ func (r *Registry) IndexFile(ctx context.Context, lowerName string) (*IndexFile,
 		if err != nil || file == nil {
 			return found{}, err
 		}
-		return found{file, int64(len(file.Bytes) + len(file.Packed) + len(file.Hash))}, nil
+		return found{file, int64(len(file.Plain.Bytes) + len(file.Packed.Bytes) + headerBytes)}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -68,11 +89,13 @@ func (r *Registry) readIndexFile(ctx context.Context, canonical string, at int64
 		line.Yanked = yanked[l.Version]
 		text.Write(line.Marshal())
 	}
-	file := &IndexFile{Bytes: text.Bytes(), name: name}
-	sum := sha256.Sum256(file.Bytes)
-	file.Hash = hex.EncodeToString(sum[:])
-	file.Packed, err = pack(file.Bytes)
-	return file, err
+	packed, err := pack(text.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	file := &IndexFile{name: name}
+	file.Plain, file.Packed = Represent(text.Bytes(), packed)
+	return file, nil
 }
 
 // pack compresses what is worth it.

@@ -6,6 +6,8 @@ var (
 	varyAsker       = []string{"Authorization"}
 	varyAskerCoding = []string{"Authorization, Accept-Encoding"}
 	privateNoCache  = []string{"private, no-cache"}
+	noCache         = []string{"no-cache"}
+	gzipCoding      = []string{"gzip"}
 	nosniff         = []string{"nosniff"}
 	plainText       = []string{"text/plain; charset=utf-8"}
 )

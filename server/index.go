@@ -3,8 +3,6 @@ package server
 import (
 	"bytes"
 	"compress/gzip"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"net/http"
 	"path"
@@ -74,23 +72,16 @@ func (s *Server) file(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	w.Header()["Content-Type"] = plainText
-	s.send(w, r, representations{plain: file.Bytes, packed: file.Packed, hash: file.Hash})
+	s.send(w, r, file.Plain, file.Packed)
 	return nil
 }
 
 // gzipFrom is the size in bytes from which compressing is worth it.
 const gzipFrom = 1024
 
-// representations of one body: as it is, and compressed where that was worth it.
-type representations struct {
-	plain, packed []byte
-	hash          string // hex sha256 of plain
-}
-
 // revalidated sends body with a strong ETag, its hash, or 304 where the client has it.
 func (s *Server) revalidated(w http.ResponseWriter, r *http.Request, body []byte) error {
-	sum := sha256.Sum256(body)
-	b := representations{plain: body, hash: hex.EncodeToString(sum[:])}
+	var compressed []byte
 	if len(body) >= gzipFrom && acceptsGzip(r.Header.Get("Accept-Encoding")) {
 		var packed bytes.Buffer
 		z, err := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
@@ -103,41 +94,42 @@ func (s *Server) revalidated(w http.ResponseWriter, r *http.Request, body []byte
 		if err := z.Close(); err != nil {
 			return err
 		}
-		b.packed = packed.Bytes()
+		compressed = packed.Bytes()
 	}
-	s.send(w, r, b)
+	plain, packed := registry.Represent(body, compressed)
+	s.send(w, r, plain, packed)
 	return nil
 }
 
-// send answers with b's representation for r, or 304 where the client has it.
-// The compressed one has an ETag of its own (RFC 9110 §8.8.3).
-func (s *Server) send(w http.ResponseWriter, r *http.Request, b representations) {
-	plain, packed := `"`+b.hash+`"`, `"`+b.hash+`-gzip"`
+// send answers with the representation that r takes, or 304 where the client
+// has one of them. The compressed one has an ETag of its own (RFC 9110 §8.8.3).
+func (s *Server) send(w http.ResponseWriter, r *http.Request, plain, packed registry.Representation) {
 	h := w.Header()
 	if vary := h["Vary"]; len(vary) == 1 && vary[0] == varyAsker[0] {
 		h["Vary"] = varyAskerCoding
 	} else {
 		h.Add("Vary", "Accept-Encoding")
 	}
-	if h.Get("Cache-Control") == "" {
-		h.Set("Cache-Control", "no-cache")
+	if len(h["Cache-Control"]) == 0 {
+		h["Cache-Control"] = noCache
 	}
-	etag, body := plain, b.plain
-	if b.packed != nil && acceptsGzip(r.Header.Get("Accept-Encoding")) {
-		etag, body = packed, b.packed
+	compressed := packed.Bytes != nil && acceptsGzip(r.Header.Get("Accept-Encoding"))
+	h["Etag"] = plain.ETag // in net/http's spelling
+	if compressed {
+		h["Etag"] = packed.ETag
 	}
-	h.Set("Etag", etag) // so net/http spells it, which saves it a copy
-	if matches(r.Header.Get("If-None-Match"), plain, packed) {
+	switch {
+	case matches(r.Header.Get("If-None-Match"), plain.ETag[0], packed.ETag[0]):
 		w.WriteHeader(http.StatusNotModified)
-		return
+	case compressed:
+		h["Content-Encoding"], h["Content-Length"] = gzipCoding, packed.ContentLength
+		_, _ = w.Write(packed.Bytes) // the status is sent; the client may be gone
+	case r.Header.Get("Range") != "" || r.Header.Get("If-Match") != "":
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(plain.Bytes))
+	default:
+		h["Content-Length"] = plain.ContentLength
+		_, _ = w.Write(plain.Bytes)
 	}
-	if etag == plain {
-		serveBytes(w, r, body)
-		return
-	}
-	h.Set("Content-Encoding", "gzip")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	_, _ = w.Write(body) // the status is sent; the client may be gone
 }
 
 // serveBytes is http.ServeContent for what is in memory: all of it is one write.
