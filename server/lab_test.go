@@ -357,6 +357,7 @@ func (l *lab) do(a ask) reply {
 	if err != nil {
 		l.t.Fatal(err)
 	}
+	l.checkContract(a, reply{resp.StatusCode, resp.Header, body})
 	return reply{resp.StatusCode, resp.Header, body}
 }
 

@@ -198,6 +198,7 @@ var routesTable = map[string]struct {
 	"GET /me":                   {reading("/me"), everybody, unsaid},
 	"GET /healthz":              {reading("/healthz"), everybody, unsaid},
 	"GET /readyz":               {reading("/readyz"), everybody, notStored},
+	"GET /openapi.json":         {reading("/openapi.json"), everybody, public},
 	"GET /.well-known/did.json": {reading("/.well-known/did.json"), absent, notStored}, // a did:key has none
 
 	"GET /index/config.json":        {reading("/index/config.json"), readers, forAsker},

@@ -91,6 +91,7 @@ func (s *Server) routes() http.Handler {
 	m.Get("/healthz", s.handle(asText, s.healthy))
 	m.Get(s.documentPath(), s.handle(asJSON, s.didDocument))
 	m.Get("/readyz", s.handle(asText, s.readyz))
+	m.Get("/openapi.json", s.handle(asJSON, s.describe))
 
 	m.Get("/index/config.json", s.handle(asText, s.indexConfig))
 	m.Get("/index/*", s.handle(asText, s.indexFile))
