@@ -283,6 +283,9 @@ func (r *Registry) applyOne(ctx context.Context, tx *catalog.Tx, s *submission, 
 		}
 		return refusalFor(before, s.record, err), nil
 	}
+	if err := r.checkSigns(changes); err != nil {
+		return err, nil
+	}
 	line, err := crateLine(before, entry, s)
 	if isCrateProblem(err) {
 		return err, nil

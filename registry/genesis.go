@@ -72,12 +72,8 @@ func Genesis(ctx context.Context, c Config, admin did.Signer) error {
 
 // firstSettings are the shipped ones (docs/ARCHITECTURE.md lists them).
 func (r *Registry) firstSettings(admin did.DID) (*record.Registry, []byte, error) {
-	logKey, err := r.Keys.logMultikey()
-	if err != nil {
-		return nil, nil, err
-	}
 	settings := &record.Registry{
-		DID: r.origin, LogKeys: []string{logKey}, IndexURLs: []string{r.IndexURL()},
+		DID: r.origin, LogKeys: []string{r.Keys.logs[0].multikey}, IndexURLs: []string{r.IndexURL()},
 		Admins: []did.DID{admin}, AdminThreshold: 1, ReleaseK: 2,
 		TierDefault:          record.TierDefault{CoreStakeholder: record.Allow, Collaborator: record.Deny, Guest: record.Deny},
 		DependencyRegistries: []string{}, PrivateNames: []string{},

@@ -42,9 +42,6 @@ func (r *Registry) Submit(ctx context.Context, asker policy.Asker, envelope []by
 	if err := checkSession(asker, rec, scopeFor(rec)); err != nil {
 		return Receipt{}, err
 	}
-	if err := r.checkLogKeys(rec); err != nil {
-		return Receipt{}, err
-	}
 	named, err := matchAttachments(rec, attachments)
 	if err != nil {
 		return Receipt{}, err
@@ -57,23 +54,6 @@ func (r *Registry) Submit(ctx context.Context, asker policy.Asker, envelope []by
 		return Receipt{}, err
 	}
 	return r.storeAndSubmit(ctx, s)
-}
-
-// checkLogKeys refuses settings under which this server's own checkpoints would
-// not be believed: the first log key is the one it signs with.
-func (r *Registry) checkLogKeys(rec *record.Record) error {
-	body, ok := rec.Body().(*record.Registry)
-	if !ok {
-		return nil
-	}
-	ours, err := r.Keys.logMultikey()
-	if err != nil {
-		return err
-	}
-	if body.LogKeys[0] != ours {
-		return fmt.Errorf("%w: the first of log_keys must be the key that this server signs checkpoints with, %s", ErrRequest, ours)
-	}
-	return nil
 }
 
 // precheck judges s against the published state before anything of it is
@@ -89,8 +69,9 @@ func (r *Registry) precheck(ctx context.Context, s *submission) (repeated *Recei
 	if err != nil {
 		return nil, err
 	}
-	if _, err = state.Apply(before, entry, s.record, s.attachments); err == nil {
-		return nil, nil
+	changes, err := state.Apply(before, entry, s.record, s.attachments)
+	if err == nil {
+		return nil, r.checkSigns(changes)
 	}
 	if receipt, ok := republished(before, s.record, err); ok {
 		return &receipt, nil

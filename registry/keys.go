@@ -8,22 +8,23 @@ import (
 	"io/fs"
 
 	"phoenix-lab.org/aln-registry/did"
-	"phoenix-lab.org/aln-registry/registry/translog"
 )
 
-// logKeyID is the kid of the log key in the registry's key file; the other key
-// there has the DID URL by which the registry signs.
+// logKeyID is the kid of the log's first key in the registry's key file, its
+// successors are log-2, log-3 and so on; the other key there has the DID URL by
+// which the registry signs.
 const logKeyID = "log"
 
 // webKeyFragment names the one key in the DID document that a did:web registry
 // is set up with.
 const webKeyFragment = "key-1"
 
-// Keys are the registry's two keys: its DID's and the log's (FORMATS §4).
+// Keys are the registry's: its DID's and the log's, of which there are several
+// once one was made to take another's place (FORMATS §4).
 type Keys struct {
-	id  did.URL
-	key did.PrivateKey
-	log translog.LogKey
+	id   did.URL
+	key  did.PrivateKey
+	logs []logKey
 }
 
 // DID is the registry's.
@@ -67,14 +68,12 @@ func readKeys(path string) (Keys, error) {
 	}
 	var k Keys
 	for _, n := range named {
-		if n.ID == logKeyID {
-			private, ok := n.Key.Ed25519()
-			if !ok {
-				return Keys{}, fmt.Errorf("the registry's key file %s: the log key is not Ed25519", path)
-			}
-			if k.log, err = translog.NewLogKey(private); err != nil {
+		if isLogKey(n.ID) {
+			key, err := newLogKey(n)
+			if err != nil {
 				return Keys{}, fmt.Errorf("the registry's key file %s: %w", path, err)
 			}
+			k.logs = append(k.logs, key)
 			continue
 		}
 		if k.id, err = did.ParseURL(n.ID); err != nil {
@@ -82,7 +81,7 @@ func readKeys(path string) (Keys, error) {
 		}
 		k.key = n.Key
 	}
-	if len(named) != 2 || k.key.IsZero() || k.log.Public() == nil {
+	if len(named) != len(k.logs)+1 || k.key.IsZero() || len(k.logs) == 0 {
 		return Keys{}, fmt.Errorf("the registry's key file %s does not hold exactly the registry's key and the log's", path)
 	}
 	return k, nil
@@ -105,15 +104,6 @@ func makeKeys(path string, want did.DID, rand io.Reader) error {
 		id = did.URL{DID: want, Fragment: webKeyFragment}
 	}
 	return did.WriteKeyFile(path, []did.NamedKey{{ID: id.String(), Key: own}, {ID: logKeyID, Key: logKey}})
-}
-
-// logMultikey is the log key's public half as settings state it.
-func (k Keys) logMultikey() (string, error) {
-	key, err := did.NewEd25519PublicKey(k.log.Public())
-	if err != nil {
-		return "", err
-	}
-	return key.Multikey(), nil
 }
 
 // Document is the DID document of a did:web registry, ErrNotFound for a did:key.

@@ -53,6 +53,8 @@ func (r *Registry) publish(ctx context.Context) error {
 		return err
 	}
 	cp := translog.Checkpoint{Origin: string(r.origin), Size: head, Root: root}
+	r.signing.Lock()
+	defer r.signing.Unlock()
 	note, err := r.storeCheckpoint(ctx, cp)
 	if err != nil {
 		return err
@@ -89,7 +91,11 @@ func (r *Registry) storeEntries(ctx context.Context, from, to int64) error {
 // size is stored already (a crash came after it) that one is taken, if it is
 // ours and of the same root.
 func (r *Registry) storeCheckpoint(ctx context.Context, cp translog.Checkpoint) ([]byte, error) {
-	note, err := translog.Sign(cp, []translog.LogKey{r.Keys.log}, r.Clock())
+	settings, err := r.settingsAt(ctx, cp.Size)
+	if err != nil {
+		return nil, err
+	}
+	note, err := r.sign(cp, settings, r.Clock())
 	if err != nil {
 		return nil, err
 	}
@@ -102,18 +108,22 @@ func (r *Registry) storeCheckpoint(ctx context.Context, cp translog.Checkpoint) 
 	if err != nil {
 		return nil, err
 	}
-	opened, err := translog.Open(stored, cp.Origin, []translog.VerifierKey{r.Keys.log.Public()})
+	return stored, r.checkNote(ctx, stored, cp.Size, cp.Root)
+}
+
+func (r *Registry) sign(cp translog.Checkpoint, settings state.Settings, at time.Time) ([]byte, error) {
+	keys, err := r.Keys.signers(settings, at)
 	if err != nil {
-		return nil, fmt.Errorf("%w: checkpoint %d: %v", ErrFork, cp.Size, err)
+		return nil, err
 	}
-	if opened.Checkpoint != cp {
-		return nil, fmt.Errorf("%w: checkpoint %d is stored with another root", ErrFork, cp.Size)
-	}
-	return stored, nil
+	return translog.Sign(cp, keys, at)
 }
 
 // show makes the checkpoint in note the visible one, in memory. The cache gives
-// up what changes with it first: what is visible is never older than what was.
+// up what changes with it first: what is visible is never older than what was. A
+// stored note may have been cosigned before the smaller one that is shown now was
+// renewed: then it is signed anew, since what is cosigned later says that nothing
+// larger is known (C2SP tlog-cosignature).
 func (r *Registry) show(ctx context.Context, note []byte) error {
 	cp, err := readCheckpoint(ctx, r, note)
 	if err != nil {
@@ -122,6 +132,11 @@ func (r *Registry) show(ctx context.Context, note []byte) error {
 	from := int64(-1)
 	if p := r.published.Load(); p != nil {
 		from = p.Size
+		if cp.cosigned.Before(p.cosigned) {
+			if cp, err = r.resigned(cp, p.cosigned); err != nil {
+				return err
+			}
+		}
 	}
 	changed, known := r.changedBetween(from, cp.Size)
 	r.cache.advance(cp.Size, changed, known)
@@ -129,17 +144,25 @@ func (r *Registry) show(ctx context.Context, note []byte) error {
 	return nil
 }
 
-func readCheckpoint(ctx context.Context, r *Registry, note []byte) (*checkpoint, error) {
-	opened, err := translog.Open(note, string(r.origin), []translog.VerifierKey{r.Keys.log.Public()})
-	if err != nil {
-		return nil, fmt.Errorf("published checkpoint: %w", err)
+// resigned is cp with the signatures that are due now, not cosigned before the time after.
+func (r *Registry) resigned(cp *checkpoint, after time.Time) (*checkpoint, error) {
+	at := r.Clock().UTC().Truncate(time.Second)
+	if at.Before(after) {
+		at = after
 	}
-	settings, ok, err := state.SettingsOf(r.viewAt(ctx, &r.Catalog.Reader, opened.Size))
+	note, err := r.sign(cp.Checkpoint, cp.settings, at)
 	if err != nil {
 		return nil, err
 	}
-	if !ok {
-		return nil, fmt.Errorf("%w: no settings at size %d", ErrBehind, opened.Size)
+	signed := *cp
+	signed.note, signed.cosigned = note, at
+	return &signed, nil
+}
+
+func readCheckpoint(ctx context.Context, r *Registry, note []byte) (*checkpoint, error) {
+	opened, settings, err := r.openNote(ctx, note)
+	if err != nil {
+		return nil, fmt.Errorf("published checkpoint: %w", err)
 	}
 	return &checkpoint{Checkpoint: opened.Checkpoint, note: note, cosigned: opened.CosignedAt, settings: settings}, nil
 }
@@ -149,27 +172,22 @@ const renewAfter = time.Hour
 
 // Checkpoint returns the signed note of what is published, its cosignature not
 // older than an hour.
-func (r *Registry) Checkpoint(ctx context.Context) ([]byte, error) {
-	now := r.Clock()
+func (r *Registry) Checkpoint(context.Context) ([]byte, error) {
+	if p := r.published.Load(); r.Clock().Sub(p.cosigned) < renewAfter {
+		return p.note, nil
+	}
+	r.signing.Lock()
+	defer r.signing.Unlock()
 	p := r.published.Load()
-	if now.Sub(p.cosigned) < renewAfter {
+	if r.Clock().Sub(p.cosigned) < renewAfter {
 		return p.note, nil
 	}
-	r.renewing.Lock()
-	defer r.renewing.Unlock()
-	p = r.published.Load()
-	if now.Sub(p.cosigned) < renewAfter {
-		return p.note, nil
-	}
-	note, err := translog.Renew(p.note, r.Keys.log, now)
+	renewed, err := r.resigned(p, p.cosigned)
 	if err != nil {
 		return nil, err
 	}
-	renewed := *p
-	renewed.note, renewed.cosigned = note, now
-	// Only in memory: if a publish came in between, its checkpoint is fresh itself.
-	r.published.CompareAndSwap(p, &renewed)
-	return note, nil
+	r.published.Store(renewed) // only in memory: the stored object stays as it was made
+	return renewed.note, nil
 }
 
 // recover compares the catalog with blob storage and finishes what a crash
@@ -198,6 +216,13 @@ func (r *Registry) recover(ctx context.Context) error {
 	if head == 0 {
 		return fmt.Errorf("%w: the log is empty", ErrBehind)
 	}
+	settings, err := r.settingsAt(ctx, head)
+	if err != nil {
+		return err
+	}
+	if _, err := r.Keys.signers(settings, r.Clock()); err != nil {
+		return err
+	}
 	if size > 0 {
 		if err := r.checkPublished(ctx, size, note); err != nil {
 			return err
@@ -223,7 +248,7 @@ func (r *Registry) checkPublished(ctx context.Context, size int64, note []byte) 
 	if err != nil {
 		return err
 	}
-	if err := r.checkNote(note, size, root); err != nil {
+	if err := r.checkNote(ctx, note, size, root); err != nil {
 		return err
 	}
 	stored, err := r.Blobs.Read(ctx, translog.CheckpointKey(size))
@@ -233,11 +258,11 @@ func (r *Registry) checkPublished(ctx context.Context, size int64, note []byte) 
 	if err != nil {
 		return fmt.Errorf("stored checkpoint of size %d: %w", size, err)
 	}
-	return r.checkNote(stored, size, root)
+	return r.checkNote(ctx, stored, size, root)
 }
 
-func (r *Registry) checkNote(note []byte, size int64, root tlog.Hash) error {
-	opened, err := translog.Open(note, string(r.origin), []translog.VerifierKey{r.Keys.log.Public()})
+func (r *Registry) checkNote(ctx context.Context, note []byte, size int64, root tlog.Hash) error {
+	opened, _, err := r.openNote(ctx, note)
 	if err != nil {
 		return fmt.Errorf("%w: checkpoint of size %d: %v", ErrFork, size, err)
 	}

@@ -88,7 +88,10 @@ type Registry struct {
 	done      chan struct{}
 	closing   sync.Once
 
-	renewing sync.Mutex
+	// signing is held by whoever replaces published once the registry runs: what is
+	// signed later is never smaller.
+	signing   sync.Mutex
+	keysProof atomic.Pointer[keysProof]
 
 	// pending: something may be committed but not published (the sequencer's own).
 	pending bool

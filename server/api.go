@@ -208,6 +208,7 @@ func (s *Server) checkpoint(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-cache") // an old one kept by somebody between would look frozen
 	return s.revalidated(w, r, note)
 }
 

@@ -124,6 +124,7 @@ func (s *Server) routes() http.Handler {
 	m.Get("/v1/artifacts/{kind}/{name}/{version}/bundle", s.handle(asJSON, s.bundle))
 
 	m.Get("/log/checkpoint", s.handle(asText, s.checkpoint))
+	m.Get("/log/keys", s.handle(asJSON, s.logKeys))
 	m.Get("/log/tile/*", s.handle(asText, s.tile))
 	return m
 }

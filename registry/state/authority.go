@@ -32,6 +32,9 @@ func (a *application) applyRegistry(body *record.Registry) error {
 	if a.settings.AdminThreshold == 1 {
 		return a.enactRegistry(a.record.ID(), *body)
 	}
+	if _, err := a.nextLogKeys(a.record.ID(), body.LogKeys); err != nil {
+		return err // nobody should vote on what can never be
+	}
 	return a.put(keyProposal(a.record.ID()), Proposal{
 		Record: a.record.ID(), Base: a.settings.Record, Open: true,
 		Approvals: []did.DID{a.record.Header().Signer.DID}, Registry: *body,
@@ -52,12 +55,32 @@ func (a *application) requireMembers(admins []did.DID) error {
 
 // enactRegistry puts body in force on the strength of the registry record id.
 func (a *application) enactRegistry(id record.ID, body record.Registry) error {
-	next := Settings{Record: id, Origin: body.DID, Registry: body, DocumentRecord: a.settings.DocumentRecord}
+	keys, err := a.nextLogKeys(id, body.LogKeys)
+	if err != nil {
+		return err
+	}
+	next := Settings{Record: id, Origin: body.DID, LogKeysHistory: keys, Registry: body, DocumentRecord: a.settings.DocumentRecord}
 	old := a.settings.DIDDocument
 	if body.DIDDocument != nil && (old == nil || *old != *body.DIDDocument) {
 		next.DocumentRecord = id
 	}
 	return a.put(keySettings, next)
+}
+
+// nextLogKeys holds a change of log_keys by the registry record id to its rules;
+// nil as long as they are entry 0's.
+func (a *application) nextLogKeys(id record.ID, next []string) (*LogKeys, error) {
+	if a.entry.Index == 0 {
+		return nil, nil
+	}
+	keys, err := a.settings.History().Next(a.settings.LogKeys, next, id, a.entry.Index, a.entry.Time)
+	if err != nil {
+		return nil, refuse(ErrInvalid, "%v", err)
+	}
+	if keys.Record == "" {
+		return nil, nil
+	}
+	return &keys, nil
 }
 
 // applyApprove counts a vote on a registry proposal; the proposer's own counts.

@@ -88,7 +88,17 @@ type Settings struct {
 	DocumentRecord record.ID `json:"document_record"`
 	// Origin is entry 0's did.
 	Origin did.DID `json:"origin"`
+	// LogKeysHistory is nil as long as the log's keys are those of entry 0.
+	LogKeysHistory *LogKeys `json:"log_keys_history,omitzero"`
 	record.Registry
+}
+
+// History returns how the log's keys came to be what they are.
+func (s Settings) History() LogKeys {
+	if s.LogKeysHistory == nil {
+		return LogKeys{}
+	}
+	return *s.LogKeysHistory
 }
 
 // Member is a member, or (no roles) a former one.
@@ -225,6 +235,17 @@ func keyVersion(s record.Subject) (string, error) {
 
 // SettingsOf returns the settings in force; ok is false before entry 0.
 func SettingsOf(s Store) (v Settings, ok bool, err error) { return get[Settings](s, keySettings) }
+
+// SettingsIn returns the settings that changes put in force, if they do.
+func SettingsIn(changes []Change) (v Settings, ok bool, err error) {
+	for _, c := range changes {
+		if c.Key == keySettings {
+			v, err = decode[Settings](c.Value)
+			return v, err == nil, err
+		}
+	}
+	return Settings{}, false, nil
+}
 
 // MemberOf returns the member or former member d.
 func MemberOf(s Store, d did.DID) (v Member, ok bool, err error) { return get[Member](s, keyMember(d)) }

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -88,7 +89,8 @@ func validOrigin(s string) bool {
 
 // Sign returns the signed note of c: a log signature by every key, and a
 // cosignature/v1 with the time at (whole seconds are kept) by the first. There
-// are several keys for as long as a log key is being rotated.
+// are several keys for as long as a log key is being rotated. Signatures by the
+// log are deterministic: signing anew with another time changes the cosignature alone.
 func Sign(c Checkpoint, keys []LogKey, at time.Time) ([]byte, error) {
 	if err := c.check(); err != nil {
 		return nil, err
@@ -106,36 +108,12 @@ func Sign(c Checkpoint, keys []LogKey, at time.Time) ([]byte, error) {
 		seen[s.KeyHash()] = true
 		signers = append(signers, s)
 	}
-	return cosign(&note.Note{Text: string(c.Body())}, c.Origin, keys[0], at, signers...)
-}
-
-// Renew returns the note with the same text and log signatures and a fresh
-// cosignature by key, in place of the one by that key. The note must carry a
-// good log signature by key, otherwise ErrSignature: what the log never signed
-// is not made to look fresh.
-func Renew(signed []byte, key LogKey, at time.Time) ([]byte, error) {
-	if key.private == nil {
-		return nil, fmt.Errorf("%w: missing", ErrLogKey)
-	}
-	c, err := peek(signed)
-	if err != nil {
-		return nil, err
-	}
-	n, _, err := openNote(signed, c.Origin, []VerifierKey{key.Public()})
-	if err != nil {
-		return nil, err
-	}
-	return cosign(n, c.Origin, key, at)
-}
-
-// cosign adds signatures and the cosignature to n. note.Sign replaces what the
-// same key had signed with the same algorithm.
-func cosign(n *note.Note, origin string, key LogKey, at time.Time, signers ...note.Signer) ([]byte, error) {
 	at = at.Truncate(time.Second)
 	if err := checkTime(at); err != nil || at.Unix() == 0 {
 		return nil, fmt.Errorf("%w: cosignature at %s", ErrRange, at.UTC().Format(time.RFC3339))
 	}
-	signed, err := note.Sign(n, append(signers, cosigner{name: origin, key: key, at: at})...)
+	signers = append(signers, cosigner{name: c.Origin, key: keys[0], at: at})
+	signed, err := note.Sign(&note.Note{Text: string(c.Body())}, signers...)
 	if err != nil {
 		return nil, fmt.Errorf("sign checkpoint: %w", err)
 	}
@@ -145,18 +123,20 @@ func cosign(n *note.Note, origin string, key LogKey, at time.Time, signers ...no
 // Opened is a checkpoint whose signature has been verified.
 type Opened struct {
 	Checkpoint
-	// CosignedAt is the latest time at which a known key cosigned; zero when none did.
+	// CosignedAt is the time at which the first of the keys cosigned; zero when it did not.
 	CosignedAt time.Time
 	// Text is the note's text, equal to Checkpoint.Body().
 	Text string
 }
 
-// Open verifies a signed checkpoint of the log named origin: at least one log
-// signature by one of keys, and none by them that is wrong. Cosignatures by
-// keys count for CosignedAt only; signatures by others (witnesses) are ignored.
+// Open verifies a signed checkpoint of the log named origin by keys, in the order
+// of log_keys (FORMATS §4): the first of them must have signed it as the log, and
+// no signature by any of them may be wrong. A key that was replaced vouches for
+// nothing any more, neither for the tree nor, by a cosignature, for its age;
+// signatures by others (witnesses) are ignored.
 // Errors: ErrCheckpoint, ErrOrigin, ErrSignature, ErrLogKey.
 func Open(signed []byte, origin string, keys []VerifierKey) (Opened, error) {
-	c, err := peek(signed)
+	c, err := Peek(signed)
 	if err != nil {
 		return Opened{}, err
 	}
@@ -170,8 +150,9 @@ func Open(signed []byte, origin string, keys []VerifierKey) (Opened, error) {
 	return Opened{Checkpoint: c, CosignedAt: at, Text: n.Text}, nil
 }
 
-// peek parses the text of a note, none of whose signatures have been looked at.
-func peek(signed []byte) (Checkpoint, error) {
+// Peek parses the text of a note, none of whose signatures it looks at: what a
+// note claims, for whoever has to find the keys to open it with. ErrCheckpoint.
+func Peek(signed []byte) (Checkpoint, error) {
 	if len(signed) > MaxNoteBytes {
 		return Checkpoint{}, fmt.Errorf("%w: note of %d bytes, at most %d", ErrCheckpoint, len(signed), MaxNoteBytes)
 	}
@@ -185,8 +166,8 @@ func peek(signed []byte) (Checkpoint, error) {
 	return ParseCheckpoint(signed[:end+1])
 }
 
-// openNote verifies the signatures of a note that peek accepted, by keys under
-// the name origin, and returns the latest time of a cosignature.
+// openNote verifies the signatures of a note that Peek accepted, by keys under
+// the name origin, and returns the time of the first key's cosignature.
 func openNote(signed []byte, origin string, keys []VerifierKey) (*note.Note, time.Time, error) {
 	known, cosignatures, err := verifiers(origin, keys)
 	if err != nil {
@@ -196,19 +177,13 @@ func openNote(signed []byte, origin string, keys []VerifierKey) (*note.Note, tim
 	if err != nil {
 		return nil, time.Time{}, noteError(err)
 	}
-	if !signedByLog(n, known) {
-		return nil, time.Time{}, fmt.Errorf("%w: only cosigned", ErrSignature)
+	if !signedBy(n, known[0]) {
+		return nil, time.Time{}, fmt.Errorf("%w: not by the key that signs for it now", ErrSignature)
 	}
-	var latest time.Time
-	for _, v := range cosignatures {
-		if v.at.After(latest) {
-			latest = v.at
-		}
-	}
-	return n, latest, nil
+	return n, cosignatures[0].at, nil
 }
 
-// verifiers returns both verifiers of every distinct key.
+// verifiers returns both verifiers of every distinct key, in the order of keys.
 func verifiers(origin string, keys []VerifierKey) (known []note.Verifier, cosignatures []*cosignatureVerifier, err error) {
 	seen := make(map[string]bool)
 	for _, key := range keys {
@@ -226,17 +201,10 @@ func verifiers(origin string, keys []VerifierKey) (known []note.Verifier, cosign
 	return known, cosignatures, nil
 }
 
-// signedByLog reports whether one of the verified signatures is the log's own:
-// a cosignature says that a tree was seen, not that it is the log's.
-func signedByLog(n *note.Note, known []note.Verifier) bool {
-	for _, s := range n.Sigs {
-		for _, v := range known {
-			if _, own := v.(verifier); own && v.Name() == s.Name && v.KeyHash() == s.Hash {
-				return true
-			}
-		}
-	}
-	return false
+// signedBy reports whether one of the verified signatures is own, the log's: a
+// cosignature says that a tree was seen, not that it is the log's.
+func signedBy(n *note.Note, own note.Verifier) bool {
+	return slices.ContainsFunc(n.Sigs, func(s note.Signature) bool { return s.Name == own.Name() && s.Hash == own.KeyHash() })
 }
 
 func noteError(err error) error {

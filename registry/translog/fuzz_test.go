@@ -110,15 +110,8 @@ func FuzzOpen(f *testing.F) {
 		if opened.Checkpoint != c || opened.Text != string(c.Body()) || !opened.CosignedAt.IsZero() && !opened.CosignedAt.Equal(testTime) {
 			t.Fatalf("opened as %+v", opened)
 		}
-		renewed, err := Renew(data, key, testTime)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(renewed) > MaxNoteBytes {
-			return // a note full of others' signatures may have no room for one more
-		}
-		if opened, err := Open(renewed, testOrigin, publics(key)); err == nil && opened.Checkpoint != c {
-			t.Fatalf("renewed and opened as %+v", opened)
+		if peeked, err := Peek(data); err != nil || peeked != c {
+			t.Fatalf("peeked at %+v, %v", peeked, err)
 		}
 	})
 }

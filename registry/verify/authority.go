@@ -31,7 +31,7 @@ type document struct {
 }
 
 func newJudge(t *trail) *judge {
-	return &judge{trail: t, members: map[did.DID]*line{}, docs: map[did.DID]document{}, council: council{proposals: map[record.ID]*proposal{}}}
+	return &judge{trail: t, members: map[did.DID]*line{}, docs: map[did.DID]document{}, council: council{proposals: map[record.ID]*proposal{}, inForce: map[record.ID]bool{}}}
 }
 
 // judge decides signature and authority of every line. Where a sound did record
@@ -52,7 +52,7 @@ func (t *trail) judge() {
 			}
 		}
 	}
-	t.settings = j.registry
+	t.council = &j.council
 }
 
 func (j *judge) line(l *line) {

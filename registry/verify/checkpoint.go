@@ -14,8 +14,9 @@ import (
 
 // Checkpoint judges a signed note of the pinned log: entry 0 (with its
 // inclusion proof in the note's tree), the log's signature, and consistency
-// with the pinned checkpoint. later are registry records since, in ascending
-// order; the last one's log keys are those in force. The Opened is good only if
+// with the pinned checkpoint. later are the records about the registry's settings
+// since, and what they rest on, in ascending order: from them follow the log keys
+// in force. The Opened is good only if
 // the verdict is OK; the caller then pins the note.
 func Checkpoint(note []byte, consistency tlog.TreeProof, pin Pin, entry0 Item, later ...Item) (translog.Opened, Verdict) {
 	v := Verdict{Subject: string(pin.Origin), Index: -1}
@@ -39,13 +40,13 @@ func (v *Verdict) checkLog(t *trail, note []byte, proof tlog.TreeProof, pin Pin)
 		return translog.Opened{}, false
 	}
 	t.judge()
-	opened, err = t.open(note)
+	opened, err = t.open(note, pin)
 	v.add(CheckCheckpoint, err, "%d entries, signed by the log", opened.Size)
 	if err != nil {
 		v.skip(CheckConsistency)
 		return translog.Opened{}, false
 	}
-	v.Size, v.CosignedAt = opened.Size, opened.CosignedAt
+	v.Size, v.CosignedAt, v.Keys = opened.Size, opened.CosignedAt, t.council.keys.Record
 	v.checkConsistency(opened.Checkpoint, note, proof, pin)
 	return opened, true
 }
@@ -75,28 +76,24 @@ func (t *trail) checkEntry0(pin Pin) error {
 // of what was given. That they are in the log is proved later; that admins
 // signed them is known already. A registry that logged settings which nobody
 // was entitled to is not believed at all; what was disowned later is passed over.
-func (t *trail) open(note []byte) (translog.Opened, error) {
+// Whoever holds a key that was replaced could leave that out, so the last change
+// of keys that the pin knows must be among what was given.
+func (t *trail) open(note []byte, pin Pin) (translog.Opened, error) {
 	for _, l := range t.lines {
 		if l.record.Subject() != record.RegistrySubject() || l.disowned {
 			continue
 		}
 		if err := errors.Join(l.signature, l.authority); err != nil {
-			return translog.Opened{}, fmt.Errorf("%s, which says the log's keys, does not hold: %w", l, err)
+			return translog.Opened{}, fmt.Errorf("%s, which the log's keys follow from, does not hold: %w", l, err)
 		}
 	}
-	last := t.settings
-	body := last.record.Body().(*record.Registry)
-	keys := make([]translog.VerifierKey, 0, len(body.LogKeys))
-	for _, text := range body.LogKeys {
-		key, err := did.ParseMultikey(text)
-		if err != nil {
-			return translog.Opened{}, fmt.Errorf("log key of %s: %w", last, err)
-		}
-		public, ok := key.Ed25519()
-		if !ok {
-			return translog.Opened{}, fmt.Errorf("log key of %s is not Ed25519", last)
-		}
-		keys = append(keys, public)
+	if pin.Keys != "" && !t.council.inForce[pin.Keys] {
+		return translog.Opened{}, fmt.Errorf("the registry record %s, which you have seen put other log keys in force, was left out: "+
+			"somebody shows you the registry as it was before, perhaps with a stolen key", pin.Keys)
+	}
+	keys, err := did.Ed25519Keys(t.council.settings().LogKeys)
+	if err != nil {
+		return translog.Opened{}, fmt.Errorf("log keys of %s: %w", t.council.registry, err)
 	}
 	return translog.Open(note, string(t.origin), keys)
 }

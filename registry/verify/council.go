@@ -7,6 +7,7 @@ import (
 
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
 )
 
 // council is how settings come into force, as state.Apply has it: at once where
@@ -18,6 +19,10 @@ type council struct {
 	// last is the last sound record about the registry, a vote too: what the next has as prev.
 	last      *line
 	proposals map[record.ID]*proposal
+	// keys is how the log's keys came to be those of registry, inForce all records
+	// that were in force so far.
+	keys    state.LogKeys
+	inForce map[record.ID]bool
 }
 
 // proposal is a registry record that waits, or waited, for votes.
@@ -36,7 +41,8 @@ func (c *council) settings() *record.Registry { return c.registry.record.Body().
 func (c *council) propose(l *line) (enacted bool) {
 	c.last = l
 	if c.registry == nil || c.settings().AdminThreshold == 1 {
-		c.registry, c.believed = l, l
+		c.settle(l, l)
+		c.believed = l
 		return true
 	}
 	c.proposals[l.record.ID()] = &proposal{line: l, base: c.registry, voters: []did.DID{l.record.Header().Signer.DID}, open: true}
@@ -63,8 +69,27 @@ func (c *council) vote(l *line, body *record.Approve) (enacted *line) {
 		return nil
 	}
 	p.open = false
-	p.line.votes, c.registry, c.believed = p.votes, p.line, p.line
+	p.line.votes, c.believed = p.votes, p.line
+	c.settle(p.line, l)
 	return p.line
+}
+
+// settle puts the settings of l in force by the line at, l itself or the vote that decides.
+func (c *council) settle(l, at *line) {
+	if keys, err := c.nextKeys(l, at); err == nil { // it was judged before
+		c.keys = keys
+	}
+	c.registry = l
+	c.inForce[l.record.ID()] = true
+}
+
+// nextKeys is what becomes of the log's keys when the line at puts the settings of l in force.
+func (c *council) nextKeys(l, at *line) (state.LogKeys, error) {
+	if c.registry == nil { // entry 0
+		return state.LogKeys{}, nil
+	}
+	next := l.record.Body().(*record.Registry)
+	return c.keys.Next(c.settings().LogKeys, next.LogKeys, l.record.ID(), at.item.Index, at.entry.Time)
 }
 
 // disown enters a record about the registry that a compromised key signed: what
@@ -75,7 +100,7 @@ func (c *council) disown(l *line) {
 	}
 	c.last = l
 	if l.record.Type() == record.TypeRegistry && c.settings().AdminThreshold == 1 {
-		c.registry = l
+		c.settle(l, l)
 	}
 }
 
@@ -105,6 +130,9 @@ func (j *judge) checkRegistry(l *line, body *record.Registry, by *line) error {
 	if body.DID != j.trail.origin {
 		return fmt.Errorf("it names the registry %s; that never changes", body.DID)
 	}
+	if _, err := j.nextKeys(l, l); err != nil {
+		return err
+	}
 	return j.checkPrev(l)
 }
 
@@ -124,6 +152,9 @@ func (j *judge) checkApprove(l *line, body *record.Approve, by *line) error {
 		return fmt.Errorf("it votes on %s, which %s had voided", p.line, j.registry)
 	case slices.Contains(p.voters, voter):
 		return errors.New("its signer had voted already")
+	}
+	if _, err := j.nextKeys(p.line, l); err != nil {
+		return err
 	}
 	return j.checkPrev(l)
 }

@@ -113,12 +113,16 @@ func (l *lab) addLogKey() {
 
 func (l *lab) settings() *record.Registry {
 	l.t.Helper()
-	public, err := did.NewEd25519PublicKey(l.logKeys[len(l.logKeys)-1].Public())
-	if err != nil {
-		l.t.Fatal(err)
+	keys := []string{} // the newest first
+	for _, key := range l.logKeys {
+		public, err := did.NewEd25519PublicKey(key.Public())
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		keys = append([]string{public.Multikey()}, keys...)
 	}
 	return &record.Registry{
-		DID: l.origin.did(), LogKeys: []string{public.Multikey()}, IndexURLs: []string{"sparse+http://127.0.0.1:8585/index/"},
+		DID: l.origin.did(), LogKeys: keys, IndexURLs: []string{"sparse+http://127.0.0.1:8585/index/"},
 		Admins: []did.DID{l.admin.did()}, AdminThreshold: 1, ReleaseK: 1,
 		TierDefault:          record.TierDefault{CoreStakeholder: record.Allow, Collaborator: record.Allow, Guest: record.Deny},
 		DependencyRegistries: []string{}, PrivateNames: []string{},

@@ -57,8 +57,8 @@ func (l *line) cites() []record.ID {
 type trail struct {
 	origin did.DID
 	lines  []*line
-	// settings is the registry record in force after the last line, once judged.
-	settings *line
+	// council is what was in force after the last line, once judged.
+	council *council
 	// byID holds the first line of each record.
 	byID        map[record.ID]*line
 	attachments map[storage.CID][]byte

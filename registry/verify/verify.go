@@ -42,7 +42,8 @@ const (
 const (
 	// CheckEntry0: the log begins with the pinned entry, signed by the registry's own DID.
 	CheckEntry0 = "entry-0"
-	// CheckCheckpoint: the checkpoint is signed by a log key of the registry record in force.
+	// CheckCheckpoint: the checkpoint is signed by the first log key of the settings in
+	// force, to which a chain of records leads from entry 0.
 	CheckCheckpoint = "checkpoint"
 	// CheckConsistency: the checkpoint extends the pinned one. Where it fails, its
 	// name says how: CheckRollback, CheckFork, or this one when no proof was given.
@@ -73,6 +74,9 @@ type Pin struct {
 	Entry0 tlog.Hash
 	// Checkpoint is the last signed note verified; nil before the first.
 	Checkpoint []byte
+	// Keys is the registry record seen last to put other log keys in force (a
+	// Verdict's Keys); empty for those of entry 0.
+	Keys record.ID
 }
 
 // Item is a log entry with its record and the proof that it is in the log.
@@ -153,6 +157,9 @@ type Verdict struct {
 	// (zero: never): the caller decides how old is too old.
 	Size       int64     `json:"size"`
 	CosignedAt time.Time `json:"cosigned_at,omitzero"`
+	// Keys is the registry record that last put other log keys in force; empty for
+	// those of entry 0. To be pinned.
+	Keys record.ID `json:"keys"`
 	// Conflict is set when a rollback or fork was found.
 	Conflict *Conflict `json:"conflict,omitzero"`
 }

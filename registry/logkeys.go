@@ -1,0 +1,139 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
+	"phoenix-lab.org/aln-registry/registry/translog"
+)
+
+// ErrLogKey: the key file lacks the key that the log's settings say signs now.
+var ErrLogKey = errors.New("the key that signs the log is not in the registry's key file")
+
+// logKey is a log key with its public half as settings state it.
+type logKey struct {
+	multikey string
+	key      translog.LogKey
+}
+
+// isLogKey reports whether kid names a log key of the registry's key file.
+func isLogKey(kid string) bool { return kid == logKeyID || strings.HasPrefix(kid, logKeyID+"-") }
+
+func newLogKey(named did.NamedKey) (logKey, error) {
+	private, ok := named.Key.Ed25519()
+	if !ok {
+		return logKey{}, errors.New("the log key is not Ed25519")
+	}
+	key, err := translog.NewLogKey(private)
+	return logKey{multikey: named.Key.Public().Multikey(), key: key}, err
+}
+
+// AddLogKey makes a log key in the registry's key file at path, beside those that
+// are there, and returns its public half as a Multikey. It signs nothing before a
+// registry record puts it first in log_keys and the server was started with it.
+// Nobody else may change the file meanwhile.
+func AddLogKey(path string, rand io.Reader) (multikey string, err error) {
+	keys, err := readKeys(path)
+	if err != nil {
+		return "", err
+	}
+	key, err := did.GenerateEd25519(rand)
+	if err != nil {
+		return "", err
+	}
+	name := fmt.Sprintf("%s-%d", logKeyID, len(keys.logs)+1)
+	return key.Public().Multikey(), did.AddToKeyFile(path, did.NamedKey{ID: name, Key: key})
+}
+
+// signers are the keys that sign a checkpoint at the time at under settings: the
+// first of log_keys, and those it replaced not long ago, as far as we hold them.
+// Without the first nothing can be signed: ErrLogKey.
+func (k Keys) signers(settings state.Settings, at time.Time) ([]translog.LogKey, error) {
+	var keys []translog.LogKey
+	for i, multikey := range settings.History().Signing(settings.LogKeys, at) {
+		held := slices.IndexFunc(k.logs, func(l logKey) bool { return l.multikey == multikey })
+		if held >= 0 {
+			keys = append(keys, k.logs[held].key)
+		} else if i == 0 {
+			return nil, fmt.Errorf("%w: %s; put back the key file that it was made in, by `aln-registry log new-key`", ErrLogKey, multikey)
+		}
+	}
+	return keys, nil
+}
+
+// checkSigns refuses what would put settings in force under which this server
+// could not sign.
+func (r *Registry) checkSigns(changes []state.Change) error {
+	settings, ok, err := state.SettingsIn(changes)
+	if err != nil || !ok {
+		return err
+	}
+	if _, err := r.Keys.signers(settings, r.Clock()); err != nil {
+		return fmt.Errorf("%w: the first of log_keys must be a key that this server holds; its operator makes one with `aln-registry log new-key`, then starts it again", ErrRequest)
+	}
+	return nil
+}
+
+// settingsAt are those in force at a size of the log.
+func (r *Registry) settingsAt(ctx context.Context, size int64) (state.Settings, error) {
+	settings, ok, err := state.SettingsOf(r.viewAt(ctx, &r.Catalog.Reader, size))
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: no settings at size %d", ErrBehind, size)
+	}
+	return settings, err
+}
+
+// openNote verifies a checkpoint of ours by the keys that were in force at its
+// size: those of a stored one may have been replaced long ago.
+func (r *Registry) openNote(ctx context.Context, note []byte) (translog.Opened, state.Settings, error) {
+	claimed, err := translog.Peek(note)
+	if err != nil {
+		return translog.Opened{}, state.Settings{}, err
+	}
+	settings, err := r.settingsAt(ctx, claimed.Size)
+	if err != nil {
+		return translog.Opened{}, state.Settings{}, err
+	}
+	keys, err := did.Ed25519Keys(settings.LogKeys)
+	if err != nil {
+		return translog.Opened{}, state.Settings{}, err
+	}
+	opened, err := translog.Open(note, string(r.origin), keys)
+	return opened, settings, err
+}
+
+// LogKeysProof returns what proves the keys of the published log to whoever knows
+// its entry 0: every record about its settings up to the one that last changed
+// log_keys, what these rest on, and the did records of who signed them. Everybody
+// may have it, as the log itself.
+func (r *Registry) LogKeysProof(ctx context.Context) ([]BundleItem, error) {
+	size := r.Size()
+	if p := r.keysProof.Load(); p != nil && p.size == size {
+		return p.items, nil
+	}
+	b := bundle{registry: r, size: r.Settings().History().Index + 1, items: map[record.ID]BundleItem{}, signers: map[did.DID]bool{}}
+	if err := b.history(ctx, record.RegistrySubject().Thing(), anyType); err != nil {
+		return nil, err
+	}
+	b.size = size
+	if err := b.changesOfKeys(ctx); err != nil {
+		return nil, err
+	}
+	proof := &keysProof{size: size, items: sorted(b.items)}
+	r.keysProof.Store(proof)
+	return proof.items, nil
+}
+
+// keysProof is LogKeysProof at a size of the log.
+type keysProof struct {
+	size  int64
+	items []BundleItem
+}
