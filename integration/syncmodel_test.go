@@ -241,8 +241,8 @@ type survival int
 const (
 	// nothingElse: it is forgotten, names and bytes.
 	nothingElse survival = iota
-	// names: the names are there, as a journal writes them first, but not the bytes.
-	names
+	// namesOnly: the names are there, as a journal writes them first, but not the bytes.
+	namesOnly
 	// everything: as after the process alone was killed.
 	everything
 	survivals

@@ -135,7 +135,7 @@ func published(r release) promise {
 			return fmt.Errorf("%s is %s", r.key(), v.CID)
 		}
 		file, err := reg.IndexFile(ctx, r.name)
-		if err != nil || !bytes.Contains(file.Bytes, []byte(r.cid.Hex())) {
+		if err != nil || !bytes.Contains(file.Plain.Bytes, []byte(r.cid.Hex())) {
 			return fmt.Errorf("%s does not stand in the index: %v", r.key(), err)
 		}
 		blob, err := reg.OpenArtifact(ctx, v)
@@ -350,7 +350,7 @@ func (rec *recording) matters(i int) bool {
 		if limit < 0 {
 			limit = acks + 2
 		}
-		for _, how := range []survival{nothingElse, names} {
+		for _, how := range []survival{nothingElse, namesOnly} {
 			seen = seen || rec.survives(m.cut(how), acks) != nil
 		}
 		return !seen && acks < limit
@@ -368,7 +368,7 @@ func (rec *recording) firstStartIsFinished() {
 		if i > rec.greeted {
 			return false
 		}
-		for _, how := range []survival{nothingElse, names} {
+		for _, how := range []survival{nothingElse, namesOnly} {
 			left := m.cut(how)
 			sum := left.sum(rec.seed)
 			if different[sum] {
