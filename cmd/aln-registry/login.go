@@ -16,7 +16,6 @@ import (
 	"phoenix-lab.org/aln-registry/client"
 	"phoenix-lab.org/aln-registry/client/cargoconfig"
 	"phoenix-lab.org/aln-registry/did"
-	"phoenix-lab.org/aln-registry/registry/particle"
 )
 
 // provide is what cargo runs as its credential provider.
@@ -268,7 +267,8 @@ func cargoHome() (string, error) {
 	return filepath.Join(user, ".cargo"), nil
 }
 
-// tryMember asks for a read session, which only members get.
+// tryMember asks for the settings, which only members may read: a session kept
+// from before would not tell that its holder was removed.
 func tryMember(ctx context.Context, c *client.Client, pin client.Pin) (bool, error) {
 	r, err := c.Registry(pin)
 	if err != nil {
@@ -276,7 +276,7 @@ func tryMember(ctx context.Context, c *client.Client, pin client.Pin) (bool, err
 	}
 	short, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	_, err = r.Session(short, particle.ScopeRead, "", 0)
+	_, err = r.Settings(short)
 	return err == nil, err
 }
 
