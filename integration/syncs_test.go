@@ -64,6 +64,7 @@ func recordChanges(t *testing.T) *recording {
 	l.operator = newUserIn(t, filepath.Join(rec.root, "operator"))
 	l.start()
 	defer l.endTraced()
+	l.awaitIntroduction() // what other programs write in the operator's home is not in the trace
 	people := l.people(ctx, 2)
 	rng := mathrand.New(mathrand.NewPCG(1, 2))
 	first, second := newRelease(rng, 0, "first", "0.1.0", 3000), newRelease(rng, 0, "first", "0.2.0", 3000)
@@ -87,6 +88,18 @@ func recordChanges(t *testing.T) *recording {
 	rec.calls = readTrace(t, trace)
 	rec.findMarks()
 	return rec
+}
+
+// awaitIntroduction waits until the server has pinned itself in the operator's
+// home, which it does once it serves.
+func (l *lab) awaitIntroduction() {
+	l.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if pins, err := filepath.Glob(filepath.Join(l.operator.home, "registries", "*.json")); err == nil && len(pins) > 0 {
+			return
+		}
+	}
+	l.t.Fatalf("the server did not introduce itself to its operator:\n%s", l.log())
 }
 
 // endTraced ends the traced server, and strace with it.
