@@ -219,3 +219,11 @@ func (r reply) want(t testing.TB, status int, text ...string) reply {
 func credential(token string, r *record.Record) string {
 	return token + "~" + base64.RawURLEncoding.EncodeToString(r.Envelope())
 }
+
+// admitReader makes who a member that owns nothing.
+func (l *lab) admitReader(who did.PrivateKey) {
+	l.t.Helper()
+	l.submit(l.admin, record.MemberSubject(didOf(who)), &record.Member{
+		Roles: []string{"auditor"}, Tier: particle.TierGuest, StakeholderAddrs: []string{},
+	})
+}
