@@ -28,6 +28,16 @@ func TestAssertionIsUsedOnce(t *testing.T) {
 	l.mint(assertion).want(t, 403, `"code":"token"`, "used before")
 }
 
+// What a database could not keep is refused in words: it is nobody's failure but the asker's.
+func TestAssertionsOfOddIdentifiers(t *testing.T) {
+	l := newLab(t)
+	for _, id := range []string{"0123456789abcdef\x00", "0123456789abcdef\U0010ffff", "0123456789abcdef\n", "0123456789 abcdef", "0123456789abcdé"} {
+		odd := func(a *policy.Assertion) { a.ID = id }
+		l.mint(l.assertion(l.member, "read", odd)).want(t, 403, `"code":"token"`, "jti has 16 to 64")
+		l.mint(l.assertion(l.stranger, "read", odd)).want(t, 403, `"code":"token"`)
+	}
+}
+
 func TestSessionAndAssertionOfOneRegistryAreNothingAtAnother(t *testing.T) {
 	here, there := newLab(t), newLab(t)
 	there.admit(here.member, "publisher")

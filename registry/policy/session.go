@@ -54,8 +54,8 @@ func CheckAssertion(t Token[Assertion], audience string, since, now time.Time) *
 		return deny(RuleIssuer, "an assertion's iss and sub are the signer's own DID")
 	case a.Audience != audience:
 		return deny(RuleAudience, "the assertion is for another address than %s; is it the registry's declared URL?", audience)
-	case len(a.ID) < 16 || len(a.ID) > 64:
-		return deny(RuleToken, "jti has 16 to 64 characters")
+	case len(a.ID) < 16 || len(a.ID) > 64 || strings.ContainsFunc(a.ID, func(r rune) bool { return r < '!' || r > '~' }):
+		return deny(RuleToken, "jti has 16 to 64 visible characters of ASCII")
 	case expires.Sub(issued) <= 0 || expires.Sub(issued) > MaxAssertion:
 		return deny(RuleLifetime, "an assertion lives at most %s", MaxAssertion)
 	case now.After(expires.Add(ClockSkew)) || now.Before(issued.Add(-ClockSkew)):

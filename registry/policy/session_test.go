@@ -172,6 +172,9 @@ func TestAdmissionByScopeAndRole(t *testing.T) {
 		{"read\tbuild", nil, true, RuleScope},
 		{"read\u00a0build", nil, true, RuleScope},
 		{"read,build", nil, true, RuleScope},
+		{"read\x00admin", nil, true, RuleScope},
+		{"read\nadmin", nil, true, RuleScope},
+		{"read read", nil, false, ""},
 	}
 	for _, c := range cases {
 		a, holder := goodAssertion(t), goodHolder(t)
@@ -202,6 +205,12 @@ func TestAdmissionRefuses(t *testing.T) {
 		{"another's address", func(a *Assertion, _ *Holder) { a.StakeholderAddr = "addr:2" }, RuleAddress},
 		{"a grant", func(a *Assertion, _ *Holder) { a.Grant = "bafkreia" }, RuleGrant},
 		{"a record", func(a *Assertion, _ *Holder) { a.Rec = strings.Repeat("0a", 32) }, ""},
+		{"a grant that is no CID", func(a *Assertion, _ *Holder) { a.Grant = "../FORGED" }, RuleGrant},
+		{"an identity cut short", func(a *Assertion, _ *Holder) { a.Rec = strings.Repeat("0a", 31) }, RuleToken},
+		{"an identity too long", func(a *Assertion, _ *Holder) { a.Rec = strings.Repeat("0a", 33) }, RuleToken},
+		{"an identity with a break", func(a *Assertion, _ *Holder) { a.Rec = strings.Repeat("0a", 31) + "0\n" }, RuleToken},
+		{"an identity of NULs", func(a *Assertion, _ *Holder) { a.Rec = strings.Repeat("\x00", 64) }, RuleToken},
+		{"a CID for an identity", func(a *Assertion, _ *Holder) { a.Rec = "bafkrei" + strings.Repeat("a", 57) }, RuleToken},
 		{"no identity of a record", func(a *Assertion, _ *Holder) { a.Rec = "FORGED" }, RuleToken},
 		{"an identity in capitals", func(a *Assertion, _ *Holder) { a.Rec = strings.Repeat("0A", 32) }, RuleToken},
 	}
