@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
@@ -194,6 +195,50 @@ func TestPublishOfOtherBytes(t *testing.T) {
 	put(token, good).want(t, 200, "was published before, unchanged, as")
 	changed := crateFile("demo-one", "0.1.0+build")
 	put(credential(sha256.Sum256(changed), "0.1.0+build"), frame("demo-one", "0.1.0+build", changed)).want(t, 409)
+}
+
+// A bit flipped in front of the crate is refused, or changes nothing: the version
+// that is entered is the one that was signed.
+func TestEveryFlippedBitOfAPublishIsRefusedOrChangesNothing(t *testing.T) {
+	l := newLab(t)
+	crate := crateFile("demo-one", "0.1.0")
+	rec := l.sign(l.owner, versionSubject("demo-one", "0.1.0"), &record.Publish{Evidence: []storage.CID{}}, sha256.Sum256(crate))
+	asker := policy.Asker{DID: didOf(l.owner), Scopes: []string{"publish"}}
+	body := frame("demo-one", "0.1.0", crate)
+	publish := func(envelope, body []byte) (registry.Published, error) {
+		return l.registry.PublishCrate(t.Context(), asker, envelope, bytes.NewReader(body))
+	}
+	size := l.registry.Size()
+	for bit := range (len(body) - len(crate)) * 8 {
+		flipped := bytes.Clone(body)
+		flipped[bit/8] ^= 1 << (bit % 8)
+		if _, err := publish(rec.Envelope(), flipped); err == nil {
+			t.Errorf("bit %d of the frame: published", bit)
+		}
+	}
+	for at := range crate {
+		flipped := bytes.Clone(body)
+		flipped[len(body)-len(crate)+at] ^= 1 << (at % 8)
+		if _, err := publish(rec.Envelope(), flipped); err == nil {
+			t.Errorf("byte %d of the crate: published", at)
+		}
+	}
+	for at := range rec.Envelope() {
+		flipped := bytes.Clone(rec.Envelope())
+		flipped[at] ^= 1 << (at % 8)
+		if _, err := publish(flipped, body); err == nil {
+			t.Errorf("byte %d of the record: published", at)
+		}
+	}
+	if l.registry.Size() != size {
+		t.Fatalf("the log grew by %d", l.registry.Size()-size)
+	}
+	if done, err := publish(rec.Envelope(), body); err != nil || done.CID != storage.CIDOf(crate) {
+		t.Errorf("unaltered: %+v, %v", done, err)
+	}
+	if got := l.get("/api/v1/crates/demo-one/0.1.0/download", l.session(l.member, "read")).want(t, 200); !bytes.Equal(got.body, crate) {
+		t.Error("other bytes are served")
+	}
 }
 
 // Things hold percent signs of their own and are escaped once more in a path.

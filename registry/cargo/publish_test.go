@@ -35,36 +35,105 @@ func TestReadPublishGivesMetadataThenTheCrate(t *testing.T) {
 	}
 }
 
+// Refused, but for what is not looked at: want is nil, and the name is still demo.
 func TestReadPublishRefuses(t *testing.T) {
 	long := binary.LittleEndian.AppendUint32(nil, maxMetadataBytes+1)
 	for name, c := range map[string]struct {
 		body []byte
 		want error
 	}{
-		"nothing":                {nil, ErrFrame},
-		"three bytes":            {[]byte{1, 0, 0}, ErrFrame},
-		"four bytes":             {[]byte("tiny"), ErrTooLarge},
-		"metadata over 1 MiB":    {long, ErrTooLarge},
-		"metadata cut":           {frame(metadata, "x")[:20], ErrFrame},
-		"no crate length":        {frame(metadata, "x")[:4+len(metadata)], ErrFrame},
-		"an empty crate":         {frame(metadata, ""), ErrFrame},
-		"a crate over the limit": {frame(metadata, "123456789"), ErrTooLarge},
-		"empty metadata":         {frame("", "x"), ErrFrame},
-		"no version":             {frame(`{"name":"demo"}`, "x"), ErrFrame},
-		"a null name":            {frame(`{"name":null,"vers":"1.0.0"}`, "x"), ErrFrame},
-		"a name in another case": {frame(`{"Name":"demo","vers":"1.0.0"}`, "x"), ErrFrame},
-		"a duplicate name":       {frame(`{"name":"demo","name":"evil","vers":"1.0.0"}`, "x"), ErrFrame},
-		"a nested duplicate":     {frame(`{"name":"demo","vers":"1.0.0","x":{"a":1,"a":2}}`, "x"), ErrFrame},
-		"trailing JSON":          {frame(metadata+"{}", "x"), ErrFrame},
-		"deep JSON":              {frame(`{"name":"demo","vers":"1.0.0","x":`+strings.Repeat("[", 500000), "x"), ErrFrame},
-		"invalid UTF-8":          {frame("{\"name\":\"demo\",\"vers\":\"1.0.0\",\"x\":\"\xff\"}", "x"), ErrFrame},
-		"a path as name":         {frame(`{"name":"../demo","vers":"1.0.0"}`, "x"), ErrName},
-		"a device as name":       {frame(`{"name":"nul","vers":"1.0.0"}`, "x"), ErrName},
-		"a bad version":          {frame(`{"name":"demo","vers":"1.0"}`, "x"), ErrVersion},
+		"nothing":                      {nil, ErrFrame},
+		"three bytes":                  {[]byte{1, 0, 0}, ErrFrame},
+		"four bytes":                   {[]byte("tiny"), ErrTooLarge},
+		"metadata over 1 MiB":          {long, ErrTooLarge},
+		"metadata cut":                 {frame(metadata, "x")[:20], ErrFrame},
+		"no crate length":              {frame(metadata, "x")[:4+len(metadata)], ErrFrame},
+		"an empty crate":               {frame(metadata, ""), ErrFrame},
+		"a crate over the limit":       {frame(metadata, "123456789"), ErrTooLarge},
+		"empty metadata":               {frame("", "x"), ErrFrame},
+		"no version":                   {frame(`{"name":"demo"}`, "x"), ErrFrame},
+		"a null name":                  {frame(`{"name":null,"vers":"1.0.0"}`, "x"), ErrFrame},
+		"a name in another case":       {frame(`{"Name":"demo","vers":"1.0.0"}`, "x"), ErrFrame},
+		"a duplicate name":             {frame(`{"name":"demo","name":"evil","vers":"1.0.0"}`, "x"), ErrFrame},
+		"a nested duplicate":           {frame(`{"name":"demo","vers":"1.0.0","x":{"a":1,"a":2}}`, "x"), ErrFrame},
+		"trailing JSON":                {frame(metadata+"{}", "x"), ErrFrame},
+		"deep JSON":                    {frame(`{"name":"demo","vers":"1.0.0","x":`+strings.Repeat("[", 500000), "x"), ErrFrame},
+		"invalid UTF-8":                {frame("{\"name\":\"demo\",\"vers\":\"1.0.0\",\"x\":\"\xff\"}", "x"), ErrFrame},
+		"metadata of all that follows": {binary.LittleEndian.AppendUint32(nil, 1<<32-1), ErrTooLarge},
+		"a length with the high bit":   {append([]byte{30, 0, 0, 0x80}, metadata...), ErrTooLarge},
+		"big-endian lengths":           {append([]byte{0, 0, 0, byte(len(metadata))}, metadata...), ErrTooLarge},
+		"metadata into the crate":      {append([]byte{byte(len(metadata) + 4), 0, 0, 0}, frame(metadata, "x")[4:]...), ErrFrame},
+		"metadata a byte short":        {append([]byte{byte(len(metadata) - 1), 0, 0, 0}, frame(metadata, "x")[4:]...), ErrFrame},
+		"a crate of all that follows":  {append(frame(metadata, "")[:4+len(metadata)], 0xff, 0xff, 0xff, 0xff), ErrTooLarge},
+		"half a crate length":          {frame(metadata, "")[:4+len(metadata)+2], ErrFrame},
+		"metadata that is null":        {frame("null", "x"), ErrFrame},
+		"metadata that is a list":      {frame("["+metadata+"]", "x"), ErrFrame},
+		"metadata that is a string":    {frame(`"demo"`, "x"), ErrFrame},
+		"metadata of two objects":      {frame(metadata+metadata, "x"), ErrFrame},
+		"metadata with a BOM":          {frame("\ufeff"+metadata, "x"), ErrFrame},
+		"metadata in UTF-16":           {frame("{\x00}\x00", "x"), ErrFrame},
+		"metadata with NULs behind":    {frame(metadata+"\x00\x00", "x"), ErrFrame},
+		"metadata with a comment":      {frame(`{/*x*/"name":"demo","vers":"1.0.0"}`, "x"), ErrFrame},
+		"a comma at the end":           {frame(`{"name":"demo","vers":"1.0.0",}`, "x"), ErrFrame},
+		"a number beyond all":          {frame(`{"name":"demo","vers":"1.0.0","x":1e999999}`, "x"), nil},
+		"a lone surrogate":             {frame(`{"name":"demo","vers":"1.0.0","x":"\ud800"}`, "x"), ErrFrame},
+		"a duplicate by an escape":     {frame(`{"name":"demo","n\u0061me":"evil","vers":"1.0.0"}`, "x"), ErrFrame},
+		"names in two cases":           {frame(`{"name":"demo","NAME":"evil","vers":"1.0.0"}`, "x"), nil},
+		"an unquoted name":             {frame(`{name:"demo","vers":"1.0.0"}`, "x"), ErrFrame},
+		"a name that is a list":        {frame(`{"name":["demo"],"vers":"1.0.0"}`, "x"), ErrFrame},
+		"a name that is a number":      {frame(`{"name":1,"vers":"1.0.0"}`, "x"), ErrFrame},
+		"a version that is a number":   {frame(`{"name":"demo","vers":1.0}`, "x"), ErrFrame},
+		"an empty name":                {frame(`{"name":"","vers":"1.0.0"}`, "x"), ErrName},
+		"a name with NUL":              {frame(`{"name":"demo\u0000","vers":"1.0.0"}`, "x"), ErrName},
+		"a name with a slash":          {frame(`{"name":"de\/mo","vers":"1.0.0"}`, "x"), ErrName},
+		"a name of another alphabet":   {frame(`{"name":"d\u0435mo","vers":"1.0.0"}`, "x"), ErrName}, // a Cyrillic e
+		"a name too long":              {frame(`{"name":"`+strings.Repeat("a", 65)+`","vers":"1.0.0"}`, "x"), ErrName},
+		"a version with a path":        {frame(`{"name":"demo","vers":"1.0.0/../../x"}`, "x"), ErrVersion},
+		"a version with NUL":           {frame(`{"name":"demo","vers":"1.0.0\u0000"}`, "x"), ErrVersion},
+		"a version with a line break":  {frame(`{"name":"demo","vers":"1.0.0\n"}`, "x"), ErrVersion},
+		"a version with a zero":        {frame(`{"name":"demo","vers":"01.0.0"}`, "x"), ErrVersion},
+		"a version beyond 64 bits":     {frame(`{"name":"demo","vers":"99999999999999999999.0.0"}`, "x"), ErrVersion},
+		"a version too long":           {frame(`{"name":"demo","vers":"1.0.0-`+strings.Repeat("a", 5000)+`"}`, "x"), ErrVersion},
+		"a path as name":               {frame(`{"name":"../demo","vers":"1.0.0"}`, "x"), ErrName},
+		"a device as name":             {frame(`{"name":"nul","vers":"1.0.0"}`, "x"), ErrName},
+		"a bad version":                {frame(`{"name":"demo","vers":"1.0"}`, "x"), ErrVersion},
 	} {
-		if p, _, _, err := ReadPublish(bytes.NewReader(c.body), Limits{CrateBytes: 8}); !errors.Is(err, c.want) {
-			t.Errorf("%s: %+v, %v; want %v", name, p, err, c.want)
+		t.Run(name, func(t *testing.T) {
+			p, _, _, err := ReadPublish(bytes.NewReader(c.body), Limits{CrateBytes: 8})
+			if !errors.Is(err, c.want) || c.want == nil && p.Name != "demo" {
+				t.Errorf("%+v, %v; want %v", p, err, c.want)
+			}
+			if err != nil && len(err.Error()) > 1024 {
+				t.Errorf("an error of %d bytes", len(err.Error()))
+			}
+		})
+	}
+}
+
+// A flipped bit in front of the crate is refused, or leaves alone what is taken
+// from there: the name, the version, and the crate's bytes.
+func TestEveryFlippedBitOfAFrameIsNoticedOrChangesNothing(t *testing.T) {
+	body := frame(metadata, "CRATE")
+	refused, other := 0, 0
+	for bit := range (len(body) - len("CRATE")) * 8 {
+		flipped := bytes.Clone(body)
+		flipped[bit/8] ^= 1 << (bit % 8)
+		p, crate, _, err := ReadPublish(bytes.NewReader(flipped), Limits{})
+		var got []byte
+		if err == nil {
+			got, err = io.ReadAll(crate)
 		}
+		switch {
+		case err != nil:
+			refused++
+		case string(got) != "CRATE":
+			t.Errorf("bit %d: the crate is %q", bit, got)
+		case p.Name != "demo" || p.Vers.String() != "1.0.0+b":
+			other++ // another name or version: the record and the manifest must say it too
+		}
+	}
+	if lengths := 8 * 8; refused < lengths || other == 0 {
+		t.Errorf("%d flips refused, %d of another name", refused, other)
 	}
 }
 

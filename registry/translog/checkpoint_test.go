@@ -97,21 +97,42 @@ func TestSignaturesFollowTheirSpecifications(t *testing.T) {
 	}
 }
 
+// Every bit of a note: of its text, of the log's signature, of the cosignature,
+// of a second key's in a rotation, and of a witness's, which nobody looks at.
 func TestEveryFlippedBitOfANoteIsNoticed(t *testing.T) {
-	key := testKey(t, 1)
-	signed := mustSign(t, newTestLog(t, 3, "x").checkpoint(t, 3), testTime, key)
-	want, err := Open(signed, testOrigin, publics(key))
+	fresh, old, witness := testKey(t, 1), testKey(t, 2), testKey(t, 9)
+	c := newTestLog(t, 3, "x").checkpoint(t, 3)
+	n, err := note.Open(mustSign(t, c, testTime, fresh, old), note.VerifierList(verifier{name: testOrigin, key: fresh.Public()}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for bit := range len(signed) * 8 {
-		got, err := Open(flip(signed, bit), testOrigin, publics(key))
-		if err == nil && (got.Checkpoint != want.Checkpoint || !got.CosignedAt.IsZero() && !got.CosignedAt.Equal(want.CosignedAt)) {
-			t.Fatalf("bit %d: opened as %+v", bit, got)
-		}
-		if err != nil && !errors.Is(err, ErrCheckpoint) && !errors.Is(err, ErrOrigin) && !errors.Is(err, ErrSignature) {
-			t.Fatalf("bit %d: %v is none of the errors promised", bit, err)
-		}
+	witnessed, err := note.Sign(n, cosigner{name: "witness.example/w1", key: witness, at: testTime})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		signed []byte
+		keys   []VerifierKey
+	}{
+		"one key":    {mustSign(t, c, testTime, fresh), publics(fresh)},
+		"a rotation": {mustSign(t, c, testTime, fresh, old), publics(fresh, old)},
+		"a witness":  {witnessed, publics(fresh, old)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want, err := Open(test.signed, testOrigin, test.keys)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for bit := range len(test.signed) * 8 {
+				got, err := Open(flip(test.signed, bit), testOrigin, test.keys)
+				if err == nil && (got.Checkpoint != want.Checkpoint || got.Text != want.Text || !got.CosignedAt.IsZero() && !got.CosignedAt.Equal(want.CosignedAt)) {
+					t.Fatalf("bit %d: opened as %+v", bit, got)
+				}
+				if err != nil && !errors.Is(err, ErrCheckpoint) && !errors.Is(err, ErrOrigin) && !errors.Is(err, ErrSignature) {
+					t.Fatalf("bit %d: %v is none of the errors promised", bit, err)
+				}
+			}
+		})
 	}
 }
 

@@ -130,8 +130,10 @@ func forkedNote(s *scene) []byte {
 	return other.note()
 }
 
-// TestEveryBitFlipFails flips one bit in every byte of every item of a small
-// piece of evidence that has a DID document and an own-intent.
+// TestEveryBitFlipFails flips every bit in every byte of every item of a small
+// piece of evidence that has a DID document and an own-intent, and one in every
+// byte of the checkpoint that it rests on (translog flips them all) and of the
+// proof that this extends the one seen before.
 func TestEveryBitFlipFails(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -144,16 +146,21 @@ func TestEveryBitFlipFails(t *testing.T) {
 
 	n := 0
 	cp := l.checkpoint()
-	flip := func(what string, i, at int, b *byte) {
-		*b ^= 1 << (at % 8)
-		defer func() { *b ^= 1 << (at % 8) }()
+	flipBit := func(what string, i, at, bit int, b *byte) {
+		*b ^= 1 << bit
+		defer func() { *b ^= 1 << bit }()
 		// Most flips make the item by itself unreadable or unproved, which fails
 		// whatever the others are; all is judged then only once in a while, to save time.
 		if n++; n%200 != 0 && readTrail(pristine.Items[i:i+1], pin.Origin).checkInclusion(cp) != nil {
 			return
 		}
 		if v := Artifact(want, pristine, pin); v.OK() {
-			t.Errorf("item %d: a flip in byte %d of %s passes", i, at, what)
+			t.Errorf("item %d: a flip of bit %d in byte %d of %s passes", i, bit, at, what)
+		}
+	}
+	flip := func(what string, i, at int, b *byte) {
+		for bit := range 8 {
+			flipBit(what, i, at, bit, b)
 		}
 	}
 	for i := range pristine.Items {
@@ -182,5 +189,27 @@ func TestEveryBitFlipFails(t *testing.T) {
 			}
 		}
 	}
-	wantOK(t, Artifact(want, pristine, pin))
+	honest := Artifact(want, pristine, pin)
+	wantOK(t, honest)
+	for at := range pristine.Checkpoint {
+		altered := pristine
+		altered.Checkpoint = bytes.Clone(pristine.Checkpoint)
+		altered.Checkpoint[at] ^= 1 << (at % 8)
+		// What is no key's line of the log's is not looked at; then all that is proved is as before.
+		if v := Artifact(want, altered, pin); v.OK() && (v.Size != honest.Size || v.Record != honest.Record || v.CID != honest.CID || !v.CosignedAt.IsZero() && !v.CosignedAt.Equal(honest.CosignedAt)) {
+			t.Errorf("a flip in byte %d of the checkpoint proves %+v", at, v)
+		}
+	}
+	for n := range pristine.Consistency {
+		for at := range pristine.Consistency[n] {
+			pristine.Consistency[n][at] ^= 1 << (at % 8)
+			if v := Artifact(want, pristine, pin); v.OK() || v.Conflict == nil {
+				t.Errorf("a flip in byte %d of hash %d of the consistency proof passes", at, n)
+			}
+			pristine.Consistency[n][at] ^= 1 << (at % 8)
+		}
+	}
+	if len(pristine.Consistency) == 0 {
+		t.Error("there is no consistency proof to alter")
+	}
 }
