@@ -109,14 +109,28 @@ func badSegment(s string) string {
 		return "has a part longer than 255 bytes"
 	case strings.ContainsAny(s, `\<>:"|?*`):
 		return `has one of the characters \ < > : " | ? *`
-	case strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }):
+	case strings.ContainsFunc(s, func(r rune) bool {
+		return unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp)
+	}):
 		return "has a control character"
+	case strings.ContainsFunc(s, func(r rune) bool { return unicode.Is(unicode.Cf, r) }):
+		return "has a character that shows nothing; HFS+ passes over some of these, and people over all"
 	case fold(s) == ".cargo-ok":
 		return "has a part named .cargo-ok, the file with which cargo marks what it has unpacked"
 	case isDevice(s):
 		return "has a part that is a device name on Windows"
+	case isShortName(s):
+		return "has a part of the form that Windows gives to a second, short name of a file, such as CARGO~1.TOM"
 	}
 	return ""
+}
+
+// isShortName: at most eight characters, the last of them ~ and digits, and at
+// most three behind a dot. On a volume with such names CARGO~1.TOM is Cargo.toml.
+func isShortName(segment string) bool {
+	stem, extension, _ := strings.Cut(segment, ".")
+	before, numbered := strings.CutSuffix(strings.TrimRight(stem, "0123456789"), "~")
+	return numbered && before != "" && len(before)+1 < len(stem) && len(stem) <= 8 && len(extension) <= 3
 }
 
 // isDevice: Windows takes nul, nul.txt and "nul .txt" for the device.
@@ -127,6 +141,9 @@ func isDevice(segment string) bool {
 		if stem == "com"+digit || stem == "lpt"+digit {
 			return true
 		}
+	}
+	if stem == "conin$" || stem == "conout$" { // the console
+		return true
 	}
 	return len(stem) <= 4 && (stem == "con" || stem == "prn" || stem == "aux" || stem == "nul" ||
 		len(stem) == 4 && (stem[:3] == "com" || stem[:3] == "lpt") && '0' <= stem[3] && stem[3] <= '9')

@@ -1,9 +1,14 @@
 package cargo
 
 import (
+	"archive/tar"
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"io"
+	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,6 +71,134 @@ func TestRealCargoUnpacksHostileCratesOtherwise(t *testing.T) {
 		}
 		if got, err := os.ReadFile(found[0]); err != nil || string(got) != evil {
 			t.Errorf("%s: cargo unpacks %q, %v", name, got, err)
+		}
+	}
+}
+
+// unpacked is what cargo makes of a crate: its files by their path below
+// demo-1.0.0, without the mark that cargo sets itself; nil where it refuses.
+func unpacked(t *testing.T, crate []byte) (files map[string]string, said string) {
+	t.Helper()
+	fetch := cargoCommand(t, fromRegistry(t, crate, ""), "fetch", "--offline")
+	home := t.TempDir()
+	fetch.Env = append(fetch.Env, "CARGO_HOME="+home)
+	out, err := fetch.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatalf("cargo must be installed to run these tests: %v", err)
+	}
+	if err != nil {
+		return nil, string(out)
+	}
+	found, err := filepath.Glob(filepath.Join(home, "registry", "src", "*", "demo-1.0.0"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("cargo unpacked %v, %v", found, err)
+	}
+	files = map[string]string{}
+	err = filepath.WalkDir(found[0], func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || d.Name() == ".cargo-ok" {
+			return err
+		}
+		if !d.Type().IsRegular() {
+			t.Errorf("cargo unpacks %s, which is %s", path, d.Type())
+		}
+		data, err := os.ReadFile(path)
+		files[filepath.ToSlash(strings.TrimPrefix(path, found[0]+string(filepath.Separator)))] = string(data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files, string(out)
+}
+
+// standardFiles is what the standard library's reader sees in an archive.
+func standardFiles(t *testing.T, tarBytes []byte) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	for r := tar.NewReader(bytes.NewReader(tarBytes)); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			return files
+		}
+		if err != nil {
+			t.Fatalf("archive/tar refuses what is accepted here: %v", err)
+		}
+		if h.Typeflag == tar.TypeDir {
+			continue
+		}
+		data, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[strings.TrimPrefix(h.Name, root)] = string(data)
+	}
+}
+
+// Of what is accepted at the edge of the rules, cargo unpacks what another
+// reader sees: the same files, the same bytes.
+func TestRealCargoUnpacksWhatIsAccepted(t *testing.T) {
+	t.Parallel() // most of the time is cargo's
+	lib := file("src/lib.rs", "pub fn it() {}\n")
+	gnu := func(e []byte) []byte { return with(e, 257, "ustar  \x00") }
+	far := root + strings.Repeat("d/", 15) + strings.Repeat("f", 200)
+	for name, entries := range map[string][][]byte{
+		"a GNU long name":              {entry('L', "././@LongLink", far+"\x00"), gnu(entry('0', far[:100], "long"))},
+		"a GNU long name without NUL":  {entry('L', "././@LongLink", far), gnu(entry('0', far[:100], "long"))},
+		"a long name before ustar":     {entry('L', "L", root+"b\x00"), with(entry('0', "x", "b"), 345, "demo-1.0.0/elsewhere")},
+		"a long name of a folder":      {entry('L', "L", root+"folder/\x00"), entry('5', "x", ""), file("folder/a", "a")},
+		"a PAX path":                   {entry('x', "x", record("path", far)), entry('0', "x", "pax")},
+		"a PAX path before a prefix":   {entry('x', "x", record("path", root+"b")), with(entry('0', "x", "b"), 345, "demo-1.0.0/elsewhere")},
+		"a PAX path with an = in it":   {entry('x', "x", record("path", root+"a=b=c")), entry('0', "x", "equal")},
+		"a PAX path with spaces":       {entry('x', "x", record("path", root+" a  b")), entry('0', "x", "spaces")},
+		"a PAX path of a folder":       {entry('x', "x", record("path", root+"folder/")), entry('5', "x", ""), file("folder/a", "a")},
+		"PAX times and owners":         {entry('x', "x", record("mtime", "-1.25")+record("uid", "4294967295")+record("gname", "größe")), file("a", "pax")},
+		"an empty PAX header":          {entry('x', "x", ""), file("a", "pax")},
+		"a prefix":                     {with(entry('0', "a", "prefixed"), 345, "demo-1.0.0/p/q")},
+		"a name of a hundred bytes":    {entry('0', root+strings.Repeat("n", 100-len(root)), "hundred")},
+		"a name with more behind NUL":  {entry('0', root+"a\x00/../../../x", "hidden")},
+		"a prefix with more behind":    {with(entry('0', "a", "hidden"), 345, "demo-1.0.0\x00/../../x")},
+		"a link's name in a file":      {with(file("a", "file"), 157, "/etc/passwd")},
+		"an old type of file":          {entry(0, root+"a", "old type")},
+		"a GNU header":                 {gnu(file("a", "gnu"))},
+		"a size behind spaces":         {with(file("a", "body"), 124, "          4\x00")},
+		"a size before spaces":         {with(file("a", "body"), 124, "4          \x00")},
+		"a size without an end":        {with(file("a", "body"), 124, "000000000004")},
+		"a mode of special bits":       {with(file("a", "body"), 100, "0007777\x00")},
+		"a mode that is empty":         {with(file("a", "body"), 100, strings.Repeat("\x00", 8))},
+		"a time far away":              {with(file("a", "body"), 136, "77777777777\x00")},
+		"a device in a file's header":  {with(file("a", "body"), 329, "0000001\x000000003\x00")},
+		"padding that is not NULs":     {append(file("a", "body")[:blockBytes+4], bytes.Repeat([]byte{'x'}, blockBytes-4)...)},
+		"folders said and not":         {entry('5', root, ""), entry('5', root+"s", ""), file("s/t/u", "deep"), entry('5', root+"s/t/", "")},
+		"names of other scripts":       {file("docs/größe/日本.md", "x"), file("docs/emoji 🦀.md", "y")},
+		"names that are nearly others": {file("cargo.toml.orig", "1"), file("con-fig", "2"), file("nulls.rs", "3"), file("~1", "4"), file("a~b.rs", "5"), file("backup.rs~1", "6"), file(".hidden", "7"), file("-rf", "8"), file("$HOME", "9"), file("%2e%2e", "10")},
+		"blocks of NULs behind":        {make([]byte, 20*blockBytes)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tarBytes := archive(append([][]byte{manifestEntry, lib}, entries...)...)
+			crate, err := inspectBytes(gz(tarBytes))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := standardFiles(t, tarBytes)
+			got, said := unpacked(t, gz(tarBytes))
+			if !maps.Equal(got, want) || len(want) != crate.Files {
+				t.Errorf("cargo unpacks %d files %q, another reader %q; we say %d; %s", len(got), got, want, crate.Files, said)
+			}
+		})
+	}
+}
+
+// cargo takes the gzip headers that are taken here.
+func TestRealCargoReadsTheGzipHeadersThatAreAccepted(t *testing.T) {
+	t.Parallel() // most of the time is cargo's
+	tarBytes := archive(manifestEntry, file("src/lib.rs", ""))
+	for name, c := range gzipHeaders {
+		if !c.ok {
+			continue
+		}
+		if files, said := unpacked(t, member(c.header, tarBytes, 0, 0)); len(files) != 2 {
+			t.Errorf("%s: cargo unpacks %q: %s", name, files, said)
 		}
 	}
 }

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 const (
@@ -232,18 +234,41 @@ func paxPath(data []byte) (path string, isLong bool, err error) {
 			return "", false, badTar("holds the PAX record %s with a control character in it", quote(key))
 		}
 		seen[key], data = true, data[n:]
-		switch key {
-		case "path":
-			if value == "" {
-				return "", false, badTar("holds a PAX path that is empty")
-			}
+		if err := checkPAX(key, value); err != nil {
+			return "", false, err
+		}
+		if key == "path" {
 			path, isLong = value, true
-		case "mtime", "atime", "ctime", "uid", "gid", "uname", "gname":
-		default:
-			return "", false, badTar("holds the PAX record %s; only path, times and owners are allowed", quote(key))
 		}
 	}
 	return path, isLong, nil
+}
+
+var (
+	paxTime   = regexp.MustCompile(`^-?[0-9]{1,12}(\.[0-9]{1,9})?$`)
+	paxNumber = regexp.MustCompile(`^[0-9]{1,10}$`)
+)
+
+// checkPAX: of a value that is not looked at here, what one reader passes over,
+// another refuses the whole archive for.
+func checkPAX(key, value string) error {
+	readable := false
+	switch key {
+	case "path":
+		readable = value != ""
+	case "mtime", "atime", "ctime":
+		readable = paxTime.MatchString(value)
+	case "uid", "gid":
+		readable = paxNumber.MatchString(value)
+	case "uname", "gname":
+		readable = utf8.ValidString(value)
+	default:
+		return badTar("holds the PAX record %s; only path, times and owners are allowed", quote(key))
+	}
+	if !readable {
+		return badTar("holds the PAX record %s with a value that not all readers take", quote(key))
+	}
+	return nil
 }
 
 func badTar(format string, args ...any) error {
