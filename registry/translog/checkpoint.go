@@ -150,6 +150,29 @@ func Open(signed []byte, origin string, keys []VerifierKey) (Opened, error) {
 	return Opened{Checkpoint: c, CosignedAt: at, Text: n.Text}, nil
 }
 
+// CosignedAt returns the latest time at which one of keys cosigned the signed
+// checkpoint of the log named origin; zero when none did, or a signature is wrong.
+// It is for comparing notes that were opened before, perhaps by keys that have
+// been replaced since.
+func CosignedAt(signed []byte, origin string, keys []VerifierKey) (latest time.Time) {
+	if _, err := Peek(signed); err != nil {
+		return time.Time{}
+	}
+	known, cosignatures, err := verifiers(origin, keys)
+	if err != nil {
+		return time.Time{}
+	}
+	if _, err := note.Open(signed, note.VerifierList(known...)); err != nil {
+		return time.Time{}
+	}
+	for _, c := range cosignatures {
+		if c.at.After(latest) {
+			latest = c.at
+		}
+	}
+	return latest
+}
+
 // Peek parses the text of a note, none of whose signatures it looks at: what a
 // note claims, for whoever has to find the keys to open it with. ErrCheckpoint.
 func Peek(signed []byte) (Checkpoint, error) {

@@ -13,8 +13,8 @@ import (
 )
 
 // Checkpoint judges a signed note of the pinned log: entry 0 (with its
-// inclusion proof in the note's tree), the log's signature, and consistency
-// with the pinned checkpoint. later are the records about the registry's settings
+// inclusion proof in the note's tree), the log's signature, consistency with the
+// pinned checkpoint, and its age. later are the records about the registry's settings
 // since, and what they rest on, in ascending order: from them follow the log keys
 // in force. The Opened is good only if
 // the verdict is OK; the caller then pins the note.
@@ -30,24 +30,26 @@ func Checkpoint(note []byte, consistency tlog.TreeProof, pin Pin, entry0 Item, l
 	return opened, v
 }
 
-// checkLog makes the checks entry-0, checkpoint and consistency. ok is false
-// when there is no checkpoint to prove anything against.
+// checkLog makes the checks entry-0, checkpoint, consistency and freshness: every
+// checkpoint that is judged passes here. ok is false when there is no checkpoint
+// to prove anything against.
 func (v *Verdict) checkLog(t *trail, note []byte, proof tlog.TreeProof, pin Pin) (opened translog.Opened, ok bool) {
 	err := t.checkEntry0(pin)
 	v.add(CheckEntry0, err, "signed by %s, as pinned", pin.Origin)
 	if err != nil {
-		v.skip(CheckCheckpoint, CheckConsistency)
+		v.skip(CheckCheckpoint, CheckConsistency, CheckFreshness)
 		return translog.Opened{}, false
 	}
 	t.judge()
 	opened, err = t.open(note, pin)
 	v.add(CheckCheckpoint, err, "%d entries, signed by the log", opened.Size)
 	if err != nil {
-		v.skip(CheckConsistency)
+		v.skip(CheckConsistency, CheckFreshness)
 		return translog.Opened{}, false
 	}
 	v.Size, v.CosignedAt, v.Keys = opened.Size, opened.CosignedAt, t.council.keys.Record
-	v.checkConsistency(opened.Checkpoint, note, proof, pin)
+	v.checkConsistency(t, opened, note, proof, pin)
+	v.checkFreshness(pin.Freshness)
 	return opened, true
 }
 
@@ -95,11 +97,27 @@ func (t *trail) open(note []byte, pin Pin) (translog.Opened, error) {
 	if err != nil {
 		return translog.Opened{}, fmt.Errorf("log keys of %s: %w", t.council.registry, err)
 	}
-	return translog.Open(note, string(t.origin), keys)
+	opened, err := translog.Open(note, string(t.origin), keys)
+	if errors.Is(err, translog.ErrSignature) {
+		err = fmt.Errorf("%w: who answers has altered it or made it up, or holds a key that was replaced; it says nothing about the log, and is no evidence against it", err)
+	}
+	return opened, err
+}
+
+// allKeys are the log keys of all settings that were given.
+func (t *trail) allKeys() (all []translog.VerifierKey) {
+	for _, l := range t.lines {
+		if body, ok := l.record.Body().(*record.Registry); ok && !l.disowned {
+			if keys, err := did.Ed25519Keys(body.LogKeys); err == nil {
+				all = append(all, keys...)
+			}
+		}
+	}
+	return all
 }
 
 // checkConsistency compares with the pinned checkpoint. A contradiction keeps both notes.
-func (v *Verdict) checkConsistency(newer translog.Checkpoint, note []byte, proof tlog.TreeProof, pin Pin) {
+func (v *Verdict) checkConsistency(t *trail, opened translog.Opened, note []byte, proof tlog.TreeProof, pin Pin) {
 	if pin.Checkpoint == nil {
 		v.add(CheckConsistency, nil, "first checkpoint seen of this log; nothing to compare with")
 		return
@@ -109,30 +127,69 @@ func (v *Verdict) checkConsistency(newer translog.Checkpoint, note []byte, proof
 		v.add(CheckConsistency, fmt.Errorf("the pinned checkpoint is unreadable: %w", err), "")
 		return
 	}
-	name, err := compareCheckpoints(older, newer, proof)
+	pinned := translog.Opened{Checkpoint: older, CosignedAt: translog.CosignedAt(pin.Checkpoint, string(t.origin), t.allKeys())}
+	name, proven, err := compareCheckpoints(pinned, opened, proof)
 	if name == CheckRollback || name == CheckFork {
-		v.Conflict = &Conflict{Pinned: bytes.Clone(pin.Checkpoint), Offered: bytes.Clone(note)}
+		v.Conflict = &Conflict{Kind: name, Proven: proven, Pinned: bytes.Clone(pin.Checkpoint), Offered: bytes.Clone(note), Proof: proof}
 	}
 	v.add(name, err, "extends the %d entries seen before", older.Size)
 }
 
-// compareCheckpoints returns the name of the check that decided, and why it failed.
-func compareCheckpoints(older, newer translog.Checkpoint, proof tlog.TreeProof) (name string, err error) {
-	if older == newer {
-		return CheckConsistency, nil
+// compareCheckpoints returns the name of the check that decided, why it failed,
+// and whether that is the log's misbehaviour.
+func compareCheckpoints(older, newer translog.Opened, proof tlog.TreeProof) (name string, proven bool, err error) {
+	if older.Checkpoint == newer.Checkpoint {
+		return CheckConsistency, false, nil
 	}
-	err = translog.CheckConsistency(proof, older, newer)
+	if newer.Size < older.Size {
+		return compareSmaller(older, newer, proof)
+	}
+	err = translog.CheckConsistency(proof, older.Checkpoint, newer.Checkpoint)
 	switch {
 	case err == nil:
-		return CheckConsistency, nil
-	case errors.Is(err, translog.ErrRollback):
-		return CheckRollback, fmt.Errorf("%w: entries that you have seen are gone; keep both notes", err)
+		return CheckConsistency, false, nil
 	case errors.Is(err, translog.ErrConsistency) && len(proof) == 0 && newer.Size > older.Size:
-		return CheckConsistency, fmt.Errorf("no proof leads from the %d entries seen before to these %d", older.Size, newer.Size)
+		return CheckConsistency, false, fmt.Errorf("no proof leads from the %d entries seen before to these %d", older.Size, newer.Size)
 	case errors.Is(err, translog.ErrConsistency):
-		return CheckFork, fmt.Errorf("%w: the registry shows you another past than before, or a wrong proof of it; keep both notes", err)
+		return CheckFork, newer.Size == older.Size, fmt.Errorf("%w: the registry shows you another past than before, or a wrong proof of it; keep both notes", err)
 	}
-	return CheckConsistency, err
+	return CheckConsistency, false, err
+}
+
+// compareSmaller judges a checkpoint that is smaller than the pinned one. It is
+// refused in any case; what it says about the log depends:
+//
+//   - The log cosigned the smaller one after the larger one. A cosignature says that
+//     at its time the log knew of no larger tree of its own (C2SP tlog-cosignature; the
+//     server never signs otherwise), so entries were taken back: a rollback, and the
+//     two notes alone prove it.
+//   - The proof does not lead from the smaller tree to the pinned one: the log signed
+//     two pasts, a fork; or the proof is wrong, which only who made it knows.
+//   - The proof shows that the smaller tree is the beginning of the pinned one, and it
+//     was cosigned no later: an honest note of the past. Whoever shows it, a mirror that
+//     is behind or an attacker, did not need the log for it: stale, and no conflict.
+//   - There is no proof: the registry (or what answers in its place) does not have, or
+//     does not show, the tiles of the larger tree any more. That is how a log restored
+//     from a backup looks, and also how a mirror does that stands still. Both notes are
+//     a Conflict, since who has the whole log can decide, but not a proven one.
+//
+// Times of equal seconds are no later: two checkpoints may be signed in one second.
+func compareSmaller(older, newer translog.Opened, proof tlog.TreeProof) (name string, proven bool, err error) {
+	shrank := fmt.Errorf("%w: from %d to %d entries", translog.ErrRollback, older.Size, newer.Size)
+	switch {
+	case older.Origin != newer.Origin:
+		return CheckConsistency, false, fmt.Errorf("%w: %q after %q", translog.ErrOrigin, newer.Origin, older.Origin)
+	case !older.CosignedAt.IsZero() && newer.CosignedAt.After(older.CosignedAt):
+		return CheckRollback, true, fmt.Errorf("%w, and the log vouched for the %d at %s, after it had vouched for the %d at %s: it took back entries that you have seen; keep both notes",
+			shrank, newer.Size, stamp(newer.CosignedAt), older.Size, stamp(older.CosignedAt))
+	case len(proof) > 0 && translog.CheckConsistency(proof, newer.Checkpoint, older.Checkpoint) != nil:
+		return CheckFork, false, fmt.Errorf("%w, and they are not the beginning of those: the registry shows you another past than before, or a wrong proof of it; keep both notes", shrank)
+	case len(proof) > 0:
+		return CheckStale, false, fmt.Errorf("this is an older state of the log than you have seen, of %d entries instead of %d, and agrees with it: "+
+			"a mirror that is behind, or somebody who hides what is new; ask again later, or another server of the registry", newer.Size, older.Size)
+	}
+	return CheckRollback, false, fmt.Errorf("%w, and nothing shows that these are the beginning of those: entries that you have seen are gone, "+
+		"as after a backup was put back, or a mirror is behind; keep both notes", shrank)
 }
 
 // parseNote reads the text of a note that was verified when it was pinned. Its

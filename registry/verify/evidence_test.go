@@ -87,7 +87,7 @@ func TestWrongEvidenceFails(t *testing.T) {
 		}, CheckInclusion, "entry 0"},
 		"a rollback": {func(s *scene, _ *Want, ev *Evidence, pin *Pin) {
 			s.publish(s.ann, "more", "0.1.0", nil, s.annMember)
-			pin.Checkpoint = s.note()
+			pin.Checkpoint, ev.Consistency = s.note(), nil
 		}, CheckRollback, "keep both notes"},
 		"no consistency proof": {func(_ *scene, _ *Want, ev *Evidence, _ *Pin) { ev.Consistency = nil }, CheckConsistency, "no proof"},
 		"a flipped consistency proof": {func(_ *scene, _ *Want, ev *Evidence, _ *Pin) {

@@ -31,7 +31,7 @@ func FuzzArtifact(f *testing.F) {
 			return
 		}
 		v := Artifact(want, ev, pin)
-		if len(v.Checks) != 9 {
+		if len(v.Checks) != 10 {
 			t.Errorf("%d checks listed", len(v.Checks))
 		}
 		// What passes can only be what the registry signed: the log, and the record.

@@ -298,7 +298,10 @@ func (l *lab) note() []byte {
 
 // pin is what a client knows who logged in after genesis.
 func (l *lab) pin() Pin {
-	return Pin{Origin: l.origin.did(), Entry0: translog.LeafHash(l.items[0].Entry), Checkpoint: l.old}
+	return Pin{
+		Origin: l.origin.did(), Entry0: translog.LeafHash(l.items[0].Entry), Checkpoint: l.old,
+		Freshness: Freshness{Now: l.now.Add(time.Hour), MaxAge: 24 * time.Hour},
+	}
 }
 
 // evidence is the whole log, or the entries at indexes, with honest proofs.

@@ -4,7 +4,7 @@
 //
 // It is pure: no clock, no network, no files. What it starts from is the pin
 // that `login` made: the registry's DID, the leaf hash of entry 0 and the last
-// checkpoint verified. From there Artifact walks `by` and `key` of every record
+// checkpoint verified; and the time, with how old a checkpoint may be. From there Artifact walks `by` and `key` of every record
 // used down to entry 0; Replay runs the whole log through state.Apply.
 //
 // Invariants: nothing in the evidence is believed before a check passed on it;
@@ -46,12 +46,17 @@ const (
 	// force, to which a chain of records leads from entry 0.
 	CheckCheckpoint = "checkpoint"
 	// CheckConsistency: the checkpoint extends the pinned one. Where it fails, its
-	// name says how: CheckRollback, CheckFork, or this one when no proof was given.
+	// name says how: CheckStale, CheckRollback, CheckFork, or this one when no proof was given.
 	CheckConsistency = "consistency"
-	// CheckRollback: the log is smaller than it was.
+	// CheckStale: the log is smaller than it was, and proved to be what it was before:
+	// an older state, no contradiction.
+	CheckStale = "stale"
+	// CheckRollback: the log is smaller than it was, and that is not proved.
 	CheckRollback = "rollback"
 	// CheckFork: the log is not proved to extend what was seen before.
 	CheckFork = "fork"
+	// CheckFreshness: the log's current key has cosigned the checkpoint not too long ago.
+	CheckFreshness = "freshness"
 	// CheckRecord: all records are well formed, and the one wanted is among them.
 	CheckRecord = "record"
 	// CheckBytes: the record's digest is that of the bytes in hand.
@@ -66,7 +71,8 @@ const (
 	CheckHistory = "history"
 )
 
-// Pin is what the verifier knows beforehand of the registry.
+// Pin is what the verifier knows beforehand of the registry, and how old a state
+// of it may be.
 type Pin struct {
 	// Origin is the DID of entry 0.
 	Origin did.DID
@@ -77,6 +83,9 @@ type Pin struct {
 	// Keys is the registry record seen last to put other log keys in force (a
 	// Verdict's Keys); empty for those of entry 0.
 	Keys record.ID
+	// Freshness is what the age of every checkpoint is held against. Its zero value
+	// lets none pass.
+	Freshness Freshness
 }
 
 // Item is a log entry with its record and the proof that it is in the log.
@@ -95,8 +104,9 @@ type Item struct {
 type Evidence struct {
 	// Checkpoint is the signed note.
 	Checkpoint []byte `json:"checkpoint"`
-	// Consistency leads from the pin's checkpoint to this one; nil where the pin
-	// has none or one of the same size.
+	// Consistency leads from the smaller to the larger one of the pin's checkpoint
+	// and this; nil where the pin has none or one of the same size, and where this is
+	// the smaller one and the proof could not be had.
 	Consistency tlog.TreeProof `json:"consistency"`
 	// Items are in ascending order of index: the records about the registry from
 	// entry 0 on, the name's history, all that their by and key lead to, and the
@@ -130,11 +140,26 @@ type Step struct {
 	Signer  string      `json:"signer"`
 }
 
-// Conflict holds two notes of one log that contradict each other: proof of
-// misbehaviour, to be kept and shown.
+// Conflict holds two notes of one log that contradict each other, to be kept and
+// shown. Both are signed by the log: what is not proves nothing against it, and is
+// no Conflict.
 type Conflict struct {
+	// Kind is CheckFork or CheckRollback.
+	Kind string `json:"kind"`
+	// Proven: the two notes by themselves prove misbehaviour of the log: two roots of
+	// one size, or a smaller tree vouched for after a larger one. Where it is false it
+	// depends on Proof; without one the offered note may as well be an older one of the
+	// same past, shown by a mirror that is behind, and whoever has the whole log can tell.
+	Proven bool `json:"proven"`
+	// Pinned and Offered are the signed notes: what was seen first, and now.
 	Pinned  []byte `json:"pinned"`
 	Offered []byte `json:"offered"`
+	// Proof is what was to lead from the smaller to the larger one. It is only as
+	// good as where it comes from: if it was computed from tiles verified against the
+	// larger checkpoint, there is no other, and its maker may call the fork Proven.
+	Proof tlog.TreeProof `json:"proof,omitempty"`
+	// File is where the caller kept this; package verify leaves it empty.
+	File string `json:"file,omitzero"`
 }
 
 // Verdict says what was checked and what was proved. The fields below Checks
@@ -153,10 +178,12 @@ type Verdict struct {
 	Yanked bool `json:"yanked"`
 	// Chain is the record and all that its authority rests on, down to entry 0.
 	Chain []Step `json:"chain"`
-	// Size is the checkpoint's, CosignedAt when the log last vouched for it
-	// (zero: never): the caller decides how old is too old.
+	// Size is the checkpoint's, CosignedAt when the log's current key last vouched
+	// for it (zero: never), AgeSeconds how long ago that was by the verifier's clock
+	// (below zero: in its future).
 	Size       int64     `json:"size"`
 	CosignedAt time.Time `json:"cosigned_at,omitzero"`
+	AgeSeconds int64     `json:"age_seconds"`
 	// Keys is the registry record that last put other log keys in force; empty for
 	// those of entry 0. To be pinned.
 	Keys record.ID `json:"keys"`
