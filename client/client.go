@@ -41,6 +41,8 @@ var (
 	ErrChanged = errors.New("this is not the registry that was met before")
 	// ErrUntrusted: what a registry says of itself does not hold together.
 	ErrUntrusted = errors.New("the registry does not prove who it is")
+	// ErrNotFresh: the registry shows a checkpoint that is too old, of the future, or of no known age.
+	ErrNotFresh = errors.New("the log's checkpoint is not fresh")
 	// ErrNotRegistry: something else than an aln-registry answers at a URL.
 	ErrNotRegistry = errors.New("this is not an aln-registry")
 	// ErrUnreachable: the registry gave no answer, or not all of it.
@@ -69,14 +71,22 @@ type Config struct {
 	Identity string
 	// HTTP sends requests; its Timeout, Jar and CheckRedirect are not used. nil: http.DefaultTransport.
 	HTTP http.RoundTripper
+	// Now is this computer's clock.
 	Now  func() time.Time
 	Rand io.Reader
+	// MaxAge is the largest age of a checkpoint that is believed; 0: DefaultMaxAge,
+	// verify.AnyAge: any.
+	MaxAge time.Duration
 	// HasToken reports whether cargo itself has a token for the registry that it
 	// calls so; nil: that is not known.
 	HasToken func(registry string) bool
 	// Version goes into the User-Agent.
 	Version string
 }
+
+// DefaultMaxAge is the largest age of a checkpoint that is believed, where nothing
+// else was said (FORMATS §4).
+const DefaultMaxAge = 24 * time.Hour
 
 // Client reaches registries on behalf of one user. Safe for concurrent use.
 type Client struct {
@@ -86,6 +96,7 @@ type Client struct {
 	web      web
 	rand     io.Reader
 	hasToken func(registry string) bool
+	maxAge   time.Duration
 
 	mu sync.Mutex
 	// trusting holds, by the certificates of a private CA, what trusts it.
@@ -94,7 +105,14 @@ type Client struct {
 
 // New returns a client; Home, Now and Rand must be given.
 func New(c Config) *Client {
-	return &Client{home: c.Home, keyFile: c.KeyFile, identity: c.Identity, rand: c.Rand, hasToken: c.HasToken, web: newWeb(c.HTTP, c.Now, c.Version), trusting: map[string]web{}}
+	maxAge := c.MaxAge
+	if maxAge == 0 {
+		maxAge = DefaultMaxAge
+	}
+	return &Client{
+		home: c.Home, keyFile: c.KeyFile, identity: c.Identity, rand: c.Rand, hasToken: c.HasToken, maxAge: maxAge,
+		web: newWeb(c.HTTP, c.Now, c.Version), trusting: map[string]web{},
+	}
 }
 
 // Home returns the folder that the client works with.

@@ -43,6 +43,8 @@ type fake struct {
 	requests []string // method, path and Authorization of each
 	// skew is how far its clock is ahead.
 	skew time.Duration
+	// cosigned is how far from now its checkpoints say that they were cosigned.
+	cosigned time.Duration
 	// tamper may answer in place of the fake.
 	tamper func(w http.ResponseWriter, r *http.Request) bool
 }
@@ -104,9 +106,12 @@ func (f *fake) publish(who Identity, name, version string, crate []byte) *record
 	return rec
 }
 
-func (f *fake) note() []byte {
+func (f *fake) note() []byte { return f.noteAt(f.now()) }
+
+// noteAt is the checkpoint as the log cosigned it at that time.
+func (f *fake) noteAt(at time.Time) []byte {
 	cp := translog.Checkpoint{Origin: string(f.origin.Public().DID()), Size: f.mem.Size(), Root: must(f.mem.Root())}
-	return must(translog.Sign(cp, []translog.LogKey{f.logKey}, f.now()))
+	return must(translog.Sign(cp, []translog.LogKey{f.logKey}, at.Add(f.cosigned)))
 }
 
 // heads: prev is the last record about the thing; its first publisher owns it.
@@ -139,6 +144,8 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case path == "/log/checkpoint":
 		w.Write(f.note())
+	case path == "/log/keys":
+		f.serveRecords(w, func(rec *record.Record) bool { return rec.Type() == record.TypeRegistry })
 	case strings.HasPrefix(path, "/log/tile/"):
 		f.serveTile(w, strings.TrimPrefix(path, "/log/"))
 	case path == sessionPath:
@@ -173,7 +180,7 @@ func (f *fake) servePrivate(w http.ResponseWriter, r *http.Request, path string)
 	case path == "/v1/members":
 		writeJSON(w, map[string]any{"members": []map[string]any{{"did": asker.Subject, "roles": []string{"publisher"}, "tier": "guest", "record": f.members[asker.Subject]}}})
 	case strings.HasSuffix(path, "/bundle"):
-		f.serveBundle(w)
+		f.serveRecords(w, func(*record.Record) bool { return true })
 	case strings.HasSuffix(path, "/download"):
 		io.WriteString(w, "crate bytes")
 	case path == "/index/config.json":
@@ -223,9 +230,12 @@ func (f *fake) serveRecord(w http.ResponseWriter, id string) {
 	refuse(w, 404, "not-found", "there is no record "+id)
 }
 
-func (f *fake) serveBundle(w http.ResponseWriter) {
+func (f *fake) serveRecords(w http.ResponseWriter, wanted func(*record.Record) bool) {
 	var records []map[string]any
 	for i, rec := range f.records {
+		if !wanted(rec) {
+			continue
+		}
 		records = append(records, map[string]any{"index": i, "envelope": rec.Envelope(), "attachments": []string{}})
 	}
 	writeJSON(w, map[string]any{"records": records})

@@ -22,6 +22,7 @@ const (
 	folderKeys       = "keys"
 	folderRegistries = "registries"
 	folderSessions   = "sessions"
+	folderConflicts  = "evidence"
 
 	folderMode = 0o700
 	fileMode   = 0o600
@@ -32,8 +33,8 @@ const (
 	lockPoll = 20 * time.Millisecond
 )
 
-// Home is the folder ALN_HOME: keys/<name>.jwk, registries/<id>.json (pins) and
-// sessions/<id>.json (read sessions). Several processes may use it at once.
+// Home is the folder ALN_HOME: keys/<name>.jwk, registries/<id>.json (pins),
+// sessions/<id>.json (read sessions) and evidence/<id>/….json (conflicts). Several processes may use it at once.
 type Home struct{ path string }
 
 // DefaultHome returns the folder used when the environment variable ALN_HOME
@@ -72,19 +73,19 @@ func fileID(parts ...string) string {
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-// readFile reads a file of the home; fs.ErrNotExist when there is none.
-func readFile(path string) ([]byte, error) {
+// readFile reads a file of the home of at most limit bytes; fs.ErrNotExist when there is none.
+func readFile(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxHomeFile+1))
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(data) > maxHomeFile {
-		return nil, fmt.Errorf("%s is longer than %d bytes", path, maxHomeFile)
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%s is longer than %d bytes", path, limit)
 	}
 	return data, nil
 }

@@ -47,8 +47,8 @@ func (c *Client) Login(ctx context.Context, url, identity string) (Login, error)
 // together (FORMATS §4), and pins it. Of a known registry, also one that was
 // known by another URL, it checks that it is the same one and that its log
 // extends what was pinned. Errors: ErrURL, ErrCA, ErrUnreachable,
-// ErrNotRegistry, ErrOrigin, ErrChanged, ErrUntrusted, and translog's ErrRollback
-// and ErrConsistency for a log that lost or rewrote its past.
+// ErrNotRegistry, ErrOrigin, ErrChanged, ErrUntrusted; ErrNotFresh, and translog's
+// ErrRollback and ErrConsistency for a log that lost or rewrote its past (*Unproved).
 func (c *Client) LoginOn(ctx context.Context, url string, terms Terms) (Login, error) {
 	base, err := ParseURL(url)
 	if err != nil {
@@ -61,7 +61,7 @@ func (c *Client) LoginOn(ctx context.Context, url string, terms Terms) (Login, e
 	if err != nil {
 		return Login{}, err
 	}
-	known, err := c.compare(ctx, base, met)
+	known, keys, err := c.compare(ctx, base, met)
 	if err != nil {
 		return Login{}, err
 	}
@@ -72,14 +72,10 @@ func (c *Client) LoginOn(ctx context.Context, url string, terms Terms) (Login, e
 	}
 	if declared != base {
 		login.Notes = append(login.Notes, fmt.Sprintf("the registry calls itself %s; that URL is used", declared))
-		if known, err = c.compare(ctx, declared, met); err != nil {
-			return Login{}, err
-		}
-		login.New = login.New && !known
 	}
 	pin := Pin{
 		IndexURL: IndexURL(declared), URL: declared, Origin: met.origin, Entry0: met.entry0,
-		Identity: terms.Identity, Checkpoint: met.note, CA: terms.CA,
+		Identity: terms.Identity, Checkpoint: met.note, Keys: keys, CA: terms.CA,
 	}
 	if pin.Identity == "" {
 		pin.Identity = c.usualIdentity(pin)
@@ -120,36 +116,34 @@ func (c *Client) usualIdentity(pin Pin) string {
 	return DefaultIdentity
 }
 
-// met is a registry whose statement about itself has been checked.
+// met is a registry whose first record has been checked; its checkpoint is for
+// compare to judge.
 type met struct {
-	origin     did.DID
-	entry0     tlog.Hash
-	settings   *record.Registry
-	note       []byte
-	checkpoint translog.Checkpoint
-	fetch      translog.Source
+	shown
+	origin   did.DID
+	entry0   tlog.Hash
+	settings *record.Registry
 	// challenge is the WWW-Authenticate header of a refusal to nobody.
 	challenge func(ctx context.Context) (string, error)
 }
 
-// meet fetches the checkpoint, entry 0 and its record from base and checks them
-// against each other.
+// meet fetches the checkpoint, entry 0 and its record from base and checks that
+// the origin signed that record.
 func (c *Client) meet(ctx context.Context, base string, terms Terms) (met, error) {
 	w, err := c.webOf(base, terms.CA)
 	if err != nil {
 		return met{}, err
 	}
-	note, err := w.checkpoint(ctx)
+	m := met{challenge: w.challenge}
+	m.shown, err = w.show(ctx)
 	var refused *APIError
-	if errors.As(err, &refused) && refused.Code == "" && refused.Status < http.StatusInternalServerError && refused.Status != http.StatusTooManyRequests {
+	switch {
+	case errors.As(err, &refused) && refused.Code == "" && refused.Status < http.StatusInternalServerError && refused.Status != http.StatusTooManyRequests:
 		return met{}, fmt.Errorf("%w: %s answers %d %s when asked for a log", ErrNotRegistry, base, refused.Status, http.StatusText(refused.Status))
-	}
-	if err != nil {
-		return met{}, err
-	}
-	m := met{note: note, fetch: w.tile, challenge: w.challenge}
-	if m.checkpoint, err = noteCheckpoint(note); err != nil {
+	case errors.Is(err, translog.ErrCheckpoint):
 		return met{}, fmt.Errorf("%w: %s answers with something else than a log's checkpoint (%w)", ErrNotRegistry, base, err)
+	case err != nil:
+		return met{}, err
 	}
 	if m.origin, err = did.Parse(m.checkpoint.Origin); err != nil {
 		return met{}, fmt.Errorf("%w: the origin of its log: %w", ErrUntrusted, err)
@@ -157,20 +151,13 @@ func (c *Client) meet(ctx context.Context, base string, terms Terms) (met, error
 	if terms.Origin != "" && terms.Origin != m.origin {
 		return met{}, fmt.Errorf("%w: at %s is %s, not %s", ErrOrigin, base, m.origin, terms.Origin)
 	}
-	line, err := translog.ReadEntry(ctx, m.checkpoint, 0, m.fetch)
+	line, err := m.reader.ReadEntry(0)
 	if err != nil {
 		return met{}, fmt.Errorf("%w: entry 0: %w", ErrUntrusted, err)
 	}
 	m.entry0 = translog.LeafHash(line)
 	if m.settings, err = w.genesis(ctx, m.origin, line); err != nil {
 		return met{}, fmt.Errorf("%w: entry 0: %w", ErrUntrusted, err)
-	}
-	keys, err := logKeys(m.settings)
-	if err != nil {
-		return met{}, fmt.Errorf("%w: entry 0: %w", ErrUntrusted, err)
-	}
-	if _, err := translog.Open(note, string(m.origin), keys); err != nil {
-		return met{}, fmt.Errorf("%w: %w", ErrUntrusted, err)
 	}
 	return m, nil
 }
@@ -240,22 +227,6 @@ func (w web) attachment(ctx context.Context, id string, cid storage.CID) ([]byte
 	return data, checkCID(data, cid)
 }
 
-func logKeys(settings *record.Registry) ([]translog.VerifierKey, error) {
-	var keys []translog.VerifierKey
-	for _, multikey := range settings.LogKeys {
-		key, err := did.ParseMultikey(multikey)
-		if err != nil {
-			return nil, err
-		}
-		raw, ok := key.Ed25519()
-		if !ok {
-			return nil, fmt.Errorf("the log key %s is not an Ed25519 key", multikey)
-		}
-		keys = append(keys, raw)
-	}
-	return keys, nil
-}
-
 // declared returns the base URL to use: the one asked if the registry goes by
 // it, otherwise the one that it goes by, if the same registry answers there. What
 // it goes by today it says itself: only members may read whether its settings
@@ -281,7 +252,8 @@ func (c *Client) declared(ctx context.Context, base string, m met, terms Terms) 
 	if other.origin != m.origin || other.entry0 != m.entry0 {
 		return "", fmt.Errorf("%w: it calls itself %s, but another registry answers there", ErrUntrusted, declared)
 	}
-	return declared, nil
+	_, _, err = c.compare(ctx, declared, other)
+	return declared, err
 }
 
 // goesBy is the base URL that the registry names, as it does to cargo, when it
@@ -305,45 +277,40 @@ func (m met) goesBy(ctx context.Context) (string, error) {
 }
 
 // compare checks that what was met at base is what is pinned there, if anything
-// is, and that its log extends the checkpoints pinned of it, there and under
-// other URLs.
-func (c *Client) compare(ctx context.Context, base string, m met) (known bool, err error) {
+// is, and judges its checkpoint: against those pinned of the same registry, there
+// and under other URLs, or by itself where there are none. keys is the record that
+// put the log's keys in force.
+func (c *Client) compare(ctx context.Context, base string, m met) (known bool, keys record.ID, err error) {
 	old, err := c.home.PinOf(base)
 	switch {
 	case errors.Is(err, ErrNotPinned):
 	case err != nil:
-		return false, err
+		return false, "", err
 	case old.Origin != m.origin || old.Entry0 != m.entry0:
-		return true, c.home.changed(old, m.origin, m.entry0)
+		return true, "", c.home.changed(old, m.origin, m.entry0)
 	}
 	pins, err := c.home.Pins()
 	if err != nil {
-		return false, err
+		return false, "", err
 	}
-	for _, pin := range pins {
-		if !pin.sameRegistry(Pin{Origin: m.origin, Entry0: m.entry0}) {
-			continue
+	same := slices.DeleteFunc(pins, func(p Pin) bool { return !p.sameRegistry(Pin{Origin: m.origin, Entry0: m.entry0}) })
+	known = len(same) > 0
+	if !known {
+		same = []Pin{{URL: base, Origin: m.origin, Entry0: m.entry0}}
+	}
+	for _, pin := range same {
+		proof, err := m.relation(ctx, pin.Checkpoint)
+		if err != nil {
+			return known, "", err
 		}
-		known = true
-		if err := m.extends(ctx, pin.Checkpoint); err != nil {
-			return true, err
+		_, verdict, err := c.judge(ctx, m.shown, pin, proof)
+		if err == nil {
+			err = unproved(base, verdict)
 		}
-	}
-	return known, nil
-}
-
-// extends checks that the log met extends a pinned checkpoint.
-func (m met) extends(ctx context.Context, note []byte) error {
-	pinned, err := noteCheckpoint(note)
-	if err != nil {
-		return nil // a pin without a checkpoint has nothing to extend
-	}
-	var proof tlog.TreeProof
-	if pinned.Size <= m.checkpoint.Size {
-		reader := translog.NewTileReader(ctx, m.checkpoint, m.fetch)
-		if proof, err = translog.ConsistencyProof(pinned.Size, m.checkpoint.Size, reader); err != nil {
-			return err
+		if err != nil {
+			return known, "", err
 		}
+		keys = verdict.Keys
 	}
-	return translog.CheckConsistency(proof, pinned, m.checkpoint)
+	return known, keys, nil
 }

@@ -83,10 +83,12 @@ func (r *Registry) settings(ctx context.Context) (*record.Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, verdict, err := view.Check(ctx); err != nil {
+	_, verdict, err := view.Check(ctx)
+	if err == nil {
+		err = unproved(r.pin.URL, verdict)
+	}
+	if err != nil {
 		return nil, err
-	} else if !verdict.OK() {
-		return nil, fmt.Errorf("%w: its log does not hold; type `aln-registry log check --registry %s`", ErrUntrusted, r.pin.URL)
 	}
 	in, err := r.Settings(ctx)
 	if err != nil {

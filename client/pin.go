@@ -16,6 +16,7 @@ import (
 
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/durable"
+	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/translog"
 )
 
@@ -35,6 +36,9 @@ type Pin struct {
 	Identity string
 	// Checkpoint is the largest signed checkpoint that was verified.
 	Checkpoint []byte
+	// Keys is the registry record that was seen to put the log's keys in force; ""
+	// for those of entry 0.
+	Keys record.ID
 	// CA holds the certificates (PEM) that are trusted there beside the
 	// computer's own ones; nil for none.
 	CA []byte
@@ -42,13 +46,14 @@ type Pin struct {
 
 // pinJSON is a Pin in its file.
 type pinJSON struct {
-	IndexURL   string  `json:"index_url"`
-	URL        string  `json:"url"`
-	Origin     did.DID `json:"origin"`
-	Entry0     string  `json:"entry0"`
-	Identity   string  `json:"identity"`
-	Checkpoint string  `json:"checkpoint"`
-	CA         string  `json:"ca,omitzero"`
+	IndexURL   string    `json:"index_url"`
+	URL        string    `json:"url"`
+	Origin     did.DID   `json:"origin"`
+	Entry0     string    `json:"entry0"`
+	Identity   string    `json:"identity"`
+	Checkpoint string    `json:"checkpoint"`
+	Keys       record.ID `json:"keys,omitzero"`
+	CA         string    `json:"ca,omitzero"`
 }
 
 // sameRegistry reports whether both are of one registry, whatever it is called.
@@ -150,7 +155,7 @@ func today(pins []Pin) []Pin {
 
 func (h Home) readPin(name string) (Pin, error) {
 	path := h.file(folderRegistries, name+pinSuffix)
-	data, err := readFile(path)
+	data, err := readFile(path, maxHomeFile)
 	if err != nil {
 		return Pin{}, err
 	}
@@ -158,7 +163,7 @@ func (h Home) readPin(name string) (Pin, error) {
 	if err := json.Unmarshal(data, &j, json.RejectUnknownMembers(true)); err != nil {
 		return Pin{}, fmt.Errorf("read pin %s: %w", path, err)
 	}
-	pin := Pin{IndexURL: j.IndexURL, URL: j.URL, Origin: j.Origin, Identity: j.Identity, Checkpoint: []byte(j.Checkpoint)}
+	pin := Pin{IndexURL: j.IndexURL, URL: j.URL, Origin: j.Origin, Identity: j.Identity, Checkpoint: []byte(j.Checkpoint), Keys: j.Keys}
 	leaf, err := base64.StdEncoding.Strict().DecodeString(j.Entry0)
 	base, urlErr := ParseURL(j.URL)
 	if err != nil || len(leaf) != tlog.HashSize || urlErr != nil || base != j.URL || j.Origin == "" || name != fileID(j.IndexURL) {
@@ -177,7 +182,7 @@ func (h Home) readPin(name string) (Pin, error) {
 func (h Home) writePin(p Pin) error {
 	data, err := json.Marshal(pinJSON{
 		IndexURL: p.IndexURL, URL: p.URL, Origin: p.Origin, Entry0: base64.StdEncoding.EncodeToString(p.Entry0[:]),
-		Identity: p.Identity, Checkpoint: string(p.Checkpoint), CA: string(p.CA),
+		Identity: p.Identity, Checkpoint: string(p.Checkpoint), Keys: p.Keys, CA: string(p.CA),
 	}, jsontext.WithIndent("  "))
 	if err != nil {
 		return fmt.Errorf("write pin: %w", err)
@@ -204,7 +209,7 @@ func (h Home) SavePin(ctx context.Context, p Pin) (Pin, error) {
 	case old.Origin != p.Origin || old.Entry0 != p.Entry0:
 		return Pin{}, h.changed(old, p.Origin, p.Entry0)
 	case old.Size() > p.Size():
-		p.Checkpoint = old.Checkpoint
+		p.Checkpoint, p.Keys = old.Checkpoint, old.Keys
 	}
 	return p, h.writePin(p)
 }

@@ -339,11 +339,6 @@ func artifactPath(s record.Subject) string {
 // Checkpoint fetches the log's latest signed checkpoint; nothing of it is verified.
 func (r *Registry) Checkpoint(ctx context.Context) ([]byte, error) { return r.web.checkpoint(ctx) }
 
-// Tile fetches the tile or bundle at path (tile/…); it is a translog.Source.
-func (r *Registry) Tile(ctx context.Context, path string) ([]byte, error) {
-	return r.web.tile(ctx, path)
-}
-
 func (w web) checkpoint(ctx context.Context) ([]byte, error) {
 	data, _, err := w.bytes(ctx, call{method: http.MethodGet, path: "/log/checkpoint"}, translog.MaxNoteBytes)
 	return data, err

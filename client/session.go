@@ -111,7 +111,7 @@ func (r *Registry) sessionFile(name string) string {
 // cached returns the read session on disk if it is for us, there, and not
 // near its end. Whatever is wrong with the file, a new session replaces it.
 func (r *Registry) cached(name string) (Session, bool) {
-	data, err := readFile(r.sessionFile(name))
+	data, err := readFile(r.sessionFile(name), maxHomeFile)
 	if err != nil {
 		return Session{}, false
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"net/http"
 
 	"github.com/go-json-experiment/json"
 
@@ -54,9 +55,25 @@ func (r *Registry) Bundle(ctx context.Context, s record.Subject) ([]BundleRecord
 	if err := r.readJSON(ctx, path, maxBundle, &j); err != nil {
 		return nil, err
 	}
+	return j.records(r.web.base, path)
+}
+
+// logKeys fetches the records that the log's keys follow from, sorted by log
+// index; everybody may have them.
+func (w web) logKeys(ctx context.Context) ([]BundleRecord, error) {
+	var j bundleJSON
+	const path = "/log/keys"
+	if err := w.json(ctx, call{method: http.MethodGet, path: path}, maxBundle, &j); err != nil {
+		return nil, err
+	}
+	return j.records(w.base, path)
+}
+
+// records decodes what was fetched at path.
+func (j bundleJSON) records(base, path string) ([]BundleRecord, error) {
 	records, err := j.decode()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s%s: %w", ErrAnswer, r.pin.URL, path, err)
+		return nil, fmt.Errorf("%w: %s%s: %w", ErrAnswer, base, path, err)
 	}
 	return records, nil
 }

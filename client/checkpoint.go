@@ -1,0 +1,202 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/translog"
+	"phoenix-lab.org/aln-registry/registry/verify"
+)
+
+// shown is a log at the checkpoint that a registry showed. Nothing of it is
+// believed before package verify has judged the note: judge here, or the evidence
+// for an artifact. There is no other way in this package from a note to something
+// believed, so none can forget the signature, the pinned past or the age.
+type shown struct {
+	web        web
+	note       []byte
+	checkpoint translog.Checkpoint
+	reader     *translog.TileReader
+}
+
+// show fetches the newest checkpoint. Its tiles can be read as long as ctx lives.
+func (w web) show(ctx context.Context) (shown, error) {
+	note, err := w.checkpoint(ctx)
+	if err != nil {
+		return shown{}, err
+	}
+	cp, err := noteCheckpoint(note)
+	if err != nil {
+		return shown{}, err
+	}
+	return shown{web: w, note: note, checkpoint: cp, reader: translog.NewTileReader(ctx, cp, w.tile)}, nil
+}
+
+// freshness is what the age of a checkpoint is held against: by this computer's
+// own clock, uncorrected (verify.Freshness says why).
+func (c *Client) freshness() verify.Freshness {
+	return verify.Freshness{Now: c.web.now(), MaxAge: c.maxAge}
+}
+
+// believed returns what package verify starts from for a registry pinned as p;
+// without a checkpoint for one that is met for the first time.
+func (c *Client) believed(p Pin) verify.Pin {
+	return verify.Pin{Origin: p.Origin, Entry0: p.Entry0, Checkpoint: p.Checkpoint, Keys: p.Keys, Freshness: c.freshness()}
+}
+
+// judge holds the checkpoint against pin, to whose checkpoint proof is its
+// relation: the log's keys, the pinned past, its age. What contradicts that past is
+// kept. Only of a verdict that is OK the note may be pinned, with the verdict's keys.
+func (c *Client) judge(ctx context.Context, s shown, pin Pin, proof tlog.TreeProof) (translog.Opened, verify.Verdict, error) {
+	items, err := s.keys(ctx)
+	if err != nil {
+		return translog.Opened{}, verify.Verdict{}, err
+	}
+	opened, verdict := verify.Checkpoint(s.note, proof, c.believed(pin), items[0], items[1:]...)
+	c.keepConflict(ctx, pin, &verdict)
+	return opened, verdict, nil
+}
+
+// relation is the proof that leads from the smaller to the larger one of the
+// pinned checkpoint and this: computed from tiles that are verified against the
+// larger one, so that where it does not lead there, nothing does. nil where there
+// is nothing to prove, or this is the smaller one and nobody shows the tiles that
+// the pinned one covers: package verify knows what that means.
+func (s shown) relation(ctx context.Context, pinnedNote []byte) (tlog.TreeProof, error) {
+	pinned, err := noteCheckpoint(pinnedNote)
+	if err != nil || pinned.Size == 0 {
+		return nil, nil // a pin without a checkpoint has nothing to extend
+	}
+	switch {
+	case pinned.Size < s.checkpoint.Size:
+		return translog.ConsistencyProof(pinned.Size, s.checkpoint.Size, s.reader)
+	case pinned.Size > s.checkpoint.Size:
+		before := translog.NewTileReader(ctx, pinned, s.web.tile)
+		proof, err := translog.ConsistencyProof(s.checkpoint.Size, pinned.Size, before)
+		if err != nil {
+			return nil, ctx.Err()
+		}
+		return proof, nil
+	}
+	return nil, nil
+}
+
+// keys fetches what the log's keys follow from: entry 0, and the records by which
+// they were replaced since, those that the checkpoint covers.
+func (s shown) keys(ctx context.Context) ([]verify.Item, error) {
+	records, err := s.web.logKeys(ctx)
+	var refused *APIError
+	if errors.As(err, &refused) && refused.Status == http.StatusNotFound { // a registry from before keys could be replaced
+		first, err := s.entry0(ctx)
+		return []verify.Item{first}, err
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(records) == 0 || records[0].Index != 0 {
+		return nil, fmt.Errorf("%w: %s proves its log's keys without entry 0", ErrAnswer, s.web.base)
+	}
+	return s.items(records)
+}
+
+// items adds entries and proofs to the records that the checkpoint covers; what
+// was logged since is left out: all before stands without it.
+func (s shown) items(records []BundleRecord) ([]verify.Item, error) {
+	var items []verify.Item
+	for _, r := range records {
+		if r.Index >= s.checkpoint.Size {
+			break
+		}
+		item, err := s.item(r)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, item)
+	}
+	return items, nil
+}
+
+func (s shown) item(r BundleRecord) (verify.Item, error) {
+	entry, err := s.reader.ReadEntry(r.Index)
+	if err != nil {
+		return verify.Item{}, err
+	}
+	proof, err := translog.InclusionProof(s.checkpoint.Size, r.Index, s.reader)
+	if err != nil {
+		return verify.Item{}, err
+	}
+	return verify.Item{Index: r.Index, Entry: entry, Envelope: r.Envelope, Attachments: r.Attachments, Proof: proof}, nil
+}
+
+// entry0 fetches the log's first entry with its public record and attachments.
+func (s shown) entry0(ctx context.Context) (verify.Item, error) {
+	line, err := s.reader.ReadEntry(0)
+	if err != nil {
+		return verify.Item{}, err
+	}
+	entry, err := translog.ParseEntry(line)
+	if err != nil {
+		return verify.Item{}, err
+	}
+	rec, _, err := s.web.record(ctx, entry.Record.String())
+	if err != nil {
+		return verify.Item{}, err
+	}
+	r := BundleRecord{Index: 0, Envelope: rec.Envelope()}
+	if !entry.DIDDocument.IsZero() {
+		document, err := s.web.attachment(ctx, entry.Record.String(), entry.DIDDocument)
+		if err != nil {
+			return verify.Item{}, err
+		}
+		r.Attachments = [][]byte{document}
+	}
+	return s.item(r)
+}
+
+// Unproved is a checkpoint that package verify refused, as an error.
+type Unproved struct {
+	URL     string
+	Verdict verify.Verdict
+}
+
+// unproved returns verdict as an error; nil where it is OK.
+func unproved(url string, verdict verify.Verdict) error {
+	if verdict.OK() {
+		return nil
+	}
+	return &Unproved{url, verdict}
+}
+
+// Error implements error.
+func (e *Unproved) Error() string {
+	check, _ := e.Verdict.Failure()
+	return fmt.Sprintf("the log at %s is not believed (%s): %s", e.URL, check.Name, check.Detail)
+}
+
+// Is makes an Unproved what it is for callers that branch: ErrNotFresh, translog's
+// ErrRollback or ErrConsistency; and ErrUntrusted in any case.
+func (e *Unproved) Is(target error) bool {
+	check, _ := e.Verdict.Failure()
+	switch check.Name {
+	case verify.CheckFreshness:
+		return target == ErrNotFresh || target == ErrUntrusted
+	case verify.CheckStale, verify.CheckRollback:
+		return target == translog.ErrRollback || target == ErrUntrusted
+	case verify.CheckFork:
+		return target == translog.ErrConsistency || target == ErrUntrusted
+	}
+	return target == ErrUntrusted
+}
+
+// advance pins a note that has been judged good, unless a larger one is pinned meanwhile.
+func (r *Registry) advance(ctx context.Context, note []byte, keys record.ID) error {
+	pin := r.pin
+	pin.Checkpoint, pin.Keys = note, keys
+	_, err := r.client.home.SavePin(ctx, pin)
+	return err
+}
