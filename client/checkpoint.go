@@ -32,7 +32,7 @@ func (w web) show(ctx context.Context) (shown, error) {
 	}
 	cp, err := noteCheckpoint(note)
 	if err != nil {
-		return shown{}, err
+		return shown{}, fmt.Errorf("checkpoint of %s: %w", w.base, err)
 	}
 	return shown{web: w, note: note, checkpoint: cp, reader: translog.NewTileReader(ctx, cp, w.tile)}, nil
 }

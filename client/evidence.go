@@ -29,7 +29,7 @@ type View struct {
 func (r *Registry) View(ctx context.Context) (*View, error) {
 	s, err := r.web.show(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("checkpoint of %s: %w", r.pin.URL, err)
+		return nil, err
 	}
 	v := &View{registry: r, shown: s}
 	v.consistency, err = s.relation(ctx, r.pin.Checkpoint)

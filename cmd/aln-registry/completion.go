@@ -34,7 +34,7 @@ func (a *app) completionCommand() *cobra.Command {
 
 // completeFlags offers what is known here for the flags that name it.
 func (a *app) completeFlags(root *cobra.Command) error {
-	offers := map[string]func() []string{"registry": a.knownURLs, "identity": a.knownIdentities, "scope": knownScopes}
+	offers := map[string]func() []string{"registry": a.knownURLs, "identity": a.knownIdentities, "scope": knownScopes, "max-age": func() []string { return []string{"24h", "48h", anyAge} }}
 	for name, offer := range offers {
 		c := root
 		if name == "scope" {

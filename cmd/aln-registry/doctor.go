@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"phoenix-lab.org/aln-registry/client"
+	"phoenix-lab.org/aln-registry/registry/verify"
 )
 
 // The outcomes of a check. A warning is of something that works today.
@@ -27,6 +29,8 @@ type finding struct {
 	Detail string `json:"detail"`
 	// Mend is what to type or do, "" where nothing is to be mended.
 	Mend string `json:"mend,omitzero"`
+	// Files are what is kept of it.
+	Files []string `json:"files,omitempty"`
 }
 
 // doctor looks at a set-up from outside and changes nothing.
@@ -43,11 +47,11 @@ func (d *doctor) ok(check, format string, args ...any) {
 }
 
 func (d *doctor) warn(check, mend, format string, args ...any) {
-	d.findings = append(d.findings, finding{check, checkWarn, fmt.Sprintf(format, args...), mend})
+	d.findings = append(d.findings, finding{Check: check, Status: checkWarn, Detail: fmt.Sprintf(format, args...), Mend: mend})
 }
 
 func (d *doctor) fail(check, mend, format string, args ...any) {
-	d.findings = append(d.findings, finding{check, checkFail, fmt.Sprintf(format, args...), mend})
+	d.findings = append(d.findings, finding{Check: check, Status: checkFail, Detail: fmt.Sprintf(format, args...), Mend: mend})
 }
 
 func (a *app) doctorCommand() *cobra.Command {
@@ -164,29 +168,61 @@ func (d *doctor) checkRegistry(ctx context.Context, pin client.Pin) {
 		d.fail("key for "+pin.URL, "", "%v", err)
 		return
 	}
-	if !d.checkLog(ctx, r) {
-		return
+	answers, holds := d.checkLog(ctx, r)
+	if answers {
+		d.checkClock(r)
 	}
-	d.checkClock(r)
-	d.checkMembership(ctx, r)
+	d.checkConflicts(pin)
+	if holds {
+		d.checkMembership(ctx, r)
+	}
 }
 
-// checkLog reports whether the pinned registry answers, and its log extends what was pinned.
-func (d *doctor) checkLog(ctx context.Context, r *client.Registry) bool {
+// checkLog reports whether the pinned registry answers, and whether its log
+// extends what was pinned and is not too old.
+func (d *doctor) checkLog(ctx context.Context, r *client.Registry) (answers, holds bool) {
 	check, url := "log of "+r.Pin().URL, r.Pin().URL
+	mend := "trust nothing of it; ask its operator by another way, and show them `aln-registry log check --registry " + url + "`"
 	opened, verdict, err := r.LogCheck(ctx)
+	failed, _ := verdict.Failure()
 	switch {
 	case errors.Is(err, client.ErrUnreachable):
 		d.fail(check, "see that "+url+"/healthz answers in a browser here; a registry that moved is met by `aln-registry login NEW-URL`", "%v", err)
 	case err != nil:
-		d.fail(check, "trust nothing of it; ask its operator by another way, and show them `aln-registry log check --registry "+url+"`", "%v", err)
+		d.fail(check, mend, "%v", err)
+	case failed.Name == verify.CheckFreshness:
+		d.fail(check, "look at this computer's clock ("+clockCommands+"); if it is right, ask the registry's operator by another way whether the log is larger", "%s", failed.Detail)
 	case !verdict.OK():
-		d.fail(check, "trust nothing of it; ask its operator by another way, and show them `aln-registry log check --registry "+url+"`", "it does not hold against what is pinned: origin %s", r.Pin().Origin)
+		d.fail(check, mend, "it does not hold against what is pinned, origin %s: %s", r.Pin().Origin, firstFailed(verdict))
 	default:
-		d.ok(check, "%s, signed by %s, as pinned", entries(opened.Size), r.Pin().Origin)
-		return true
+		d.ok(check, "%s, signed by %s, as pinned; cosigned %s ago", entries(opened.Size), r.Pin().Origin, max(0, time.Duration(verdict.AgeSeconds)*time.Second))
+		return true, true
 	}
-	return false
+	return err == nil, false
+}
+
+// checkConflicts shows what was kept of a log that contradicted itself.
+func (d *doctor) checkConflicts(pin client.Pin) {
+	check := "evidence about " + pin.URL
+	kept, err := d.client.Home().Conflicts(pin)
+	if err != nil {
+		d.fail(check, "", "%v", err)
+		return
+	}
+	if len(kept) == 0 {
+		return
+	}
+	found := finding{Check: check, Status: checkWarn, Mend: "send these files to the registry's auditors and to other labs; remove them once it is explained"}
+	for _, k := range kept {
+		what := "it may have lost entries, or a mirror was behind"
+		if k.Proven {
+			found.Status, what = checkFail, "the log contradicts itself"
+		}
+		found.Detail += fmt.Sprintf("%s (%s), found at %s: %s; ", what, k.Kind, k.Found.Format(time.RFC3339), k.Path)
+		found.Files = append(found.Files, k.Path)
+	}
+	found.Detail = strings.TrimSuffix(found.Detail, "; ")
+	d.findings = append(d.findings, found)
 }
 
 // Beyond clockWarn the difference is worth a word, beyond clockFail no session can be had.
@@ -195,14 +231,17 @@ const (
 	clockFail = 24 * time.Hour
 )
 
+// clockCommands set a computer's clock.
+const clockCommands = "`timedatectl set-ntp true`, `w32tm /resync`"
+
 func (d *doctor) checkClock(r *client.Registry) {
 	check, offset := "clock", r.ClockOffset()
-	const mend = "set this computer's clock (`timedatectl set-ntp true`, `w32tm /resync`)"
+	const mend = "set this computer's clock (" + clockCommands + ")"
 	switch {
 	case offset.Abs() > clockFail:
 		d.fail(check, mend, "the clock of %s is %s away from this computer's", r.Pin().URL, offset.Round(time.Minute))
 	case offset.Abs() > clockWarn:
-		d.warn(check, mend, "the clock of %s is %s away from this computer's; it is corrected for", r.Pin().URL, offset.Round(time.Second))
+		d.warn(check, mend, "the clock of %s is %s away from this computer's; that is corrected for, save in judging the age of the log", r.Pin().URL, offset.Round(time.Second))
 	default:
 		d.ok(check, "it agrees with that of %s", r.Pin().URL)
 	}

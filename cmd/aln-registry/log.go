@@ -32,7 +32,7 @@ func (a *app) logCommand() *cobra.Command {
 	var full bool
 	check := &cobra.Command{
 		Use: "check", Short: "Check that the log extends what was seen before; --full: replay all of it", Args: cobra.NoArgs,
-		Long: "Check that the newest checkpoint is the log's, begins with the pinned entry 0 and extends the checkpoint\nseen last. With --full every entry is fetched and run through the rules from nothing, and what the index\nserves is compared with the result: only that proves that nothing was left out. (Members can.)",
+		Long: "Check that the newest checkpoint is the log's, begins with the pinned entry 0, extends the checkpoint seen\nlast and is not older than --max-age. With --full every entry is fetched and run through the rules from nothing, and what the index\nserves is compared with the result: only that proves that nothing was left out. (Members can.)",
 		RunE: func(c *cobra.Command, _ []string) error { return a.logCheck(c.Context(), full) },
 	}
 	check.Flags().BoolVar(&full, "full", false, "replay every entry and compare the index with the result")

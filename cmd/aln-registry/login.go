@@ -18,17 +18,28 @@ import (
 	"phoenix-lab.org/aln-registry/did"
 )
 
-// provide is what cargo runs as its credential provider.
+// provide is what cargo runs as its credential provider. It has no flags, so
+// ALN_MAX_AGE is read here.
 func (a *app) provide(ctx context.Context) int {
-	c, err := a.client()
-	if err == nil {
-		err = c.Provide(ctx, a.in, a.out)
-	}
+	err := a.provideTo(ctx)
 	if err != nil {
 		fmt.Fprintf(a.err, "aln-registry: %v\n", err)
 		return exitFailed
 	}
 	return 0
+}
+
+func (a *app) provideTo(ctx context.Context) error {
+	if text := os.Getenv(maxAgeVariable); text != "" {
+		if err := a.maxAge.Set(text); err != nil {
+			return fmt.Errorf("%s: %w", maxAgeVariable, err)
+		}
+	}
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	return c.Provide(ctx, a.in, a.out)
 }
 
 // loginFlags are login's settings.

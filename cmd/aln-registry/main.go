@@ -59,6 +59,7 @@ type app struct {
 	json     bool
 	registry string
 	identity string
+	maxAge   maxAge
 }
 
 func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
@@ -77,6 +78,12 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		return 0
 	case errors.Is(err, errSilent):
 		return exitFailed
+	}
+	var unproved *client.Unproved
+	if a.json && errors.As(err, &unproved) { // with the notes, where two contradict each other
+		if err := a.printVerdict(unproved.Verdict); !errors.Is(err, errSilent) {
+			fmt.Fprintf(errOut, "aln-registry: %v\n", err)
+		}
 	}
 	fmt.Fprintf(errOut, "aln-registry: %v\n", err)
 	if isUsage(err) {
@@ -110,6 +117,7 @@ func (a *app) root() *cobra.Command {
 	flags.BoolVar(&a.json, "json", false, "print JSON for programs")
 	flags.StringVar(&a.registry, "registry", "", "URL of the registry to ask, or its name in cargo's configuration (needed only when several are known)")
 	flags.StringVar(&a.identity, "identity", "", "name of the identity to sign with (default: the one given at login, or \"default\")")
+	flags.Var(&a.maxAge, "max-age", "how old the log's newest checkpoint may be, by this computer's clock; the log cosigns it every hour (\"off\": any age)")
 	root.AddCommand(
 		a.serveCommand(), a.rebuildCommand(), a.keyCommand(), a.loginCommand(), a.memberCommand(), a.didCommand(), a.settingsCommand(), a.approveCommand(),
 		a.publishCommand(), a.getCommand(), a.listCommand(), a.ownerCommand(), a.yankCommand(),
@@ -195,6 +203,6 @@ func (a *app) client() (*client.Client, error) {
 	}
 	return client.New(client.Config{
 		Home: h, KeyFile: os.Getenv("ALN_KEY_FILE"), Identity: a.identity, HTTP: own, Now: time.Now, Rand: rand.Reader,
-		HasToken: cargoHasToken, Version: version,
+		MaxAge: a.maxAge.age, HasToken: cargoHasToken, Version: version,
 	}), nil
 }
