@@ -135,46 +135,6 @@ func TestVerifyOfAnotherCratesRecord(t *testing.T) {
 	must(t, u.aln(app, "verify", "other-one@0.1.0"))
 }
 
-// What was pinned may not be taken back, nor another past be shown.
-func TestRollbackAndForkAfterPinning(t *testing.T) {
-	for name, c := range map[string]struct {
-		then  func(l *liar, first *record.Record)
-		check string
-	}{
-		"rollback": {func(l *liar, _ *record.Record) { l.rewind(3) }, "rollback"},
-		"fork of the same size": {func(l *liar, first *record.Record) {
-			l.rewind(3)
-			l.publish(l.admin, "demo-one", "0.2.1", first, first)
-		}, "fork"},
-		"fork of a larger size": {func(l *liar, first *record.Record) {
-			l.rewind(3)
-			second := l.publish(l.admin, "demo-one", "0.2.1", first, first)
-			l.publish(l.admin, "demo-one", "0.2.2", second, first)
-		}, "fork"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			l := newLiar(t)
-			first := l.publish(l.admin, "demo-one", "0.1.0", nil, l.member)
-			l.publish(l.admin, "demo-one", "0.2.0", first, first)
-			u, app := l.reader()
-			must(t, u.aln(app, "verify", "demo-one@0.1.0"))
-			must(t, u.aln(app, "log", "check"))
-			pinned := readFolder(t, filepath.Join(u.home, "registries"))
-			c.then(l, first)
-			wantFailedCheck(t, u.aln(app, "verify", "demo-one@0.1.0"), c.check, "keep both notes")
-			wantFailedCheck(t, u.aln(app, "log", "check"), c.check, "keep both notes")
-			wantFailedCheck(t, u.aln(app, "log", "check", "--full"), c.check, "keep both notes")
-			mustFail(t, u.aln(app, "login", l.server.URL))
-			for name, data := range readFolder(t, filepath.Join(u.home, "registries")) {
-				if string(pinned[name]) != string(data) {
-					t.Errorf("the pin was changed by what contradicts it: %s", data)
-				}
-			}
-		})
-	}
-}
-
 // Another registry at a pinned URL is not taken for the one that was met.
 func TestAnotherRegistryAtThePinnedURL(t *testing.T) {
 	l := newLiar(t)

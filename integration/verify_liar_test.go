@@ -37,6 +37,9 @@ type liar struct {
 	records []*record.Record
 	hashes  translog.Memory
 	blobs   map[string][]byte // crates by name@version
+	// age is how long ago checkpoints say that they were cosigned; alter changes them.
+	age   time.Duration
+	alter func(note []byte) []byte
 }
 
 func newLiar(t testing.TB) *liar {
@@ -196,11 +199,7 @@ func (l *liar) answer(header http.Header, path string) ([]byte, error) {
 	parts := strings.Split(strings.Trim(path, "/"), "/")
 	switch {
 	case path == "/log/checkpoint":
-		root, err := l.hashes.Root()
-		if err != nil {
-			return nil, err
-		}
-		return translog.Sign(translog.Checkpoint{Origin: string(didOf(l.origin)), Size: l.hashes.Size(), Root: root}, []translog.LogKey{l.logKey}, time.Now())
+		return l.note()
 	case strings.HasPrefix(path, "/log/"):
 		return l.tile(strings.TrimPrefix(path, "/log/"))
 	case path == "/v1/session":
@@ -224,6 +223,27 @@ func (l *liar) answer(header http.Header, path string) ([]byte, error) {
 		return l.index(parts[len(parts)-1])
 	}
 	return nil, fmt.Errorf("there is no %s", path)
+}
+
+func (l *liar) note() ([]byte, error) {
+	root, err := l.hashes.Root()
+	if err != nil {
+		return nil, err
+	}
+	cp := translog.Checkpoint{Origin: string(didOf(l.origin)), Size: l.hashes.Size(), Root: root}
+	note, err := translog.Sign(cp, []translog.LogKey{l.logKey}, time.Now().Add(-l.age))
+	if err == nil && l.alter != nil {
+		note = l.alter(note)
+	}
+	return note, err
+}
+
+// cosigned makes checkpoints that were cosigned that long ago, altered by alter
+// where it is not nil.
+func (l *liar) cosigned(age time.Duration, alter func(note []byte) []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.age, l.alter = age, alter
 }
 
 func (l *liar) tile(path string) ([]byte, error) {
