@@ -180,15 +180,12 @@ func (c *blobCache) release(h *heldBlob) {
 	h.users--
 }
 
-func (c *blobCache) addTo(s *Stats) {
+func (c *blobCache) stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s.CacheHits += c.counts.CacheHits
-	s.CacheMisses += c.counts.CacheMisses
-	s.CacheEvictions += c.counts.CacheEvictions
-	s.CacheEntries += len(c.at)
-	s.CacheBytes += c.bytes
-	s.CacheLimit += c.limit
+	s := c.counts
+	s.CacheEntries, s.CacheBytes, s.CacheLimit = len(c.at), c.bytes, c.limit
+	return s
 }
 
 // memoryBlob is an open blob in memory.

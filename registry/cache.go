@@ -17,23 +17,17 @@ const DefaultCacheBytes = 64 << 20
 
 func (c Config) halfCache() int64 { return cmp.Or(c.CacheBytes, DefaultCacheBytes) / 2 }
 
-// Stats counts what the caches of published state and of artifacts have done since the start.
+// Stats counts what a cache has done since the start.
 type Stats struct {
 	// CacheHits were answered from memory, CacheMisses read from the catalog;
 	// who waited for another's read of the same thing counts as a hit.
 	CacheHits, CacheMisses uint64
 	// CacheEvictions made room; what a change of state took out is in CacheInvalidations.
 	CacheEvictions, CacheInvalidations uint64
-	// CacheEntries and CacheBytes are held now, of at most CacheLimit bytes.
-	CacheEntries           int
-	CacheBytes, CacheLimit int64
-}
-
-// Stats returns the counts as they are now.
-func (r *Registry) Stats() Stats {
-	s := r.cache.stats()
-	r.artifacts.addTo(&s)
-	return s
+	// CacheEntries and CacheBytes are held now, of at most CacheLimit bytes; the
+	// cache of sessions is bounded by CacheMost entries instead.
+	CacheEntries, CacheMost int
+	CacheBytes, CacheLimit  int64
 }
 
 // thing names what is cached: of a family, by name.

@@ -235,7 +235,7 @@ func TestReadersSeeEveryAcknowledgedChange(t *testing.T) {
 	}
 	close(done)
 	others.Wait()
-	if s := r.Stats(); s.CacheHits == 0 || s.CacheInvalidations == 0 {
+	if s := r.Figures().State; s.CacheHits == 0 || s.CacheInvalidations == 0 {
 		t.Errorf("the cache took no part in it: %+v", s)
 	}
 }

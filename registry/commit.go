@@ -150,9 +150,7 @@ func (r *Registry) commit(ctx context.Context, batch []*submission) {
 		r.noteChanges(batch)
 		err = r.publish(ctx)
 	}
-	if r.Batch != nil {
-		r.Batch(len(batch), time.Since(begun), err)
-	}
+	r.tell(batch, time.Since(begun), err)
 	if err != nil {
 		r.unpublished(err)
 		switch {
@@ -198,6 +196,7 @@ func (r *Registry) noteChanges(batch []*submission) {
 			continue
 		}
 		e := entryChanges{index: s.receipt.Index}
+		r.committed.Store(e.index + 1)
 		for _, c := range s.changes {
 			e.things = append(e.things, changedThings(c.Key)...)
 		}

@@ -27,19 +27,3 @@ func (r *Registry) Ready(ctx context.Context) error {
 	}
 	return r.Blobs.Probe(ctx)
 }
-
-// Figures are what an operator watches, for /metrics.
-type Figures struct {
-	// Size is the number of published entries.
-	Size int64
-	// Cosigned is when the visible checkpoint's cosignature was made.
-	Cosigned time.Time
-	// Queue is how many changes wait for the sequencer.
-	Queue int
-}
-
-// Figures returns those of this moment.
-func (r *Registry) Figures() Figures {
-	p := r.published.Load()
-	return Figures{Size: p.Size, Cosigned: p.cosigned, Queue: len(r.queue)}
-}

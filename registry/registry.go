@@ -69,9 +69,8 @@ type Config struct {
 	Clock func() time.Time
 	Rand  io.Reader
 	Log   *slog.Logger
-	// Batch, unless nil, is told of each batch of changes how many there were, how
-	// long it took to make them visible, and how that ended. It must not block.
-	Batch func(records int, took time.Duration, err error)
+	// Batch, unless nil, is told of each batch of changes. It must not block.
+	Batch func(Batch)
 }
 
 // Registry is an open registry, safe for concurrent use.
@@ -100,6 +99,9 @@ type Registry struct {
 	failed chan error
 	// batchSince is when the batch under way was begun, in Unix nanoseconds; 0 for none.
 	batchSince atomic.Int64
+	// committed is the head of the log as the last batch left it; what was committed
+	// before the start is published by it.
+	committed atomic.Int64
 }
 
 // checkpoint is what is visible: everything below Size.

@@ -143,6 +143,7 @@ var ErrNoRecord = errors.New("this registry takes only signed changes: cargo mus
 type sessionCache struct {
 	mu     sync.Mutex
 	tokens map[string]policy.Token[particle.SessionToken]
+	counts Stats
 }
 
 // mostCached bounds the cache; when it is full it is emptied, which costs each
@@ -157,6 +158,11 @@ func (c *sessionCache) get(token string) (policy.Token[particle.SessionToken], b
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t, ok := c.tokens[token]
+	if ok {
+		c.counts.CacheHits++
+	} else {
+		c.counts.CacheMisses++
+	}
 	return t, ok
 }
 
@@ -164,7 +170,16 @@ func (c *sessionCache) put(token string, t policy.Token[particle.SessionToken]) 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.tokens) >= mostCached {
+		c.counts.CacheEvictions += uint64(len(c.tokens))
 		clear(c.tokens)
 	}
 	c.tokens[token] = t
+}
+
+func (c *sessionCache) stats() Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.counts
+	s.CacheEntries, s.CacheMost = len(c.tokens), mostCached
+	return s
 }

@@ -39,6 +39,7 @@ func (s *Server) mint(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("%w: grant_type is not %s", registry.ErrRequest, grantType)
 	}
 	token, life, err := s.registry.Mint(r.Context(), r.PostForm.Get("assertion"))
+	s.metrics.minted(err)
 	if err != nil {
 		return err
 	}

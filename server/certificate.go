@@ -80,12 +80,8 @@ func (c *Certificate) Reload() {
 	c.reload(c.clock())
 }
 
-// NotAfter is when the certificate in force ends.
-func (c *Certificate) NotAfter() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.current.Leaf.NotAfter
-}
+// NotAfter is when the certificate ends that whoever connects now is served.
+func (c *Certificate) NotAfter() time.Time { return c.get().Leaf.NotAfter }
 
 // reload says once of each content that it cannot be used.
 func (c *Certificate) reload(now time.Time) {

@@ -61,7 +61,7 @@ func TestErrorsHaveTheirStatus(t *testing.T) {
 // What is not for the asker goes to the operator's log, with the request's id.
 func TestInnerErrorsAreNotShown(t *testing.T) {
 	l := newLab(t)
-	s := &Server{registry: l.registry, log: l.registry.Log, clock: l.now}
+	s := newServer(Config{Registry: l.registry, Log: l.registry.Log, Clock: l.now})
 	for family, render := range map[string]renderer{"text/plain": asText, "application/json": asCargo, "application/json;": asJSON} {
 		for status, err := range map[int]error{500: errors.New("disk on fire at /secret/path"), 503: fmt.Errorf("%w: /secret/path", registry.ErrUnavailable)} {
 			w := httptest.NewRecorder()
@@ -86,7 +86,7 @@ func TestInnerErrorsAreNotShown(t *testing.T) {
 
 func TestPanicIsA500(t *testing.T) {
 	l := newLab(t)
-	s := &Server{registry: l.registry, log: l.registry.Log, clock: l.now}
+	s := newServer(Config{Registry: l.registry, Log: l.registry.Log, Clock: l.now})
 	w := httptest.NewRecorder()
 	s.observe(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("a secret") })).ServeHTTP(w, httptest.NewRequest("GET", "/x", nil))
 	if w.Code != 500 || strings.Contains(w.Body.String(), "a secret") {

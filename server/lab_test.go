@@ -43,6 +43,7 @@ type lab struct {
 	registry *registry.Registry
 	keys     registry.Keys
 	routes   chi.Routes
+	metrics  *Metrics
 	// ahead is how far the server's clock is beyond the real one, in nanoseconds.
 	ahead atomic.Int64
 	log   *safeBuffer
@@ -51,7 +52,7 @@ type lab struct {
 	secrets []string
 
 	admin, owner, member, stranger did.PrivateKey
-	crates                         int
+	crates, scrapes                int
 	// ownRecord is an own record that names intent (a CID), made by demo.
 	ownRecord, intent string
 }
@@ -79,7 +80,7 @@ const smallCrate = 64 << 10
 func newLab(t testing.TB, change ...func(*registry.Config)) *lab {
 	t.Helper()
 	ctx, folder := context.Background(), t.TempDir()
-	l := &lab{t: t, log: new(safeBuffer)}
+	l := &lab{t: t, log: new(safeBuffer), metrics: NewMetrics(MetricsConfig{Version: "1.2.3", Room: func() (uint64, uint64, error) { return 1 << 30, 1 << 40, nil }})}
 	httpServer := httptest.NewUnstartedServer(nil)
 	l.url = "http://" + httpServer.Listener.Addr().String()
 	for _, key := range []*did.PrivateKey{&l.admin, &l.owner, &l.member, &l.stranger} {
@@ -89,7 +90,7 @@ func newLab(t testing.TB, change ...func(*registry.Config)) *lab {
 	db := must(catalog.OpenSQLite(ctx, filepath.Join(folder, "catalog.db")))
 	store := must(disk.Open(filepath.Join(folder, "store")))
 	config := registry.Config{
-		Catalog: db, Blobs: store, Keys: l.keys, PublicURL: l.url, Limits: cargo.Limits{CrateBytes: smallCrate},
+		Catalog: db, Blobs: l.metrics.Blobs(store), Batch: l.metrics.Batch, Keys: l.keys, PublicURL: l.url, Limits: cargo.Limits{CrateBytes: smallCrate},
 		Clock: l.now, Rand: rand.Reader, Log: slog.New(slog.NewTextHandler(l.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, c := range change {
@@ -99,7 +100,7 @@ func newLab(t testing.TB, change ...func(*registry.Config)) *lab {
 		t.Fatal(err)
 	}
 	l.registry = must(registry.Open(ctx, config))
-	handler := New(Config{Registry: l.registry, Log: config.Log, Clock: l.now})
+	handler := New(Config{Registry: l.registry, Log: config.Log, Clock: l.now, Metrics: l.metrics})
 	l.routes = handler.(chi.Routes)
 	httpServer.Config.Handler = handler
 	httpServer.Start()

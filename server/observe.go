@@ -11,8 +11,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/go-chi/chi/v5"
-
 	"phoenix-lab.org/aln-registry/did"
 )
 
@@ -48,19 +46,30 @@ func (s *Server) observe(next http.Handler) http.Handler {
 		w.Header().Set("X-Request-Id", o.id)
 		w.Header()["X-Content-Type-Options"] = nosniff
 		wrapped := &response{ResponseWriter: w, pace: s.pace.orDefault()}
+		s.metrics.inFlight.Add(1)
+		defer s.metrics.inFlight.Add(-1)
 		if o.body = s.paced(w, r); o.body != nil {
 			r.Body = o.body
 		}
 		r = r.WithContext(context.WithValue(r.Context(), observationKey{}, o))
 		defer func() {
-			if p := recover(); p != nil {
-				if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
-					panic(p)
-				}
+			p := recover()
+			if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+				panic(p)
+			}
+			if p != nil {
 				s.log.Error("panic", "request", o.id, "panic", p, "stack", string(debug.Stack()))
 				http.Error(wrapped, "internal error; the operator finds it in the log under request "+o.id, http.StatusInternalServerError)
 			}
-			s.logRequest(r, o, wrapped.status, wrapped.bytes, s.clock().Sub(start))
+			if wrapped.route == nil {
+				wrapped.route = s.metrics.routeOf(r)
+			}
+			took, ended := s.clock().Sub(start), wrapped.status
+			if p != nil { // whatever was sent before
+				ended = http.StatusInternalServerError
+			}
+			wrapped.route.observe(ended, took)
+			s.logRequest(r, o, wrapped, took)
 		}()
 		next.ServeHTTP(wrapped, r)
 		if wrapped.status == 0 { // an empty answer is one too, and has its time
@@ -72,15 +81,15 @@ func (s *Server) observe(next http.Handler) http.Handler {
 // mostAttributes is how many a line of the log may have.
 const mostAttributes = 9
 
-func (s *Server) logRequest(r *http.Request, o *observation, status int, bytes int64, took time.Duration) {
+func (s *Server) logRequest(r *http.Request, o *observation, w *response, took time.Duration) {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		host = r.RemoteAddr
 	}
 	attributes := append(make([]slog.Attr, 0, mostAttributes),
 		slog.String("request", o.id), slog.String("from", host), slog.String("method", r.Method),
-		slog.String("route", chi.RouteContext(r.Context()).RoutePattern()), slog.Int("status", status),
-		slog.Int64("bytes", bytes), slog.Duration("took", took.Round(time.Microsecond)))
+		slog.String("route", w.route.pattern), slog.Int("status", w.status),
+		slog.Int64("bytes", w.bytes), slog.Duration("took", took.Round(time.Microsecond)))
 	if o.asker != "" {
 		attributes = append(attributes, slog.String("asker", string(o.asker)))
 	}

@@ -121,6 +121,8 @@ type response struct {
 	status int
 	bytes  int64
 	armed  time.Time
+	// route is the one that answers, nil for a page and where there is none.
+	route *route
 }
 
 // Unwrap is for http.ResponseController.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"phoenix-lab.org/aln-registry/did"
@@ -18,6 +19,10 @@ type places struct {
 
 	mu    sync.Mutex
 	taken map[did.DID]int
+
+	// waiting is how many wait now, turnedAway how many got no place since the start.
+	waiting    atomic.Int64
+	turnedAway atomic.Uint64
 }
 
 func newPlaces(all, each int) *places {
@@ -28,8 +33,11 @@ func newPlaces(all, each int) *places {
 // asker who has all of theirs is refused at once: registry.ErrUnavailable.
 func (p *places) take(ctx context.Context, asker did.DID) (release func(), err error) {
 	if !p.count(asker) {
+		p.turnedAway.Add(1)
 		return nil, fmt.Errorf("%w: %d requests of this kind are under way for you already", registry.ErrUnavailable, p.each)
 	}
+	p.waiting.Add(1)
+	defer p.waiting.Add(-1)
 	wait := time.NewTimer(maxWait)
 	defer wait.Stop()
 	select {
@@ -38,6 +46,7 @@ func (p *places) take(ctx context.Context, asker did.DID) (release func(), err e
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-wait.C:
+		p.turnedAway.Add(1)
 		err = fmt.Errorf("%w: all places for requests of this kind are taken", registry.ErrUnavailable)
 	}
 	p.uncount(asker)

@@ -94,6 +94,11 @@ func reading(path string) asking {
 	}
 }
 
+// watching reads what only auditors and admins may.
+func watching(l *lab, who int) ask {
+	return ask{method: http.MethodGet, path: "/metrics", token: l.token(who, particle.ScopeAudit, nil)}
+}
+
 func publishing(l *lab, who int) ask {
 	name := l.newName()
 	l.publish(l.owner, name, "0.1.0")
@@ -198,6 +203,7 @@ var routesTable = map[string]struct {
 	"GET /me":                   {reading("/me"), everybody, unsaid},
 	"GET /healthz":              {reading("/healthz"), everybody, unsaid},
 	"GET /readyz":               {reading("/readyz"), everybody, notStored},
+	"GET /metrics":              {watching, admins, forAsker},
 	"GET /openapi.json":         {reading("/openapi.json"), everybody, public},
 	"GET /.well-known/did.json": {reading("/.well-known/did.json"), absent, notStored}, // a did:key has none
 

@@ -46,6 +46,7 @@ type Server struct {
 	clock    func() time.Time
 	pages    http.Handler
 	pace     Pace
+	metrics  *Metrics
 	ready    readiness
 	uploads  *places
 	searches *places
@@ -60,23 +61,34 @@ type Config struct {
 	Pages http.Handler
 	// Pace is how slow clients may be.
 	Pace Pace
+	// Metrics are what is counted; nil: some that only /metrics shows.
+	Metrics *Metrics
 	// Draining is closed when no more requests should be sent here: /readyz says so.
 	Draining <-chan struct{}
 }
 
-// New returns the handler for c.Registry.
+// New returns the handler for c.Registry, which c.Metrics watch from now on.
 func New(c Config) http.Handler {
+	s := newServer(c)
+	s.metrics.watch(s)
+	return underPublicPath(c.Registry.PublicURL, s.routes())
+}
+
+func newServer(c Config) *Server {
+	if c.Metrics == nil {
+		c.Metrics = NewMetrics(MetricsConfig{})
+	}
 	s := &Server{
-		registry: c.Registry, limits: c.Registry.Limits, log: c.Log, clock: c.Clock, pages: c.Pages, pace: c.Pace,
+		registry: c.Registry, limits: c.Registry.Limits, log: c.Log, clock: c.Clock, pages: c.Pages, pace: c.Pace, metrics: c.Metrics,
 		uploads: newPlaces(maxUploads, maxUploadsEach), searches: newPlaces(maxSearches, maxSearches),
 	}
 	s.ready.draining = c.Draining
-	return underPublicPath(c.Registry.PublicURL, s.routes())
+	return s
 }
 
 // routes is the whole public contract of DESIGN §4 as far as it exists.
 func (s *Server) routes() http.Handler {
-	m := chi.NewRouter()
+	m := router{chi.NewRouter(), s.metrics}
 	m.Use(s.observe, middleware.GetHead)
 	m.NotFound(s.unknown(func(http.ResponseWriter, *http.Request) error { return registry.ErrNotFound }))
 	if s.pages != nil {
@@ -91,6 +103,7 @@ func (s *Server) routes() http.Handler {
 	m.Get("/healthz", s.handle(asText, s.healthy))
 	m.Get(s.documentPath(), s.handle(asJSON, s.didDocument))
 	m.Get("/readyz", s.handle(asText, s.readyz))
+	m.Get("/metrics", s.handle(asText, s.figures))
 	m.Get("/openapi.json", s.handle(asJSON, s.describe))
 
 	m.Get("/index/config.json", s.handle(asText, s.indexConfig))

@@ -63,6 +63,7 @@ func (a *app) serveCommand() *cobra.Command {
 	c.Flags().StringVar(&f.tlsCert, "tls-cert", "", "certificate chain in PEM: serve https with HTTP/2; read again when it changes, and on SIGHUP")
 	c.Flags().StringVar(&f.tlsKey, "tls-key", "", "the certificate's private key in PEM, not readable by everybody")
 	c.Flags().DurationVar(&f.drainDelay, "drain-delay", 0, "after SIGTERM go on taking requests for so long, while /readyz already says no")
+	c.Flags().StringVar(&f.metricsListen, "metrics-listen", "", "address and port to answer /metrics, /healthz and /readyz on, over plain http and to everybody (default: none)")
 	c.Flags().BoolVar(&f.anonymousRead, "anonymous-read", false, "let everybody read, through /public/index/")
 	c.Flags().Int64Var(&f.cacheMB, "cache-mb", registry.DefaultCacheBytes>>20, "memory for index files, members and versions, in MiB (1 to 65536)")
 	return c
@@ -84,6 +85,11 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		return err
 	}
 	defer listener.Close()
+	scraped, err := f.listenForScraper(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer scraped.Close()
 	if f.publicURL == "" {
 		if f.publicURL, err = defaultURL(listener.Addr(), certificate != nil); err != nil {
 			return err
@@ -105,6 +111,8 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		return err
 	}
 	defer node.close()
+	metrics := server.NewMetrics(server.MetricsConfig{Version: version, Certificate: certificate, Room: func() (uint64, uint64, error) { return disk.Room(folder) }})
+	node.config.Blobs, node.config.Batch = metrics.Blobs(node.config.Blobs), metrics.Batch
 	node.config.PublicURL, node.config.AnonymousRead, node.config.CacheBytes = f.publicURL, f.anonymousRead, f.cacheMB<<20
 	operator, err := a.setUp(ctx, node)
 	if err != nil {
@@ -123,7 +131,9 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	}
 	reloadOnHangup(ctx, certificate)
 	pages := web.New(web.Config{Registry: r, Log: log, Clock: time.Now, Version: version})
-	handler := server.New(server.Config{Registry: r, Log: log, Clock: time.Now, Pages: pages, Draining: ctx.Done()})
+	config := server.Config{Registry: r, Log: log, Clock: time.Now, Pages: pages, Draining: ctx.Done(), Metrics: metrics}
+	handler := server.New(config)
+	defer scraped.serve(ctx, config)()
 	return server.Listening{Handler: handler, Log: log, Certificate: certificate, Fatal: r.Failed(), DrainDelay: f.drainDelay}.Serve(ctx, listener)
 }
 

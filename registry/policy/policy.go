@@ -125,6 +125,20 @@ func ReadRecords(asker Asker, index int64, artifact bool, s Settings) Decision {
 	return Read(asker, s)
 }
 
+// ReadFigures decides whether asker may read the figures that the registry's
+// operators watch: they tell how much is done here, though not by whom.
+func ReadFigures(asker Asker) Decision {
+	if asker.Anonymous() {
+		return Decision{Rule: RuleAnonymous, Reason: "the metrics are for auditors and admins; ask with a session, as `aln-registry token --scope audit` prints it"}
+	}
+	for _, scope := range []string{particle.ScopeAudit, particle.ScopeAdmin} {
+		if asker.HasScope(scope) {
+			return Decision{Allow: true, Rule: RuleScope, Reason: "the session has the scope " + scope, ValidUntil: asker.Until}
+		}
+	}
+	return Decision{Rule: RuleScope, Reason: "the metrics need a session with the scope audit or admin; `aln-registry token --scope audit` prints one to auditors and admins", ValidUntil: asker.Until}
+}
+
 // Submit decides whether asker's session may carry the record rec.
 func Submit(asker Asker, rec string, scope string) *Denial {
 	switch {

@@ -64,6 +64,27 @@ func TestReadRecords(t *testing.T) {
 	}
 }
 
+func TestReadFigures(t *testing.T) {
+	cases := []struct {
+		name  string
+		asker Asker
+		allow bool
+		rule  Rule
+	}{
+		{"nobody", Asker{}, false, RuleAnonymous},
+		{"nobody, with scopes", Asker{Scopes: []string{"audit", "admin"}, Admin: true}, false, RuleAnonymous},
+		{"scope audit", askerWith("audit"), true, RuleScope},
+		{"scope admin", askerWith("read", "admin"), true, RuleScope},
+		{"all other scopes", askerWith("read", "build", "publish", "chat", "OTA"), false, RuleScope},
+		{"an admin without scope", Asker{DID: "did:web:host.example", Admin: true, Roles: []string{"auditor"}}, false, RuleScope},
+	}
+	for _, c := range cases {
+		if d := ReadFigures(c.asker); d.Allow != c.allow || d.Rule != c.rule || d.Reason == "" || !d.ValidUntil.Equal(c.asker.Until) {
+			t.Errorf("%s: %+v", c.name, d)
+		}
+	}
+}
+
 func TestSubmit(t *testing.T) {
 	bound := askerWith(particle.ScopePublish)
 	bound.Rec = "one"
