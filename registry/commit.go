@@ -134,7 +134,7 @@ func (r *Registry) gather(first *submission) []*submission {
 // What was committed but not published is published by the next batch, the next
 // tick or the next start.
 func (r *Registry) commit(ctx context.Context, batch []*submission) {
-	begun := time.Now()
+	begun, entered := time.Now(), false
 	err := r.publish(ctx) // what an earlier failure left unpublished
 	if err == nil {
 		err = r.Catalog.Update(ctx, func(tx *catalog.Tx) error { return r.applyBatch(ctx, tx, batch) })
@@ -148,17 +148,13 @@ func (r *Registry) commit(ctx context.Context, batch []*submission) {
 	}
 	if err == nil {
 		r.noteChanges(batch)
+		entered = true
 		err = r.publish(ctx)
 	}
 	r.tell(batch, time.Since(begun), err)
 	if err != nil {
 		r.unpublished(err)
-		switch {
-		case errors.Is(err, storage.ErrFull):
-			err = fmt.Errorf("%w: %w: %v", ErrUnavailable, storage.ErrFull, err)
-		case !errors.Is(err, ErrUnavailable):
-			err = fmt.Errorf("%w: %v", ErrUnavailable, err)
-		}
+		err = failure(err, entered)
 	}
 	for _, s := range batch {
 		if err == nil {
@@ -167,6 +163,20 @@ func (r *Registry) commit(ctx context.Context, batch []*submission) {
 			s.answer(err)
 		}
 	}
+}
+
+// failure is what everybody in a batch is told that failed with err. A full disk
+// is told as such, which says that nothing was changed, only if nothing was entered.
+func failure(err error, entered bool) error {
+	switch {
+	case entered:
+		return fmt.Errorf("%w: %w: %v", ErrUnavailable, ErrUnpublished, err)
+	case errors.Is(err, storage.ErrFull):
+		return fmt.Errorf("%w: %w: %v", ErrUnavailable, storage.ErrFull, err)
+	case errors.Is(err, ErrUnavailable):
+		return err
+	}
+	return fmt.Errorf("%w: %v", ErrUnavailable, err)
 }
 
 // unpublished notes a failure after which something may wait to be published.
@@ -282,8 +292,8 @@ func (r *Registry) applyOne(ctx context.Context, tx *catalog.Tx, s *submission, 
 		}
 		return refusalFor(before, s.record, err), nil
 	}
-	if err := r.checkSigns(changes); err != nil {
-		return err, nil
+	if refusal, err := r.checkOwn(ctx, changes, s.attachments); refusal != nil || err != nil {
+		return refusal, err
 	}
 	line, err := crateLine(before, entry, s)
 	if isCrateProblem(err) {

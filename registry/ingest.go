@@ -71,7 +71,11 @@ func (r *Registry) precheck(ctx context.Context, s *submission) (repeated *Recei
 	}
 	changes, err := state.Apply(before, entry, s.record, s.attachments)
 	if err == nil {
-		return nil, r.checkSigns(changes)
+		refusal, err := r.checkOwn(ctx, changes, s.attachments)
+		if err == nil {
+			err = refusal
+		}
+		return nil, err
 	}
 	if receipt, ok := republished(before, s.record, err); ok {
 		return &receipt, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ var ErrLogKey = errors.New("the key that signs the log is not in the registry's 
 
 // logKey is a log key with its public half as settings state it.
 type logKey struct {
+	id       string // kid in the key file
 	multikey string
 	key      translog.LogKey
 }
@@ -33,7 +35,7 @@ func newLogKey(named did.NamedKey) (logKey, error) {
 		return logKey{}, errors.New("the log key is not Ed25519")
 	}
 	key, err := translog.NewLogKey(private)
-	return logKey{multikey: named.Key.Public().Multikey(), key: key}, err
+	return logKey{id: named.ID, multikey: named.Key.Public().Multikey(), key: key}, err
 }
 
 // AddLogKey makes a log key in the registry's key file at path, beside those that
@@ -49,8 +51,24 @@ func AddLogKey(path string, rand io.Reader) (multikey string, err error) {
 	if err != nil {
 		return "", err
 	}
-	name := fmt.Sprintf("%s-%d", logKeyID, len(keys.logs)+1)
-	return key.Public().Multikey(), did.AddToKeyFile(path, did.NamedKey{ID: name, Key: key})
+	if len(keys.logs) >= mostLogKeys {
+		return "", fmt.Errorf("%s holds %d log keys, as many as it can; keep it in a safe place, and take out of this one those that stand last in log_keys and were replaced more than 30 days ago", path, len(keys.logs))
+	}
+	return key.Public().Multikey(), did.AddToKeyFile(path, did.NamedKey{ID: keys.nextLogKeyID(), Key: key})
+}
+
+// mostLogKeys leaves room for the DID's key in a key file of 16.
+const mostLogKeys = 15
+
+// nextLogKeyID is a name that no log key ever had here, also where some were taken out.
+func (k Keys) nextLogKeyID() string {
+	last := 1
+	for _, l := range k.logs {
+		if n, err := strconv.Atoi(strings.TrimPrefix(l.id, logKeyID+"-")); err == nil {
+			last = max(last, n)
+		}
+	}
+	return fmt.Sprintf("%s-%d", logKeyID, last+1)
 }
 
 // signers are the keys that sign a checkpoint at the time at under settings: the
@@ -67,19 +85,6 @@ func (k Keys) signers(settings state.Settings, at time.Time) ([]translog.LogKey,
 		}
 	}
 	return keys, nil
-}
-
-// checkSigns refuses what would put settings in force under which this server
-// could not sign.
-func (r *Registry) checkSigns(changes []state.Change) error {
-	settings, ok, err := state.SettingsIn(changes)
-	if err != nil || !ok {
-		return err
-	}
-	if _, err := r.Keys.signers(settings, r.Clock()); err != nil {
-		return fmt.Errorf("%w: the first of log_keys must be a key that this server holds; its operator makes one with `aln-registry log new-key`, then starts it again", ErrRequest)
-	}
-	return nil
 }
 
 // settingsAt are those in force at a size of the log.
@@ -111,15 +116,25 @@ func (r *Registry) openNote(ctx context.Context, note []byte) (translog.Opened, 
 }
 
 // LogKeysProof returns what proves the keys of the published log to whoever knows
-// its entry 0: every record about its settings up to the one that last changed
-// log_keys, what these rest on, and the did records of who signed them. Everybody
-// may have it, as the log itself.
+// its entry 0: every record about its settings, what these rest on, and the did
+// records of who signed them. A history that ended where log_keys last changed
+// would lack votes that a later did record makes matter. Where log_keys are still
+// those of entry 0, that is all.
 func (r *Registry) LogKeysProof(ctx context.Context) ([]BundleItem, error) {
+	r.proving.Lock()
+	defer r.proving.Unlock()
 	size := r.Size()
-	if p := r.keysProof.Load(); p != nil && p.size == size {
+	if p := r.keysProof; p != nil && p.size == size {
 		return p.items, nil
 	}
-	b := bundle{registry: r, size: r.Settings().History().Index + 1, items: map[record.ID]BundleItem{}, signers: map[did.DID]bool{}}
+	settings, err := r.settingsAt(ctx, size)
+	if err != nil {
+		return nil, err
+	}
+	b := bundle{registry: r, size: size, items: map[record.ID]BundleItem{}, signers: map[did.DID]bool{}}
+	if settings.History().Index == 0 {
+		b.size = 1
+	}
 	if err := b.history(ctx, record.RegistrySubject().Thing(), anyType); err != nil {
 		return nil, err
 	}
@@ -127,9 +142,8 @@ func (r *Registry) LogKeysProof(ctx context.Context) ([]BundleItem, error) {
 	if err := b.changesOfKeys(ctx); err != nil {
 		return nil, err
 	}
-	proof := &keysProof{size: size, items: sorted(b.items)}
-	r.keysProof.Store(proof)
-	return proof.items, nil
+	r.keysProof = &keysProof{size: size, items: sorted(b.items)}
+	return r.keysProof.items, nil
 }
 
 // keysProof is LogKeysProof at a size of the log.

@@ -87,15 +87,17 @@ func (r *Registry) storeEntries(ctx context.Context, from, to int64) error {
 	return nil
 }
 
-// storeCheckpoint signs and stores the checkpoint object. Where one of this
-// size is stored already (a crash came after it) that one is taken, if it is
-// ours and of the same root.
+// storeCheckpoint signs and stores the checkpoint object. One of this size that
+// is stored already (a crash came after it, or the answer was lost) must be ours
+// and of the same root; what is published is the note made now. The stored one may
+// have been cosigned before a smaller one that was shown meanwhile, and what is
+// cosigned later says that nothing larger is known (C2SP tlog-cosignature).
 func (r *Registry) storeCheckpoint(ctx context.Context, cp translog.Checkpoint) ([]byte, error) {
 	settings, err := r.settingsAt(ctx, cp.Size)
 	if err != nil {
 		return nil, err
 	}
-	note, err := r.sign(cp, settings, r.Clock())
+	note, err := r.sign(cp, settings, r.signingTime())
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +110,16 @@ func (r *Registry) storeCheckpoint(ctx context.Context, cp translog.Checkpoint) 
 	if err != nil {
 		return nil, err
 	}
-	return stored, r.checkNote(ctx, stored, cp.Size, cp.Root)
+	return note, r.checkNote(ctx, stored, cp.Size, cp.Root)
+}
+
+// signingTime is now, but not before the cosignature that is shown.
+func (r *Registry) signingTime() time.Time {
+	at := r.Clock().UTC().Truncate(time.Second)
+	if p := r.published.Load(); p != nil && at.Before(p.cosigned) {
+		return p.cosigned
+	}
+	return at
 }
 
 func (r *Registry) sign(cp translog.Checkpoint, settings state.Settings, at time.Time) ([]byte, error) {
@@ -120,10 +131,7 @@ func (r *Registry) sign(cp translog.Checkpoint, settings state.Settings, at time
 }
 
 // show makes the checkpoint in note the visible one, in memory. The cache gives
-// up what changes with it first: what is visible is never older than what was. A
-// stored note may have been cosigned before the smaller one that is shown now was
-// renewed: then it is signed anew, since what is cosigned later says that nothing
-// larger is known (C2SP tlog-cosignature).
+// up what changes with it first: what is visible is never older than what was.
 func (r *Registry) show(ctx context.Context, note []byte) error {
 	cp, err := readCheckpoint(ctx, r, note)
 	if err != nil {
@@ -132,11 +140,6 @@ func (r *Registry) show(ctx context.Context, note []byte) error {
 	from := int64(-1)
 	if p := r.published.Load(); p != nil {
 		from = p.Size
-		if cp.cosigned.Before(p.cosigned) {
-			if cp, err = r.resigned(cp, p.cosigned); err != nil {
-				return err
-			}
-		}
 	}
 	changed, known := r.changedBetween(from, cp.Size)
 	r.cache.advance(cp.Size, changed, known)
@@ -144,11 +147,11 @@ func (r *Registry) show(ctx context.Context, note []byte) error {
 	return nil
 }
 
-// resigned is cp with the signatures that are due now, not cosigned before the time after.
-func (r *Registry) resigned(cp *checkpoint, after time.Time) (*checkpoint, error) {
-	at := r.Clock().UTC().Truncate(time.Second)
-	if at.Before(after) {
-		at = after
+// resigned is cp with the signatures that are due now.
+func (r *Registry) resigned(cp *checkpoint) (*checkpoint, error) {
+	at := r.signingTime()
+	if at.Before(cp.cosigned) {
+		at = cp.cosigned
 	}
 	note, err := r.sign(cp.Checkpoint, cp.settings, at)
 	if err != nil {
@@ -182,7 +185,7 @@ func (r *Registry) Checkpoint(context.Context) ([]byte, error) {
 	if r.Clock().Sub(p.cosigned) < renewAfter {
 		return p.note, nil
 	}
-	renewed, err := r.resigned(p, p.cosigned)
+	renewed, err := r.resigned(p)
 	if err != nil {
 		return nil, err
 	}
@@ -236,6 +239,11 @@ func (r *Registry) recover(ctx context.Context) error {
 	}
 	if stored > size { // a checkpoint was stored, the published row not yet written
 		if err := r.adopt(ctx, stored); err != nil {
+			return err
+		}
+	}
+	if r.published.Load() != nil {
+		if err := r.vouch(ctx); err != nil {
 			return err
 		}
 	}
@@ -311,6 +319,20 @@ func (r *Registry) adopt(ctx context.Context, size int64) error {
 		return err
 	}
 	return r.show(ctx, note)
+}
+
+// vouch signs anew what a start finds published, as storeCheckpoint does: the
+// process before this one may have shown it, or one that is smaller, with a later cosignature.
+func (r *Registry) vouch(ctx context.Context) error {
+	signed, err := r.resigned(r.published.Load())
+	if err != nil {
+		return err
+	}
+	if err := r.Catalog.SetPublished(ctx, signed.Size, signed.note); err != nil {
+		return err
+	}
+	r.published.Store(signed)
+	return nil
 }
 
 // afterKey is the last key that need not be looked at when n are known.

@@ -39,6 +39,9 @@ var (
 	ErrUnauthenticated = errors.New("not authenticated")
 	// ErrUnavailable: the registry cannot do this now; trying again later is right.
 	ErrUnavailable = errors.New("temporarily unavailable")
+	// ErrUnpublished: the change may be entered, and then comes into force as soon as
+	// storage takes all of it; whoever sent it looks again before sending it again.
+	ErrUnpublished = errors.New("entered, but not published yet")
 	// ErrBehind: the catalog does not match blob storage; `rebuild` derives it anew.
 	ErrBehind = errors.New("the catalog is behind blob storage; run `aln-registry rebuild`")
 	// ErrFork: blob storage holds a log that contradicts this one. Nothing is served or written.
@@ -90,7 +93,8 @@ type Registry struct {
 	// signing is held by whoever replaces published once the registry runs: what is
 	// signed later is never smaller.
 	signing   sync.Mutex
-	keysProof atomic.Pointer[keysProof]
+	proving   sync.Mutex // held by whoever makes keysProof
+	keysProof *keysProof
 
 	// pending: something may be committed but not published (the sequencer's own).
 	pending bool

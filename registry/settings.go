@@ -51,14 +51,42 @@ func (r *Registry) checkOwnDocument(rec *record.Record, attachments state.Attach
 	if !ok {
 		return nil // Apply says so
 	}
+	return r.Keys.checkDocument(raw)
+}
+
+// checkDocument is ErrRequest for a document of this registry without its key.
+func (k Keys) checkDocument(raw []byte) error {
 	document, err := did.ParseDocument(raw)
 	if err == nil {
-		err = r.Keys.in(document)
+		err = k.in(document)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %v", ErrRequest, err)
 	}
 	return nil
+}
+
+// checkOwn refuses what would put settings in force under which this server
+// could not sign: log_keys whose first it does not hold, or, also by a vote on what
+// was proposed long ago, a DID document without its key.
+func (r *Registry) checkOwn(ctx context.Context, changes []state.Change, attachments state.Attachments) (refusal, err error) {
+	settings, ok, err := state.SettingsIn(changes)
+	if err != nil || !ok {
+		return nil, err
+	}
+	if _, err := r.Keys.signers(settings, r.Clock()); err != nil {
+		return fmt.Errorf("%w: the first of log_keys must be a key that this server holds; its operator makes one with `aln-registry log new-key`, then starts it again", ErrRequest), nil
+	}
+	if settings.DIDDocument == nil {
+		return nil, nil
+	}
+	raw, ok := attachments[*settings.DIDDocument]
+	if !ok {
+		if raw, err = readBlob(ctx, r.Blobs, *settings.DIDDocument, maxAttachment); err != nil {
+			return fmt.Errorf("%w: the DID document of these settings: %v", ErrUnavailable, err), nil
+		}
+	}
+	return r.Keys.checkDocument(raw), nil
 }
 
 // checkOwnKey refuses to run a did:web registry with a key that its document in

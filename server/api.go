@@ -194,6 +194,11 @@ func (s *Server) bundle(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	release, err := s.proofs.take(r.Context(), anyone)
+	if err != nil {
+		return err
+	}
+	defer release()
 	items, err := s.registry.Bundle(r.Context(), v.Kind, v.Name)
 	if err != nil {
 		return err

@@ -38,7 +38,7 @@ var (
 	freeDesc    = described("aln_data_free_bytes", "Bytes that this program may still write to the data folder's file system.")
 	sizeDesc    = described("aln_data_size_bytes", "Bytes of the data folder's file system.")
 	expiryDesc  = described("aln_tls_certificate_expiry_timestamp_seconds", "When the TLS certificate ends.")
-	placesDescs = map[string]placeDescs{"uploads": describedPlaces("uploads"), "searches": describedPlaces("searches")}
+	placesDescs = map[string]placeDescs{"uploads": describedPlaces("uploads"), "searches": describedPlaces("searches"), "proofs": describedPlaces("proofs")}
 )
 
 // placeDescs are those of requests that need a place.
@@ -71,6 +71,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	collectCache(to, "sessions", figures.Sessions)
 	s.uploads.collect(to, placesDescs["uploads"])
 	s.searches.collect(to, placesDescs["searches"])
+	s.proofs.collect(to, placesDescs["proofs"])
 	if s.metrics.config.Certificate != nil {
 		level(to, expiryDesc, float64(s.metrics.config.Certificate.NotAfter().Unix()))
 	}

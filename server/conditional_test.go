@@ -106,7 +106,7 @@ func TestIndexFilesArePackedForWhoTakesIt(t *testing.T) {
 	}
 	for _, etag := range []string{plain.header.Get("ETag"), packed.header.Get("ETag")} {
 		again := l.getWith(path, token, "Accept-Encoding", "gzip", "If-None-Match", etag).want(t, 304)
-		if again.header.Get("Content-Encoding") != "" || again.header.Get("ETag") != packed.header.Get("ETag") {
+		if again.header.Get("Content-Encoding") != "" || again.header.Get("ETag") != etag { // what the client has, not what it would get
 			t.Errorf("304: %v", again.header)
 		}
 	}

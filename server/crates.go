@@ -115,7 +115,11 @@ func (s *Server) changeOwners(add bool) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		asker, envelope, err := s.signer(r)
 		if errors.Is(err, registry.ErrNoRecord) {
-			// Who is no owner was given a session without an own-intent: that is what to say.
+			// Who is no owner was given a session without an own-intent: that is what to
+			// say, of a crate that the asker may know of.
+			if _, err := s.reader(w, r); err != nil {
+				return err
+			}
 			err = cmp.Or(s.registry.CheckOwner(r.Context(), asker.DID, param(r, "crate")), err)
 		}
 		if err != nil {

@@ -23,6 +23,9 @@ type outcome struct {
 	shown bool
 }
 
+// codeUnpublished is the one refusal that may have changed something.
+const codeUnpublished = "unpublished"
+
 // errMethod: the path is there, but not for this method.
 var errMethod = errors.New("this path does not take that method")
 
@@ -54,6 +57,8 @@ var table = []struct {
 	{cargo.ErrTarball, outcome{http.StatusBadRequest, "crate-tarball", true}},
 	{cargo.ErrManifest, outcome{http.StatusBadRequest, "crate-manifest", true}},
 	{registry.ErrRequest, outcome{http.StatusBadRequest, "bad-request", true}},
+	{registry.ErrUnpublished, outcome{http.StatusServiceUnavailable, codeUnpublished, false}},
+	{errDraining, outcome{http.StatusServiceUnavailable, "draining", true}},
 	{storage.ErrFull, outcome{http.StatusInsufficientStorage, "disk-full", false}},
 	{context.Canceled, outcome{http.StatusServiceUnavailable, "canceled", false}},
 	{context.DeadlineExceeded, outcome{http.StatusServiceUnavailable, "timeout", false}},
@@ -123,10 +128,12 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, render renderer, e
 			s.log.Error("request failed", "request", o.id, "code", out.code, "error", err)
 		}
 		detail = "internal error; the operator finds it in the log under request " + o.id
-		switch out.status {
-		case http.StatusInsufficientStorage:
+		switch {
+		case out.code == codeUnpublished:
+			detail = "the registry's storage does not take all of this now; it may be in the log already and come into force in a moment: look before you send it again (request " + o.id + ")"
+		case out.status == http.StatusInsufficientStorage:
 			detail = "the registry's disk is full, so nothing was changed; tell its operator to make room, then try again (request " + o.id + ")"
-		case http.StatusServiceUnavailable:
+		case out.status == http.StatusServiceUnavailable:
 			detail = "the registry cannot do this now; try again in a moment (request " + o.id + ")"
 		}
 	}

@@ -29,9 +29,10 @@ func TestErrorsHaveTheirStatus(t *testing.T) {
 		{registry.ErrTooLarge, 413, true}, {cargo.ErrTooLarge, 413, true}, {cargo.ErrForeignRegistry, 400, true}, {cargo.ErrName, 400, true}, {cargo.ErrVersion, 400, true},
 		{cargo.ErrFrame, 400, true}, {cargo.ErrTarball, 400, true}, {cargo.ErrManifest, 400, true}, {registry.ErrRequest, 400, true},
 		{storage.ErrFull, 507, false}, {fmt.Errorf("%w: %w", registry.ErrUnavailable, storage.ErrFull), 507, false},
+		{registry.ErrUnpublished, 503, false}, {fmt.Errorf("%w: %v", registry.ErrUnpublished, storage.ErrFull), 503, false}, {errDraining, 503, true},
 		{context.Canceled, 503, false}, {context.DeadlineExceeded, 503, false}, {registry.ErrUnavailable, 503, false},
 	}
-	if len(want)-1 != len(table) {
+	if len(want)-2 != len(table) { // two of them twice
 		t.Errorf("%d errors are tested, the table has %d", len(want), len(table))
 	}
 	want = append(want, []struct {

@@ -114,12 +114,17 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, plain, packed regi
 		h["Cache-Control"] = noCache
 	}
 	compressed := packed.Bytes != nil && acceptsGzip(r.Header.Get("Accept-Encoding"))
-	h["Etag"] = plain.ETag // in net/http's spelling
+	chosen, other := plain, packed
 	if compressed {
-		h["Etag"] = packed.ETag
+		chosen, other = packed, plain
 	}
+	h["Etag"] = chosen.ETag // in net/http's spelling
+	held := r.Header.Get("If-None-Match")
 	switch {
-	case matches(r.Header.Get("If-None-Match"), plain.ETag[0], packed.ETag[0]):
+	case matches(held, chosen.ETag[0]):
+		w.WriteHeader(http.StatusNotModified)
+	case matches(held, other.ETag[0]): // the tag says which of its copies the client may go on using (RFC 9111 §4.3.4)
+		h["Etag"] = other.ETag
 		w.WriteHeader(http.StatusNotModified)
 	case compressed:
 		h["Content-Encoding"], h["Content-Length"] = gzipCoding, packed.ContentLength
@@ -161,19 +166,14 @@ func acceptsGzip(header string) bool {
 }
 
 // matches looks for one of the tags in an If-None-Match header, by weak comparison.
-func matches(header string, tags ...string) bool {
+func matches(header, tag string) bool {
 	if header == "" {
 		return false
 	}
 	for part := range strings.SplitSeq(header, ",") {
 		candidate := strings.TrimPrefix(strings.TrimSpace(part), "W/")
-		if candidate == "*" {
+		if candidate == "*" || candidate == tag {
 			return true
-		}
-		for _, tag := range tags {
-			if candidate == tag {
-				return true
-			}
 		}
 	}
 	return false

@@ -23,6 +23,7 @@ type LogWriter struct {
 	changed sync.Cond
 	waiting []byte
 	closed  bool
+	ended   bool // run has written all that waited
 	wake    chan struct{}
 	done    chan struct{}
 }
@@ -35,7 +36,8 @@ func NewLogWriter(to io.Writer) *LogWriter {
 	return l
 }
 
-// Write implements io.Writer; it never fails. Lines after Close are written at once.
+// Write implements io.Writer; it never fails. Lines after Close are written at
+// once, behind those that waited.
 func (l *LogWriter) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -43,6 +45,9 @@ func (l *LogWriter) Write(line []byte) (int, error) {
 		l.changed.Wait()
 	}
 	if l.closed {
+		for !l.ended {
+			l.changed.Wait()
+		}
 		_, _ = l.to.Write(line)
 		return len(line), nil
 	}
@@ -74,6 +79,10 @@ func (l *LogWriter) run() {
 		spare = l.flush(spare)
 	}
 	l.flush(spare)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+	l.changed.Broadcast()
 }
 
 // flush writes what waits, and lets spare take its place.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -63,6 +64,37 @@ func TestLogLinesAreWrittenTogetherWholeAndInOrder(t *testing.T) {
 	fmt.Fprintln(l, "late")
 	if !strings.HasSuffix(file.String(), "late\n") {
 		t.Error("a line after Close is lost")
+	}
+}
+
+// slowFile takes long for every write, and notes whether two came at once.
+type slowFile struct {
+	countedWrites
+	busy, twice atomic.Bool
+}
+
+func (f *slowFile) Write(p []byte) (int, error) {
+	if f.busy.Swap(true) {
+		f.twice.Store(true)
+	}
+	defer f.busy.Store(false)
+	time.Sleep(2 * logDelay)
+	return f.countedWrites.Write(p)
+}
+
+func TestLinesAfterCloseComeBehindThoseThatWaited(t *testing.T) {
+	file := new(slowFile)
+	l := NewLogWriter(file)
+	fmt.Fprintln(l, "first")
+	var closing sync.WaitGroup
+	closing.Go(func() { l.Close() })
+	for range 3 {
+		time.Sleep(time.Millisecond)
+		closing.Go(func() { fmt.Fprintln(l, "late") })
+	}
+	closing.Wait()
+	if text := file.String(); text != "first\nlate\nlate\nlate\n" || file.twice.Load() {
+		t.Errorf("%q; two at once: %t", text, file.twice.Load())
 	}
 }
 

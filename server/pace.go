@@ -140,10 +140,17 @@ func (w *response) Write(p []byte) (int, error) {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
-	w.arm(int64(len(p)))
-	n, err := w.ResponseWriter.Write(p)
-	w.bytes += int64(n)
-	return n, err
+	total := 0
+	for { // stride by stride: of what lies in memory, too, nobody gets the whole time at once
+		part := p[total:min(len(p), total+stride)]
+		w.arm(int64(len(part)))
+		n, err := w.ResponseWriter.Write(part)
+		total += n
+		w.bytes += int64(n)
+		if err != nil || total == len(p) {
+			return total, err
+		}
+	}
 }
 
 // ReadFrom implements io.ReaderFrom stride by stride, each in its time; files

@@ -29,6 +29,10 @@ func newPlaces(all, each int) *places {
 	return &places{free: make(chan struct{}, all), each: each, taken: map[did.DID]int{}}
 }
 
+// anyone takes a place for whom no limit of their own holds: many builds of one
+// lab may ask for proofs under one DID.
+const anyone did.DID = ""
+
 // take waits for a place, at most maxWait, and returns how to give it back. An
 // asker who has all of theirs is refused at once: registry.ErrUnavailable.
 func (p *places) take(ctx context.Context, asker did.DID) (release func(), err error) {

@@ -18,6 +18,7 @@ type readiness struct {
 
 	mu      sync.Mutex
 	checked time.Time
+	running chan struct{} // closed when the question under way is answered, nil for none
 	err     error
 }
 
@@ -26,7 +27,10 @@ const (
 	readyTimeout = 5 * time.Second
 )
 
-var errDraining = errors.New("this server is stopping")
+var (
+	errDraining = errors.New("this server is stopping")
+	errHung     = errors.New("the catalog or blob storage does not answer")
+)
 
 // check asks the parts at most once a second; who comes meanwhile waits for that answer.
 func (c *readiness) check(ctx context.Context, ask func(context.Context) error) error {
@@ -36,16 +40,36 @@ func (c *readiness) check(ctx context.Context, ask func(context.Context) error) 
 	default:
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if time.Since(c.checked) < readyFor { // the real clock: this is about load, not about time
-		return c.err
+	if c.running == nil && time.Since(c.checked) >= readyFor { // the real clock: this is about load, not about time
+		c.running = make(chan struct{})
+		// Whoever asks may go away; the answer is for the others too.
+		go c.run(context.WithoutCancel(ctx), ask)
 	}
-	// Whoever asks may go away; the answer is for the others too.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyTimeout)
+	running, err := c.running, c.err
+	c.mu.Unlock()
+	if running == nil {
+		return err
+	}
+	select {
+	case <-running:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.err
+	case <-time.After(readyTimeout):
+		return errHung
+	}
+}
+
+// run asks the parts. One that hangs is not asked again before it has answered.
+func (c *readiness) run(ctx context.Context, ask func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	c.err = ask(ctx)
-	c.checked = time.Now()
-	return c.err
+	err := ask(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.err, c.checked = err, time.Now()
+	close(c.running)
+	c.running = nil
 }
 
 // healthy is GET /healthz: the process is alive and answers. Restarting it would not help more.
@@ -59,7 +83,11 @@ func (s *Server) healthy(w http.ResponseWriter, _ *http.Request) error {
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Cache-Control", "no-store")
 	if err := s.ready.check(r.Context(), s.registry.Ready); err != nil {
-		return fmt.Errorf("%w: not ready: %w", registry.ErrUnavailable, err)
+		if errors.Is(err, errDraining) {
+			return err
+		}
+		// Whatever the reason, also a full disk: nothing was asked to be changed here.
+		return fmt.Errorf("%w: not ready: %v", registry.ErrUnavailable, err)
 	}
 	asText(w, http.StatusOK, "", "ready")
 	return nil

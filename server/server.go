@@ -32,6 +32,8 @@ const (
 	// maxUploadsEach is how many one member may have under way, so that nobody fills all places.
 	maxUploadsEach = 4
 	maxSearches    = 2
+	// maxProofs is how many may be gathered at once: the records of one name can be thousands.
+	maxProofs = 4
 	// maxWait is how long a request waits for a place.
 	maxWait = 30 * time.Second
 	// drainFactor: of a refused upload so many times what is allowed is read and thrown away.
@@ -50,6 +52,7 @@ type Server struct {
 	ready    readiness
 	uploads  *places
 	searches *places
+	proofs   *places
 }
 
 // Config is what a Server is made of.
@@ -80,7 +83,7 @@ func newServer(c Config) *Server {
 	}
 	s := &Server{
 		registry: c.Registry, limits: c.Registry.Limits, log: c.Log, clock: c.Clock, pages: c.Pages, pace: c.Pace, metrics: c.Metrics,
-		uploads: newPlaces(maxUploads, maxUploadsEach), searches: newPlaces(maxSearches, maxSearches),
+		uploads: newPlaces(maxUploads, maxUploadsEach), searches: newPlaces(maxSearches, maxSearches), proofs: newPlaces(maxProofs, maxProofs),
 	}
 	s.ready.draining = c.Draining
 	return s

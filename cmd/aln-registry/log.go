@@ -36,7 +36,7 @@ func (a *app) logCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error { return a.logCheck(c.Context(), full) },
 	}
 	check.Flags().BoolVar(&full, "full", false, "replay every entry and compare the index with the result")
-	return group("log", "The registry's log", show, check)
+	return group("log", "The registry's log", show, check, a.newLogKeyCommand())
 }
 
 // logJSON is the log for programs.

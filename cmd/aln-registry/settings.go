@@ -32,6 +32,8 @@ type settingsFlags struct {
 	minAgeDays          int
 	tiers               []string
 	document            string
+	logKey              string
+	removeLogKeys       []string
 	changed             func(flag string) bool
 	allNames            []string
 }
@@ -69,7 +71,9 @@ func (a *app) settingsSetCommand() *cobra.Command {
 	flags.IntVar(&f.minAgeDays, "min-age-days", 0, "days that a version waits before anybody reads it, 0 for none")
 	flags.StringSliceVar(&f.tiers, "tier-default", nil, "TIER=allow or TIER=deny: what a host of that tier gets without a grant (repeatable)")
 	flags.StringVar(&f.document, "document", "", "file with the registry's own new DID document (did:web)")
-	f.allNames = append(f.allNames, "admin-threshold", "release-k", "min-age-days", "tier-default", "document")
+	flags.StringVar(&f.logKey, "log-key", "", "the key that signs the log from now on, as `log new-key` printed it; the one before stays beside it for 30 days")
+	flags.StringSliceVar(&f.removeLogKeys, "remove-log-key", nil, "a log key that was replaced more than 30 days ago (repeatable)")
+	f.allNames = append(f.allNames, "admin-threshold", "release-k", "min-age-days", "tier-default", "document", "log-key", "remove-log-key")
 	return c
 }
 
@@ -91,6 +95,15 @@ func (f *settingsFlags) apply(s *record.Registry) error {
 	}
 	if err := edit("admin", &s.Admins, add, remove); err != nil {
 		return err
+	}
+	if err := edit("log-key", &s.LogKeys, nil, f.removeLogKeys); err != nil {
+		return err
+	}
+	if f.logKey != "" {
+		if slices.Contains(s.LogKeys, f.logKey) {
+			return usageError{fmt.Errorf("--log-key %.200q: the settings hold it already; `aln-registry log new-key` makes another", f.logKey)}
+		}
+		s.LogKeys = slices.Insert(s.LogKeys, 0, f.logKey) // the first one signs
 	}
 	for flag, number := range map[string]struct{ to, from *int }{
 		"admin-threshold": {&s.AdminThreshold, &f.threshold}, "release-k": {&s.ReleaseK, &f.releaseK}, "min-age-days": {&s.MinAgeDays, &f.minAgeDays},

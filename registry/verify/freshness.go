@@ -70,10 +70,7 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // span is a duration as people read it: 25h0m, 3m0s.
 func span(d time.Duration) string {
-	switch {
-	case d.Abs() < time.Second:
-		return d.String()
-	case d.Abs() < time.Hour:
+	if d.Abs() < time.Hour {
 		return d.Round(time.Second).String()
 	}
 	return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
