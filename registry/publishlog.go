@@ -77,7 +77,7 @@ func (r *Registry) storeEntries(ctx context.Context, from, to int64) error {
 		for _, e := range entries {
 			err := r.Blobs.Create(ctx, translog.EntryKey(e.Index), e.Bytes)
 			if errors.Is(err, storage.ErrExists) {
-				return fmt.Errorf("%w: entry %d is stored with other bytes", ErrFork, e.Index)
+				return r.forkedEntry(ctx, e)
 			}
 			if err != nil {
 				return err
@@ -85,6 +85,17 @@ func (r *Registry) storeEntries(ctx context.Context, from, to int64) error {
 		}
 	}
 	return nil
+}
+
+// forkedEntry names both entries that stand under one index. Both are kept where
+// they are, in blob storage and in the catalog, for whoever has to find out why.
+func (r *Registry) forkedEntry(ctx context.Context, e catalog.Entry) error {
+	stored, err := r.Blobs.Read(ctx, translog.EntryKey(e.Index))
+	if err != nil {
+		return fmt.Errorf("%w: entry %d is stored with other bytes, which cannot be read: %w", ErrFork, e.Index, err)
+	}
+	return fmt.Errorf("%w: blob storage has %s with the leaf hash %s, the catalog's entry %d has %s; both are kept as they are",
+		ErrFork, translog.EntryKey(e.Index), translog.LeafHash(stored), e.Index, translog.LeafHash(e.Bytes))
 }
 
 // storeCheckpoint signs and stores the checkpoint object. One of this size that
@@ -110,7 +121,7 @@ func (r *Registry) storeCheckpoint(ctx context.Context, cp translog.Checkpoint) 
 	if err != nil {
 		return nil, err
 	}
-	return note, r.checkNote(ctx, stored, cp.Size, cp.Root)
+	return note, r.checkNote(ctx, key, stored, cp.Size, cp.Root)
 }
 
 // signingTime is now, but not before the cosignature that is shown.
@@ -256,7 +267,7 @@ func (r *Registry) checkPublished(ctx context.Context, size int64, note []byte) 
 	if err != nil {
 		return err
 	}
-	if err := r.checkNote(ctx, note, size, root); err != nil {
+	if err := r.checkNote(ctx, "the catalog's published checkpoint", note, size, root); err != nil {
 		return err
 	}
 	stored, err := r.Blobs.Read(ctx, translog.CheckpointKey(size))
@@ -266,16 +277,18 @@ func (r *Registry) checkPublished(ctx context.Context, size int64, note []byte) 
 	if err != nil {
 		return fmt.Errorf("stored checkpoint of size %d: %w", size, err)
 	}
-	return r.checkNote(ctx, stored, size, root)
+	return r.checkNote(ctx, translog.CheckpointKey(size), stored, size, root)
 }
 
-func (r *Registry) checkNote(ctx context.Context, note []byte, size int64, root tlog.Hash) error {
+// checkNote holds the note called what against the root over the catalog's entries.
+func (r *Registry) checkNote(ctx context.Context, what string, note []byte, size int64, root tlog.Hash) error {
 	opened, _, err := r.openNote(ctx, note)
 	if err != nil {
-		return fmt.Errorf("%w: checkpoint of size %d: %v", ErrFork, size, err)
+		return fmt.Errorf("%w: %s: %v", ErrFork, what, err)
 	}
 	if opened.Size != size || opened.Root != root {
-		return fmt.Errorf("%w: the checkpoint of size %d is not that of the catalog's entries", ErrFork, size)
+		return fmt.Errorf("%w: %s, signed by this log, says %d entries with root %s, the catalog's %d entries have root %s; both are kept as they are",
+			ErrFork, what, opened.Size, opened.Root, size, root)
 	}
 	return nil
 }
@@ -300,7 +313,7 @@ func (r *Registry) checkEntries(ctx context.Context, size int64) error {
 			return err
 		}
 		if !bytes.Equal(stored, e.Bytes) {
-			return fmt.Errorf("%w: entry %d is stored with other bytes", ErrFork, e.Index)
+			return r.forkedEntry(ctx, e)
 		}
 	}
 	return nil
