@@ -150,8 +150,10 @@ func compareCheckpoints(older, newer translog.Opened, proof tlog.TreeProof) (nam
 		return CheckConsistency, false, nil
 	case errors.Is(err, translog.ErrConsistency) && len(proof) == 0 && newer.Size > older.Size:
 		return CheckConsistency, false, fmt.Errorf("no proof leads from the %d entries seen before to these %d", older.Size, newer.Size)
+	case errors.Is(err, translog.ErrConsistency) && newer.Size == older.Size:
+		return CheckFork, true, fmt.Errorf("%w: the registry shows you another past than before; keep both notes", err)
 	case errors.Is(err, translog.ErrConsistency):
-		return CheckFork, newer.Size == older.Size, fmt.Errorf("%w: the registry shows you another past than before, or a wrong proof of it; keep both notes", err)
+		return CheckFork, false, fmt.Errorf("%w: the registry shows you another past than before, or a wrong proof of it; keep both notes", err)
 	}
 	return CheckConsistency, false, err
 }

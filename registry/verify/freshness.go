@@ -70,7 +70,12 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // span is a duration as people read it: 25h0m, 3m0s.
 func span(d time.Duration) string {
-	if d.Abs() < time.Hour {
+	switch {
+	case d.Abs() < time.Millisecond:
+		return d.String()
+	case d.Abs() < time.Second:
+		return d.Round(time.Millisecond).String()
+	case d.Abs() < time.Hour:
 		return d.Round(time.Second).String()
 	}
 	return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
