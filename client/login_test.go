@@ -286,6 +286,16 @@ func TestSavePinNeverShrinksNorChangesRegistry(t *testing.T) {
 	if got, err := c.home.SavePin(t.Context(), small); err != nil || got.Size() != 3 {
 		t.Errorf("shrank to %d, %v", got.Size(), err)
 	}
+	keyed := large
+	keyed.Keys = f.records[0].ID()
+	if _, err := c.home.SavePin(t.Context(), keyed); err != nil {
+		t.Fatal(err)
+	}
+	for _, older := range []Pin{small, large} {
+		if got, err := c.home.SavePin(t.Context(), older); err != nil || got.Keys != keyed.Keys {
+			t.Errorf("the keys seen were forgotten: %q, %v", got.Keys, err)
+		}
+	}
 	other := large
 	other.Entry0[0] ^= 1
 	if _, err := c.home.SavePin(t.Context(), other); !errors.Is(err, ErrChanged) {

@@ -191,7 +191,7 @@ func (h Home) writePin(p Pin) error {
 }
 
 // SavePin writes p, which has been verified. If another process pinned the same
-// registry at a larger checkpoint meanwhile, that checkpoint stays; if it
+// registry at a larger checkpoint meanwhile, that checkpoint and its keys stay; if it
 // pinned another registry there, nothing is written: ErrChanged. It returns
 // what is pinned now.
 func (h Home) SavePin(ctx context.Context, p Pin) (Pin, error) {
@@ -210,6 +210,8 @@ func (h Home) SavePin(ctx context.Context, p Pin) (Pin, error) {
 		return Pin{}, h.changed(old, p.Origin, p.Entry0)
 	case old.Size() > p.Size():
 		p.Checkpoint, p.Keys = old.Checkpoint, old.Keys
+	case old.Size() == p.Size() && p.Keys == "":
+		p.Keys = old.Keys // of one tree they are the same; p is from before they were seen
 	}
 	return p, h.writePin(p)
 }

@@ -395,3 +395,33 @@ func TestStrictVerifyRefusesWhatProvesNothing(t *testing.T) {
 		t.Error("a small-order R is taken")
 	}
 }
+
+// Of whatever keys cosigned a note, the latest time counts; of a note with a wrong
+// signature none.
+func TestCosignedAtIsTheLatestTimeThatAnyOfTheKeysVouched(t *testing.T) {
+	c := newTestLog(t, 7, "cosigned").checkpoint(t, 7)
+	old, current, other := testKey(t, 1), testKey(t, 2), testKey(t, 3)
+	earlier := testTime.Add(-time.Hour)
+	both := mustSign(t, c, earlier, old)
+	_, signatures, _ := bytes.Cut(mustSign(t, c, testTime, current), []byte("\n\n"))
+	both = append(both, signatures...)
+	wrong := bytes.Replace(both, []byte("\n7\n"), []byte("\n8\n"), 1)
+	for name, tt := range map[string]struct {
+		note []byte
+		keys []LogKey
+		want time.Time
+	}{
+		"either":        {both, []LogKey{old, current}, testTime},
+		"in any order":  {both, []LogKey{current, old}, testTime},
+		"the first":     {both, []LogKey{old}, earlier},
+		"neither":       {both, []LogKey{other}, time.Time{}},
+		"no keys":       {both, nil, time.Time{}},
+		"a wrong note":  {wrong, []LogKey{old, current}, time.Time{}},
+		"no note":       {nil, []LogKey{old}, time.Time{}},
+		"another's too": {both, []LogKey{old, current, other}, testTime},
+	} {
+		if got := CosignedAt(tt.note, testOrigin, publics(tt.keys...)); !got.Equal(tt.want) {
+			t.Errorf("%s: %s, want %s", name, got, tt.want)
+		}
+	}
+}
