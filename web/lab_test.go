@@ -100,8 +100,13 @@ func (l *lab) sign(who did.PrivateKey, s record.Subject, body record.Body, diges
 
 func (l *lab) submit(who did.PrivateKey, s record.Subject, body record.Body) {
 	l.t.Helper()
+	l.enter(who, l.sign(who, s, body))
+}
+
+func (l *lab) enter(who did.PrivateKey, signed *record.Record) {
+	l.t.Helper()
 	asker := policy.Asker{DID: didOf(who), Scopes: []string{"publish", "admin"}}
-	if _, err := l.registry.Submit(context.Background(), asker, l.sign(who, s, body).Envelope(), nil); err != nil {
+	if _, err := l.registry.Submit(context.Background(), asker, signed.Envelope(), nil); err != nil {
 		l.t.Fatal(err)
 	}
 }
@@ -178,6 +183,14 @@ func (r reply) String() string { return fmt.Sprintf("%d %v\n%s", r.Code, r.Heade
 func (l *lab) get(path, token string) reply {
 	l.t.Helper()
 	return l.do(httptest.NewRequest(http.MethodGet, path, nil), token)
+}
+
+// getWithin is get by somebody who goes away after a while.
+func (l *lab) getWithin(path, token string, patience time.Duration) reply {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return l.do(httptest.NewRequest(http.MethodGet, path, nil).WithContext(ctx), token)
 }
 
 func (l *lab) do(r *http.Request, token string) reply {

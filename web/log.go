@@ -62,7 +62,14 @@ func denied(err error) bool {
 
 func (p *Pages) log(w http.ResponseWriter, r *http.Request, v *visit) error {
 	v.Active = "log"
-	size := p.Registry.Size()
+	note, err := p.Registry.Checkpoint(r.Context())
+	if err != nil {
+		return err
+	}
+	size, root, err := readNote(note) // and not the registry's, which may have grown since
+	if err != nil {
+		return err
+	}
 	before := size
 	if text := r.URL.Query().Get("before"); text != "" {
 		n, err := strconv.ParseInt(text, 10, 64)
@@ -71,14 +78,7 @@ func (p *Pages) log(w http.ResponseWriter, r *http.Request, v *visit) error {
 		}
 		before = n
 	}
-	note, err := p.Registry.Checkpoint(r.Context())
-	if err != nil {
-		return err
-	}
-	body := logPage{Size: size, Note: string(note), First: max(0, before-perPage), Latest: before - 1}
-	if lines := strings.Split(body.Note, "\n"); len(lines) > 2 {
-		body.Root = lines[2]
-	}
+	body := logPage{Size: size, Root: root, Note: string(note), First: max(0, before-perPage), Latest: before - 1}
 	times, err := p.Registry.EntryTimes(r.Context(), body.First, before)
 	if err != nil {
 		return err
@@ -103,6 +103,16 @@ func (p *Pages) log(w http.ResponseWriter, r *http.Request, v *visit) error {
 		body.Newer = p.Link("log") + "?before=" + strconv.FormatInt(min(size, before+perPage), 10)
 	}
 	return v.render(w, r, http.StatusOK, "log", "Log", body)
+}
+
+// readNote is what a checkpoint of ours says: its second and third line (C2SP tlog-checkpoint).
+func readNote(note []byte) (size int64, root string, err error) {
+	lines := strings.SplitN(string(note), "\n", 4)
+	if len(lines) < 4 {
+		return 0, "", errors.New("the checkpoint is none")
+	}
+	size, err = strconv.ParseInt(lines[1], 10, 64)
+	return size, lines[2], err
 }
 
 // recordPage is the body of the page of one record.
@@ -142,7 +152,7 @@ func statementOf(envelope []byte) (string, error) {
 	}
 	statement := jsontext.Value(signed.Payload)
 	err := statement.Indent(jsontext.WithIndent("  "))
-	return string(statement), err
+	return tameLines(string(statement)), err // a vote's reason is free text
 }
 
 // stored is the record that the path names, by log index or identity.
