@@ -79,57 +79,72 @@ func (r *Registry) artifactsOf(ctx context.Context, kind record.Kind, query stri
 	return found, nil
 }
 
-// newest is the largest version, those not yanked before yanked ones and
-// releases before pre-releases, and how many there are.
-func (r *Registry) newest(ctx context.Context, kind record.Kind, name string, at int64) (best state.Version, count int, err error) {
+// newest is the version that a person means who names none, and how many there are.
+func (r *Registry) newest(ctx context.Context, kind record.Kind, name string, at int64) (state.Version, int, error) {
 	prefix := state.VersionPrefix(kind, name)
 	rows, err := r.Catalog.StateRange(ctx, prefix, catalog.PrefixEnd(prefix), at, mostVersions)
 	if err != nil {
-		return best, 0, err
+		return state.Version{}, 0, err
 	}
-	var largest cargo.Version
-	bestRank := -1
-	for _, row := range rows {
-		v, err := state.DecodeVersion(row.Value)
+	var best ranked
+	for i, row := range rows {
+		v, err := decodeRanked(row.Value)
 		if err != nil {
-			return best, 0, err
+			return state.Version{}, 0, err
 		}
-		parsed, err := cargo.ParseVersion(v.Version)
-		if err != nil {
-			return best, 0, err
-		}
-		rank := 0
-		if !v.Yanked {
-			rank += 2
-		}
-		if !parsed.IsPrerelease() {
-			rank++
-		}
-		if rank > bestRank || (rank == bestRank && parsed.Compare(largest) > 0) {
-			best, largest, bestRank = v, parsed, rank
+		if i == 0 || v.preferredTo(best) {
+			best = v
 		}
 	}
-	return best, len(rows), nil
+	return best.Version, len(rows), nil
 }
 
-// Artifact is a name with its owners and newest version. ErrNotFound where there is none.
-func (r *Registry) Artifact(ctx context.Context, kind record.Kind, name string) (Listed, error) {
-	return r.artifactAt(ctx, kind, name, r.Size())
+// ranked is a version with its place in SemVer's order.
+type ranked struct {
+	state.Version
+	order cargo.Version
+}
+
+func decodeRanked(value []byte) (v ranked, err error) {
+	if v.Version, err = state.DecodeVersion(value); err != nil {
+		return ranked{}, err
+	}
+	v.order, err = cargo.ParseVersion(v.Version.Version)
+	return v, err
+}
+
+// preferredTo: those not yanked come before yanked ones, releases before
+// pre-releases, then the larger first.
+func (v ranked) preferredTo(w ranked) bool {
+	if v.Yanked != w.Yanked {
+		return w.Yanked
+	}
+	if early := v.order.IsPrerelease(); early != w.order.IsPrerelease() {
+		return !early
+	}
+	return v.order.Compare(w.order) > 0
 }
 
 func (r *Registry) artifactAt(ctx context.Context, kind record.Kind, name string, at int64) (listed Listed, err error) {
-	var known bool
-	listed.Artifact, known, err = state.ArtifactOf(r.viewAt(ctx, &r.Catalog.Reader, at), kind, name)
-	switch {
-	case err != nil:
+	if listed.Artifact, err = r.namedAt(ctx, kind, name, at); err != nil {
 		return Listed{}, err
-	case !known:
-		return Listed{}, fmt.Errorf("%w: there is no %s named %.80q", ErrNotFound, kind, name)
-	case listed.Name != name:
-		return Listed{}, fmt.Errorf("%w: there is no %s named %.80q; it is spelled %s", ErrNotFound, kind, name, listed.Name)
 	}
 	listed.Newest, listed.Versions, err = r.newest(ctx, kind, name, at)
 	return listed, err
+}
+
+// namedAt is the artifact of exactly that name. ErrNotFound where there is none.
+func (r *Registry) namedAt(ctx context.Context, kind record.Kind, name string, at int64) (state.Artifact, error) {
+	a, known, err := state.ArtifactOf(r.viewAt(ctx, &r.Catalog.Reader, at), kind, name)
+	switch {
+	case err != nil:
+		return state.Artifact{}, err
+	case !known:
+		return state.Artifact{}, fmt.Errorf("%w: there is no %s named %.80q", ErrNotFound, kind, name)
+	case a.Name != name:
+		return state.Artifact{}, fmt.Errorf("%w: there is no %s named %.80q; it is spelled %s", ErrNotFound, kind, name, a.Name)
+	}
+	return a, nil
 }
 
 // Versions lists an artifact's versions in byte order of their spelling: at

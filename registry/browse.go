@@ -24,39 +24,37 @@ func (r *Registry) Spelling(ctx context.Context, kind record.Kind, name string) 
 	return a.Name, err
 }
 
-// VersionsOf returns all versions of an artifact, the newest by SemVer first.
-// ErrNotFound when there is no such artifact.
-func (r *Registry) VersionsOf(ctx context.Context, kind record.Kind, name string) ([]state.Version, error) {
+// VersionsOf returns an artifact with all its versions, the newest by SemVer
+// first. ErrNotFound when there is none of exactly that name.
+func (r *Registry) VersionsOf(ctx context.Context, kind record.Kind, name string) (listed Listed, versions []state.Version, err error) {
+	at := r.Size()
+	if listed.Artifact, err = r.namedAt(ctx, kind, name, at); err != nil {
+		return Listed{}, nil, err
+	}
 	prefix := state.VersionPrefix(kind, name)
-	rows, err := r.Catalog.StateRange(ctx, prefix, catalog.PrefixEnd(prefix), r.Size(), mostVersions)
+	rows, err := r.Catalog.StateRange(ctx, prefix, catalog.PrefixEnd(prefix), at, mostVersions)
 	if err != nil {
-		return nil, err
+		return Listed{}, nil, err
 	}
-	if len(rows) == 0 {
-		return nil, fmt.Errorf("%w: there is no %s named %q", ErrNotFound, kind, name)
-	}
-	type ranked struct {
-		state.Version
-		order cargo.Version
-	}
-	all := make([]ranked, 0, len(rows))
-	for _, row := range rows {
-		v, err := state.DecodeVersion(row.Value)
-		if err != nil {
-			return nil, err
+	all := make([]ranked, len(rows))
+	newest := 0
+	for i, row := range rows {
+		if all[i], err = decodeRanked(row.Value); err != nil {
+			return Listed{}, nil, err
 		}
-		order, err := cargo.ParseVersion(v.Version)
-		if err != nil {
-			return nil, err
+		if all[i].preferredTo(all[newest]) {
+			newest = i
 		}
-		all = append(all, ranked{v, order})
 	}
-	slices.SortStableFunc(all, func(a, b ranked) int { return b.order.Compare(a.order) })
-	versions := make([]state.Version, len(all))
+	if listed.Versions = len(all); len(all) > 0 {
+		listed.Newest = all[newest].Version
+	}
+	slices.SortFunc(all, func(a, b ranked) int { return b.order.Compare(a.order) })
+	versions = make([]state.Version, len(all))
 	for i, v := range all {
 		versions[i] = v.Version
 	}
-	return versions, nil
+	return listed, versions, nil
 }
 
 // Describe reads what a crate says of itself out of its stored, verified

@@ -15,7 +15,7 @@ func TestNothingIsToldOfWhatIsNotThere(t *testing.T) {
 	if _, err := r.Spelling(ctx, record.KindCrate, "none"); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}
-	if _, err := r.VersionsOf(ctx, record.KindCrate, "none"); !errors.Is(err, ErrNotFound) {
+	if _, _, err := r.VersionsOf(ctx, record.KindCrate, "none"); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}
 	if _, err := r.Describe(ctx, state.Version{Kind: record.KindManifest}); !errors.Is(err, ErrRequest) {

@@ -194,7 +194,8 @@ func credential(r *http.Request) (session string, envelope []byte, err error) {
 }
 
 // param is a segment of the path, decoded: chi gives it as it was sent where
-// the client escaped what needs none (a version's + as %2B).
+// the client escaped what needs none (a version's + as %2B). Package web has the
+// same for its pages; for these lines alone neither imports another.
 func param(r *http.Request, name string) string {
 	segment := chi.URLParam(r, name)
 	if r.URL.RawPath == "" {

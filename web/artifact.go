@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"phoenix-lab.org/aln-registry/did"
-	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
@@ -82,24 +81,28 @@ func (p *Pages) artifact(w http.ResponseWriter, r *http.Request, v *visit) error
 		http.Redirect(w, r, p.Link(segments...), http.StatusFound)
 		return nil
 	}
-	known, err := p.Registry.Artifact(r.Context(), kind.Kind, name)
-	if err != nil {
-		return err
-	}
-	body, err := p.artifactPage(r, v, kind, known, version)
+	body, err := p.artifactPage(r, v, kind, name, version)
 	if err != nil {
 		return err
 	}
 	if v.Active = "kinds"; body.Cargo() {
 		v.Active = "crate"
+		if err := p.describe(r.Context(), &body); err != nil {
+			return err
+		}
 	}
 	return v.render(w, r, http.StatusOK, "artifact", name+" "+body.Version.Version, body)
 }
 
-// artifactPage gathers what is known of a version, "" for the one to show first.
-func (p *Pages) artifactPage(r *http.Request, v *visit, kind kindOf, known registry.Listed, version string) (artifactPage, error) {
+// artifactPage gathers what the registry knows of a version, "" for the one to show first.
+func (p *Pages) artifactPage(r *http.Request, v *visit, kind kindOf, name, version string) (artifactPage, error) {
 	ctx := r.Context()
-	versions, err := p.Registry.VersionsOf(ctx, kind.Kind, known.Name)
+	leave, err := p.looking.enter(ctx)
+	if err != nil {
+		return artifactPage{}, err
+	}
+	defer leave()
+	known, versions, err := p.Registry.VersionsOf(ctx, kind.Kind, name)
 	if err != nil {
 		return artifactPage{}, err
 	}
@@ -123,9 +126,6 @@ func (p *Pages) artifactPage(r *http.Request, v *visit, kind kindOf, known regis
 		return artifactPage{}, err
 	}
 	body.Signer = stored.Record.Header().Signer
-	if body.Cargo() {
-		return body, p.describe(ctx, &body)
-	}
 	return body, nil
 }
 
@@ -153,6 +153,10 @@ func (p *Pages) describe(ctx context.Context, body *artifactPage) error {
 	d, err := p.readmes.get(ctx, body.CID, func(ctx context.Context) (*cargo.Crate, error) { return p.Registry.Describe(ctx, body.Version) })
 	if errors.Is(err, errBusy) {
 		body.Busy = true
+		return nil
+	}
+	if errors.Is(err, errPanicked) { // logged where it was
+		body.Unreadable = true
 		return nil
 	}
 	var unreadable *cargo.Problem

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/go-chi/chi/v5"
 
@@ -156,14 +155,11 @@ func (p *Pages) find(r *http.Request, path, query string) (searchPage, error) {
 	if err != nil {
 		return searchPage{}, err
 	}
-	select {
-	case p.searching <- struct{}{}:
-		defer func() { <-p.searching }()
-	case <-time.After(5 * time.Second):
-		return searchPage{}, registry.ErrUnavailable
-	case <-r.Context().Done():
-		return searchPage{}, r.Context().Err()
+	leave, err := p.searching.enter(r.Context())
+	if err != nil {
+		return searchPage{}, err
 	}
+	defer leave()
 	body := searchPage{Query: query}
 	offset := (page - 1) * perPage
 	body.Found, body.Total, err = p.Registry.Search(r.Context(), query, perPage, offset)
@@ -261,6 +257,11 @@ func (p *Pages) list(w http.ResponseWriter, r *http.Request, v *visit) error {
 		}
 		return v.render(w, r, http.StatusOK, "search", kind.Name, crates)
 	}
+	leave, err := p.searching.enter(r.Context())
+	if err != nil {
+		return err
+	}
+	defer leave()
 	var next string
 	body.Artifacts, next, err = p.Registry.Artifacts(r.Context(), kind.Kind, "", r.URL.Query().Get("after"), perPage)
 	if err != nil {
@@ -283,7 +284,8 @@ func kindIn(r *http.Request) (kindOf, error) {
 }
 
 // param is a segment of the path, decoded: chi gives it as it was sent where
-// the client escaped what needs none (a version's + as %2B).
+// the client escaped what needs none (a version's + as %2B). Package server has
+// the same for its own routes; for these lines alone neither imports another.
 func param(r *http.Request, name string) string {
 	segment := chi.URLParam(r, name)
 	if r.URL.RawPath == "" {

@@ -71,7 +71,7 @@ func (f *fitter) node(n *html.Node) {
 		f.heading(n)
 	case n.DataAtom == atom.Li:
 		f.children(n)
-		if text := strings.TrimSpace(textOf(n)); strings.HasPrefix(text, taskOpen) || strings.HasPrefix(text, taskDone) {
+		if text := firstText(n); strings.HasPrefix(text, taskOpen) || strings.HasPrefix(text, taskDone) {
 			n.Attr = append(n.Attr, html.Attribute{Key: "class", Val: "task"})
 		}
 	case n.DataAtom == atom.Pre || n.DataAtom == atom.Table:
@@ -98,7 +98,7 @@ func wrap(n *html.Node, class string) {
 // heading lowers n and names it after its text.
 func (f *fitter) heading(n *html.Node) {
 	level := min(int(n.Data[1]-'0')+headingsDown, 6)
-	slug := f.name(textOf(n))
+	slug := f.name(beginning(n))
 	n.Attr = []html.Attribute{{Key: "id", Val: idPrefix + slug}, {Key: "class", Val: "was-h" + n.Data[1:]}}
 	n.Data = "h" + strconv.Itoa(level)
 	n.DataAtom = atom.Lookup([]byte(n.Data))
@@ -172,11 +172,39 @@ func attribute(n *html.Node, key string) string {
 	return ""
 }
 
-func textOf(n *html.Node) string {
+// firstText is the text that a list item begins with, in its first paragraph
+// where it has paragraphs. It looks no further: items stand in items.
+func firstText(item *html.Node) string {
+	n := afterSpace(item.FirstChild)
+	if n != nil && n.DataAtom == atom.P {
+		n = afterSpace(n.FirstChild)
+	}
+	if n == nil || n.Type != html.TextNode {
+		return ""
+	}
+	return strings.TrimLeft(n.Data, " \t\r\n")
+}
+
+// afterSpace is n, or what follows it where it is only space.
+func afterSpace(n *html.Node) *html.Node {
+	if n != nil && n.Type == html.TextNode && strings.TrimSpace(n.Data) == "" {
+		return n.NextSibling
+	}
+	return n
+}
+
+// beginning is the text of a heading, as far as a name may need it: headings
+// can stand in headings, and each is asked.
+func beginning(heading *html.Node) string {
+	const mostNodes, mostBytes = 256, 1024
 	var b strings.Builder
-	for d := range n.Descendants() {
+	nodes := 0
+	for d := range heading.Descendants() {
+		if nodes++; nodes > mostNodes || b.Len() > mostBytes {
+			break
+		}
 		if d.Type == html.TextNode {
-			b.WriteString(d.Data)
+			b.WriteString(d.Data[:min(len(d.Data), mostBytes)])
 		}
 	}
 	return b.String()

@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"html/template"
+	"log/slog"
 	"path"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -47,14 +51,40 @@ type described struct {
 	Plain string
 }
 
+// bytes is how much memory d takes, counted so that it is not more than that.
 func (d described) bytes() int {
-	const fixed = 4 << 10 // the manifest's texts, roughly
-	return fixed + len(d.Readme) + len(d.Plain) + 200*len(d.Crate.Dependencies) + 100*len(d.Crate.Features)
+	const (
+		fixed      = 1 << 10
+		dependency = 256 // its fields, without what they refer to
+		feature    = 128 // its place in the map
+		perReqByte = 32  // "1, " is a term, which takes 72 bytes
+	)
+	c := d.Crate
+	n := fixed + len(d.Readme) + len(d.Plain) + textBytes([]string{c.Links, c.Description, c.License, c.LicenseFile,
+		c.Homepage, c.Documentation, c.Repository, c.ReadmePath}) + textBytes(c.Keywords) + textBytes(c.Categories)
+	for _, d := range c.Dependencies {
+		n += dependency + perReqByte*len(d.Req.String()) + textBytes([]string{d.Name, d.Package, d.Target, d.RegistryIndex}) + textBytes(d.Features)
+	}
+	for name, enables := range c.Features {
+		n += feature + len(name) + textBytes(enables)
+	}
+	return n
+}
+
+// textBytes is what texts take, with their places in a slice.
+func textBytes(texts []string) int {
+	const place = 16
+	n := 0
+	for _, s := range texts {
+		n += place + len(s)
+	}
+	return n
 }
 
 // readmes renders what crates say of themselves, a few at a time, and keeps
 // the results: a CID's never change.
 type readmes struct {
+	log    *slog.Logger
 	places chan struct{}
 
 	mu    sync.Mutex
@@ -62,12 +92,16 @@ type readmes struct {
 	bytes int
 }
 
-func newReadmes() *readmes {
-	return &readmes{places: make(chan struct{}, mostReadmes), kept: map[storage.CID]described{}}
+func newReadmes(log *slog.Logger) *readmes {
+	return &readmes{log: log, places: make(chan struct{}, mostReadmes), kept: map[storage.CID]described{}}
 }
 
-// errBusy: no place came free in time, or the crate took too long.
-var errBusy = errors.New("too many READMEs are being rendered")
+var (
+	// errBusy: no place came free in time, or the crate took too long.
+	errBusy = errors.New("too many READMEs are being rendered")
+	// errPanicked: reading or rendering failed in a way that nobody foresaw; the log says how.
+	errPanicked = errors.New("reading or rendering the crate panicked")
+)
 
 // get returns what is kept under id, or what read and rendering give.
 func (c *readmes) get(ctx context.Context, id storage.CID, read func(context.Context) (*cargo.Crate, error)) (described, error) {
@@ -88,18 +122,8 @@ func (c *readmes) get(ctx context.Context, id storage.CID, read func(context.Con
 	done := make(chan result, 1)
 	go func() { // the place is free again only when the work has ended, however long it takes
 		defer func() { <-c.places }()
-		if d, ok := c.lookUp(id); ok {
-			done <- result{d, nil}
-			return
-		}
-		crate, err := read(ctx)
-		if err != nil {
-			done <- result{err: err}
-			return
-		}
-		d := describe(crate)
-		c.keep(id, d)
-		done <- result{d, nil}
+		d, err := c.make(ctx, id, read)
+		done <- result{d, err}
 	}()
 	select {
 	case r := <-done:
@@ -110,6 +134,37 @@ func (c *readmes) get(ctx context.Context, id storage.CID, read func(context.Con
 	case <-ctx.Done():
 		return described{}, errBusy
 	}
+}
+
+// make reads and renders. The libraries that do so are given whatever somebody
+// published: what makes one of them panic must not end the server, which no
+// handler's recovery would prevent in a goroutine of ours.
+func (c *readmes) make(ctx context.Context, id storage.CID, read func(context.Context) (*cargo.Crate, error)) (d described, err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			c.log.Error("a stored crate cannot be described", "cid", id, "panic", panicText(value), "stack", string(debug.Stack()))
+			d, err = described{}, errPanicked
+		}
+	}()
+	if d, ok := c.lookUp(id); ok {
+		return d, nil
+	}
+	crate, err := read(ctx)
+	if err != nil {
+		return described{}, err
+	}
+	d = describe(crate)
+	c.keep(id, d)
+	return d, nil
+}
+
+// panicText is what may stand in a log of what was panicked with: the runtime's
+// own words, of others, which may quote what they choked on, the type alone.
+func panicText(value any) string {
+	if err, ok := value.(runtime.Error); ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("%T", value)
 }
 
 func (c *readmes) lookUp(id storage.CID) (described, bool) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -89,7 +90,7 @@ func TestCostlyReadmesAreDoneSoon(t *testing.T) {
 }
 
 func TestReadmesAreReadOnceAndAFewAtATime(t *testing.T) {
-	c := newReadmes()
+	c := newReadmes(slog.New(slog.DiscardHandler))
 	var reads atomic.Int64
 	read := func(context.Context) (*cargo.Crate, error) {
 		reads.Add(1)
@@ -129,7 +130,7 @@ func TestReadmesAreReadOnceAndAFewAtATime(t *testing.T) {
 }
 
 func TestKeptReadmesAreBounded(t *testing.T) {
-	c := newReadmes()
+	c := newReadmes(slog.New(slog.DiscardHandler))
 	for i := range 100 {
 		c.keep(storage.CIDOf([]byte{byte(i)}), described{Crate: &cargo.Crate{}, Plain: strings.Repeat("a", 1<<20)})
 		if c.bytes > maxCached {

@@ -49,24 +49,23 @@ type Pages struct {
 	cookie  cookie
 	readmes *readmes
 	lately  lately
-	// searching bounds the searches under way, which read the whole catalog.
-	searching chan struct{}
+	// searching and looking bound what reads much of the catalog.
+	searching, looking places
 }
 
-// mostSearches is how many searches run at once.
-const mostSearches = 2
-
 // New returns the pages of c.Registry, whose public URL has been checked.
-func New(c Config) http.Handler {
+func New(c Config) http.Handler { return newPages(c).routes() }
+
+func newPages(c Config) *Pages {
 	public, err := url.Parse(c.Registry.PublicURL)
 	if err != nil { // serve has parsed it before
 		panic("web: public URL: " + err.Error())
 	}
-	p := &Pages{
+	return &Pages{
 		Config: c, root: strings.TrimSuffix(public.EscapedPath(), "/"), origin: public.Scheme + "://" + public.Host, host: public.Host,
-		cookie: cookieFor(public, c.Registry.Origin()), readmes: newReadmes(), searching: make(chan struct{}, mostSearches),
+		cookie: cookieFor(public, c.Registry.Origin()), readmes: newReadmes(c.Log),
+		searching: make(places, mostSearches), looking: make(places, mostArtifacts),
 	}
-	return p.routes()
 }
 
 // routes are all pages. A path that is none of them has no page, whoever asks.
