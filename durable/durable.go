@@ -1,7 +1,13 @@
 // Package durable writes files that survive a crash at any moment: a file is
-// written under a temporary name, synced, renamed into place and its folder
-// synced. A reader never sees half a file. Key files, pins and the blob
-// directory are all written through it.
+// written under a temporary name, synced, closed, renamed into place and its
+// folder synced. A reader never sees half a file, and one that opened the file
+// with Open goes on reading the old one. Key files, pins and the blob directory
+// are all written through it.
+//
+// A mode that lets nobody but the owner in (0600, 0700) holds on every system: on
+// Windows the file or folder is made with an access list of its own that names
+// the user alone and inherits nothing. Other modes mean nothing there; such files
+// are as open as their folder says.
 package durable
 
 import (
@@ -15,22 +21,17 @@ import (
 // WriteFile replaces the file at path with data, durably and atomically. The
 // folder must exist. The file gets exactly mode, whatever the umask.
 func WriteFile(path string, data []byte, mode fs.FileMode) error {
-	return write(path, data, mode, os.Rename)
+	return write(path, data, mode, Replace)
 }
 
 // CreateFile is WriteFile for a file that must not exist yet: if path exists
 // the error satisfies errors.Is(err, fs.ErrExist) and the file is untouched.
 func CreateFile(path string, data []byte, mode fs.FileMode) error {
-	return write(path, data, mode, linkNew)
+	return write(path, data, mode, Place)
 }
 
-// linkNew puts temporary in place under path unless path exists: unlike rename,
-// link never replaces. Its own name is removed by the caller.
-func linkNew(temporary, path string) error { return os.Link(temporary, path) }
-
 func write(path string, data []byte, mode fs.FileMode, place func(temporary, path string) error) (err error) {
-	folder := filepath.Dir(path)
-	f, err := os.CreateTemp(folder, "."+filepath.Base(path)+".tmp-*")
+	f, err := createTemporary(path, mode)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
@@ -40,29 +41,27 @@ func write(path string, data []byte, mode fs.FileMode, place func(temporary, pat
 			err = removeErr
 		}
 	}()
-	if err := f.Chmod(mode); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
 	if _, err := f.Write(data); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", path, err)
 	}
+	if err := f.Close(); err != nil { // Windows renames no open file
+		return fmt.Errorf("write %s: %w", path, err)
+	}
 	if err := place(f.Name(), path); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	return SyncDir(folder)
+	return SyncDir(filepath.Dir(path))
 }
+
+// private reports whether mode lets nobody but the owner in.
+func private(mode fs.FileMode) bool { return mode.Perm()&0o077 == 0 }
 
 // SyncDir makes the names in folder durable.
 func SyncDir(folder string) error {
-	d, err := os.Open(folder)
-	if err != nil {
-		return fmt.Errorf("sync folder %s: %w", folder, err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
+	if err := syncDir(folder); err != nil {
 		return fmt.Errorf("sync folder %s: %w", folder, err)
 	}
 	return nil
@@ -87,7 +86,7 @@ func MkdirAll(folder string, mode fs.FileMode) error {
 			return err
 		}
 	}
-	if err := os.Mkdir(folder, mode); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := mkdir(folder, mode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make folder %s: %w", folder, err)
 	}
 	return SyncDir(parent)

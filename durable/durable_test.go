@@ -2,15 +2,27 @@ package durable
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
+	"time"
 )
+
+// ownerOnly is OwnerOnly of the file or folder at path.
+func ownerOnly(t *testing.T, path string) error {
+	t.Helper()
+	f, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	return OwnerOnly(f)
+}
 
 // wantOnly checks that folder holds one file of that name and content.
 func wantOnly(t *testing.T, folder, name, content string) {
@@ -51,58 +63,6 @@ func TestCreateFileNeverReplaces(t *testing.T) {
 	wantOnly(t, folder, "key", "first")
 }
 
-func TestCreateFileDoesNotFollowADanglingLink(t *testing.T) {
-	folder, elsewhere := t.TempDir(), t.TempDir()
-	target := filepath.Join(elsewhere, "target")
-	path := filepath.Join(folder, "key")
-	if err := os.Symlink(target, path); err != nil {
-		t.Fatal(err)
-	}
-	if err := CreateFile(path, []byte("secret"), 0o600); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("CreateFile over a link: error %v, want fs.ErrExist", err)
-	}
-	if _, err := os.Stat(target); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the link's target was written (%v)", err)
-	}
-}
-
-func TestWriteFileReplacesALinkNotItsTarget(t *testing.T) {
-	folder, elsewhere := t.TempDir(), t.TempDir()
-	target := filepath.Join(elsewhere, "target")
-	if err := os.WriteFile(target, []byte("untouched"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(folder, "pin")
-	if err := os.Symlink(target, path); err != nil {
-		t.Fatal(err)
-	}
-	if err := WriteFile(path, []byte("new"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	wantOnly(t, folder, "pin", "new")
-	wantOnly(t, elsewhere, "target", "untouched")
-}
-
-func TestModeIsExactWhateverTheUmask(t *testing.T) {
-	old := syscall.Umask(0o077)
-	defer syscall.Umask(old)
-	folder := t.TempDir()
-	for name, mode := range map[string]fs.FileMode{"secret": 0o600, "public": 0o644, "program": 0o755} {
-		for _, write := range []func(string, []byte, fs.FileMode) error{CreateFile, WriteFile} {
-			if err := write(filepath.Join(folder, name), nil, mode); err != nil {
-				t.Fatal(err)
-			}
-			info, err := os.Stat(filepath.Join(folder, name))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if info.Mode() != mode {
-				t.Errorf("%s has mode %v, want %v", name, info.Mode(), mode)
-			}
-		}
-	}
-}
-
 func TestOfManyCreatorsOneWins(t *testing.T) {
 	folder := t.TempDir()
 	var group sync.WaitGroup
@@ -141,7 +101,7 @@ func TestReadersNeverSeeHalfAFile(t *testing.T) {
 		done <- nil
 	}()
 	for {
-		got, err := os.ReadFile(path)
+		got, err := readAll(path)
 		if err != nil || (string(got) != contents[0] && string(got) != contents[1]) {
 			t.Fatalf("read %d bytes, %v: neither the old file nor the new one", len(got), err)
 		}
@@ -152,6 +112,75 @@ func TestReadersNeverSeeHalfAFile(t *testing.T) {
 			}
 			return
 		default:
+		}
+	}
+}
+
+func readAll(path string) ([]byte, error) {
+	f, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
+func TestAnOpenFileIsReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "blob")
+	goesOn(t, path, func() error { return WriteFile(path, []byte("new"), 0o600) })
+}
+
+func TestAnOpenFileIsRemoved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "blob")
+	goesOn(t, path, func() error { return os.Remove(path) })
+}
+
+// goesOn checks that who has a file open reads on in it while change changes what is at path.
+func goesOn(t *testing.T, path string, change func() error) {
+	t.Helper()
+	if err := WriteFile(path, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := change(); err != nil {
+		t.Errorf("while the file is open: %v", err)
+	}
+	if got, err := io.ReadAll(f); err != nil || string(got) != "old" {
+		t.Errorf("the open file says %q, %v", got, err)
+	}
+}
+
+// Other programs open files so that Windows lets nobody replace them.
+func TestAReaderThatSharesNothingIsWaitedFor(t *testing.T) {
+	folder := t.TempDir()
+	path := filepath.Join(folder, "pin")
+	if err := WriteFile(path, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(100*time.Millisecond, func() { f.Close() })
+	if err := WriteFile(path, []byte("new"), 0o600); err != nil {
+		t.Errorf("WriteFile: %v", err)
+	}
+	wantOnly(t, folder, "pin", "new")
+}
+
+func TestPrivateFilesAreTheOwnersAlone(t *testing.T) {
+	folder := t.TempDir()
+	for name, write := range map[string]func(string, []byte, fs.FileMode) error{"written": WriteFile, "created": CreateFile} {
+		path := filepath.Join(folder, name)
+		if err := write(path, []byte("secret"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := ownerOnly(t, path); err != nil {
+			t.Errorf("%s with mode 0600: %v", name, err)
 		}
 	}
 }
@@ -191,9 +220,8 @@ func TestMkdirAll(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"a", "a/b", "a/b/c"} {
-		info, err := os.Stat(filepath.Join(root, name))
-		if err != nil || !info.IsDir() || info.Mode().Perm() != 0o700 {
-			t.Errorf("%s: %v, %v, want a folder with mode 0700", name, info, err)
+		if err := ownerOnly(t, filepath.Join(root, name)); err != nil {
+			t.Errorf("%s, made with mode 0700: %v", name, err)
 		}
 	}
 	if err := os.WriteFile(filepath.Join(root, "file"), nil, 0o600); err != nil {
