@@ -12,8 +12,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"phoenix-lab.org/aln-registry/durable"
 )
 
@@ -75,7 +73,7 @@ func fileID(parts ...string) string {
 
 // readFile reads a file of the home of at most limit bytes; fs.ErrNotExist when there is none.
 func readFile(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := durable.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -97,23 +95,18 @@ func (h Home) lock(ctx context.Context, folder, name string) (unlock func(), err
 	if err := h.make(folder); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(h.file(folder, name+".lock"), os.O_RDWR|os.O_CREATE, fileMode)
-	if err != nil {
-		return nil, fmt.Errorf("lock: %w", err)
-	}
+	path := h.file(folder, name+".lock")
 	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		f, err := durable.Lock(path)
 		switch {
 		case err == nil:
 			return func() { f.Close() }, nil
-		case !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR):
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		case !errors.Is(err, durable.ErrLocked):
+			return nil, err
 		}
 		select {
 		case <-ctx.Done():
-			f.Close()
-			return nil, fmt.Errorf("waiting for another process with %s: %w", f.Name(), ctx.Err())
+			return nil, fmt.Errorf("waiting for another process with %s: %w", path, ctx.Err())
 		case <-time.After(lockPoll):
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/durable"
 	"phoenix-lab.org/aln-registry/registry/translog"
 )
 
@@ -77,10 +78,9 @@ func TestLoginPinsAndKnowsTheRegistryAgain(t *testing.T) {
 			t.Errorf("login sent a credential: %s", r)
 		}
 	}
-	info := must(os.Stat(c.home.Path()))
 	files := must(filepath.Glob(filepath.Join(c.home.Path(), "registries", "*.json")))
-	if info.Mode().Perm() != 0o700 || len(files) != 1 {
-		t.Errorf("home is %v with pins %v", info.Mode(), files)
+	if err := ownerOnly(t, c.home.Path()); err != nil || len(files) != 1 {
+		t.Errorf("home with pins %v: %v", files, err)
 	}
 }
 
@@ -330,8 +330,8 @@ func TestIdentities(t *testing.T) {
 	if err != nil || len(all) != 2 || all[0].DID() != id.DID() || all[1].DID() != second.DID() || all[1].Name != "work" {
 		t.Fatalf("%v, %v", all, err)
 	}
-	if info := must(os.Stat(second.Path)); info.Mode().Perm() != 0o600 {
-		t.Errorf("key file has mode %v", info.Mode())
+	if err := ownerOnly(t, second.Path); err != nil {
+		t.Errorf("key file: %v", err)
 	}
 	if _, err := c.home.CreateIdentity("work", zeros{}); !errors.Is(err, ErrIdentityExists) {
 		t.Errorf("again: %v", err)
@@ -347,12 +347,6 @@ func TestIdentities(t *testing.T) {
 	if _, err := c.home.ImportIdentity("wrong", did.NamedKey{ID: id.KeyID().String(), Key: second.Key().Key}); !errors.Is(err, did.ErrKeyFile) {
 		t.Errorf("key of another DID: %v", err)
 	}
-	if err := os.Chmod(second.Path, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.home.Identity("work"); !errors.Is(err, did.ErrKeyFileMode) {
-		t.Errorf("readable by all: %v", err)
-	}
 	named := New(Config{Home: c.home, KeyFile: id.Path})
 	if got, err := named.Identity("work"); err != nil || got.DID() != id.DID() {
 		t.Errorf("key file: %v, %v", got, err)
@@ -367,3 +361,11 @@ func TestIdentities(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// ownerOnly is an error if others than this user may open what is at path.
+func ownerOnly(t *testing.T, path string) error {
+	t.Helper()
+	f := must(durable.Open(path))
+	defer f.Close()
+	return durable.OwnerOnly(f)
+}

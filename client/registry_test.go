@@ -42,9 +42,8 @@ func TestConcurrentProcessesShareOneReadSession(t *testing.T) {
 	if n := f.count("POST /v1/session"); n != 1 {
 		t.Errorf("%d sessions were minted", n)
 	}
-	info := must(os.Stat(r.sessionFile(r.sessionName())))
-	if info.Mode().Perm() != 0o600 {
-		t.Errorf("session file has mode %v", info.Mode())
+	if err := ownerOnly(t, r.sessionFile(r.sessionName())); err != nil {
+		t.Errorf("session file: %v", err)
 	}
 }
 

@@ -115,7 +115,7 @@ func (i Identity) finishRotation() (old string, err error) {
 	if err := os.Link(i.Path, old); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", fmt.Errorf("keep the old key: %w", err)
 	}
-	if err := os.Rename(i.Path+nextSuffix, i.Path); err != nil {
+	if err := durable.Replace(i.Path+nextSuffix, i.Path); err != nil {
 		return "", fmt.Errorf("put the new key into use: %w", err)
 	}
 	return old, durable.SyncDir(filepath.Dir(i.Path))

@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 	"unicode"
 
@@ -155,7 +154,7 @@ func (w web) unreachable(err error) error {
 	switch {
 	case errors.Is(err, ErrAnswer): // a redirect that is not followed
 		return fmt.Errorf("ask %s: %w", w.base, err)
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case errors.Is(err, errRefused):
 		hint = "; is it running?"
 	case isUntrustedCert(err):
 		hint = "; if your lab signs certificates itself, type `aln-registry login " + w.base + " --ca-file FILE` with its authority's certificate"

@@ -38,8 +38,8 @@ type NamedKey struct {
 	Key PrivateKey
 }
 
-// WriteKeyFile writes keys to path durably, with mode 0600, never over an
-// existing file (fs.ErrExist). One key is written as a JWK (RFC 7517 §4), several
+// WriteKeyFile writes keys to path durably, for its owner alone (mode 0600; on Windows
+// an access list that says so), never over an existing file (fs.ErrExist). One key is written as a JWK (RFC 7517 §4), several
 // as a JWK Set (§5). The folder must exist.
 func WriteKeyFile(path string, keys []NamedKey) error {
 	data, err := encodeKeyFile(keys)
@@ -107,23 +107,26 @@ func ReadKeyFile(path string) ([]NamedKey, error) {
 	return keys, nil
 }
 
-// readPrivate reads a file of mode 0600 or less. The mode is asked before the
-// open, which would wait at a pipe, and again of what was opened.
+// readPrivate reads a regular file that is its owner's alone. What it is, is asked
+// before the open, which would wait at a pipe, and again of what was opened.
 func readPrivate(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err == nil {
-		err = checkMode(path, info)
+		err = checkRegular(path, info)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read key file: %w", err)
 	}
-	f, err := os.Open(path)
+	f, err := durable.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read key file: %w", err)
 	}
 	defer f.Close()
 	if info, err = f.Stat(); err == nil {
-		err = checkMode(path, info)
+		err = checkRegular(path, info)
+	}
+	if err == nil {
+		err = checkOwnerOnly(f)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read key file: %w", err)
@@ -135,14 +138,19 @@ func readPrivate(path string) ([]byte, error) {
 	return data, nil
 }
 
-func checkMode(path string, info fs.FileInfo) error {
+func checkRegular(path string, info fs.FileInfo) error {
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("%w: %s is not a regular file", ErrKeyFile, path)
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return fmt.Errorf("%w: its mode is %04o; if nobody else has read it, run: chmod 600 %s", ErrKeyFileMode, mode, path)
-	}
 	return nil
+}
+
+func checkOwnerOnly(f *os.File) error {
+	err := durable.OwnerOnly(f)
+	if exposed := (*durable.ExposedError)(nil); errors.As(err, &exposed) {
+		return fmt.Errorf("%w: %w", ErrKeyFileMode, err)
+	}
+	return err
 }
 
 func parseKeyFile(data []byte) ([]NamedKey, error) {

@@ -43,7 +43,7 @@ var mayImport = map[string][]string{
 		"registry/translog", "registry/verify", "storage", "storage/catalog",
 	},
 	"server": {
-		"did", "registry", "registry/cargo", "registry/particle", "registry/policy", "registry/record", "registry/state",
+		"did", "durable", "registry", "registry/cargo", "registry/particle", "registry/policy", "registry/record", "registry/state",
 		"registry/translog", "registry/verify", "storage",
 	},
 	"web": {

@@ -112,8 +112,12 @@ func (l *lab) endTraced() {
 		l.t.Fatal(err)
 	}
 	for _, child := range strings.Fields(string(children)) {
-		if pid, err := strconv.Atoi(child); err == nil {
-			syscall.Kill(pid, syscall.SIGTERM)
+		pid, err := strconv.Atoi(child)
+		if err != nil {
+			continue
+		}
+		if server, err := os.FindProcess(pid); err == nil {
+			server.Signal(syscall.SIGTERM)
 		}
 	}
 	<-l.exited

@@ -9,9 +9,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime"
 	"sync"
 	"time"
+
+	"phoenix-lab.org/aln-registry/durable"
 )
 
 // Bounds on a certificate's files.
@@ -119,7 +120,7 @@ func readPair(certFile, keyFile string) (pemPair, error) {
 }
 
 // readPEM reads a file. One that is secret must not be readable by everybody; its
-// group may be a certificate tool's. Windows says who may read by other means than modes.
+// group may be a certificate tool's.
 func readPEM(path string, secret bool) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -133,8 +134,14 @@ func readPEM(path string, secret bool) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a file", path)
 	}
-	if secret && runtime.GOOS != "windows" && info.Mode().Perm()&0o007 != 0 {
-		return nil, fmt.Errorf("everybody on this computer may read %s; type: chmod 600 %s", path, path)
+	if secret {
+		err := durable.NotPublic(f)
+		if exposed := (*durable.ExposedError)(nil); errors.As(err, &exposed) {
+			err = fmt.Errorf("everybody on this computer may read %s; type: %s", path, exposed.Mend)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxCertificateFile+1))
 	if err == nil && len(data) > maxCertificateFile {

@@ -20,6 +20,7 @@ import (
 
 	"phoenix-lab.org/aln-registry/client"
 	"phoenix-lab.org/aln-registry/client/cargoconfig"
+	"phoenix-lab.org/aln-registry/durable"
 )
 
 // programTimeout bounds the programs that doctor asks for their version or setting.
@@ -125,9 +126,11 @@ func isFile(path string) bool {
 // checkHome looks at the keys: there, readable, and nobody else's to read.
 func (d *doctor) checkHome() {
 	h := d.client.Home()
-	info, err := os.Stat(h.Path())
-	if err == nil && runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
-		d.fail("ALN_HOME", "chmod 700 "+h.Path(), "%s has mode %04o: others may look into it", h.Path(), info.Mode().Perm())
+	if folder, err := durable.Open(h.Path()); err == nil {
+		if exposed := (*durable.ExposedError)(nil); errors.As(durable.OwnerOnly(folder), &exposed) {
+			d.fail("ALN_HOME", exposed.Mend, "others may look into %s: %s", h.Path(), exposed.How)
+		}
+		folder.Close()
 	}
 	if file := os.Getenv("ALN_KEY_FILE"); file != "" {
 		identity, err := d.client.Identity("")

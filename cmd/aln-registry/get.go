@@ -14,6 +14,7 @@ import (
 
 	"phoenix-lab.org/aln-registry/client"
 	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/durable"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/verify"
 	"phoenix-lab.org/aln-registry/storage"
@@ -156,7 +157,7 @@ func temporary(folder string) (*os.File, error) {
 func place(temporary, output string, id storage.CID) error {
 	there, err := os.Open(output)
 	if errors.Is(err, fs.ErrNotExist) {
-		return os.Rename(temporary, output)
+		return durable.Replace(temporary, output)
 	}
 	if err != nil {
 		return err

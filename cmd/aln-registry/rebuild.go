@@ -129,7 +129,7 @@ func replaceCatalog(ctx context.Context, folder string) (before, kept string, er
 	} else if err := removeCatalog(current); err != nil { // a WAL without its database
 		return "", "", err
 	}
-	if err := os.Rename(filepath.Join(folder, rebuildingFile), current); err != nil {
+	if err := durable.Replace(filepath.Join(folder, rebuildingFile), current); err != nil {
 		return "", "", err
 	}
 	return before, kept, durable.SyncDir(folder)
@@ -151,7 +151,7 @@ func setAside(ctx context.Context, path string) (digest, kept string, err error)
 		kept = fmt.Sprintf("%s.before-rebuild-%d", path, i)
 	}
 	for _, suffix := range catalogSuffixes {
-		err := os.Rename(path+suffix, kept+suffix)
+		err := durable.Replace(path+suffix, kept+suffix)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", "", err
 		}

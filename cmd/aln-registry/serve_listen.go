@@ -21,7 +21,7 @@ func listen(ctx context.Context, flag, address string) (net.Listener, error) {
 	}
 	var network net.ListenConfig
 	listener, err := network.Listen(ctx, "tcp", address)
-	if errors.Is(err, syscall.EADDRINUSE) {
+	if errors.Is(err, errAddressInUse) {
 		return nil, fmt.Errorf("cannot listen on %s: %w; is another server running there? %s names another address", address, err, flag)
 	}
 	if err != nil {

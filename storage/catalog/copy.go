@@ -75,7 +75,7 @@ func copySQLite(ctx context.Context, db *sql.DB, temporary, path string) error {
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(temporary, path); err != nil {
+	if err := durable.Replace(temporary, path); err != nil {
 		return err
 	}
 	return durable.SyncDir(filepath.Dir(path))

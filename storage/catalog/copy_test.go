@@ -57,7 +57,7 @@ func copies(t *testing.T, path string) []string {
 // withFact makes a catalog of the released schema with one fact in it.
 func withFact(t *testing.T) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "catalog.db")
+	path := filepath.Join(privateFolder(t), "catalog.db")
 	db := openSQLite(t, path)
 	if err := db.SetMeta(t.Context(), "fact", "kept"); err != nil {
 		t.Fatal(err)
@@ -91,8 +91,8 @@ func TestCatalogIsCopiedBeforeAMigration(t *testing.T) {
 		}
 	}
 	copied := path + ".before-90001"
-	if info, err := os.Stat(copied); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the copy: %v, %v", info, err)
+	if err := ownerOnly(t, copied); err != nil {
+		t.Errorf("the copy: %v", err)
 	}
 	if _, err := OpenSQLite(t.Context(), path); !errors.Is(err, ErrNewerSchema) || !strings.Contains(err.Error(), "upgrade the program") {
 		t.Errorf("the program before opens the migrated catalog: %v", err)

@@ -82,10 +82,15 @@ func touch(path string) error {
 }
 
 // sqliteName is the data source name. synchronous=FULL makes every commit
-// reach the disk; in WAL mode SQLite's default would lose the last ones.
+// reach the disk; in WAL mode SQLite's default would lose the last ones. fullfsync
+// does what macOS needs for that, whose fsync leaves them in the drive's cache.
 func sqliteName(path, extra string) string {
-	return "file:" + (&url.URL{Path: path}).EscapedPath() +
-		"?_defensive=1&_dqs=0&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
+	path = filepath.ToSlash(path)
+	if filepath.VolumeName(path) != "" && path[0] != '/' { // C:/data; SQLite takes the slash before it off again
+		path = "/" + path
+	}
+	return "file://" + (&url.URL{Path: path}).EscapedPath() +
+		"?_defensive=1&_dqs=0&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=fullfsync(1)" +
 		"&_pragma=foreign_keys(1)&_pragma=trusted_schema(0)&" + extra
 }
 

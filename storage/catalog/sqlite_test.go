@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"phoenix-lab.org/aln-registry/durable"
 	"phoenix-lab.org/aln-registry/storage"
 )
 
@@ -31,7 +32,7 @@ func openSQLite(t *testing.T, path string) *DB {
 func TestSQLiteSettingsAreInForce(t *testing.T) {
 	db := openSQLite(t, filepath.Join(t.TempDir(), "catalog.db"))
 	want := map[string]string{
-		"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "10000", "trusted_schema": "0", "query_only": "0",
+		"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "10000", "trusted_schema": "0", "query_only": "0", "fullfsync": "1",
 	}
 	check := func(name string, pool *sql.DB, connections int) {
 		var held []*sql.Conn // so that every connection of the pool is looked at
@@ -191,7 +192,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 }
 
 func TestFilesAreThePropertyOfTheirOwner(t *testing.T) {
-	folder := t.TempDir()
+	folder := privateFolder(t)
 	db := openSQLite(t, filepath.Join(folder, "catalog.db"))
 	if _, err := appendNext(t.Context(), db); err != nil {
 		t.Fatal(err)
@@ -201,11 +202,30 @@ func TestFilesAreThePropertyOfTheirOwner(t *testing.T) {
 		t.Errorf("the folder holds %v (%v), want the database, its WAL and its shared memory", entries, err)
 	}
 	for _, e := range entries {
-		info, err := e.Info()
-		if err != nil || info.Mode() != 0o600 {
-			t.Errorf("%s has mode %v, %v, want 0600", e.Name(), info.Mode(), err)
+		if err := ownerOnly(t, filepath.Join(folder, e.Name())); err != nil {
+			t.Errorf("%s: %v", e.Name(), err)
 		}
 	}
+}
+
+// privateFolder makes a folder as a data folder is made.
+func privateFolder(t *testing.T) string {
+	t.Helper()
+	folder := filepath.Join(t.TempDir(), "data")
+	if err := durable.MkdirAll(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return folder
+}
+
+func ownerOnly(t *testing.T, path string) error {
+	t.Helper()
+	f, err := durable.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	return durable.OwnerOnly(f)
 }
 
 func TestAnyPathWillDo(t *testing.T) {

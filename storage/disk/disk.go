@@ -22,8 +22,6 @@ import (
 	"path/filepath"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"phoenix-lab.org/aln-registry/durable"
 	"phoenix-lab.org/aln-registry/storage"
 )
@@ -51,11 +49,7 @@ func Open(root string) (*Store, error) {
 			return nil, err
 		}
 	}
-	if s.lock, err = os.OpenFile(filepath.Join(root, lockFile), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
-		return nil, fmt.Errorf("open blob folder: %w", err)
-	}
-	if err := s.begin(); err != nil {
-		s.lock.Close()
+	if err := s.begin(filepath.Join(root, lockFile)); err != nil {
 		return nil, fmt.Errorf("open blob folder %s: %w", root, err)
 	}
 	return s, nil
@@ -72,25 +66,17 @@ func (s *Store) incoming() string { return filepath.Join(s.root, incomingFolder)
 
 // begin empties incoming if nobody else has the store open, and takes the
 // shared lock that tells others so.
-func (s *Store) begin() error {
-	err := flock(s.lock, unix.LOCK_EX|unix.LOCK_NB)
+func (s *Store) begin(path string) error {
+	alone, err := durable.Lock(path)
 	if err == nil {
 		err = removeContents(s.incoming())
-	} else if errors.Is(err, unix.EWOULDBLOCK) {
-		err = nil
+		alone.Close()
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, durable.ErrLocked) {
 		return err
 	}
-	return flock(s.lock, unix.LOCK_SH)
-}
-
-func flock(f *os.File, how int) error {
-	for {
-		if err := unix.Flock(int(f.Fd()), how); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
+	s.lock, err = durable.LockShared(path)
+	return err
 }
 
 func removeContents(folder string) error {
@@ -175,7 +161,10 @@ func (s *Store) receive(ctx context.Context, id storage.CID, size int64, r io.Re
 	if err := s.makeFolder(filepath.Dir(path)); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := f.Close(); err != nil { // Windows renames no open file
+		return err
+	}
+	if err := durable.Replace(f.Name(), path); err != nil {
 		return err
 	}
 	return durable.SyncDir(filepath.Dir(path))
@@ -231,7 +220,7 @@ func (s *Store) openBlob(ctx context.Context, id storage.CID) (*os.File, int64, 
 	if id.IsZero() {
 		return nil, 0, fmt.Errorf("blob without a name: %w", storage.ErrNotFound)
 	}
-	f, err := os.Open(s.blobPath(id))
+	f, err := durable.Open(s.blobPath(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, fmt.Errorf("blob %s: %w", id, storage.ErrNotFound)
 	}

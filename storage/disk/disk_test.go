@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"phoenix-lab.org/aln-registry/durable"
 	"phoenix-lab.org/aln-registry/storage"
 	"phoenix-lab.org/aln-registry/storage/blobtest"
 )
@@ -72,12 +73,13 @@ func TestLayout(t *testing.T) {
 			t.Errorf("%s holds %q (there: %t), want %q", name, c, ok, content)
 		}
 	}
-	info, err := os.Stat(root)
+	folder, err := durable.Open(root)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info.Mode().Perm() != 0o700 {
-		t.Errorf("the folder has mode %v, want 0700", info.Mode().Perm())
+	defer folder.Close()
+	if err := durable.OwnerOnly(folder); err != nil {
+		t.Errorf("the folder: %v", err)
 	}
 }
 

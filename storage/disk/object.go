@@ -12,8 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 
 	"phoenix-lab.org/aln-registry/durable"
 	"phoenix-lab.org/aln-registry/storage"
@@ -24,8 +23,8 @@ const (
 	maxKey    = 255     // bytes of a key
 )
 
-// Create implements storage.Blobs. Of concurrent callers the one whose link
-// comes first wins: unlike rename, link never replaces a file.
+// Create implements storage.Blobs. Of concurrent callers the one whose file
+// comes first wins: Place never replaces a file.
 func (s *Store) Create(ctx context.Context, key string, data []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -63,7 +62,10 @@ func (s *Store) create(path string, data []byte) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	if err := os.Link(f.Name(), path); err != nil {
+	if err := f.Close(); err != nil { // Windows renames no open file
+		return err
+	}
+	if err := durable.Place(f.Name(), path); err != nil {
 		return err
 	}
 	return durable.SyncDir(filepath.Dir(path))
@@ -90,8 +92,8 @@ func (s *Store) Read(ctx context.Context, key string) ([]byte, error) {
 	if err := checkKey(key); err != nil {
 		return nil, err
 	}
-	f, err := os.Open(s.objectPath(key))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+	f, err := durable.Open(s.objectPath(key))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, fmt.Errorf("object %s: %w", key, storage.ErrNotFound)
 	}
 	if err != nil {
@@ -135,7 +137,7 @@ func (s *Store) walk(ctx context.Context, folder, prefix, after string, yield fu
 		return false
 	}
 	entries, err := os.ReadDir(filepath.Join(s.root, filepath.FromSlash(folder)))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return true
 	}
 	if err != nil {
