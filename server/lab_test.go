@@ -40,6 +40,7 @@ import (
 type lab struct {
 	t        testing.TB
 	url      string
+	folder   string
 	registry *registry.Registry
 	keys     registry.Keys
 	routes   chi.Routes
@@ -80,7 +81,7 @@ const smallCrate = 64 << 10
 func newLab(t testing.TB, change ...func(*registry.Config)) *lab {
 	t.Helper()
 	ctx, folder := context.Background(), t.TempDir()
-	l := &lab{t: t, log: new(safeBuffer), metrics: NewMetrics(MetricsConfig{Version: "1.2.3", Room: func() (uint64, uint64, error) { return 1 << 30, 1 << 40, nil }})}
+	l := &lab{t: t, folder: folder, log: new(safeBuffer), metrics: NewMetrics(MetricsConfig{Version: "1.2.3", Room: func() (uint64, uint64, error) { return 1 << 30, 1 << 40, nil }})}
 	httpServer := httptest.NewUnstartedServer(nil)
 	l.url = "http://" + httpServer.Listener.Addr().String()
 	for _, key := range []*did.PrivateKey{&l.admin, &l.owner, &l.member, &l.stranger} {

@@ -42,6 +42,8 @@ type Listening struct {
 	DrainTimeout time.Duration
 	// HeaderTimeout bounds a request's header and the TLS handshake; 10 seconds where it is zero.
 	HeaderTimeout time.Duration
+	// IdleTimeout is how long a connection without a request is kept; 2 minutes where it is zero.
+	IdleTimeout time.Duration
 	// Connections bounds how many there are at once; 4096 where it is zero.
 	Connections int
 }
@@ -78,6 +80,9 @@ func (l Listening) orDefault() Listening {
 	if l.HeaderTimeout == 0 {
 		l.HeaderTimeout = headerTimeout
 	}
+	if l.IdleTimeout == 0 {
+		l.IdleTimeout = idleTimeout
+	}
 	if l.Connections == 0 {
 		l.Connections = maxConnections
 	}
@@ -86,7 +91,7 @@ func (l Listening) orDefault() Listening {
 
 func (l Listening) server() *http.Server {
 	s := &http.Server{
-		Handler: l.Handler, ReadHeaderTimeout: l.HeaderTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		Handler: l.Handler, ReadHeaderTimeout: l.HeaderTimeout, IdleTimeout: l.IdleTimeout, MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog: log.New(connectionLog{l.Log}, "", 0),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams, SendPingTimeout: pingAfter, PingTimeout: pingTimeout, WriteByteTimeout: defaultStall,

@@ -36,6 +36,11 @@ func (p Pace) orDefault() Pace {
 	return p
 }
 
+// earned is how long moving n bytes may take beyond the first stall.
+func (p Pace) earned(n int64) time.Duration {
+	return time.Duration(float64(n) / float64(p.Rate) * float64(time.Second))
+}
+
 // errSlow ends a request whose body does not progress.
 var errSlow = errors.New("the request's body arrives too slowly or has stalled; send it again over a better line")
 
@@ -92,7 +97,7 @@ func (b *pacedBody) arm() {
 	if b.start.IsZero() {
 		b.start = now
 	}
-	deadline := b.start.Add(b.pace.Stall + time.Duration(b.read/b.pace.Rate)*time.Second)
+	deadline := b.start.Add(b.pace.Stall + b.pace.earned(b.read))
 	if stalled := now.Add(b.pace.Stall); stalled.Before(deadline) {
 		deadline = stalled
 	}
@@ -187,7 +192,7 @@ func (w *response) ReadFrom(src io.Reader) (int64, error) {
 // arm gives the next n bytes their time. It spares the system call where the
 // deadline would hardly move.
 func (w *response) arm(n int64) {
-	deadline := time.Now().Add(w.pace.Stall + time.Duration(n/w.pace.Rate)*time.Second)
+	deadline := time.Now().Add(w.pace.Stall + w.pace.earned(n))
 	if deadline.Sub(w.armed) < w.pace.Stall/8 {
 		return
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"runtime"
 	"testing"
 
 	"phoenix-lab.org/aln-registry/registry"
@@ -35,5 +36,34 @@ func TestNobodyTakesAllPlaces(t *testing.T) {
 	third()
 	if len(p.taken) != 0 || len(p.free) != 0 {
 		t.Errorf("places are not given back: %v, %d", p.taken, len(p.free))
+	}
+}
+
+// Who finds all places taken waits, is seen to wait, and gets the next one that is free.
+func TestAPlaceIsWaitedFor(t *testing.T) {
+	p := newPlaces(1, 1)
+	first, err := p.take(t.Context(), "did:key:a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan error, 1)
+	go func() {
+		release, err := p.take(t.Context(), "did:key:b")
+		if err == nil {
+			release()
+		}
+		got <- err
+	}()
+	for p.waiting.Load() != 1 {
+		runtime.Gosched()
+	}
+	select {
+	case err := <-got:
+		t.Fatalf("a second one in one place: %v", err)
+	default:
+	}
+	first()
+	if err := <-got; err != nil || p.waiting.Load() != 0 || p.turnedAway.Load() != 0 {
+		t.Errorf("%v; %d wait, %d were turned away", err, p.waiting.Load(), p.turnedAway.Load())
 	}
 }

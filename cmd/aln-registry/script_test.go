@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"database/sql"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -45,6 +46,7 @@ func TestScripts(t *testing.T) {
 			"setenv": setFromOutput,
 			"mode":   hasMode,
 			"host":   webHost,
+			"sql":    execSQL,
 		},
 	})
 }
@@ -143,6 +145,17 @@ func webHost(ts *testscript.TestScript, neg bool, args []string) {
 	server.StartTLS()
 	ts.Defer(server.Close)
 	ts.Setenv("WEB", fmt.Sprintf("did:web:localhost%%3A%d", server.Listener.Addr().(*net.TCPAddr).Port))
+}
+
+// execSQL changes a database that nobody has open.
+func execSQL(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: sql FILE STATEMENT")
+	}
+	db, err := sql.Open("sqlite", ts.MkAbs(args[0]))
+	ts.Check(err)
+	_, err = db.Exec(args[1])
+	ts.Check(errors.Join(err, db.Close()))
 }
 
 // setFromOutput sets a variable to a field of the last output's first line.

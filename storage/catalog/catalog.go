@@ -31,7 +31,7 @@ import (
 // errors.Is(err, context.Canceled) holds whenever that was the cause.
 var (
 	// ErrNewerSchema: the database was migrated by a newer version of the program.
-	ErrNewerSchema = errors.New("the catalog's schema is newer than this program; upgrade the program")
+	ErrNewerSchema = errors.New("a newer release of aln-registry has written it; upgrade aln-registry")
 	// ErrNotFound: no such entry or hash.
 	ErrNotFound = errors.New("not in the catalog")
 	// ErrNotNext: an entry or hash does not continue the log where it ends.

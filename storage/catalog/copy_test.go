@@ -94,7 +94,7 @@ func TestCatalogIsCopiedBeforeAMigration(t *testing.T) {
 	if err := ownerOnly(t, copied); err != nil {
 		t.Errorf("the copy: %v", err)
 	}
-	if _, err := OpenSQLite(t.Context(), path); !errors.Is(err, ErrNewerSchema) || !strings.Contains(err.Error(), "upgrade the program") {
+	if _, err := OpenSQLite(t.Context(), path); !errors.Is(err, ErrNewerSchema) || !strings.Contains(err.Error(), "upgrade aln-registry") {
 		t.Errorf("the program before opens the migrated catalog: %v", err)
 	}
 	// The copy is what the program before goes on with.

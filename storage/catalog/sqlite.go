@@ -101,7 +101,10 @@ func migrateSQLite(ctx context.Context, db *sql.DB, path string, folder fs.FS) e
 	const attempts = 5
 	for attempt := 1; ; attempt++ {
 		err := migrate(ctx, goose.DialectSQLite3, db, folder, func(version int64) (func(), error) { return copyBefore(ctx, db, path, version) })
-		if err == nil || errors.Is(err, ErrNewerSchema) || errors.Is(err, errNoCopy) || attempt == attempts || ctx.Err() != nil {
+		if errors.Is(err, ErrNewerSchema) { // the one sentence says all
+			return err
+		}
+		if err == nil || errors.Is(err, errNoCopy) || attempt == attempts || ctx.Err() != nil {
 			return failed(ctx, "migrate", err)
 		}
 		select {
@@ -124,7 +127,7 @@ func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB, folder fs.F
 		return err
 	}
 	if current > known {
-		return fmt.Errorf("%w (it has %d, known are up to %d)", ErrNewerSchema, current, known)
+		return fmt.Errorf("%w (its schema has version %d, this release knows up to %d)", ErrNewerSchema, current, known)
 	}
 	if current == known {
 		return nil
