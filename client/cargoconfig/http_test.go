@@ -168,3 +168,30 @@ func TestHasCredentialLooksWhereCargoDoes(t *testing.T) {
 		t.Errorf("no file: %v, %v", got, err)
 	}
 }
+
+// FuzzConfig reads any text as cargo's configuration and as its file of
+// credentials: what is found is what stands there, and no error repeats a secret.
+func FuzzConfig(f *testing.F) {
+	f.Add("[http]\ncainfo = \"/ca.pem\"\nproxy = \"p\"\n[registry]\nglobal-credential-providers = [\"cargo:token\", \"aln-registry\"]\n[credential-alias]\naln-registry = [\"/a b/aln-registry\"]\n")
+	f.Add("[registries.aln]\ntoken = \"sesame-sesame\"\n")
+	f.Add("registry.global-credential-providers = [[\"a\"], {b = 1}, \"x y\", \"\"]\ncredential-alias.x = 1\n")
+	f.Add("a = 1\na = 2\nregistries.aln.token = \"sesame-sesame\"")
+	f.Add("[registries]\naln = \"sesame-sesame\"\n\x00")
+	dir, home := f.TempDir(), f.TempDir()
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, path := range []string{filepath.Join(home, "config.toml"), filepath.Join(home, "credentials.toml")} {
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if s, found, err := Lookup(dir, home, "http", "cainfo"); err == nil && found && s.Path == "" {
+			t.Errorf("found %v nowhere", s.Value)
+		}
+		if p, err := FindProvider(dir, home); err == nil && p.Program != "" && !isOurs(p.Program) {
+			t.Errorf("the provider %q", p.Program)
+		}
+		if _, err := HasCredential(home, "aln"); err != nil && strings.Contains(err.Error(), "sesame") {
+			t.Errorf("an error that shows a secret: %v", err)
+		}
+	})
+}

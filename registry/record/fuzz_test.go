@@ -3,6 +3,8 @@ package record
 import (
 	"bytes"
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 
 	"phoenix-lab.org/aln-registry/did"
@@ -87,6 +89,25 @@ func FuzzParseSubject(f *testing.F) {
 		}
 		if err != nil || again != s {
 			t.Fatalf("%q: rebuilt as %+v, %v", text, again, err)
+		}
+	})
+}
+
+// FuzzParseName: identities, kinds and predicate types have one spelling each.
+func FuzzParseName(f *testing.F) {
+	f.Add(string(IDOf(nil)))
+	f.Add(string(KindCrate))
+	f.Add("urn:aln-registry:publish:v1")
+	f.Add("urn:aln-registry:publish:v2")
+	f.Fuzz(func(t *testing.T, s string) {
+		if id, err := ParseID(s); err == nil && (string(id) != s || len(s) != 64 || strings.Trim(s, "0123456789abcdef") != "") {
+			t.Errorf("identity %q of %q", id, s)
+		}
+		if k, err := ParseKind(s); err == nil && (string(k) != s || !slices.Contains(Kinds(), k)) {
+			t.Errorf("kind %q of %q", k, s)
+		}
+		if typ, err := parsePredicateType(s); err == nil && "urn:aln-registry:"+string(typ)+":v1" != s {
+			t.Errorf("type %q of %q", typ, s)
 		}
 	})
 }

@@ -172,3 +172,18 @@ func FuzzReadEntry(f *testing.F) {
 		}
 	})
 }
+
+// FuzzParseObjectKey: a key names one entry or checkpoint, and has one spelling.
+func FuzzParseObjectKey(f *testing.F) {
+	for _, key := range []string{EntryKey(0), EntryKey(7), CheckpointKey(MaxSize), "log/entry/7", "log/entry/+000000000000007", "log/entry/0000_0000_000007"} {
+		f.Add(key)
+	}
+	f.Fuzz(func(t *testing.T, key string) {
+		if n, err := ParseEntryKey(key); err == nil && (n < 0 || n >= MaxSize || EntryKey(n) != key) {
+			t.Errorf("entry %d by %q", n, key)
+		}
+		if n, err := ParseCheckpointKey(key); err == nil && (n < 0 || n > MaxSize || CheckpointKey(n) != key) {
+			t.Errorf("checkpoint %d by %q", n, key)
+		}
+	})
+}

@@ -2,12 +2,15 @@ package verify
 
 import (
 	"bytes"
+	"context"
+	"reflect"
 	"slices"
 	"testing"
 
 	"github.com/go-json-experiment/json"
 
 	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/translog"
 )
 
 func FuzzArtifact(f *testing.F) {
@@ -73,6 +76,61 @@ func FuzzAlteredItems(f *testing.F) {
 		}
 		if v := Artifact(want, ev, pin); v.OK() != (mask == 0) {
 			t.Errorf("altered by %#x: %+v", mask, v.Checks)
+		}
+	})
+}
+
+// replacedLog hands out a lab's log with one part of one entry replaced.
+type replacedLog struct {
+	labLog
+	index int64
+	part  uint8
+	data  []byte
+}
+
+func (l replacedLog) Entry(ctx context.Context, index int64) ([]byte, error) {
+	if index == l.index && l.part%3 == 0 {
+		return l.data, nil
+	}
+	return l.labLog.Entry(ctx, index)
+}
+
+func (l replacedLog) Record(ctx context.Context, index int64, e translog.Entry) ([]byte, [][]byte, error) {
+	envelope, attachments, err := l.labLog.Record(ctx, index, e)
+	if index == l.index && l.part%3 == 1 {
+		envelope = l.data
+	}
+	if index == l.index && l.part%3 == 2 {
+		attachments = append([][]byte{l.data}, attachments...)
+	}
+	return envelope, attachments, err
+}
+
+// FuzzReplay replays a log of which one part is whatever a hostile registry
+// hands out: it ends with an error, or the state is the honest log's.
+func FuzzReplay(f *testing.F) {
+	s := newScene(f)
+	w := s.webPerson("a.example", did.AssertionMethod, did.CapabilityInvocation)
+	m := s.admit(w, publisher(w), nil)
+	p := s.publish(w, "d", "1.0.0", nil, m)
+	s.ownFor(s.intend(w, "d", p, p), "d", []*person{s.ann}, nil, p, p)
+	honest, err := s.replay()
+	if err != nil || honest.Violated != 0 {
+		f.Fatalf("%v, %+v", err, honest.Violations)
+	}
+	for i, item := range s.items {
+		f.Add(uint8(i), uint8(0), item.Entry)
+		f.Add(uint8(i), uint8(1), item.Envelope)
+		for _, a := range item.Attachments {
+			f.Add(uint8(i), uint8(2), a)
+		}
+	}
+	checkpoint, pin := s.checkpoint(), s.pin()
+	f.Fuzz(func(t *testing.T, index, part uint8, data []byte) {
+		log := replacedLog{labLog{s.lab}, int64(index) % int64(len(s.items)), part, data}
+		r, err := Replay(t.Context(), checkpoint, pin, log, nil)
+		if err == nil && (r.Violated != 0 || r.Root != honest.Root || r.Size != honest.Size || !reflect.DeepEqual(r.State, honest.State)) {
+			t.Errorf("entry %d, part %d: %d violations, another state or root", log.index, part%3, r.Violated)
 		}
 	})
 }
