@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -118,9 +119,9 @@ func TestHostileCratesDoNothingInABrowser(t *testing.T) {
 	u := l.operator
 	u.login(l, u.folder)
 	fill := strings.NewReplacer("BAD", elsewhere.URL, "RUN", "window.pwned=1;document.pwned=1;alert(1)")
-	texts := make([]string, len(hostileTexts))
-	for i, text := range hostileTexts {
-		texts[i] = fill.Replace(text)
+	var texts []string
+	for _, text := range slices.Concat(hostileTexts, moreHostileTexts) {
+		texts = append(texts, fill.Replace(text))
 	}
 	texts = append(texts, strings.Join(texts, "\n\n"))
 	for i, text := range texts {
@@ -132,11 +133,12 @@ func TestHostileCratesDoNothingInABrowser(t *testing.T) {
 			[2]string{"README.md", text}, [2]string{"src/' onclick=alert(1) b.rs", ""}))
 		u.put(l, name, "2.0.0-a.onerror", packCrate(t, name, "2.0.0-a.onerror", "readme = \"' onerror=alert(1) &lt;b&gt;.txt\"\n", [2]string{"' onerror=alert(1) &lt;b&gt;.txt", text}))
 	}
+	records := u.hostileRecords(l, fill)
 	b := newBrowser(t)
 	b.open(l.url + "/me")
 	b.do(chromedp.SetValue(chromedp.CSS("#session"), u.session("read", 30*time.Minute)))
 	b.leave("form.signin button")
-	pages := []string{"/", "/artifacts/crate", "/search?q=" + "%3Cscript%3Ealert(1)%3C%2Fscript%3E", "/search?q=%22%20onfocus%3Dalert(1)%20autofocus%20", "/search?q=hostile", "/log", "/%3Cscript%3Ealert(1)%3C/script%3E"}
+	pages := slices.Concat([]string{"/", "/artifacts/crate", "/search?q=hostile", "/log"}, reflections, records)
 	for i := range texts {
 		pages = append(pages, fmt.Sprintf("/artifacts/crate/hostile-%d/1.0.0", i), fmt.Sprintf("/artifacts/crate/hostile-%d/2.0.0-a.onerror", i))
 	}

@@ -2,10 +2,12 @@ package web
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf16"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -142,7 +144,9 @@ func (p *Pages) record(w http.ResponseWriter, r *http.Request, v *visit) error {
 	})
 }
 
-// statementOf is what an envelope's signature is about, set out for reading.
+// statementOf is what an envelope's signature is about, set out for reading:
+// the same JSON, in which characters that show nothing or turn the direction of
+// what follows are spelled as escapes.
 func statementOf(envelope []byte) (string, error) {
 	var signed struct {
 		Payload []byte `json:"payload"`
@@ -151,8 +155,22 @@ func statementOf(envelope []byte) (string, error) {
 		return "", err
 	}
 	statement := jsontext.Value(signed.Payload)
-	err := statement.Indent(jsontext.WithIndent("  "))
-	return tameLines(string(statement)), err // a vote's reason is free text
+	if err := statement.Indent(jsontext.WithIndent("  ")); err != nil {
+		return "", err
+	}
+	var told strings.Builder
+	for _, r := range string(statement) {
+		switch {
+		case r == '\n' || !turnsText(r) && !showsNothing(r):
+			told.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&told, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&told, `\u%04x`, r)
+		}
+	}
+	return told.String(), nil
 }
 
 // stored is the record that the path names, by log index or identity.
