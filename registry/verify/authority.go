@@ -20,8 +20,6 @@ type judge struct {
 	council
 	members map[did.DID]*line // last member record of each
 	docs    map[did.DID]document
-	// compromised holds, by DID, the windows in which keys are not believed.
-	compromised map[did.DID][]window
 }
 
 // document is a DID document in force, and the line that put it there.
@@ -34,25 +32,16 @@ func newJudge(t *trail) *judge {
 	return &judge{trail: t, members: map[did.DID]*line{}, docs: map[did.DID]document{}, council: council{proposals: map[record.ID]*proposal{}, inForce: map[record.ID]bool{}}}
 }
 
-// judge decides signature and authority of every line. Where a sound did record
-// says that keys were compromised before it, all is judged again with that in mind.
+// judge decides signature and authority of every line: first as state.Apply does,
+// then what of it is still believed where did records say that keys were compromised.
 func (t *trail) judge() {
 	j := newJudge(t)
 	for _, l := range t.lines {
 		j.line(l)
 	}
-	if compromised := t.compromised(); len(compromised) > 0 {
-		j = newJudge(t)
-		j.compromised = compromised
-		for _, l := range t.lines {
-			held := l.sound()
-			j.line(l)
-			if l.disowned = held && !l.sound(); l.disowned {
-				j.disown(l)
-			}
-		}
-	}
 	t.council = &j.council
+	t.belief = t.believe()
+	t.disown()
 }
 
 func (j *judge) line(l *line) {
@@ -67,28 +56,32 @@ func (j *judge) line(l *line) {
 func (j *judge) enact(l *line) {
 	switch body := l.record.Body().(type) {
 	case *record.Registry:
-		if j.propose(l) {
-			j.putDocument(body.DID, body.DIDDocument, l)
-		}
+		l.enacts = j.propose(l)
 	case *record.Approve:
-		if enacted := j.vote(l, body); enacted != nil {
-			settings := enacted.record.Body().(*record.Registry)
-			j.putDocument(settings.DID, settings.DIDDocument, enacted)
-		}
+		l.enacts = j.vote(l, body)
 	case *record.Member:
 		d := l.record.Subject().Member()
 		j.members[d] = l
-		j.putDocument(d, body.DIDDocument, l)
+		l.vouches = j.putDocument(d, body.DIDDocument, l)
 	case *record.DIDChange:
-		j.docs[l.record.Subject().Member()] = document{body.DIDDocument, l}
+		l.vouches = j.putDocument(l.record.Subject().Member(), &body.DIDDocument, l)
+	}
+	if p := l.enacts; p != nil {
+		settings := p.line.record.Body().(*record.Registry)
+		l.vouches = j.putDocument(settings.DID, settings.DIDDocument, p.line)
 	}
 }
 
-// putDocument leaves a document that is in force already to the line that first brought it.
-func (j *judge) putDocument(d did.DID, cid *storage.CID, by *line) {
-	if cid != nil && j.docs[d].cid != *cid {
+// putDocument leaves a document that is in force already to the line that first
+// brought it, and returns the line that signatures by it have to cite.
+func (j *judge) putDocument(d did.DID, cid *storage.CID, by *line) *line {
+	if cid == nil {
+		return nil
+	}
+	if j.docs[d].cid != *cid {
 		j.docs[d] = document{*cid, by}
 	}
+	return j.docs[d].by
 }
 
 // checkSignature finds the signer's key in the document in force and verifies.
@@ -100,7 +93,7 @@ func (j *judge) checkSignature(l *line) error {
 	if l.entry.DIDDocument != doc {
 		return errors.New("the entry names another DID document than the signer's in force")
 	}
-	l.key, err = j.verify(l.record, doc, l.item.Index)
+	l.key, err = j.verify(l.record, doc)
 	return err
 }
 
@@ -144,8 +137,8 @@ func (j *judge) bringsOwn(l *line) bool {
 	return false
 }
 
-// verify returns the key by which r holds at the index.
-func (j *judge) verify(r *record.Record, doc storage.CID, index int64) (did.PublicKey, error) {
+// verify returns the key by which r holds.
+func (j *judge) verify(r *record.Record, doc storage.CID) (did.PublicKey, error) {
 	var parsed *did.Document
 	if !doc.IsZero() {
 		var err error
@@ -160,11 +153,6 @@ func (j *judge) verify(r *record.Record, doc storage.CID, index int64) (did.Publ
 	}
 	if err := r.Verify(key); err != nil {
 		return did.PublicKey{}, fmt.Errorf("signature by %s: %w", signer, err)
-	}
-	for _, w := range j.compromised[signer.DID] {
-		if w.disbelieves(key, index) {
-			return did.PublicKey{}, fmt.Errorf("signed with a key of %s that counts as compromised from entry %d on, as entry %d says", signer.DID, w.from, w.to)
-		}
 	}
 	return key, nil
 }
@@ -193,9 +181,6 @@ func (j *judge) checkAuthority(l *line) error {
 	if err != nil {
 		return err
 	}
-	if by.disowned {
-		l.instead = j.believed
-	}
 	switch body := l.record.Body().(type) {
 	case *record.Registry:
 		return j.checkRegistry(l, body, by)
@@ -203,7 +188,7 @@ func (j *judge) checkAuthority(l *line) error {
 		if l.record.Subject().Member() == j.trail.origin {
 			return errors.New("the registry is not its own member")
 		}
-		return j.checkAdmin(by, h.Signer.DID)
+		return j.checkAdmin(l, by, h.Signer.DID)
 	case *record.DIDChange:
 		return j.checkDIDChange(l, body, by)
 	case *record.Publish:
@@ -261,14 +246,15 @@ func (j *judge) cited(id record.ID, l *line) (*line, error) {
 	case below.item.Index >= l.item.Index:
 		return nil, fmt.Errorf("it cites %s, which does not come before it", below)
 	}
-	if err := errors.Join(below.signature, below.authority); err != nil && !(below.disowned && below.record.Type() == record.TypeRegistry) { // of these checkAdmin judges
+	if err := errors.Join(below.signature, below.authority); err != nil {
 		return nil, fmt.Errorf("it rests on %s, which does not hold: %w", below, err)
 	}
 	return below, nil
 }
 
-// checkAdmin demands that by is the registry record in force and d an admin of it.
-func (j *judge) checkAdmin(by *line, d did.DID) error {
+// checkAdmin demands that by is the registry record in force and d an admin of it,
+// and notes that l rests on that.
+func (j *judge) checkAdmin(l, by *line, d did.DID) error {
 	body, ok := by.record.Body().(*record.Registry)
 	switch {
 	case !ok:
@@ -277,9 +263,8 @@ func (j *judge) checkAdmin(by *line, d did.DID) error {
 		return fmt.Errorf("by names %s, which %s had replaced", by, j.registry)
 	case !slices.Contains(body.Admins, d):
 		return fmt.Errorf("%s is not an admin by %s", d, by)
-	case by.disowned:
-		return j.checkBelieved(by, d)
 	}
+	l.admin = d
 	return nil
 }
 
@@ -299,7 +284,7 @@ func (j *judge) checkDIDChange(l *line, body *record.DIDChange, by *line) error 
 	if signer == d && by == j.docs[d].by {
 		return nil
 	}
-	return j.checkAdmin(by, signer)
+	return j.checkAdmin(l, by, signer)
 }
 
 // checkPublish: a new name is for a publisher by their own member record, a
@@ -323,7 +308,7 @@ func (j *judge) checkPublish(l *line, by *line) error {
 
 func (j *judge) checkOwnerOrAdmin(l *line, by *line, d did.DID) error {
 	if by.record.Type() == record.TypeRegistry {
-		return j.checkAdmin(by, d)
+		return j.checkAdmin(l, by, d)
 	}
 	return j.checkOwner(l, by, d)
 }
@@ -379,7 +364,7 @@ func (j *judge) checkIntent(l *line, by *line) error {
 	if err != nil {
 		return fmt.Errorf("own-intent: %w", err)
 	}
-	if _, err := j.verify(intent, doc, l.item.Index); err != nil {
+	if l.intentKey, err = j.verify(intent, doc); err != nil {
 		return fmt.Errorf("own-intent: %w", err)
 	}
 	return j.checkOwnerOrAdmin(l, by, ih.Signer.DID)

@@ -93,15 +93,31 @@ func (t *trail) open(note []byte, pin Pin) (translog.Opened, error) {
 		return translog.Opened{}, fmt.Errorf("the registry record %s, which you have seen put other log keys in force, was left out: "+
 			"somebody shows you the registry as it was before, perhaps with a stolen key", pin.Keys)
 	}
-	keys, err := did.Ed25519Keys(t.council.settings().LogKeys)
+	keys, err := t.logKeys()
 	if err != nil {
-		return translog.Opened{}, fmt.Errorf("log keys of %s: %w", t.council.registry, err)
+		return translog.Opened{}, err
 	}
 	opened, err := translog.Open(note, string(t.origin), keys)
 	if errors.Is(err, translog.ErrSignature) {
 		err = fmt.Errorf("%w: who answers has altered it or made it up, or holds a key that was replaced; it says nothing about the log, and is no evidence against it", err)
 	}
 	return opened, err
+}
+
+// logKeys are those in force. A key that nobody put first whom we believe proves
+// nothing; nor does the one that it replaced, which may have been stolen.
+func (t *trail) logKeys() ([]translog.VerifierKey, error) {
+	in, believed := t.council.settings(), t.belief.settings.record.Body().(*record.Registry)
+	if in.LogKeys[0] != believed.LogKeys[0] {
+		return nil, fmt.Errorf("the log key in force, %s, rests on signatures by compromised keys: nothing that it signs is believed "+
+			"before the admins by %s, the last settings that do not, put settings in force again (with the same log_keys, if the key is good)",
+			in.LogKeys[0], t.belief.settings)
+	}
+	keys, err := did.Ed25519Keys(believed.LogKeys)
+	if err != nil {
+		return nil, fmt.Errorf("log keys of %s: %w", t.belief.settings, err)
+	}
+	return keys, nil
 }
 
 // allKeys are the log keys of all settings that were given.

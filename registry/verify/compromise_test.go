@@ -173,7 +173,7 @@ func TestSettingsOfACompromisedAdminArePassedOver(t *testing.T) {
 	dora := l.person()
 	m = l.log(l.admin, record.MemberSubject(dora.did()), publisher(dora), cite{by: c})
 	l.publish(dora, "doras", "1.0.0", nil, m)
-	for name, says := range map[string]string{"after": "", "doras": "", "carls": "compromised key"} {
+	for name, says := range map[string]string{"after": "", "doras": "", "carls": "counts as compromised"} {
 		wantVerdict(t, l.verdict(name), says)
 	}
 	wantOK(t, Artifact(l.want("demo", "0.1.0"), l.evidence(), l.pin()))

@@ -11,11 +11,10 @@ import (
 )
 
 // council is how settings come into force, as state.Apply has it: at once where
-// one admin is enough, otherwise at the vote that makes enough of them.
+// one admin is enough, otherwise at the vote that makes enough of them. Which of
+// them are believed is another matter (belief).
 type council struct {
 	registry *line // settings in force
-	// believed is registry, or where that is disowned the last settings that are not.
-	believed *line
 	// last is the last sound record about the registry, a vote too: what the next has as prev.
 	last      *line
 	proposals map[record.ID]*proposal
@@ -25,7 +24,7 @@ type council struct {
 	inForce map[record.ID]bool
 }
 
-// proposal is a registry record that waits, or waited, for votes.
+// proposal is a registry record that waits, or waited, for votes, or needed none.
 type proposal struct {
 	line *line
 	// base was in force when it was made; other settings void it.
@@ -37,20 +36,21 @@ type proposal struct {
 
 func (c *council) settings() *record.Registry { return c.registry.record.Body().(*record.Registry) }
 
-// propose enters a sound registry record; enacted: it is in force at once.
-func (c *council) propose(l *line) (enacted bool) {
+// propose enters a sound registry record, and returns it if it is in force at once.
+func (c *council) propose(l *line) (enacted *proposal) {
 	c.last = l
+	p := &proposal{line: l, base: c.registry, voters: []did.DID{l.record.Header().Signer.DID}}
 	if c.registry == nil || c.settings().AdminThreshold == 1 {
 		c.settle(l, l)
-		c.believed = l
-		return true
+		return p
 	}
-	c.proposals[l.record.ID()] = &proposal{line: l, base: c.registry, voters: []did.DID{l.record.Header().Signer.DID}, open: true}
-	return false
+	p.open = true
+	c.proposals[l.record.ID()] = p
+	return nil
 }
 
-// vote enters a sound vote and returns the line that it puts in force, if it does.
-func (c *council) vote(l *line, body *record.Approve) (enacted *line) {
+// vote enters a sound vote and returns what it puts in force, if it does.
+func (c *council) vote(l *line, body *record.Approve) (enacted *proposal) {
 	c.last = l
 	p := c.proposals[body.Record]
 	if body.Verdict == record.VerdictReject {
@@ -69,9 +69,8 @@ func (c *council) vote(l *line, body *record.Approve) (enacted *line) {
 		return nil
 	}
 	p.open = false
-	p.line.votes, c.believed = p.votes, p.line
 	c.settle(p.line, l)
-	return p.line
+	return p
 }
 
 // settle puts the settings of l in force by the line at, l itself or the vote that decides.
@@ -92,28 +91,6 @@ func (c *council) nextKeys(l, at *line) (state.LogKeys, error) {
 	return c.keys.Next(c.settings().LogKeys, next.LogKeys, l.record.ID(), at.item.Index, at.entry.Time)
 }
 
-// disown enters a record about the registry that a compromised key signed: what
-// it did stays done, but lends nobody authority.
-func (c *council) disown(l *line) {
-	if l.record.Subject() != record.RegistrySubject() {
-		return
-	}
-	c.last = l
-	if l.record.Type() == record.TypeRegistry && c.settings().AdminThreshold == 1 {
-		c.settle(l, l)
-	}
-}
-
-// checkBelieved judges an admin d of the disowned settings by, which are in force
-// and so have to be cited: one of the last believed settings may set them right.
-func (c *council) checkBelieved(by *line, d did.DID) error {
-	before := c.believed.record.Body().(*record.Registry)
-	if before.AdminThreshold > 1 || !slices.Contains(before.Admins, d) {
-		return fmt.Errorf("it rests on %s, signed by a compromised key, and %s alone had no authority by %s before it", by, d, c.believed)
-	}
-	return nil
-}
-
 // checkPrev demands that nothing about the registry is missing between l and the line before it.
 func (c *council) checkPrev(l *line) error {
 	if l.record.Header().Prev != c.last.record.ID() {
@@ -124,7 +101,7 @@ func (c *council) checkPrev(l *line) error {
 
 // checkRegistry judges settings after entry 0, or the proposal of settings.
 func (j *judge) checkRegistry(l *line, body *record.Registry, by *line) error {
-	if err := j.checkAdmin(by, l.record.Header().Signer.DID); err != nil {
+	if err := j.checkAdmin(l, by, l.record.Header().Signer.DID); err != nil {
 		return err
 	}
 	if body.DID != j.trail.origin {
@@ -139,7 +116,7 @@ func (j *judge) checkRegistry(l *line, body *record.Registry, by *line) error {
 // checkApprove judges a vote on proposed settings.
 func (j *judge) checkApprove(l *line, body *record.Approve, by *line) error {
 	voter := l.record.Header().Signer.DID
-	if err := j.checkAdmin(by, voter); err != nil {
+	if err := j.checkAdmin(l, by, voter); err != nil {
 		return err
 	}
 	p := j.proposals[body.Record]

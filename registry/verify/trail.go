@@ -20,14 +20,18 @@ type line struct {
 	intent *record.Record
 	// key is the one that the signature holds by.
 	key did.PublicKey
-	// votes are the approvals that put a registry record in force, where one admin was not enough.
-	votes []*line
+	// intentKey is that of the own-intent.
+	intentKey did.PublicKey
+	// admin is who did it as an admin by the settings in force; empty if nobody.
+	admin did.DID
+	// enacts is what l put in force: settings that need no vote, or those it voted for.
+	enacts *proposal
+	// vouches is the line to be cited as key by signatures by the document that l brings.
+	vouches *line
 	// signature and authority are why the record does not hold, nil if it does.
 	signature, authority error
 	// disowned: it held until a later did record called keys compromised that it rests on.
 	disowned bool
-	// instead is what l's authority rests on in place of disowned settings.
-	instead *line
 }
 
 func (l *line) String() string {
@@ -57,8 +61,9 @@ func (l *line) cites() []record.ID {
 type trail struct {
 	origin did.DID
 	lines  []*line
-	// council is what was in force after the last line, once judged.
+	// council is what was in force after the last line, belief what of it is believed, once judged.
 	council *council
+	belief  *belief
 	// byID holds the first line of each record.
 	byID        map[record.ID]*line
 	attachments map[storage.CID][]byte
@@ -215,13 +220,13 @@ func (t *trail) restsOn(l *line) []*line {
 	for len(queue) > 0 {
 		next := queue[0]
 		queue = queue[1:]
-		below := slices.Clone(next.votes)
+		below := slices.Clone(t.belief.votes[next])
 		for _, id := range next.cites() {
-			if cited := t.byID[id]; cited != nil && cited.disowned && next.instead != nil {
-				below = append(below, next.instead)
-			} else {
-				below = append(below, cited)
+			cited := t.byID[id]
+			if stands := t.belief.instead[citation{next, cited}]; stands != nil {
+				cited = stands
 			}
+			below = append(below, cited)
 		}
 		for _, l := range below {
 			if l != nil && !found[l] {
