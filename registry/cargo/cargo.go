@@ -1,6 +1,6 @@
 // Package cargo holds Cargo's wire formats: names, versions and version
 // requirements, the lines of a registry index, the body of a publish request,
-// and the tarball (.crate) with the manifest inside it. It is a leaf and pure:
+// the tarball (.crate) with the manifest inside it, and the lock of a build. It is a leaf and pure:
 // bytes in, values or a Problem out.
 //
 // Invariants: everything read here is bounded in bytes, entries and depth;
@@ -35,6 +35,8 @@ var (
 	ErrTarball = errors.New("bad tarball")
 	// ErrManifest: Cargo.toml is missing, unreadable, or not what was announced.
 	ErrManifest = errors.New("bad manifest")
+	// ErrLock: not a Cargo.lock that can be read in only one way.
+	ErrLock = errors.New("bad lock file")
 	// ErrForeignRegistry: a dependency on a registry that is not allowed here.
 	ErrForeignRegistry = errors.New("dependency on a foreign registry")
 )
@@ -62,6 +64,7 @@ const (
 	CodeIdentity     Code = "manifest-identity"
 	CodeDependency   Code = "manifest-dependency"
 	CodeFeature      Code = "manifest-feature"
+	CodeLock         Code = "lock-file"
 )
 
 // Problem says what is wrong with the input and what to do about it. Its text

@@ -42,7 +42,7 @@ func Identify(r io.Reader, l Limits) (name, version string, err error) {
 
 // stated reads name and version from a manifest.
 func stated(manifest []byte) (name, version string, err error) {
-	root, err := parseTOML(manifest)
+	root, err := manifestFile.parse(manifest)
 	if err != nil {
 		return "", "", err
 	}

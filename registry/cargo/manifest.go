@@ -17,7 +17,7 @@ const (
 // parseManifest reads a packaged Cargo.toml. Keys that decide nothing here are
 // not looked at: cargo adds some with every release.
 func parseManifest(data []byte, name, version string) (*Crate, error) {
-	root, err := parseTOML(data)
+	root, err := manifestFile.parse(data)
 	if err != nil {
 		return nil, err
 	}

@@ -9,25 +9,39 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// maxTOMLKeys bounds '=' and '[' in a manifest, and with them its keys and
-// tables: the parser looks for duplicates in time quadratic in the keys of one
-// table. The largest real manifests have some thousands.
+// tomlFile is one of Cargo's files: what it is called, and what a wrong one is.
+type tomlFile struct {
+	name string
+	kind error
+	code Code
+	// maxKeys bounds '=' and '[' in it, and with them its keys and tables: the
+	// parser looks for duplicates in time quadratic in the keys of one table.
+	maxKeys int
+}
+
+// The largest real manifests have some thousands of keys; a lock has eight for a package.
+var (
+	manifestFile = &tomlFile{"Cargo.toml", ErrManifest, CodeManifest, maxTOMLKeys}
+	lockFile     = &tomlFile{"Cargo.lock", ErrLock, CodeLock, 1 << 16}
+)
+
 const maxTOMLKeys = 16384
 
 // table is a TOML table with the path that leads to it, for messages. Keys are
 // looked up exactly: decoding into structs would ignore case.
 type table struct {
+	file   *tomlFile
 	at     string
 	values map[string]any
 }
 
-func parseTOML(data []byte) (table, error) {
-	if n := bytes.Count(data, []byte("=")) + bytes.Count(data, []byte("[")); n > maxTOMLKeys {
-		return table{}, problem(ErrTooLarge, CodeTooLarge, "Cargo.toml has some %d keys and tables; at most %d are allowed", n, maxTOMLKeys)
+func (f *tomlFile) parse(data []byte) (table, error) {
+	if n := bytes.Count(data, []byte("=")) + bytes.Count(data, []byte("[")); n > f.maxKeys {
+		return table{}, problem(ErrTooLarge, CodeTooLarge, "%s has some %d keys and tables; at most %d are allowed", f.name, n, f.maxKeys)
 	}
-	t := table{values: map[string]any{}}
+	t := table{file: f, values: map[string]any{}}
 	if err := toml.Unmarshal(data, &t.values); err != nil {
-		return table{}, &Problem{Kind: ErrManifest, Code: CodeManifest, Text: "Cargo.toml is not TOML: " + short(err), Cause: err}
+		return table{}, &Problem{Kind: f.kind, Code: f.code, Text: f.name + " is not TOML: " + short(err), Cause: err}
 	}
 	return t, nil
 }
@@ -45,7 +59,7 @@ func (t table) wrong(key, want string) error {
 			return problem(ErrManifest, CodeManifest, "Cargo.toml inherits %s from a workspace; build the crate with `cargo package`, which writes the value out", quote(t.path(key)))
 		}
 	}
-	return problem(ErrManifest, CodeManifest, "Cargo.toml: %s must be %s", quote(t.path(key)), want)
+	return problem(t.file.kind, t.file.code, "%s: %s must be %s", t.file.name, quote(t.path(key)), want)
 }
 
 // lookup reads an optional value of type T.
@@ -84,7 +98,7 @@ func (t table) strs(key string) ([]string, error) {
 // sub is an optional table; where it is absent, an empty one.
 func (t table) sub(key string) (table, error) {
 	values, _, err := lookup[map[string]any](t, key, "a table")
-	return table{at: t.path(key), values: values}, err
+	return table{file: t.file, at: t.path(key), values: values}, err
 }
 
 // either finds which of two spellings of a key is used; both is an error,
