@@ -23,8 +23,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/pelletier/go-toml/v2"
-
 	"phoenix-lab.org/aln-registry/durable"
 )
 
@@ -298,28 +296,4 @@ func Registries(folder string) (map[string]string, error) {
 		}
 	}
 	return named, nil
-}
-
-// FindProject returns the folder whose .cargo/config.toml all of a project
-// reads: that of the workspace around dir, or of the nearest Cargo.toml. false
-// when dir is in no project.
-func FindProject(dir string) (string, bool) {
-	nearest := ""
-	for {
-		data, err := os.ReadFile(filepath.Join(dir, "Cargo.toml"))
-		if err == nil {
-			if nearest == "" {
-				nearest = dir
-			}
-			var manifest map[string]any
-			if toml.Unmarshal(data, &manifest) == nil && manifest["workspace"] != nil {
-				return dir, true
-			}
-		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			return nearest, nearest != ""
-		}
-		dir = parent
-	}
 }

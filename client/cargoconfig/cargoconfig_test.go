@@ -202,29 +202,6 @@ func TestRegistries(t *testing.T) {
 	}
 }
 
-func TestFindProject(t *testing.T) {
-	root := t.TempDir()
-	for path, data := range map[string]string{
-		"ws/Cargo.toml": "[workspace]\n", "ws/a/Cargo.toml": "[package]\n", "ws/a/src/x": "", "alone/Cargo.toml": "[package]\n", "none/x": "",
-	} {
-		path = filepath.Join(root, path)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(data), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for dir, want := range map[string]string{"ws": "ws", "ws/a": "ws", "ws/a/src": "ws", "alone": "alone"} {
-		if got, ok := FindProject(filepath.Join(root, dir)); !ok || got != filepath.Join(root, want) {
-			t.Errorf("%s: %s, %v", dir, got, ok)
-		}
-	}
-	if got, ok := FindProject(filepath.Join(root, "none")); ok {
-		t.Errorf("none: %s", got)
-	}
-}
-
 // FuzzEdit edits any text: the outcome means the same and one thing more, or
 // the text is left alone; a second time changes nothing.
 func FuzzEdit(f *testing.F) {

@@ -71,8 +71,9 @@ func (f loginFlags) terms(identity string) (client.Terms, error) {
 }
 
 // readSmallFile reads a file that somebody named, of at most 1 MiB.
-func readSmallFile(path string) ([]byte, error) {
-	const most = 1 << 20
+func readSmallFile(path string) ([]byte, error) { return readRegular(path, 1<<20) }
+
+func readRegular(path string, most int64) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
 
 	"phoenix-lab.org/aln-registry/client"
@@ -26,24 +25,25 @@ import (
 func (a *app) verifyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "verify [[KIND/]NAME@VERSION | FILE.crate | Cargo.lock]", Short: "Prove that artifacts are what their publishers signed", Args: cobra.MaximumNArgs(1),
-		Long: "Prove, from the pinned registry's log, that an artifact's bytes are those that its publisher signed, that\nthe publisher was entitled to, and that the record is in the log: for a version by name (its bytes are\ndownloaded; what is no crate has its kind before it), for a .crate file, or for every crate of a Cargo.lock\nthat comes from a known registry; without an argument, of the Cargo.lock of the project here.\nExit status 1 when anything does not hold. That nothing was left out of the log is proved by `log check --full`.",
-		RunE: func(c *cobra.Command, args []string) error { return a.verify(c.Context(), append(args, lockName)[0]) },
+		Long: "Prove, from the pinned registry's log, that an artifact's bytes are those that its publisher signed, that\nthe publisher was entitled to, and that the record is in the log: for a version by name (its bytes are\ndownloaded; what is no crate has its kind before it), for a .crate file, or for every crate of a Cargo.lock\nthat comes from a known registry; without an argument, of the Cargo.lock of the project here\n(of a workspace, that of its root).\nExit status 1 when anything does not hold. That nothing was left out of the log is proved by `log check --full`.",
+		RunE: func(c *cobra.Command, args []string) error { return a.verify(c.Context(), append(args, "")[0]) },
 	}
 }
 
 const lockName = "Cargo.lock"
 
 func (a *app) verify(ctx context.Context, what string) error {
-	reference, err := record.ParseReference(what)
-	switch {
-	case err == nil && reference.Version() != "":
-		return a.verifyVersion(ctx, reference)
-	case what == lockName:
+	if what == "" || what == lockName && !isFile(what) {
 		path, err := findLock()
 		if err != nil {
 			return err
 		}
 		return a.verifyLock(ctx, path)
+	}
+	reference, err := record.ParseReference(what)
+	switch {
+	case err == nil && reference.Version() != "":
+		return a.verifyVersion(ctx, reference)
 	case strings.HasSuffix(what, ".lock"):
 		return a.verifyLock(ctx, what)
 	case strings.HasSuffix(what, ".crate"):
@@ -56,8 +56,20 @@ func (a *app) verify(ctx context.Context, what string) error {
 	return usageError{fmt.Errorf("%.80q is neither [KIND/]NAME@VERSION nor a .crate file nor a Cargo.lock", what)}
 }
 
-// findLock is the Cargo.lock here or above: that of a workspace lies in its root.
+// findLock is the Cargo.lock that cargo would build by here, which lies in the
+// root of a workspace; outside of any project, the one here or above.
 func findLock() (string, error) {
+	project, ok, err := projectFolder()
+	if err != nil {
+		return "", err
+	}
+	if ok {
+		path := filepath.Join(project, lockName)
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("no Cargo.lock in %s, the root of this project; run `cargo generate-lockfile`", project)
+		}
+		return path, nil
+	}
 	folder, err := os.Getwd()
 	if err != nil {
 		return "", err
@@ -187,13 +199,6 @@ func (a *app) printChecks(v verify.Verdict) {
 	}
 }
 
-// lockFile is what of a Cargo.lock matters here.
-type lockFile struct {
-	Package []struct {
-		Name, Version, Source, Checksum string
-	}
-}
-
 // lockedJSON is one package of a lock for programs.
 type lockedJSON struct {
 	Package string          `json:"package"`
@@ -211,13 +216,13 @@ const (
 )
 
 func (a *app) verifyLock(ctx context.Context, path string) error {
-	raw, err := os.ReadFile(path)
+	raw, err := readRegular(path, cargo.MaxLockBytes)
 	if err != nil {
 		return err
 	}
-	var lock lockFile
-	if err := toml.Unmarshal(raw, &lock); err != nil {
-		return fmt.Errorf("%s is not a Cargo.lock: %w", path, err)
+	packages, err := cargo.ParseLock(raw)
+	if err != nil {
+		return fmt.Errorf("%s is not a Cargo.lock that can be verified: %w", path, err)
 	}
 	c, err := a.client()
 	if err != nil {
@@ -226,16 +231,16 @@ func (a *app) verifyLock(ctx context.Context, path string) error {
 	views := map[string]*client.View{}
 	results := []lockedJSON{}
 	p := a.progress("verified crates")
-	for i, pkg := range lock.Package {
+	for i, pkg := range packages {
 		result := lockedJSON{Package: pkg.Name + "@" + pkg.Version, Source: pkg.Source, Status: statusLocal}
 		if pkg.Source != "" {
-			if err := verifyLocked(ctx, c, views, &result, pkg.Name, pkg.Version, pkg.Checksum); err != nil {
+			if err := verifyLocked(ctx, c, views, &result, pkg); err != nil {
 				p.done()
 				return fmt.Errorf("could not verify %s: %w", path, err)
 			}
 		}
 		results = append(results, result)
-		p.at(int64(i+1), int64(len(lock.Package)))
+		p.at(int64(i+1), int64(len(packages)))
 	}
 	p.done()
 	return a.printLock(results)
@@ -258,24 +263,24 @@ func notAnswered(err error) bool {
 
 // verifyLocked verifies one package with a source, if that is a registry we know.
 // The error is of a registry that cannot be asked.
-func verifyLocked(ctx context.Context, c *client.Client, views map[string]*client.View, result *lockedJSON, name, version, checksum string) error {
+func verifyLocked(ctx context.Context, c *client.Client, views map[string]*client.View, result *lockedJSON, pkg cargo.Locked) error {
 	verdict, err := func() (verify.Verdict, error) {
-		view, ok := views[result.Source]
+		view, ok := views[pkg.Source]
 		if !ok {
-			r, err := c.Open(strings.TrimPrefix(result.Source, "registry+"))
+			r, err := c.Open(strings.TrimPrefix(pkg.Source, "registry+"))
 			if err != nil {
 				return verify.Verdict{}, err
 			}
 			if view, err = r.View(ctx); err != nil {
 				return verify.Verdict{}, err
 			}
-			views[result.Source] = view
+			views[pkg.Source] = view
 		}
-		digest, err := hex.DecodeString(checksum)
+		digest, err := hex.DecodeString(pkg.Checksum)
 		if err != nil || len(digest) != sha256.Size {
 			return verify.Verdict{}, errors.New("the lock has no sha256 checksum for it")
 		}
-		subject, err := crateSubject(name, version)
+		subject, err := crateSubject(pkg.Name, pkg.Version)
 		if err != nil {
 			return verify.Verdict{}, err
 		}
