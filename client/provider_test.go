@@ -267,7 +267,7 @@ func TestRealCargoRunsTheProvider(t *testing.T) {
 	if err := os.Symlink(must(os.Executable()), binary); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := cargoconfig.SetIndex(project, "aln", r.pin.IndexURL); err != nil {
+	if _, err := cargoconfig.SetIndex(project, cargoHome, "aln", r.pin.IndexURL); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := cargoconfig.SetProvider(cargoHome, binary); err != nil {

@@ -19,7 +19,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -70,43 +69,6 @@ const (
 
 	maxFile = 1 << 20 // bytes
 )
-
-// SetIndex makes name stand for the registry with indexURL in the project at
-// dir: [registries.name] index = "…" in its .cargo/config.toml. Errors:
-// ErrNameTaken when the project calls another registry so, ErrManual.
-func SetIndex(dir, name, indexURL string) (Change, error) {
-	if !registryName.MatchString(name) {
-		return Change{}, fmt.Errorf("%w: %q; use letters, digits, - and _", ErrName, name)
-	}
-	folder := filepath.Join(dir, ".cargo")
-	return edit(folder, fmt.Sprintf("[registries.%s]\nindex = %s\n", quoteKey(name), quote(indexURL)), func(d *document) error {
-		old, found := lookup(d.decoded, "registries", name, "index")
-		if found && old != indexURL {
-			return fmt.Errorf("%w: %s calls %v %q; remove it there or choose another name", ErrNameTaken, folder, old, name)
-		}
-		if found {
-			return nil
-		}
-		if other := nameOf(d.decoded, indexURL); other != "" {
-			return fmt.Errorf("%w: %s calls this registry %q already, and cargo takes no two names for one index; use that name, or remove it there", ErrNameTaken, folder, other)
-		}
-		return d.insert([]string{"registries", name, "index"}, quote(indexURL), indexURL)
-	})
-}
-
-// registryName is what cargo takes as --registry NAME.
-var registryName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-
-// nameOf is the name that a configuration has for the index, "" for none.
-func nameOf(decoded map[string]any, indexURL string) string {
-	registries, _ := decoded["registries"].(map[string]any)
-	for name := range registries {
-		if index, _ := lookup(decoded, "registries", name, "index"); index == indexURL {
-			return name
-		}
-	}
-	return ""
-}
 
 // SetProvider makes binary, an absolute path, one of cargo's global credential
 // providers in cargoHome: the last one, which cargo asks first. An older path of
@@ -277,23 +239,4 @@ func read(path string) (real string, data []byte, mode fs.FileMode, err error) {
 		return "", nil, 0, fmt.Errorf("%s is longer than %d bytes", path, maxFile)
 	}
 	return real, data, info.Mode().Perm(), nil
-}
-
-// Registries returns the index URLs of the registries that the configuration in
-// folder (a project's .cargo, or CARGO_HOME) names, by name; none where there is
-// no configuration.
-func Registries(folder string) (map[string]string, error) {
-	_, decoded, err := decode(folder)
-	if err != nil {
-		return nil, err
-	}
-	named := map[string]string{}
-	tables, _ := decoded["registries"].(map[string]any)
-	for name := range tables {
-		value, _ := lookup(tables, name, "index")
-		if index, ok := value.(string); ok {
-			named[name] = index
-		}
-	}
-	return named, nil
 }

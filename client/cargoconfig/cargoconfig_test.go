@@ -2,6 +2,7 @@ package cargoconfig
 
 import (
 	"errors"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -42,7 +43,9 @@ func inFile(t *testing.T, folder, before string, edit func(folder string) (Chang
 	return string(after), change, err
 }
 
-func setIndex(folder string) (Change, error) { return SetIndex(folder, "aln", index) }
+func setIndex(folder string) (Change, error) {
+	return SetIndex(folder, filepath.Join(folder, "cargo"), "aln", index)
+}
 
 func setProvider(binary string) func(string) (Change, error) {
 	return func(folder string) (Change, error) { return SetProvider(folder, binary) }
@@ -117,8 +120,37 @@ func TestSetIndexGivesOneNameToARegistry(t *testing.T) {
 	if after, _, err := inFile(t, ".cargo", before, setIndex); !errors.Is(err, ErrNameTaken) || after != before || !strings.Contains(err.Error(), `"other"`) {
 		t.Errorf("%v\n%s", err, after)
 	}
+	for name, slash := range map[string]string{"other": "", "aln": "", "slash": "/"} {
+		elsewhere := "[registries." + name + "]\nindex = \"" + strings.TrimSuffix(index, "/") + slash + "\"\n"
+		if name == "other" {
+			elsewhere += "[registries.aln]\nindex = \"sparse+https://other.example/index/\"\n"
+		}
+		for _, where := range []string{".cargo", "home"} {
+			root := t.TempDir()
+			project := filepath.Join(root, "group", "project")
+			file := filepath.Join(root, where, "config.toml")
+			for path, data := range map[string]string{file: elsewhere, filepath.Join(project, "Cargo.toml"): ""} {
+				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(data), 0o644)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			change, err := SetIndex(project, filepath.Join(root, "home"), "aln", index)
+			if name == "aln" {
+				if err != nil || !change.Changed {
+					t.Errorf("the same name in %s: %v", where, err)
+				}
+				continue
+			}
+			if !errors.Is(err, ErrNameTaken) || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), `"`+name+`"`) {
+				t.Errorf("called %s in %s: %v", name, where, err)
+			}
+			if _, err := os.Stat(filepath.Join(project, ".cargo")); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("called %s in %s: something was written", name, where)
+			}
+		}
+	}
 	for _, name := range []string{"", "we ird", "a.b", "ä", "a\nb"} {
-		if _, err := SetIndex(t.TempDir(), name, index); !errors.Is(err, ErrName) {
+		if _, err := SetIndex(t.TempDir(), t.TempDir(), name, index); !errors.Is(err, ErrName) {
 			t.Errorf("name %q: %v", name, err)
 		}
 	}

@@ -20,7 +20,7 @@ func TestPipesAreNotOpened(t *testing.T) {
 	if err := unix.Mkfifo(filepath.Join(dir, ".cargo", "config.toml"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := SetIndex(dir, "aln", index); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+	if _, err := SetIndex(dir, filepath.Join(dir, "cargo"), "aln", index); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("%v", err)
 	}
 }
@@ -41,7 +41,7 @@ func TestFileKeepsItsModeNameAndLink(t *testing.T) {
 	if err := os.WriteFile(link+".toml", nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	change, err := SetIndex(dir, "aln", index)
+	change, err := SetIndex(dir, filepath.Join(dir, "cargo"), "aln", index)
 	if err != nil || !change.Changed || change.Path != link {
 		t.Fatalf("%+v, %v", change, err)
 	}

@@ -71,6 +71,7 @@ func (a *app) doctor(ctx context.Context) error {
 	d.checkCargo(ctx)
 	d.checkProvider()
 	d.checkHome()
+	d.checkNames()
 	d.checkProject()
 	pins, err := a.pinsToCheck(d.client.Home())
 	if err != nil {

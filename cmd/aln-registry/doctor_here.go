@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"net/http"
@@ -150,6 +151,24 @@ func (d *doctor) checkHome() {
 	}
 	for _, identity := range identities {
 		d.ok("key", "%s in %s", identity.DID(), identity.Path)
+	}
+}
+
+// checkNames sees that no registry has two names, in whichever files.
+func (d *doctor) checkNames() {
+	const check = "names of registries"
+	named, err := cargoconfig.Named(d.folder, d.cargoHome)
+	if err != nil {
+		d.fail(check, "mend that file by hand", "%v", err)
+		return
+	}
+	for _, names := range cargoconfig.Twins(named) {
+		var said []string
+		for _, name := range names {
+			said = append(said, fmt.Sprintf("%q in %s", name, named[name].Path))
+		}
+		d.fail(check, "remove all but one of these names",
+			"cargo takes no two names for one index, and %s has %s", named[names[0]].Text(), strings.Join(said, ", "))
 	}
 }
 

@@ -212,6 +212,10 @@ func adopt(ctx context.Context, c *client.Client, result *loginResult, pin clien
 // setUpCargo writes the settings that cargo needs. Where the project calls the
 // registry by one of its older index URLs, that is replaced.
 func setUpCargo(h client.Home, result *loginResult, name string, pin client.Pin, older []string) error {
+	cargoHome, err := cargoHome()
+	if err != nil {
+		return err
+	}
 	project, ok, err := projectFolder()
 	if err != nil {
 		return err
@@ -226,7 +230,7 @@ func setUpCargo(h client.Home, result *loginResult, name string, pin client.Pin,
 				result.note(change)
 			}
 		}
-		change, err := cargoconfig.SetIndex(project, name, result.IndexURL)
+		change, err := cargoconfig.SetIndex(project, cargoHome, name, result.IndexURL)
 		if errors.Is(err, cargoconfig.ErrNameTaken) {
 			return fmt.Errorf("%w; a name is given by --name NAME", err)
 		}
@@ -236,10 +240,6 @@ func setUpCargo(h client.Home, result *loginResult, name string, pin client.Pin,
 		result.note(change)
 	} else {
 		result.Notes = append(result.Notes, "no Cargo.toml here or above, so no project was set up: type this again in a crate's folder")
-	}
-	cargoHome, err := cargoHome()
-	if err != nil {
-		return err
 	}
 	program, err := os.Executable()
 	if err != nil {
