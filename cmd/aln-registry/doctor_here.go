@@ -285,7 +285,7 @@ func (d *doctor) checkCertificates(pin client.Pin) {
 // stale reports whether the file for cargo is not what would be written today.
 func (d *doctor) stale(bundle []byte) bool {
 	system, err := systemCertificates()
-	if err != nil {
+	if err != nil || len(system) == 0 { // login would not write it anew
 		return false
 	}
 	today, err := d.client.Home().Bundle(system)

@@ -1,9 +1,9 @@
 package main
 
 import (
+	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"os"
@@ -61,22 +61,21 @@ var systemBundles = []string{
 // maxBundleFile bounds such a file, in bytes.
 const maxBundleFile = 8 << 20
 
-// systemCertificates reads that file; none where the system has no such file.
+// systemCertificates reads that file; none where the system has no such file, or
+// no certificate is in it.
 func systemCertificates() ([]byte, error) {
 	candidates := systemBundles
 	if path := os.Getenv("SSL_CERT_FILE"); path != "" {
 		candidates = []string{path}
 	}
 	for _, path := range candidates {
-		f, err := os.Open(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+		data, err := readRegular(path, maxBundleFile)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("this computer's own certificates: %w", err)
 		}
-		if err != nil {
-			return nil, err
+		if block, _ := pem.Decode(data); block != nil {
+			return data, nil
 		}
-		defer f.Close()
-		return io.ReadAll(io.LimitReader(f, maxBundleFile))
 	}
 	return nil, nil
 }
@@ -88,17 +87,40 @@ func trustInCargo(h client.Home, cargoHome string) (cargoconfig.Change, string, 
 	if err != nil {
 		return cargoconfig.Change{}, "", err
 	}
+	if len(system) == 0 {
+		set, _, err := cargoconfig.Lookup(cargoHome, cargoHome, "http", "cainfo")
+		if err != nil {
+			return cargoconfig.Change{}, "", err
+		}
+		if ours := set.Text() == h.BundlePath(); ours || set.Text() == "" {
+			return trustByHand(h, ours)
+		}
+	}
 	if err := h.WriteBundle(system); err != nil {
 		return cargoconfig.Change{}, "", err
-	}
-	if len(system) == 0 && runtime.GOOS != "linux" {
-		return cargoconfig.Change{}, "cargo trusts what this system trusts: " + trustInSystem(h.BundlePath()), nil
 	}
 	change, err := cargoconfig.SetCAInfo(cargoHome, h.BundlePath())
 	if errors.Is(err, cargoconfig.ErrCAInfo) {
 		return change, change.Path + ": " + err.Error(), nil
 	}
 	return change, "", err
+}
+
+// trustByHand says what to do where this computer's own certificates are in no
+// file that is known: told of one without them, cargo would trust crates.io no
+// more. The file that it is told of already, and that has them, stays as it is.
+func trustByHand(h client.Home, told bool) (cargoconfig.Change, string, error) {
+	const found = "this computer keeps its own certificates in no file that is known; set SSL_CERT_FILE to that file and log in again"
+	if told {
+		return cargoconfig.Change{}, h.BundlePath() + " is left as it is: " + found, nil
+	}
+	if err := h.WriteBundle(nil); err != nil {
+		return cargoconfig.Change{}, "", err
+	}
+	if runtime.GOOS == "linux" {
+		return cargoconfig.Change{}, "cargo does not trust the registry's authority yet: " + found, nil
+	}
+	return cargoconfig.Change{}, "cargo trusts what this system trusts: " + trustInSystem(h.BundlePath()), nil
 }
 
 // trustInSystem is what to type where cargo uses the system's own certificates.
