@@ -18,8 +18,11 @@ import (
 	"phoenix-lab.org/aln-registry/did"
 )
 
+// identityVariable is the environment's --identity.
+const identityVariable = "ALN_IDENTITY"
+
 // provide is what cargo runs as its credential provider. It has no flags, so
-// ALN_MAX_AGE is read here.
+// their environment variables are read here.
 func (a *app) provide(ctx context.Context) int {
 	err := a.provideTo(ctx)
 	if err != nil {
@@ -35,6 +38,7 @@ func (a *app) provideTo(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", maxAgeVariable, err)
 		}
 	}
+	a.identity = os.Getenv(identityVariable)
 	c, err := a.client()
 	if err != nil {
 		return err
