@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -187,12 +188,14 @@ func (d *doctor) checkLog(ctx context.Context, r *client.Registry) (answers, hol
 	opened, verdict, err := r.LogCheck(ctx)
 	failed, _ := verdict.Failure()
 	switch {
-	case errors.Is(err, client.ErrUnreachable):
+	case err != nil && unavailable(err):
 		d.fail(check, "see that "+url+"/healthz answers in a browser here; a registry that moved is met by `aln-registry login NEW-URL`", "%v", err)
+	case err != nil && unanswered(err):
+		d.fail(check, "see in a browser what answers at "+url+": something between here and the registry, perhaps, or a registry of another version", "%v", err)
 	case err != nil:
 		d.fail(check, mend, "%v", err)
 	case failed.Name == verify.CheckFreshness:
-		d.fail(check, "look at this computer's clock ("+clockCommands+"); if it is right, ask the registry's operator by another way whether the log is larger", "%s", failed.Detail)
+		d.fail(check, "look at this computer's clock ("+clockCommands+"); if it is right, ask the registry's operator by another way whether the log is larger", "%s", firstFailed(verdict))
 	case !verdict.OK():
 		d.fail(check, mend, "it does not hold against what is pinned, origin %s: %s", r.Pin().Origin, firstFailed(verdict))
 	default:
@@ -200,6 +203,22 @@ func (d *doctor) checkLog(ctx context.Context, r *client.Registry) (answers, hol
 		return true, true
 	}
 	return err == nil, false
+}
+
+// unavailable reports whether err is of a registry that gives no answer now, which
+// says nothing of whether to trust it.
+func unavailable(err error) bool {
+	var refused *client.APIError
+	if errors.As(err, &refused) {
+		return refused.Status >= http.StatusInternalServerError || refused.Status == http.StatusTooManyRequests
+	}
+	return errors.Is(err, client.ErrUnreachable) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
+// unanswered reports whether err is of an answer that does not even claim to be of a log.
+func unanswered(err error) bool {
+	var refused *client.APIError
+	return errors.As(err, &refused) || errors.Is(err, client.ErrAnswer)
 }
 
 // checkConflicts shows what was kept of a log that contradicted itself.
@@ -259,9 +278,11 @@ func (d *doctor) checkMembership(ctx context.Context, r *client.Registry) {
 	_, err := r.NewSession(ctx, "read", time.Minute)
 	var refused *client.APIError
 	switch {
-	case errors.As(err, &refused):
+	case errors.As(err, &refused) && !unavailable(err):
 		d.fail("session at "+url, "have an admin type: aln-registry member add "+string(identity.DID())+" --role publisher", "%s", refused.Detail)
 		return
+	case err != nil && unavailable(err):
+		d.fail("session at "+url, "ask the registry's operator, or again later", "%v", err)
 	case err != nil:
 		d.fail("session at "+url, "aln-registry login "+url, "%v", err)
 		return
