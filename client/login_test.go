@@ -29,6 +29,15 @@ func TestParseURL(t *testing.T) {
 		"https://registry.example/?a=b":            "",
 		"https://registry.example/#x":              "",
 		"ftp://registry.example":                   "",
+		"https://%C2%9B31mEVIL":                    "",
+		"https://\u009b31mevil":                    "",
+		"https://registry.example%1b[31m":          "",
+		"https://%E2%80%AEelpmaxe":                 "",
+		"https://müller.example":                   "",
+		"https://a b.example":                      "",
+		"https://registry_1.example:8443":          "https://registry_1.example:8443",
+		"https://xn--mller-kva.example":            "https://xn--mller-kva.example",
+		"https://[2001:db8::1]:8443/x":             "https://[2001:db8::1]:8443/x",
 		"registry.example":                         "",
 		"127.0.0.1:8585":                           "",
 		"https://":                                 "",
@@ -49,6 +58,9 @@ func FuzzParseURL(f *testing.F) {
 		base, err := ParseURL(s)
 		if err != nil {
 			return
+		}
+		if strings.ContainsFunc(base, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+			t.Errorf("%q became %q", s, base)
 		}
 		if again, err := ParseURL(base); err != nil || again != base && !strings.HasSuffix(base, "/index") {
 			t.Fatalf("%q became %q became %q, %v", s, base, again, err)

@@ -131,8 +131,9 @@ func (c *Client) answer(ctx context.Context, line []byte) cargoAnswer {
 // Error implements error, so that an answer can be returned as one.
 func (e *cargoErr) Error() string { return e.Kind + " " + e.Message }
 
+// refuseCargo says message, tamed, since cargo prints it as it is.
 func refuseCargo(kind, message string) cargoAnswer {
-	return cargoAnswer{Err: &cargoErr{Kind: kind, Message: message, CausedBy: []string{}}}
+	return cargoAnswer{Err: &cargoErr{Kind: kind, Message: printable(message), CausedBy: []string{}}}
 }
 
 // answer does one request about r.

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"phoenix-lab.org/aln-registry/client/cargoconfig"
 	"phoenix-lab.org/aln-registry/did"
@@ -193,6 +194,25 @@ func TestProviderRefuses(t *testing.T) {
 				t.Errorf("%+v, %+v", answer.Ok, answer.Err)
 			}
 		})
+	}
+}
+
+// Cargo prints a provider's words as they are.
+func TestProviderSpeaksTamely(t *testing.T) {
+	c, id := user(t)
+	f := newFake(t, id)
+	if _, err := c.Login(t.Context(), f.server.URL, ""); err != nil {
+		t.Fatal(err)
+	}
+	f.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "https://%C2%9B31mevil%1B/", http.StatusFound)
+	})
+	answer := ask(t, c, request("sparse+"+f.server.URL+"/index/", `"kind":"get","operation":"read"`))
+	if answer.Err == nil || !strings.Contains(answer.Err.Message, "evil") || strings.ContainsFunc(answer.Err.Message, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		t.Errorf("%+v", answer.Err)
+	}
+	if said := refuseCargo(kindOther, "a\x1b[31m\u009b\u202eb").Err.Message; said != "a [31m  b" {
+		t.Errorf("%q", said)
 	}
 }
 

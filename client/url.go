@@ -28,6 +28,8 @@ func ParseURL(s string) (string, error) {
 	switch {
 	case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "":
 		return "", fmt.Errorf("%w: %.80q; %s", ErrURL, text, howToWriteURLs)
+	case strings.ContainsFunc(u.Host, notOfHost): // what a server names itself is printed and written to files
+		return "", fmt.Errorf("%w: %.80q; a host has letters, digits, dots and hyphens, and a name in other letters is written in its xn-- form", ErrURL, text)
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return "", fmt.Errorf("%w: it must not hold a user, a query or a fragment", ErrURL)
 	case u.Scheme == "http" && !isLoopback(u.Hostname()):
@@ -36,6 +38,11 @@ func ParseURL(s string) (string, error) {
 	path := strings.TrimRight(u.EscapedPath(), "/")
 	path = strings.TrimRight(strings.TrimSuffix(path, "/index"), "/")
 	return u.Scheme + "://" + canonicalHost(u) + path, nil
+}
+
+// notOfHost reports whether r is no part of a name, an address or a port.
+func notOfHost(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(".-_:[]", r)
 }
 
 func canonicalHost(u *url.URL) string {

@@ -75,7 +75,7 @@ func (w web) of(base string) web {
 func sameHost(req *http.Request, via []*http.Request) error {
 	first := via[0].URL
 	if req.URL.Scheme != first.Scheme || req.URL.Host != first.Host {
-		return fmt.Errorf("%w: it redirects to another host, %s", ErrAnswer, req.URL.Host)
+		return fmt.Errorf("%w: it redirects to another host, %.200q", ErrAnswer, req.URL.Host)
 	}
 	if len(via) > maxRedirects {
 		return fmt.Errorf("%w: more than %d redirects", ErrAnswer, maxRedirects)

@@ -132,7 +132,7 @@ func (d *doctor) report() error {
 		return err
 	}
 	for _, f := range d.findings {
-		fmt.Fprintf(d.app.out, "%s%*s %s: %s\n", d.app.markAs(f.Status), len(checkFail)-len(f.Status), "", f.Check, tidy(f.Detail))
+		fmt.Fprintf(d.app.out, "%s%*s %s: %s\n", d.app.paint(f.Status), len(checkFail)-len(f.Status), "", f.Check, tidy(f.Detail))
 		if f.Mend != "" {
 			fmt.Fprintln(d.app.out, "       ->", tidy(f.Mend))
 		}
@@ -143,14 +143,6 @@ func (d *doctor) report() error {
 	}
 	fmt.Fprintln(d.app.out, counted(failed, "check failed", "checks failed")+"; what stands behind -> mends it.")
 	return errSilent
-}
-
-// markAs is mark for an outcome of three.
-func (a *app) markAs(status string) string {
-	if status == checkWarn {
-		return status
-	}
-	return a.mark(status == checkOK)
 }
 
 // isTerminal reports whether v writes to a terminal.

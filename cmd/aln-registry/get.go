@@ -132,7 +132,7 @@ func (a *app) fetch(ctx context.Context, r *client.Registry, subject record.Subj
 		return got, err
 	}
 	if !verdict.OK() {
-		return got, fmt.Errorf("%s does not verify, and was not kept: %s; `aln-registry verify %s` shows all checks", subject, tidy(firstFailed(verdict)), subject)
+		return got, fmt.Errorf("%s does not verify, and was not kept: %s; `aln-registry verify %s` shows all checks", subject, firstFailed(verdict), subject)
 	}
 	got = gotJSON{Subject: subject.String(), File: output, CID: id, Size: size, Index: verdict.Index, Signer: verdict.Signer, Yanked: verdict.Yanked}
 	if output == "-" {

@@ -189,13 +189,13 @@ func (a *app) logCheckFull(ctx context.Context, r *client.Registry) error {
 
 func (a *app) printFull(result fullJSON, violated int64) {
 	for _, v := range result.Violations {
-		fmt.Fprintf(a.out, "%s  entry %d: %s\n", a.mark(false), v.Index, tidy(v.Reason))
+		fmt.Fprintf(a.out, "%s  entry %d: %s\n", a.paint(checkFail), v.Index, tidy(v.Reason))
 	}
 	for _, difference := range result.Index {
-		fmt.Fprintf(a.out, "%s  index: %s\n", a.mark(false), tidy(difference))
+		fmt.Fprintf(a.out, "%s  index: %s\n", a.paint(checkFail), tidy(difference))
 	}
 	if result.OK {
-		fmt.Fprintf(a.out, "%s  all %d entries follow the rules, and the index says what the log says\n", a.mark(true), result.Size)
+		fmt.Fprintf(a.out, "%s  all %d entries follow the rules, and the index says what the log says\n", a.paint(checkOK), result.Size)
 		return
 	}
 	fmt.Fprintf(a.out, "%d of %s break the rules; the index differs in %s\n", violated, entries(result.Size), counted(int64(len(result.Index)), "place", "places"))

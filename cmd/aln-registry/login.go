@@ -26,7 +26,7 @@ const identityVariable = "ALN_IDENTITY"
 func (a *app) provide(ctx context.Context) int {
 	err := a.provideTo(ctx)
 	if err != nil {
-		fmt.Fprintf(a.err, "aln-registry: %v\n", err)
+		fmt.Fprintf(a.err, "aln-registry: %s\n", tidyLines(err.Error()))
 		return exitFailed
 	}
 	return 0
@@ -317,6 +317,6 @@ func (a *app) printLogin(result loginResult, first bool, refusal error, name str
 	case errors.As(refusal, &api):
 		fmt.Fprintf(a.out, "The registry does not let you in yet: %s\n", api.Detail)
 	case refusal != nil && !errors.Is(refusal, fs.ErrNotExist):
-		fmt.Fprintf(a.out, "The registry gave no session: %v\n", refusal)
+		fmt.Fprintf(a.out, "The registry gave no session: %s\n", tidyLines(refusal.Error()))
 	}
 }

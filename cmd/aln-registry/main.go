@@ -85,7 +85,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 			fmt.Fprintf(errOut, "aln-registry: %v\n", err)
 		}
 	}
-	fmt.Fprintf(errOut, "aln-registry: %v\n", err)
+	fmt.Fprintf(errOut, "aln-registry: %s\n", tidyLines(err.Error()))
 	if isUsage(err) {
 		return exitUsage
 	}

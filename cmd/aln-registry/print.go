@@ -42,50 +42,57 @@ const (
 	plain = "\x1b[0m"
 )
 
-// uncolour leaves of a text what takes room on a terminal.
-var uncolour = strings.NewReplacer(green, "", red, "", plain, "")
-
-// Our colours on their way through tidy.
-var (
-	hideColours = strings.NewReplacer(green, "\x01", red, "\x02", plain, "\x03")
-	showColours = strings.NewReplacer("\x01", green, "\x02", red, "\x03", plain)
-)
-
 // tidy takes from a text all that could move the cursor, turn the direction of
-// writing or begin a line: lock files and registries are other people's.
+// writing, set a colour or begin a line: lock files and registries are other people's.
 func tidy(text string) string {
-	return showColours.Replace(strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) || r >= '\x01' && r <= '\x03' {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
 			return r
 		}
 		return '\uFFFD'
-	}, hideColours.Replace(text)))
+	}, text)
 }
 
-func width(cell string) int { return utf8.RuneCountInString(uncolour.Replace(cell)) }
+// tidyLines is tidy for a text of ours of several lines, with foreign text in it.
+func tidyLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = tidy(line)
+	}
+	return strings.Join(lines, "\n")
+}
 
 // table prints rows aligned in columns, two spaces apart.
-func (a *app) table(rows [][]string) {
+func (a *app) table(rows [][]string) { printTable(a.out, rows, -1, nil) }
+
+// markedTable is table with marks in one column, in which no foreign text stands.
+func (a *app) markedTable(rows [][]string, column int) { printTable(a.out, rows, column, a.paint) }
+
+// printTable paints the cells of one column; all else is shown without colours.
+func printTable(out io.Writer, rows [][]string, painted int, paint func(string) string) {
 	var widths []int
 	for _, row := range rows {
 		for i, cell := range row {
-			cell = tidy(cell)
-			row[i] = cell
+			row[i] = tidy(cell)
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
-			widths[i] = max(widths[i], width(cell))
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
 		}
 	}
 	for _, row := range rows {
 		var line strings.Builder
 		for i, cell := range row {
+			pad := widths[i] - utf8.RuneCountInString(cell) + 2
+			if i == painted {
+				cell = paint(cell)
+			}
 			line.WriteString(cell)
 			if i < len(row)-1 {
-				line.WriteString(strings.Repeat(" ", widths[i]-width(cell)+2))
+				line.WriteString(strings.Repeat(" ", pad))
 			}
 		}
-		fmt.Fprintln(a.out, line.String())
+		fmt.Fprintln(out, line.String())
 	}
 }
 
@@ -141,15 +148,28 @@ func (p *progress) done() {
 	}
 }
 
-// mark is how a check's outcome looks; colours only on a terminal and without NO_COLOR.
-func (a *app) mark(ok bool) string {
-	word, colour := "ok", green
-	if !ok {
-		word, colour = "FAIL", red
+// mark is how a check's outcome looks in a table, mark painted elsewhere.
+func mark(ok bool) string {
+	if ok {
+		return checkOK
 	}
-	f, isFile := a.out.(*os.File)
-	if !isFile || !term.IsTerminal(int(f.Fd())) || os.Getenv("NO_COLOR") != "" {
-		return word
+	return checkFail
+}
+
+// paint gives a mark, alone or behind spaces, its colour; only on a terminal and
+// without NO_COLOR.
+func (a *app) paint(cell string) string {
+	if !isTerminal(a.out) || os.Getenv("NO_COLOR") != "" {
+		return cell
 	}
-	return colour + word + plain
+	return coloured(cell)
+}
+
+func coloured(cell string) string {
+	word := strings.TrimLeft(cell, " ")
+	colour := map[string]string{checkOK: green, checkFail: red}[word]
+	if colour == "" {
+		return cell
+	}
+	return strings.TrimSuffix(cell, word) + colour + word + plain
 }

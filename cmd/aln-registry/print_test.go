@@ -1,30 +1,48 @@
 package main
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 func TestTableAlignsColouredCells(t *testing.T) {
-	var out strings.Builder
-	a := &app{out: &out}
-	a.table([][]string{{"PACKAGE", "", "REASON"}, {"é@1", green + "ok" + plain, "x"}, {"b@1", red + "FAIL" + plain, "y"}, {"c@1", "-"}})
-	want := "PACKAGE        REASON\né@1      ok    x\nb@1      FAIL  y\nc@1      -\n"
-	if got := uncolour.Replace(out.String()); got != want {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
+	rows := func() [][]string {
+		return [][]string{{"PACKAGE", "", "REASON"}, {"é@1", mark(true), "x"}, {"b@1", mark(false), "y"}, {"c@1", "-"}, {"d@1", "  " + mark(true), "z"}}
 	}
-	if !strings.Contains(out.String(), red+"FAIL"+plain+"  y") {
-		t.Errorf("the colour is gone or covers the spaces: %q", out.String())
+	var out, painted strings.Builder
+	(&app{out: &out}).markedTable(rows(), 1)
+	printTable(&painted, rows(), 1, coloured)
+	want := "PACKAGE        REASON\né@1      ok    x\nb@1      FAIL  y\nc@1      -\nd@1        ok  z\n"
+	if out.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
+	}
+	if got := strings.NewReplacer(green, "", red, "", plain, "").Replace(painted.String()); got != want {
+		t.Errorf("with colours\n%s\nwant\n%s", got, want)
+	}
+	for _, cell := range []string{green + "ok" + plain + "    x", red + "FAIL" + plain + "  y", "  " + green + "ok" + plain + "  z"} {
+		if !strings.Contains(painted.String(), cell) {
+			t.Errorf("the colour is gone or covers the spaces: %q", painted.String())
+		}
 	}
 }
 
-// What a lock file or a registry says cannot move the cursor or write a line of its own.
+// What a lock file or a registry says cannot move the cursor, set a colour or write a line of its own.
 func TestTableShowsForeignTextTamely(t *testing.T) {
-	var out strings.Builder
-	a := &app{out: &out}
-	a.table([][]string{{"app\x1b[2Jx", "FAIL"}, {"a\nb\u202ec", red + "FAIL" + plain}})
-	if got := out.String(); got != "app\uFFFD[2Jx  FAIL\na\uFFFDb\uFFFDc     "+red+"FAIL"+plain+"\n" {
-		t.Errorf("%q", got)
+	for foreign, want := range map[string]string{
+		"app\x1b[2Jx": "app\uFFFD[2Jx", "a\nb\u202ec": "a\uFFFDb\uFFFDc", "\x01ok\x03": "\uFFFDok\uFFFD", "\x02": "\uFFFD",
+		green + "ok" + plain: "\uFFFD[32mok\uFFFD[0m", "\u009b31m": "\uFFFD31m", "\x9b31m": "\uFFFD31m", "\t": "\uFFFD", "ok": "ok",
+	} {
+		var out strings.Builder
+		printTable(&out, [][]string{{foreign, "FAIL"}}, 1, coloured)
+		if got := out.String(); got != want+"  "+red+"FAIL"+plain+"\n" {
+			t.Errorf("%q: %q", foreign, got)
+		}
+		if got := tidyLines("first\n" + foreign); strings.ContainsAny(got, "\x1b\u009b\u202e\x01\x02\x03") || !strings.HasPrefix(got, "first\n") {
+			t.Errorf("%q: %q", foreign, got)
+		}
 	}
 }
 
@@ -35,6 +53,38 @@ func TestNearestRole(t *testing.T) {
 	} {
 		if got := nearestRole(role); got != want {
 			t.Errorf("%q: %q, want %q", role, got, want)
+		}
+	}
+}
+
+// Nor can it in an error, whoever's words are in it.
+func TestErrorsShowForeignTextTamely(t *testing.T) {
+	t.Setenv("ALN_HOME", t.TempDir())
+	t.Setenv("CARGO_HOME", t.TempDir())
+	for name, answer := range map[string]http.HandlerFunc{
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://%C2%9B31mEVIL/", http.StatusFound)
+		},
+		"refusal": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = w.Write([]byte(`{"error":{"code":"EVIL","detail":"EVIL \u009b31m\u001b[31m\u202e\rEVIL"}}`))
+		},
+		"checkpoint": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write([]byte("EVIL \u009b31m\x1b[31m\n1\nAA\n\n— x\n"))
+		},
+	} {
+		server := httptest.NewServer(answer)
+		defer server.Close()
+		for _, args := range [][]string{{"login", server.URL}, {"login", server.URL, "--json"}} {
+			var out, errOut strings.Builder
+			if status := run(t.Context(), args, strings.NewReader(""), &out, &errOut); status == 0 {
+				t.Errorf("%s: %v succeeded", name, args)
+			}
+			said := out.String() + errOut.String()
+			if !strings.HasPrefix(errOut.String(), "aln-registry: ") || strings.ContainsFunc(said, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
+				t.Errorf("%s: %v said %q", name, args, said)
+			}
 		}
 	}
 }

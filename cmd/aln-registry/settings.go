@@ -219,7 +219,7 @@ func (a *app) settingsShow(ctx context.Context) error {
 	in := shown.Settings
 	a.table(append(settingsRows(in.Settings), []string{"record", string(in.Record)}))
 	for _, p := range shown.Proposals {
-		fmt.Fprintf(a.out, "\nproposal %s of %s: %d of %d approvals\n", p.Record, p.Proposer, len(p.Approvals), p.Needed)
+		fmt.Fprintf(a.out, "\nproposal %s of %s: %d of %d approvals\n", tidy(string(p.Record)), tidy(string(p.Proposer)), len(p.Approvals), p.Needed)
 		a.table(differences(in.Settings, p.Settings))
 	}
 	return nil

@@ -191,9 +191,9 @@ func (a *app) printChecks(v verify.Verdict) {
 	fmt.Fprintln(a.out, tidy(v.Subject))
 	var rows [][]string
 	for _, check := range v.Checks {
-		rows = append(rows, []string{"  " + a.mark(check.OK), check.Name, check.Detail})
+		rows = append(rows, []string{"  " + mark(check.OK), check.Name, check.Detail})
 	}
-	a.table(rows)
+	a.markedTable(rows, 0)
 	if v.OK() && v.Yanked {
 		fmt.Fprintln(a.out, "  note: this version is yanked")
 	}
@@ -308,9 +308,9 @@ func (a *app) printLock(results []lockedJSON) error {
 		count[r.Status]++
 		switch r.Status {
 		case statusVerified:
-			rows = append(rows, []string{r.Package, a.mark(true), fmt.Sprint(r.Verdict.Index), string(r.Verdict.Signer.DID)})
+			rows = append(rows, []string{r.Package, mark(true), fmt.Sprint(r.Verdict.Index), string(r.Verdict.Signer.DID)})
 		case statusFailed:
-			rows = append(rows, []string{r.Package, a.mark(false), "", r.reason()})
+			rows = append(rows, []string{r.Package, mark(false), "", r.reason()})
 		case statusForeign:
 			rows = append(rows, []string{r.Package, "-", "", "from a registry that was never logged in to: " + r.Source})
 		case statusLocal:
@@ -325,7 +325,7 @@ func (a *app) printLock(results []lockedJSON) error {
 			return err
 		}
 	} else {
-		a.table(rows)
+		a.markedTable(rows, 1)
 		fmt.Fprintf(a.out, "%d verified, %d failed, %d from registries not known, %d local\n",
 			count[statusVerified], count[statusFailed], count[statusForeign], count[statusLocal])
 	}
