@@ -14,7 +14,6 @@ import (
 
 	"phoenix-lab.org/aln-registry/client"
 	"phoenix-lab.org/aln-registry/did"
-	"phoenix-lab.org/aln-registry/durable"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/verify"
 	"phoenix-lab.org/aln-registry/storage"
@@ -107,6 +106,8 @@ func (a *app) fetch(ctx context.Context, r *client.Registry, subject record.Subj
 	folder := filepath.Dir(output)
 	if output == "-" {
 		folder = os.TempDir()
+	} else if err := checkTarget(output); err != nil {
+		return got, err
 	}
 	file, err := temporary(folder)
 	if err != nil {
@@ -145,7 +146,7 @@ func (a *app) fetch(ctx context.Context, r *client.Registry, subject record.Subj
 	if err := errors.Join(file.Sync(), file.Close()); err != nil {
 		return got, err
 	}
-	return got, place(file.Name(), output, id)
+	return got, place(os.Link, file.Name(), output, id)
 }
 
 // temporary makes a file in folder with the mode that the umask leaves.
@@ -153,12 +154,39 @@ func temporary(folder string) (*os.File, error) {
 	return os.OpenFile(filepath.Join(folder, ".aln-registry-"+rand.Text()), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 }
 
-// place renames a verified file, unless one is there with other bytes.
-func place(temporary, output string, id storage.CID) error {
-	there, err := os.Open(output)
+// checkTarget refuses what is there already and is no regular file: a pipe that
+// nobody reads, say, would be waited for.
+func checkTarget(output string) error {
+	info, err := os.Stat(output)
 	if errors.Is(err, fs.ErrNotExist) {
-		return durable.Replace(temporary, output)
+		if _, err := os.Lstat(output); err == nil {
+			return fmt.Errorf("%s is a link to a file that is not there; remove it, or write elsewhere with -o", output)
+		}
+		return nil
 	}
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is there and is no regular file; write elsewhere with -o, or to the standard output with -o -", output)
+	}
+	return nil
+}
+
+// place gives a verified file its name, by link, which replaces nothing, whoever
+// else writes there meanwhile. A file of that name with the same bytes is as good.
+func place(link func(from, to string) error, temporary, output string, id storage.CID) error {
+	err := link(temporary, output)
+	if err != nil && !errors.Is(err, fs.ErrExist) { // a file system without links
+		err = copyNew(temporary, output)
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := checkTarget(output); err != nil {
+		return err
+	}
+	there, err := os.Open(output)
 	if err != nil {
 		return err
 	}
@@ -171,4 +199,22 @@ func place(temporary, output string, id storage.CID) error {
 		return fmt.Errorf("%s is there already, with other bytes; remove it, or write elsewhere with -o", output)
 	}
 	return nil
+}
+
+// copyNew copies a file to a new one, of which nothing stays if that fails.
+func copyNew(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
+		err = errors.Join(err, os.Remove(to))
+	}
+	return err
 }
