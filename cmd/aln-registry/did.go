@@ -109,7 +109,7 @@ func (a *app) didResolveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.printDocument(raw, out)
+			return a.printDocument(d, raw, out)
 		},
 	}
 	f.registerNetwork(c)
@@ -117,13 +117,20 @@ func (a *app) didResolveCommand() *cobra.Command {
 	return c
 }
 
-// printDocument prints a DID document, or writes it to a new file.
-func (a *app) printDocument(raw []byte, out string) error {
+// printDocument prints d's document, or writes it to a new file; programs are told which.
+func (a *app) printDocument(d did.DID, raw []byte, out string) error {
 	if out == "" {
 		fmt.Fprintf(a.out, "%s\n", raw)
 		return nil
 	}
-	return durable.CreateFile(out, raw, 0o644)
+	url, err := d.WebURL()
+	if err != nil {
+		return err
+	}
+	if err := durable.CreateFile(out, raw, 0o644); err != nil || !a.json {
+		return err
+	}
+	return a.printJSON(map[string]string{"file": out, "did": string(d), "url": url})
 }
 
 func (a *app) didUpdateCommand() *cobra.Command {

@@ -49,7 +49,7 @@ func (a *app) keyDocument(name string, both bool, out string) error {
 	if err != nil {
 		return err
 	}
-	if err := a.printDocument(raw, out); err != nil {
+	if err := a.printDocument(identity.DID(), raw, out); err != nil {
 		return err
 	}
 	return a.sayWhereToPublish(identity.DID())
