@@ -150,11 +150,14 @@ type Vote struct {
 	Before, Proposed *record.Registry
 	// Enacted: the proposed settings are in force now.
 	Enacted bool
+	// Unsure is why Enacted could not be asked for, nil where it was.
+	Unsure error
 }
 
 // Approve signs and submits a vote on the proposal id; reject ends it. show is
 // called with the settings in force and those proposed, both by the identity of
-// their records, before anything is signed; its error ends it.
+// their records, before anything is signed; its error ends it. Of a vote that was
+// entered there is no error, whatever cannot be asked for after it.
 func (r *Registry) Approve(ctx context.Context, id record.ID, reject bool, reason string, show func(before, proposed *record.Registry) error) (Vote, error) {
 	h, err := r.Heads(ctx, record.RegistrySubject())
 	if err != nil {
@@ -181,10 +184,11 @@ func (r *Registry) Approve(ctx context.Context, id record.ID, reject bool, reaso
 	if err != nil {
 		return v, err
 	}
-	if v.Submitted, err = r.Submit(ctx, rec, nil); err != nil {
+	if v.Submitted, err = r.Submit(ctx, rec, nil); err != nil || reject {
 		return v, err
 	}
-	in, err := r.Settings(ctx)
+	var in Settings
+	in, v.Unsure = r.Settings(ctx)
 	v.Enacted = in.Record == id
-	return v, err
+	return v, nil
 }

@@ -229,7 +229,9 @@ func (a *app) settingsShow(ctx context.Context) error {
 type changeJSON struct {
 	client.Submitted
 	// Enacted: in force; otherwise it waits for votes, or a rejection ended it.
-	Enacted  bool             `json:"enacted"`
+	Enacted bool `json:"enacted"`
+	// Unsure is why a vote's effect is not known, "" where it is.
+	Unsure   string           `json:"unsure,omitzero"`
 	Settings *record.Registry `json:"settings"`
 }
 
@@ -256,7 +258,7 @@ func (a *app) settingsSet(ctx context.Context, f *settingsFlags) error {
 	}
 	enacted := before.AdminThreshold == 1
 	if a.json {
-		return a.printJSON(changeJSON{done, enacted, after})
+		return a.printJSON(changeJSON{Submitted: done, Enacted: enacted, Settings: after})
 	}
 	if enacted {
 		fmt.Fprintf(a.out, "changed the settings: record %s, log index %d\n", done.Record, done.Index)
@@ -307,13 +309,20 @@ func (a *app) approve(ctx context.Context, text string, reject bool, reason stri
 		return usageError{err}
 	case err != nil:
 		return err
-	case a.json:
-		return a.printJSON(changeJSON{vote.Submitted, vote.Enacted, vote.Proposed})
+	}
+	if a.json {
+		said := changeJSON{Submitted: vote.Submitted, Enacted: vote.Enacted, Settings: vote.Proposed}
+		if vote.Unsure != nil {
+			said.Unsure = vote.Unsure.Error()
+		}
+		return a.printJSON(said)
 	}
 	outcome := "approved; it waits for more votes"
 	switch {
 	case reject:
 		outcome = "rejected, which ends it"
+	case vote.Unsure != nil:
+		outcome = "approved; `aln-registry settings show` tells whether it is in force (" + tidy(vote.Unsure.Error()) + ")"
 	case vote.Enacted:
 		outcome = "approved; it is in force now"
 	}
