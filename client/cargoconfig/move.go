@@ -38,19 +38,23 @@ func MoveIndex(dir, old, to string) ([]Change, error) {
 }
 
 // moveLock replaces the source of packages in a Cargo.lock, which cargo alone
-// writes and always spells alike.
+// writes and always spells alike. Where a link leads to it, that stays.
 func moveLock(path, old, to string) (Change, error) {
-	info, err := os.Stat(path)
+	real, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Change{Path: path}, nil
 	}
 	if err != nil {
 		return Change{}, fmt.Errorf("cargo's lock file: %w", err)
 	}
+	info, err := os.Stat(real)
+	if err != nil {
+		return Change{}, fmt.Errorf("cargo's lock file: %w", err)
+	}
 	if !info.Mode().IsRegular() || info.Size() > maxLock {
 		return Change{}, fmt.Errorf("cargo's lock file: %s is not a regular file of at most %d bytes", path, maxLock)
 	}
-	data, err := os.ReadFile(path)
+	data, err := os.ReadFile(real)
 	if err != nil {
 		return Change{}, fmt.Errorf("cargo's lock file: %w", err)
 	}
@@ -60,5 +64,5 @@ func moveLock(path, old, to string) (Change, error) {
 	if bytes.Equal(moved, data) {
 		return Change{Path: path}, nil
 	}
-	return Change{Path: path, Changed: true}, durable.WriteFile(path, moved, info.Mode().Perm())
+	return Change{Path: path, Changed: true}, durable.WriteFile(real, moved, info.Mode().Perm())
 }
