@@ -30,7 +30,7 @@ func (w web) show(ctx context.Context) (shown, error) {
 	if err != nil {
 		return shown{}, err
 	}
-	cp, err := noteCheckpoint(note)
+	cp, err := translog.Peek(note)
 	if err != nil {
 		return shown{}, fmt.Errorf("checkpoint of %s: %w", w.base, err)
 	}
@@ -68,7 +68,7 @@ func (c *Client) judge(ctx context.Context, s shown, pin Pin, proof tlog.TreePro
 // is nothing to prove, or this is the smaller one and nobody shows the tiles that
 // the pinned one covers: package verify knows what that means.
 func (s shown) relation(ctx context.Context, pinnedNote []byte) (tlog.TreeProof, error) {
-	pinned, err := noteCheckpoint(pinnedNote)
+	pinned, err := translog.Peek(pinnedNote)
 	if err != nil || pinned.Size == 0 {
 		return nil, nil // a pin without a checkpoint has nothing to extend
 	}

@@ -17,6 +17,7 @@ import (
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/durable"
 	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/translog"
 	"phoenix-lab.org/aln-registry/registry/verify"
 )
 
@@ -86,7 +87,7 @@ func conflictFolder(origin did.DID, entry0 tlog.Hash) string {
 func (k Conflict) name() string {
 	digest := sha256.New()
 	for _, note := range []string{k.Pinned, k.Offered} {
-		if cp, err := noteCheckpoint([]byte(note)); err == nil {
+		if cp, err := translog.Peek([]byte(note)); err == nil {
 			digest.Write(cp.Body())
 		}
 	}

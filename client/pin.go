@@ -63,23 +63,11 @@ func (p Pin) sameRegistry(other Pin) bool {
 
 // Size returns the size of the pinned checkpoint, 0 when there is none.
 func (p Pin) Size() int64 {
-	cp, err := noteCheckpoint(p.Checkpoint)
+	cp, err := translog.Peek(p.Checkpoint)
 	if err != nil {
 		return 0
 	}
 	return cp.Size
-}
-
-// noteCheckpoint reads the checkpoint in a signed note without looking at any signature.
-func noteCheckpoint(note []byte) (translog.Checkpoint, error) {
-	if len(note) > translog.MaxNoteBytes {
-		return translog.Checkpoint{}, fmt.Errorf("%w: %d bytes", translog.ErrCheckpoint, len(note))
-	}
-	end := strings.LastIndex(string(note), "\n\n")
-	if end < 0 {
-		return translog.Checkpoint{}, fmt.Errorf("%w: no signatures", translog.ErrCheckpoint)
-	}
-	return translog.ParseCheckpoint(note[:end+1])
 }
 
 // Pins returns all pins, in no order that matters.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"phoenix-lab.org/aln-registry/registry/translog"
 )
 
 // unknownTimeout bounds the look at a registry that nobody has logged in to.
@@ -33,7 +35,7 @@ func (c *Client) explainUnknown(ctx context.Context, req cargoRequest) cargoAnsw
 	if err != nil {
 		return standAside
 	}
-	if _, err := noteCheckpoint(note); err != nil {
+	if _, err := translog.Peek(note); err != nil {
 		return standAside
 	}
 	return refuseCargo(kindOther, fmt.Sprintf("nobody has logged in to %s on this computer; type `aln-registry login %s`", base, base))

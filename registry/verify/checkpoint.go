@@ -138,7 +138,7 @@ func (v *Verdict) checkConsistency(t *trail, opened translog.Opened, note []byte
 		v.add(CheckConsistency, nil, "first checkpoint seen of this log; nothing to compare with")
 		return
 	}
-	older, err := parseNote(pin.Checkpoint)
+	older, err := translog.Peek(pin.Checkpoint) // verified when it was pinned, perhaps by keys that have been replaced since
 	if err != nil {
 		v.add(CheckConsistency, fmt.Errorf("the pinned checkpoint is unreadable: %w", err), "")
 		return
@@ -208,14 +208,4 @@ func compareSmaller(older, newer translog.Opened, proof tlog.TreeProof) (name st
 	}
 	return CheckRollback, false, fmt.Errorf("%w, and nothing shows that these are the beginning of those: entries that you have seen are gone, "+
 		"as after a backup was put back, or a mirror is behind; keep both notes", shrank)
-}
-
-// parseNote reads the text of a note that was verified when it was pinned. Its
-// signatures are not looked at again: the keys may have been rotated since.
-func parseNote(note []byte) (translog.Checkpoint, error) {
-	end := bytes.LastIndex(note, []byte("\n\n"))
-	if end < 0 {
-		return translog.Checkpoint{}, fmt.Errorf("%w: no signatures", translog.ErrCheckpoint)
-	}
-	return translog.ParseCheckpoint(note[:end+1])
 }

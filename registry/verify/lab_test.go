@@ -314,7 +314,7 @@ func (l *lab) evidence(indexes ...int64) Evidence {
 	}
 	ev := Evidence{Checkpoint: l.note()}
 	var err error
-	older, err := parseNote(l.old)
+	older, err := translog.Peek(l.old)
 	if err != nil {
 		l.t.Fatal(err)
 	}
