@@ -32,6 +32,8 @@ import (
 var (
 	// ErrNewerSchema: the database was migrated by a newer version of the program.
 	ErrNewerSchema = errors.New("a newer release of aln-registry has written it; upgrade aln-registry")
+	// ErrDamaged: the file is no database any more, or not a whole one.
+	ErrDamaged = errors.New("the catalog is damaged; `aln-registry rebuild` derives it anew")
 	// ErrNotFound: no such entry or hash.
 	ErrNotFound = errors.New("not in the catalog")
 	// ErrNotNext: an entry or hash does not continue the log where it ends.
@@ -253,7 +255,7 @@ func failed(ctx context.Context, what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	err = full(err)
+	err = damaged(full(err))
 	if cause := ctx.Err(); cause != nil && !errors.Is(err, cause) {
 		return fmt.Errorf("catalog: %s: %w (%w)", what, cause, err)
 	}
@@ -269,9 +271,20 @@ func full(err error) error {
 	return storage.Full(err)
 }
 
-// SQLite's result codes (sqlite.org/rescode.html) for a full disk: of a file, and of
-// the memory that WAL readers share.
+// damaged puts ErrDamaged into err's chain where the database says so.
+func damaged(err error) error {
+	var e *sqlite3.Error
+	if errors.As(err, &e) && (e.Code()&0xff == sqliteCorrupt || e.Code()&0xff == sqliteNotADB) {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return err
+}
+
+// SQLite's result codes (sqlite.org/rescode.html): for a damaged file, and for a full
+// disk, of a file and of the memory that WAL readers share.
 const (
+	sqliteCorrupt      = 11
+	sqliteNotADB       = 26
 	sqliteFull         = 13
 	sqliteIOErrShmSize = 4874
 )
