@@ -16,6 +16,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/translog"
 	"phoenix-lab.org/aln-registry/registry/verify"
@@ -32,10 +33,10 @@ func (a actor) enter(subject record.Subject, body record.Body, attachments ...[]
 	return receipt
 }
 
-// wantProvedKeys judges the newest checkpoint by LogKeysProof, as who knows entry 0 alone.
+// wantProvedKeys judges the newest checkpoint by LogKeysProof, as a member who knows entry 0 alone.
 func wantProvedKeys(t *testing.T, r *Registry, when string) {
 	t.Helper()
-	items, err := r.LogKeysProof(t.Context())
+	items, err := r.LogKeysProof(t.Context(), policy.Asker{DID: r.Origin(), Scopes: []string{"read"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
 	"phoenix-lab.org/aln-registry/registry/translog"
@@ -115,39 +116,53 @@ func (r *Registry) openNote(ctx context.Context, note []byte) (translog.Opened, 
 	return opened, settings, err
 }
 
-// LogKeysProof returns what proves the keys of the published log to whoever knows
-// its entry 0: every record about its settings, what these rest on, and the did
-// records of who signed them. A history that ended where log_keys last changed
-// would lack votes that a later did record makes matter. Where log_keys are still
-// those of entry 0, that is all.
-func (r *Registry) LogKeysProof(ctx context.Context) ([]BundleItem, error) {
+// LogKeysProof returns what proves the keys of the published log, and the settings
+// in force, to whoever knows its entry 0: every record about its settings, what
+// these rest on, and the did records of who signed them. A history that ended where
+// log_keys last changed would lack votes that a later did record makes matter. Later
+// settings are records of authority, which asker has to be entitled to; who is not
+// gets entry 0 alone, while log_keys are still those that it names.
+func (r *Registry) LogKeysProof(ctx context.Context, asker policy.Asker) ([]BundleItem, error) {
+	proof, err := r.logKeysProof(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = r.mayReadRecord(asker, proof.items[len(proof.items)-1].Index, false)
+	switch {
+	case err == nil:
+		return proof.items, nil
+	case !proof.replaced:
+		return proof.items[:1], nil
+	}
+	return nil, err
+}
+
+func (r *Registry) logKeysProof(ctx context.Context) (keysProof, error) {
 	r.proving.Lock()
 	defer r.proving.Unlock()
 	size := r.Size()
 	if p := r.keysProof; p != nil && p.size == size {
-		return p.items, nil
+		return *p, nil
 	}
 	settings, err := r.settingsAt(ctx, size)
 	if err != nil {
-		return nil, err
+		return keysProof{}, err
 	}
 	b := bundle{registry: r, size: size, items: map[record.ID]BundleItem{}, signers: map[did.DID]bool{}}
-	if settings.History().Index == 0 {
-		b.size = 1
-	}
 	if err := b.history(ctx, record.RegistrySubject().Thing(), anyType); err != nil {
-		return nil, err
+		return keysProof{}, err
 	}
-	b.size = size
 	if err := b.changesOfKeys(ctx); err != nil {
-		return nil, err
+		return keysProof{}, err
 	}
-	r.keysProof = &keysProof{size: size, items: sorted(b.items)}
-	return r.keysProof.items, nil
+	r.keysProof = &keysProof{size: size, items: sorted(b.items), replaced: settings.History().Index != 0}
+	return *r.keysProof, nil
 }
 
-// keysProof is LogKeysProof at a size of the log.
+// keysProof is the whole of LogKeysProof at a size of the log.
 type keysProof struct {
 	size  int64
 	items []BundleItem
+	// replaced: log_keys are not those of entry 0 any more.
+	replaced bool
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
 	"phoenix-lab.org/aln-registry/registry/translog"
@@ -181,9 +182,12 @@ func TestALogKeyIsRotatedByVotes(t *testing.T) {
 		t.Fatal(err)
 	}
 	signedBy(t, r, old)
-	proof, err := r.LogKeysProof(context.Background())
-	if err != nil || len(proof) != 1 {
-		t.Errorf("%d records, %v", len(proof), err)
+	nobody, member := policy.Asker{}, second.asker("read")
+	if proof, err := r.LogKeysProof(context.Background(), nobody); err != nil || len(proof) != 1 {
+		t.Errorf("nobody gets %d records, %v", len(proof), err)
+	}
+	if proof, err := r.LogKeysProof(context.Background(), member); err != nil || len(proof) != 3 {
+		t.Errorf("a member gets %d records, %v", len(proof), err)
 	}
 	if err := w.submit(r, second, &record.Approve{Record: proposal.ID(), Verdict: record.VerdictApprove}); err != nil {
 		t.Fatal(err)
@@ -195,9 +199,12 @@ func TestALogKeyIsRotatedByVotes(t *testing.T) {
 	if err := w.submit(r, person{w.admin}, &settings); err != nil {
 		t.Fatal(err)
 	}
-	proof, err = r.LogKeysProof(context.Background())
+	proof, err := r.LogKeysProof(context.Background(), member)
 	if err != nil || len(proof) != 5 || proof[4].Index != r.Size()-1 {
 		t.Errorf("%d records, %v", len(proof), err)
+	}
+	if proof, err = r.LogKeysProof(context.Background(), nobody); !errors.Is(err, ErrUnauthenticated) || proof != nil {
+		t.Errorf("nobody gets %+v, %v", proof, err)
 	}
 	r.Close()
 	w.close()

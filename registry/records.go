@@ -27,15 +27,23 @@ func (r *Registry) Record(ctx context.Context, asker policy.Asker, id record.ID)
 	if err != nil {
 		return Stored{}, err
 	}
-	artifact := stored.Record.Subject().Kind() != ""
-	decision := policy.ReadRecords(asker, stored.Index, artifact, policy.Settings{AnonymousRead: r.AnonymousRead})
-	if !decision.Allow {
-		if asker.Anonymous() {
-			return Stored{}, fmt.Errorf("%w: %s", ErrUnauthenticated, decision.Reason)
-		}
-		return Stored{}, &policy.Denial{Rule: decision.Rule, Reason: decision.Reason}
+	if err := r.mayReadRecord(asker, stored.Index, stored.Record.Subject().Kind() != ""); err != nil {
+		return Stored{}, err
 	}
 	return stored, nil
+}
+
+// mayReadRecord says why asker may not read the record at index; artifact: it is
+// about one.
+func (r *Registry) mayReadRecord(asker policy.Asker, index int64, artifact bool) error {
+	decision := policy.ReadRecords(asker, index, artifact, policy.Settings{AnonymousRead: r.AnonymousRead})
+	switch {
+	case decision.Allow:
+		return nil
+	case asker.Anonymous():
+		return fmt.Errorf("%w: %s", ErrUnauthenticated, decision.Reason)
+	}
+	return &policy.Denial{Rule: decision.Rule, Reason: decision.Reason}
 }
 
 // RecordAt returns the record of the published entry at index.

@@ -6,15 +6,19 @@ import (
 	"phoenix-lab.org/aln-registry/registry"
 )
 
-// logKeys is GET /log/keys: what proves the log's keys to whoever knows entry 0.
-// It is public like the log itself, since without it nobody could believe a
-// checkpoint that was signed after a key was replaced.
+// logKeys is GET /log/keys: what proves the log's keys, and the settings in force,
+// to whoever knows entry 0. Nobody gets more than that entry itself, which is enough
+// while the keys are those that it names; later settings are for members.
 func (s *Server) logKeys(w http.ResponseWriter, r *http.Request) error {
-	items, err := s.registry.LogKeysProof(r.Context())
+	w.Header()["Vary"], w.Header()["Cache-Control"] = varyAsker, privateNoCache
+	asker, err := s.asker(r)
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Cache-Control", "no-cache")
+	items, err := s.registry.LogKeysProof(r.Context(), asker)
+	if err != nil {
+		return err
+	}
 	return s.answer(w, r, struct {
 		Records []registry.BundleItem `json:"records"`
 	}{items})
