@@ -19,15 +19,21 @@ import (
 // in force. The Opened is good only if
 // the verdict is OK; the caller then pins the note.
 func Checkpoint(note []byte, consistency tlog.TreeProof, pin Pin, entry0 Item, later ...Item) (translog.Opened, Verdict) {
+	_, opened, v := checkpoint(note, consistency, pin, append([]Item{entry0}, later...))
+	return opened, v
+}
+
+// checkpoint is Checkpoint, with the trail that it went by, judged as far as it got.
+func checkpoint(note []byte, consistency tlog.TreeProof, pin Pin, items []Item) (*trail, translog.Opened, Verdict) {
 	v := Verdict{Subject: string(pin.Origin), Index: -1}
-	t := readTrail(append([]Item{entry0}, later...), pin.Origin)
+	t := readTrail(items, pin.Origin)
 	opened, ok := v.checkLog(t, note, consistency, pin)
 	if !ok {
 		v.skip(CheckInclusion)
-		return translog.Opened{}, v
+		return t, translog.Opened{}, v
 	}
 	v.checkInclusion(t, opened)
-	return opened, v
+	return t, opened, v
 }
 
 // checkLog makes the checks entry-0, checkpoint, consistency and freshness: every
