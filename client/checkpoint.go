@@ -14,17 +14,20 @@ import (
 )
 
 // shown is a log at the checkpoint that a registry showed. Nothing of it is
-// believed before package verify has judged the note: judge here, or the evidence
-// for an artifact. There is no other way in this package from a note to something
-// believed, so none can forget the signature, the pinned past or the age.
+// believed before package verify has judged the note: judge and inForce here, or the
+// evidence for an artifact. There is no other way in this package from a note to
+// something believed, so none can forget the signature, the pinned past or the age.
 type shown struct {
-	web        web
+	web web
+	// as asks for what is not everybody's.
+	as         *Registry
 	note       []byte
 	checkpoint translog.Checkpoint
 	reader     *translog.TileReader
 }
 
 // show fetches the newest checkpoint. Its tiles can be read as long as ctx lives.
+// Whose it is to be judged as, the caller adds.
 func (w web) show(ctx context.Context) (shown, error) {
 	note, err := w.checkpoint(ctx)
 	if err != nil {
@@ -86,12 +89,48 @@ func (s shown) relation(ctx context.Context, pinnedNote []byte) (tlog.TreeProof,
 	return nil, nil
 }
 
-// keys fetches what the log's keys follow from: entry 0, and the records by which
-// they were replaced since, those that the checkpoint covers.
+// inForce is judge for a member, and the settings that are in force by the rules of
+// the registry's own records; an error where the verdict is not OK. Who answers can
+// leave out the newest settings, if not those before them: so nobody is trusted for
+// them alone (Registry.vouched).
+func (c *Client) inForce(ctx context.Context, s shown, pin Pin, proof tlog.TreeProof) (verify.InForce, verify.Verdict, error) {
+	items, err := s.settings(ctx)
+	if err != nil {
+		return verify.InForce{}, verify.Verdict{}, err
+	}
+	in, _, verdict := verify.Settings(s.note, proof, c.believed(pin), items[0], items[1:]...)
+	c.keepConflict(ctx, pin, &verdict)
+	return in, verdict, unproved(pin.URL, verdict)
+}
+
+// keys fetches what the log's keys follow from, those of it that the checkpoint
+// covers: entry 0, which everybody may have while they are its keys; otherwise all
+// settings since. ErrWithheld where these are not shown to us.
 func (s shown) keys(ctx context.Context) ([]verify.Item, error) {
-	records, err := s.web.logKeys(ctx)
-	var refused *APIError
-	if errors.As(err, &refused) && refused.Status == http.StatusNotFound { // a registry from before keys could be replaced
+	records, err := s.web.logKeys(ctx, "")
+	if statusOf(err) == http.StatusUnauthorized {
+		return s.settings(ctx)
+	}
+	return s.proof(ctx, records, err)
+}
+
+// settings fetches every record about the registry's settings, which is for
+// members. ErrWithheld.
+func (s shown) settings(ctx context.Context) ([]verify.Item, error) {
+	var records []BundleRecord
+	err := s.as.asReader(ctx, func(token string) (err error) {
+		records, err = s.web.logKeys(ctx, token)
+		return err
+	})
+	if status := statusOf(err); status != 0 && status != http.StatusNotFound {
+		return nil, fmt.Errorf("%w: %w", ErrWithheld, err)
+	}
+	return s.proof(ctx, records, err)
+}
+
+// proof makes of records, or of the err in place of them, what package verify judges by.
+func (s shown) proof(ctx context.Context, records []BundleRecord, err error) ([]verify.Item, error) {
+	if statusOf(err) == http.StatusNotFound { // a registry from before keys could be replaced
 		first, err := s.entry0(ctx)
 		return []verify.Item{first}, err
 	}
@@ -102,6 +141,14 @@ func (s shown) keys(ctx context.Context) ([]verify.Item, error) {
 		return nil, fmt.Errorf("%w: %s proves its log's keys without entry 0", ErrAnswer, s.web.base)
 	}
 	return s.items(records)
+}
+
+// statusOf is the HTTP status of a refusal by the registry; 0: err is none.
+func statusOf(err error) int {
+	if refused := (*APIError)(nil); errors.As(err, &refused) {
+		return refused.Status
+	}
+	return 0
 }
 
 // items adds entries and proofs to the records that the checkpoint covers; what

@@ -43,6 +43,9 @@ var (
 	ErrUntrusted = errors.New("the registry does not prove who it is")
 	// ErrNotFresh: the registry shows a checkpoint that is too old, of the future, or of no known age.
 	ErrNotFresh = errors.New("the log's checkpoint is not fresh")
+	// ErrWithheld: the registry does not show us what its log's keys follow from, so
+	// that nothing can be said of its log.
+	ErrWithheld = errors.New("what the log's keys follow from is for members")
 	// ErrNotRegistry: something else than an aln-registry answers at a URL.
 	ErrNotRegistry = errors.New("this is not an aln-registry")
 	// ErrUnreachable: the registry gave no answer, or not all of it.
@@ -138,8 +141,8 @@ func (c *Client) Open(which string) (*Registry, error) {
 }
 
 // Registry returns the registry behind pin with the identity that was configured,
-// which must be there (ErrNoIdentity), or the one that pin names: without it only
-// what is public can be asked.
+// which must be there (ErrNoIdentity) unless it is the default one, or the one that
+// pin names: without it only what is public can be asked.
 func (c *Client) Registry(pin Pin) (*Registry, error) {
 	w, err := c.webOf(pin.URL, pin.CA)
 	if err != nil {
@@ -154,7 +157,7 @@ func (c *Client) Registry(pin Pin) (*Registry, error) {
 	switch {
 	case err == nil:
 		r.identity = &identity
-	case c.identity != "":
+	case c.identity != "" && c.identity != DefaultIdentity:
 		return nil, err
 	case !errors.Is(err, ErrNoIdentity):
 		return nil, fmt.Errorf("identity for %s: %w", pin.URL, err)

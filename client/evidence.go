@@ -31,6 +31,7 @@ func (r *Registry) View(ctx context.Context) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.as = r
 	v := &View{registry: r, shown: s}
 	v.consistency, err = s.relation(ctx, r.pin.Checkpoint)
 	return v, err

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -97,6 +98,35 @@ func (f *fake) log(rec *record.Record) {
 	}
 }
 
+// settle logs settings as change alters those in force.
+func (f *fake) settle(admin Identity, change func(*record.Registry)) *record.Record {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var last *record.Record
+	for _, rec := range f.records {
+		if aboutSettings(rec) {
+			last = rec
+		}
+	}
+	body := cloneSettings(last.Body().(*record.Registry))
+	change(body)
+	rec := f.sign(admin.Signer(), record.RegistrySubject(), [32]byte{}, record.Header{Prev: last.ID(), By: last.ID()}, body)
+	f.log(rec)
+	return rec
+}
+
+// move makes f answer at another URL and mint for that one alone, as a server
+// does whose operator gave it another --public-url.
+func (f *fake) move() (old, now string) {
+	f.t.Helper()
+	moved := httptest.NewServer(f)
+	f.t.Cleanup(moved.Close)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	old, f.server = f.server.URL, moved
+	return old, moved.URL
+}
+
 // publish logs name@version with those bytes, signed by who.
 func (f *fake) publish(who Identity, name, version string, crate []byte) *record.Record {
 	subject := must(record.VersionSubject(record.KindCrate, name, version))
@@ -144,8 +174,8 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case path == "/log/checkpoint":
 		w.Write(f.note())
-	case path == "/log/keys":
-		f.serveRecords(w, func(rec *record.Record) bool { return rec.Type() == record.TypeRegistry })
+	case path == "/log/keys" && r.Header.Get("Authorization") == "" && !f.replacedKeys():
+		f.serveRecords(w, func(rec *record.Record) bool { return rec == f.records[0] })
 	case strings.HasPrefix(path, "/log/tile/"):
 		f.serveTile(w, strings.TrimPrefix(path, "/log/"))
 	case path == sessionPath:
@@ -177,6 +207,8 @@ func (f *fake) servePrivate(w http.ResponseWriter, r *http.Request, path string)
 		rec := must(record.Parse(must(base64.StdEncoding.DecodeString(s.Record))))
 		f.log(rec)
 		writeJSON(w, map[string]any{"record": rec.ID(), "index": len(f.records) - 1})
+	case path == "/log/keys":
+		f.serveRecords(w, aboutSettings)
 	case path == "/v1/members":
 		writeJSON(w, map[string]any{"members": []map[string]any{{"did": asker.Subject, "roles": []string{"publisher"}, "tier": "guest", "record": f.members[asker.Subject]}}})
 	case strings.HasSuffix(path, "/bundle"):
@@ -259,14 +291,26 @@ func (f *fake) serveSession(w http.ResponseWriter, r *http.Request) {
 		refuse(w, 403, "membership", string(t.Claims.Subject)+" is not a member; aln-registry member add "+string(t.Claims.Subject)+" --role publisher")
 		return
 	}
-	token := fmt.Sprintf("token.%d.%s", len(f.tokens), strings.ReplaceAll(t.Claims.Scope, " ", "-"))
-	f.tokens[token] = t.Claims
-	life := t.Claims.Lifetime
-	if life == 0 {
-		life = int64(policy.DefaultSession / time.Second)
+	holder := policy.Holder{DID: t.Claims.Subject, Member: true, Admin: true, Roles: []string{"publisher", "auditor"}}
+	claims, denial := policy.Admit(t.Claims, holder, f.origin.Public().DID(), fmt.Sprintf("token-number-%d", len(f.tokens)), f.now())
+	if denial != nil {
+		refuse(w, 403, string(denial.Rule), denial.Reason)
+		return
 	}
-	writeJSON(w, map[string]any{"access_token": token, "token_type": "Bearer", "expires_in": life})
+	token := must(policy.SignSession(claims, did.EdDSA, f.origin.Signer(f.origin.Public().URL())))
+	f.tokens[token] = t.Claims
+	writeJSON(w, map[string]any{"access_token": token, "token_type": "Bearer", "expires_in": claims.Expiry - claims.IssuedAt})
 }
+
+func (f *fake) replacedKeys() bool {
+	first := f.records[0].Body().(*record.Registry)
+	return slices.ContainsFunc(f.records, func(rec *record.Record) bool {
+		return aboutSettings(rec) && !slices.Equal(rec.Body().(*record.Registry).LogKeys, first.LogKeys)
+	})
+}
+
+// aboutSettings: what the log's keys and the settings in force follow from.
+func aboutSettings(rec *record.Record) bool { return rec.Type() == record.TypeRegistry }
 
 func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")

@@ -38,18 +38,34 @@ type Terms struct {
 	Origin did.DID
 }
 
+// notJudged is said where the registry shows us nothing to judge its log by.
+const notJudged = "the registry shows the records that its log's keys follow from to members only, so nothing of its log was judged; " +
+	"the first command that you give as a member does"
+
 // Login is LoginOn with nothing but an identity.
 func (c *Client) Login(ctx context.Context, url, identity string) (Login, error) {
 	return c.LoginOn(ctx, url, Terms{Identity: identity})
 }
 
-// LoginOn meets the registry at url, checks that what it says of itself holds
-// together (FORMATS §4), and pins it. Of a known registry, also one that was
-// known by another URL, it checks that it is the same one and that its log
-// extends what was pinned. Errors: ErrURL, ErrCA, ErrUnreachable,
-// ErrNotRegistry, ErrOrigin, ErrChanged, ErrUntrusted; ErrNotFresh, and translog's
-// ErrRollback and ErrConsistency for a log that lost or rewrote its past (*Unproved).
+// LoginOn is Meet, and pins what was met: for who need not be told whether they are
+// a member, and by which other URLs the registry goes (Enter).
 func (c *Client) LoginOn(ctx context.Context, url string, terms Terms) (Login, error) {
+	login, err := c.Meet(ctx, url, terms)
+	if err != nil {
+		return Login{}, err
+	}
+	login.Pin, err = c.home.SavePin(ctx, login.Pin)
+	return login, err
+}
+
+// Meet asks the registry at url who it is, and checks that what it says of itself
+// holds together (FORMATS §4). Of a known registry, also one that was known by
+// another URL, it checks that it is the same one and that its log extends what was
+// pinned. Where that is shown to members only and we are none, the pin has no
+// checkpoint, and a note says so. Nothing is pinned. Errors: ErrURL, ErrCA,
+// ErrUnreachable, ErrNotRegistry, ErrOrigin, ErrChanged, ErrUntrusted; ErrNotFresh, and
+// translog's ErrRollback and ErrConsistency for a log that lost or rewrote its past (*Unproved).
+func (c *Client) Meet(ctx context.Context, url string, terms Terms) (Login, error) {
 	base, err := ParseURL(url)
 	if err != nil {
 		return Login{}, err
@@ -62,26 +78,28 @@ func (c *Client) LoginOn(ctx context.Context, url string, terms Terms) (Login, e
 		return Login{}, err
 	}
 	known, keys, err := c.compare(ctx, base, met)
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrWithheld) {
 		return Login{}, err
 	}
 	login := Login{New: !known}
-	declared, err := c.declared(ctx, base, met, terms)
-	if err != nil {
+	there, failed := c.declared(ctx, base, met, terms)
+	if failed != nil {
+		return Login{}, failed
+	}
+	if declared := there.as.pin.URL; declared != base { // its log is the one to go by
+		login.Notes = append(login.Notes, fmt.Sprintf("the registry calls itself %s; that URL is used", declared))
+		_, keys, err = c.compare(ctx, declared, there)
+	}
+	login.Pin = there.as.pin
+	switch {
+	case err == nil:
+		login.Pin.Checkpoint, login.Pin.Keys = there.note, keys
+	case errors.Is(err, ErrWithheld):
+		login.Notes = append(login.Notes, notJudged)
+	default:
 		return Login{}, err
 	}
-	if declared != base {
-		login.Notes = append(login.Notes, fmt.Sprintf("the registry calls itself %s; that URL is used", declared))
-	}
-	pin := Pin{
-		IndexURL: IndexURL(declared), URL: declared, Origin: met.origin, Entry0: met.entry0,
-		Identity: terms.Identity, Checkpoint: met.note, Keys: keys, CA: terms.CA,
-	}
-	if pin.Identity == "" {
-		pin.Identity = c.usualIdentity(pin)
-	}
-	login.Pin, err = c.home.SavePin(ctx, pin)
-	return login, err
+	return login, nil
 }
 
 // complete fills in what is pinned of the registry at base, and checks the certificates.
@@ -159,7 +177,12 @@ func (c *Client) meet(ctx context.Context, base string, terms Terms) (met, error
 	if m.settings, err = w.genesis(ctx, m.origin, line); err != nil {
 		return met{}, fmt.Errorf("%w: entry 0: %w", ErrUntrusted, err)
 	}
-	return m, nil
+	pin := Pin{IndexURL: IndexURL(base), URL: base, Origin: m.origin, Entry0: m.entry0, Identity: terms.Identity, CA: terms.CA}
+	if pin.Identity == "" {
+		pin.Identity = c.usualIdentity(pin)
+	}
+	m.as, err = c.Registry(pin)
+	return m, err
 }
 
 // genesis fetches the record of entry 0 and checks that the origin signed it.
@@ -227,33 +250,32 @@ func (w web) attachment(ctx context.Context, id string, cid storage.CID) ([]byte
 	return data, checkCID(data, cid)
 }
 
-// declared returns the base URL to use: the one asked if the registry goes by
-// it, otherwise the one that it goes by, if the same registry answers there. What
-// it goes by today it says itself: only members may read whether its settings
-// name that URL (Registry.Adopt). An older server says nothing; then entry 0 counts.
-func (c *Client) declared(ctx context.Context, base string, m met, terms Terms) (string, error) {
+// declared returns the registry at the URL to use: m, met at base, if the registry
+// goes by that, otherwise where it goes by, if the same registry answers there. What
+// it goes by today it says itself: only members may read whether its settings name
+// that URL (Enter). An older server says nothing; then entry 0 counts.
+func (c *Client) declared(ctx context.Context, base string, m met, terms Terms) (met, error) {
 	declared, err := m.goesBy(ctx)
 	if err != nil {
-		return "", err
+		return met{}, err
 	}
 	if declared == base || declared == "" && slices.Contains(m.settings.IndexURLs, IndexURL(base)) {
-		return base, nil
+		return m, nil
 	}
 	if declared == "" {
 		declared, err = ParseURL(m.settings.IndexURLs[0])
 		if err != nil || IndexURL(declared) != m.settings.IndexURLs[0] {
-			return "", fmt.Errorf("%w: it calls itself %.200q", ErrUntrusted, m.settings.IndexURLs[0])
+			return met{}, fmt.Errorf("%w: it calls itself %.200q", ErrUntrusted, m.settings.IndexURLs[0])
 		}
 	}
 	other, err := c.meet(ctx, declared, terms)
 	if err != nil {
-		return "", fmt.Errorf("the registry at %s calls itself %s, and there: %w; its operator sets the URL with --public-url", base, declared, err)
+		return met{}, fmt.Errorf("the registry at %s calls itself %s, and there: %w; its operator sets the URL with --public-url", base, declared, err)
 	}
 	if other.origin != m.origin || other.entry0 != m.entry0 {
-		return "", fmt.Errorf("%w: it calls itself %s, but another registry answers there", ErrUntrusted, declared)
+		return met{}, fmt.Errorf("%w: it calls itself %s, but another registry answers there", ErrUntrusted, declared)
 	}
-	_, _, err = c.compare(ctx, declared, other)
-	return declared, err
+	return other, nil
 }
 
 // goesBy is the base URL that the registry names, as it does to cargo, when it

@@ -1,33 +1,28 @@
 package client
 
 import (
-	"context"
+	"errors"
 	"fmt"
 	"slices"
 
-	"phoenix-lab.org/aln-registry/registry/record"
-	"phoenix-lab.org/aln-registry/registry/translog"
+	"phoenix-lab.org/aln-registry/registry/verify"
 )
 
 // mostNames bounds the index URLs of one registry that are pinned.
 const mostNames = 16
 
-// Adopt makes every index URL that the registry's settings name a name of this
-// registry: what cargo calls so is asked for at r's own URL from now on, also
-// where it was pinned before the registry moved. It returns the pins that were
-// made or changed. The settings are read as a member and proved to be in the log.
-// Nothing is changed, and ErrUntrusted returned, when they do not name r's own
-// URL; ErrChanged when a name is pinned as another registry's.
-func (r *Registry) Adopt(ctx context.Context) ([]Pin, error) {
-	settings, err := r.settings(ctx)
-	if err != nil {
-		return nil, err
+// names are what the settings in force make of the index URLs by which r's registry
+// is known: those that they name are adopted, so that what cargo calls so is asked
+// for at r's own URL, also where it was pinned before the registry moved; those that
+// they do not name any more are to be forgotten, lest sessions go where the registry
+// has left. Nothing is changed yet. ErrUntrusted when the settings do not name r's own
+// URL; ErrChanged when they name what is pinned as another registry's.
+func (r *Registry) names(in verify.InForce) (adopted, forgotten []Pin, err error) {
+	urls := in.Settings.IndexURLs
+	if !slices.Contains(urls, r.pin.IndexURL) {
+		return nil, nil, fmt.Errorf("%w: its settings name %.300q, not %s; an admin has to add that URL to them", ErrUntrusted, urls, r.pin.IndexURL)
 	}
-	if !slices.Contains(settings.IndexURLs, r.pin.IndexURL) {
-		return nil, fmt.Errorf("%w: its settings name %.300q, not %s; an admin has to add that URL to them", ErrUntrusted, settings.IndexURLs, r.pin.IndexURL)
-	}
-	var adopted []Pin
-	for _, name := range settings.IndexURLs[:min(len(settings.IndexURLs), mostNames)] {
+	for _, name := range urls[:min(len(urls), mostNames)] {
 		base, err := ParseURL(name)
 		if err != nil || IndexURL(base) != name || name == r.pin.IndexURL {
 			continue // not a URL that this client would use
@@ -35,15 +30,23 @@ func (r *Registry) Adopt(ctx context.Context) ([]Pin, error) {
 		pin := r.pin
 		pin.IndexURL = name
 		old, err := r.client.home.PinOf(name)
-		if err == nil && old.URL == pin.URL && old.sameRegistry(pin) {
+		switch {
+		case err == nil && !old.sameRegistry(pin):
+			return nil, nil, r.client.home.changed(old, pin.Origin, pin.Entry0)
+		case err == nil && old.URL == pin.URL:
 			continue
-		}
-		if pin, err = r.client.home.SavePin(ctx, pin); err != nil {
-			return adopted, err
+		case err != nil && !errors.Is(err, ErrNotPinned):
+			return nil, nil, err
 		}
 		adopted = append(adopted, pin)
 	}
-	return adopted, nil
+	pins, err := r.client.home.Pins()
+	for _, p := range pins {
+		if p.sameRegistry(r.pin) && !slices.Contains(urls, p.IndexURL) {
+			forgotten = append(forgotten, p)
+		}
+	}
+	return adopted, forgotten, err
 }
 
 // OtherNames lists the index URLs that are pinned as older or other names of pin's registry.
@@ -74,49 +77,4 @@ func (h Home) KnownElsewhere(pin Pin) (string, error) {
 		}
 	}
 	return "", nil
-}
-
-// settings fetches the `registry` record in force, proved by the tiles of the
-// verified checkpoint to be in the log.
-func (r *Registry) settings(ctx context.Context) (*record.Registry, error) {
-	view, err := r.View(ctx)
-	if err != nil {
-		return nil, err
-	}
-	_, verdict, err := view.Check(ctx)
-	if err == nil {
-		err = unproved(r.pin.URL, verdict)
-	}
-	if err != nil {
-		return nil, err
-	}
-	in, err := r.Settings(ctx)
-	if err != nil {
-		return nil, err
-	}
-	rec, index, err := r.Record(ctx, string(in.Record))
-	if err != nil {
-		return nil, err
-	}
-	settings, ok := rec.Body().(*record.Registry)
-	if !ok {
-		return nil, fmt.Errorf("%w: what it calls its settings is a %s record", ErrUntrusted, rec.Type())
-	}
-	return settings, view.holds(rec, index)
-}
-
-// holds checks that the log's entry at index is rec.
-func (v *View) holds(rec *record.Record, index int64) error {
-	line, err := v.Entry(index)
-	if err != nil {
-		return err
-	}
-	entry, err := translog.ParseEntry(line)
-	if err != nil {
-		return err
-	}
-	if entry.Record != rec.CID() {
-		return fmt.Errorf("%w: entry %d of its log is not the record %s", ErrUntrusted, index, rec.ID())
-	}
-	return nil
 }

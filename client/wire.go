@@ -59,11 +59,11 @@ func (r *Registry) Bundle(ctx context.Context, s record.Subject) ([]BundleRecord
 }
 
 // logKeys fetches the records that the log's keys follow from, sorted by log
-// index; everybody may have them.
-func (w web) logKeys(ctx context.Context) ([]BundleRecord, error) {
+// index, with a session or ("") as nobody.
+func (w web) logKeys(ctx context.Context, token string) ([]BundleRecord, error) {
 	var j bundleJSON
 	const path = "/log/keys"
-	if err := w.json(ctx, call{method: http.MethodGet, path: path}, maxBundle, &j); err != nil {
+	if err := w.json(ctx, call{method: http.MethodGet, path: path, token: token}, maxBundle, &j); err != nil {
 		return nil, err
 	}
 	return j.records(w.base, path)

@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -115,13 +112,15 @@ func (a *app) loginCommand() *cobra.Command {
 
 // loginResult is what login prints with --json.
 type loginResult struct {
-	URL      string   `json:"url"`
-	IndexURL string   `json:"index_url"`
-	Origin   string   `json:"origin"`
-	DID      string   `json:"did"`
-	Member   bool     `json:"member"`
-	Changed  []string `json:"changed"`
-	Notes    []string `json:"notes"`
+	URL      string `json:"url"`
+	IndexURL string `json:"index_url"`
+	Origin   string `json:"origin"`
+	DID      string `json:"did"`
+	Member   bool   `json:"member"`
+	// Refusal is why the registry gave no session; "" for a member.
+	Refusal string   `json:"refusal"`
+	Changed []string `json:"changed"`
+	Notes   []string `json:"notes"`
 }
 
 func (a *app) login(ctx context.Context, url string, f loginFlags) error {
@@ -133,84 +132,74 @@ func (a *app) login(ctx context.Context, url string, f loginFlags) error {
 	if err != nil {
 		return err
 	}
-	identity, created, err := a.identityForLogin(c)
+	if err := a.checkIdentity(c); err != nil {
+		return err
+	}
+	met, err := c.Meet(ctx, url, terms)
 	if err != nil {
 		return err
 	}
-	met, err := c.LoginOn(ctx, url, terms)
+	entered, err := c.Enter(ctx, met, true)
 	if err != nil {
 		return err
 	}
-	result := loginResult{
-		URL: met.Pin.URL, IndexURL: met.Pin.IndexURL, Origin: string(met.Pin.Origin), DID: string(identity.DID()),
-		Changed: []string{}, Notes: append([]string{}, met.Notes...),
-	}
-	if created {
-		result.Notes = append(result.Notes, "made an identity for you: "+identity.Path+" (back it up; `aln-registry key export`)")
-	}
-	member, refusal := tryMember(ctx, c, met.Pin)
-	result.Member = member
-	if !member {
-		if err := refuseRelay(ctx, c.Home(), met.Pin, refusal); err != nil {
-			return err
-		}
-	}
-	older, err := adopt(ctx, c, &result, met.Pin)
+	result := resultOf(met, entered)
+	older, err := olderNames(c.Home(), entered)
 	if err != nil {
 		return err
 	}
-	if err := setUpCargo(c.Home(), &result, f.name, met.Pin, older); err != nil {
+	if err := setUpCargo(c.Home(), &result, f.name, entered.Pin, older); err != nil {
 		return err
 	}
 	if a.json {
 		return a.printJSON(result)
 	}
-	a.printLogin(result, met.New, refusal, f.name)
+	a.printLogin(result, met.New, entered.Refusal, f.name)
 	return nil
 }
 
-// identityForLogin is the identity to use, made when there is none of the default name.
-func (a *app) identityForLogin(c *client.Client) (client.Identity, bool, error) {
-	identity, err := c.Identity(a.identity)
-	if !errors.Is(err, client.ErrNoIdentity) || (a.identity != "" && a.identity != client.DefaultIdentity) {
-		return identity, false, err
+// checkIdentity refuses an identity that cannot be used, before anybody is asked.
+// The default one need not be there: it is made once the registry has been met.
+func (a *app) checkIdentity(c *client.Client) error {
+	_, err := c.Identity(a.identity)
+	if errors.Is(err, client.ErrNoIdentity) && (a.identity == "" || a.identity == client.DefaultIdentity) {
+		return nil
 	}
-	identity, err = c.Home().CreateIdentity("", rand.Reader)
-	return identity, err == nil, err
+	return err
 }
 
-// refuseRelay forgets a new URL that shows the log of a registry known by
-// another one, but gives no session to prove by that it goes by the new one too:
-// anybody can show somebody else's log.
-func refuseRelay(ctx context.Context, h client.Home, pin client.Pin, refusal error) error {
-	known, err := h.KnownElsewhere(pin)
-	if err != nil || known == "" {
-		return err
+// resultOf is what is known once the registry is pinned.
+func resultOf(met client.Login, e client.Entered) loginResult {
+	result := loginResult{
+		URL: e.Pin.URL, IndexURL: e.Pin.IndexURL, Origin: string(e.Pin.Origin), DID: string(e.Identity.DID()),
+		Member: e.Refusal == nil, Changed: []string{}, Notes: append([]string{}, met.Notes...),
 	}
-	if err := h.RemovePin(ctx, pin); err != nil {
-		return err
+	if e.Refusal != nil {
+		result.Refusal = e.Refusal.Error()
 	}
-	return fmt.Errorf("%s shows the log of the registry that you know as %s, but gives you no session, so that nothing proves that it is: %w", pin.URL, known, refusal)
+	if e.Made {
+		result.Notes = append(result.Notes, "made an identity for you: "+e.Identity.Path+" (back it up; `aln-registry key export`)")
+	}
+	for _, pin := range e.Adopted {
+		result.Notes = append(result.Notes, pin.IndexURL+" is this registry too; what is called so is asked for at "+e.Pin.URL)
+	}
+	for _, pin := range e.Forgotten {
+		result.Notes = append(result.Notes, pin.IndexURL+" is forgotten: the registry's settings name it no more, and nothing is asked there any longer")
+	}
+	return result
 }
 
-// adopt finds, for a member, by which other URLs the registry goes or went, and
-// returns their index URLs.
-func adopt(ctx context.Context, c *client.Client, result *loginResult, pin client.Pin) ([]string, error) {
-	if !result.Member {
-		return nil, nil
+// olderNames are the index URLs by which a project may still call the registry.
+func olderNames(h client.Home, e client.Entered) ([]string, error) {
+	var older []string
+	for _, pin := range e.Forgotten {
+		older = append(older, pin.IndexURL)
 	}
-	r, err := c.Registry(pin)
-	if err != nil {
-		return nil, err
+	if e.Refusal != nil {
+		return older, nil
 	}
-	adopted, err := r.Adopt(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, old := range adopted {
-		result.Notes = append(result.Notes, old.IndexURL+" is this registry too; what is called so is asked for at "+pin.URL)
-	}
-	return c.Home().OtherNames(pin)
+	names, err := h.OtherNames(e.Pin)
+	return append(names, older...), err
 }
 
 // setUpCargo writes the settings that cargo needs. Where the project calls the
@@ -283,19 +272,6 @@ func cargoHome() (string, error) {
 	return filepath.Join(user, ".cargo"), nil
 }
 
-// tryMember asks for the settings, which only members may read: a session kept
-// from before would not tell that its holder was removed.
-func tryMember(ctx context.Context, c *client.Client, pin client.Pin) (bool, error) {
-	r, err := c.Registry(pin)
-	if err != nil {
-		return false, err
-	}
-	short, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	_, err = r.Settings(short)
-	return err == nil, err
-}
-
 func (a *app) printLogin(result loginResult, first bool, refusal error, name string) {
 	verb := "is the registry you know: you met it before, or started it"
 	if first {
@@ -316,7 +292,7 @@ func (a *app) printLogin(result loginResult, first bool, refusal error, name str
 		fmt.Fprintf(a.out, "You are a member. Now:  cargo publish --registry %s,  cargo add --registry %s NAME\n", name, name)
 	case errors.As(refusal, &api):
 		fmt.Fprintf(a.out, "The registry does not let you in yet: %s\n", api.Detail)
-	case refusal != nil && !errors.Is(refusal, fs.ErrNotExist):
+	case refusal != nil:
 		fmt.Fprintf(a.out, "The registry gave no session: %s\n", tidyLines(refusal.Error()))
 	}
 }
