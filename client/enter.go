@@ -43,6 +43,9 @@ func (c *Client) Enter(ctx context.Context, met Login, makeIdentity bool) (Enter
 	if err != nil {
 		return Entered{}, err
 	}
+	if makeIdentity && r.identity == nil && met.Pin.Identity != DefaultIdentity {
+		return Entered{}, fmt.Errorf("%w: %q, as which you asked %s before, is not in %s; name another with --identity", ErrNoIdentity, met.Pin.Identity, met.Pin.URL, c.home.path)
+	}
 	e := Entered{Pin: met.Pin, Identity: r.identity}
 	session, refusal := r.challenge(ctx)
 	e.Refusal = refusal

@@ -391,3 +391,18 @@ func TestAnIdentityIsMadeOnlyForARegistryThatWasMet(t *testing.T) {
 		t.Errorf("identities: %v", ids)
 	}
 }
+
+// Who asked there as somebody whose key is gone is not made somebody else unasked.
+func TestAnIdentityThatIsGoneIsNotReplaced(t *testing.T) {
+	f, c, _ := loggedIn(t)
+	must(c.home.CreateIdentity("work", rand.Reader))
+	if _, err := c.Login(t.Context(), f.server.URL, "work"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(c.home.file(folderKeys, "work.jwk")); err != nil {
+		t.Fatal(err)
+	}
+	if e, err := enter(t.Context(), c, f.server.URL); !errors.Is(err, ErrNoIdentity) || !strings.Contains(err.Error(), "--identity") {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
