@@ -178,8 +178,8 @@ func (a *application) withDocument(docs []Document, doc storage.CID) []Document 
 	return append(slices.Clone(docs), Document{CID: doc, Record: a.record.ID(), Since: a.entry.Index})
 }
 
-// applyDIDChange replaces a did:web member's document: signed by a key of the
-// document it replaces, or by an admin.
+// applyDIDChange replaces a did:web member's document, or says more of the one in
+// force: signed by a key of the document in force before, or by an admin.
 func (a *application) applyDIDChange(body *record.DIDChange) error {
 	d, h := a.record.Subject().Member(), a.record.Header()
 	m, _, err := MemberOf(a.store, d)
@@ -203,18 +203,42 @@ func (a *application) applyDIDChange(body *record.DIDChange) error {
 	if err := a.checkDocument(&body.DIDDocument, d); err != nil {
 		return err
 	}
-	// Also with compromised_since: a document cannot replace itself.
-	if last.CID == body.DIDDocument {
-		return refuse(ErrNoChange, "that document of %s is in force already", d)
+	since := body.CompromisedSince
+	if since != nil && *since > a.entry.Index {
+		return refuse(ErrInvalid, "compromised_since %d is beyond this entry, %d", *since, a.entry.Index)
 	}
-	if since := body.CompromisedSince; since != nil {
-		if *since > a.entry.Index {
-			return refuse(ErrInvalid, "compromised_since %d is beyond this entry, %d", *since, a.entry.Index)
-		}
+	if last.CID == body.DIDDocument {
+		return a.callEarlierCompromised(m, since)
+	}
+	if since != nil {
 		last.CompromisedSince = since
 	}
 	m.Documents = append(docs, Document{CID: body.DIDDocument, Record: a.record.ID(), Since: a.entry.Index})
 	return a.put(keyMember(d), m)
+}
+
+// callEarlierCompromised lets a did record repeat the document in force, as if the
+// record that put it in force had said since: a theft may be noticed when the key
+// was replaced long ago. No document replaces itself, so it has to say more of the
+// keys before than was said.
+func (a *application) callEarlierCompromised(m Member, since *int64) error {
+	docs := slices.Clone(m.Documents)
+	last := len(docs) - 1
+	switch {
+	case since == nil:
+		return refuse(ErrNoChange, "that document of %s is in force already", m.DID)
+	case last == 0:
+		return refuse(ErrNoChange, "that document of %s is in force already and its first: no key was there before that could be called compromised", m.DID)
+	case *since >= docs[last].Since:
+		return refuse(ErrNoChange, "that document of %s is in force already, since entry %d: the keys before it signed nothing from entry %d on", m.DID, docs[last].Since, *since)
+	}
+	before := &docs[last-1]
+	if said := before.CompromisedSince; said != nil && *said <= *since {
+		return refuse(ErrNoChange, "that document of %s is in force already, and the keys before it are called compromised from entry %d on", m.DID, *said)
+	}
+	before.CompromisedSince = since
+	m.Documents = docs
+	return a.put(keyMember(m.DID), m)
 }
 
 // checkDocument requires a named document to be attached, well formed and d's.

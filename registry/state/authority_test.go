@@ -298,6 +298,44 @@ func TestDIDRecords(t *testing.T) {
 			body.DIDDocument = storage.CIDOf(wanda.doc)
 			return w.try(wanda, member(wanda), body)
 		}, ErrNoChange},
+		{"the document in force, the replaced key called compromised after all", func(w *world) error {
+			w.must(wanda, member(wanda), change(w, wanda2.doc))
+			before := w.member(wanda.id()).Documents
+			w.must(wanda2, member(wanda), since(w, 3))
+			after := w.member(wanda.id()).Documents
+			if len(after) != 2 || after[0].CompromisedSince == nil || *after[0].CompromisedSince != 3 || after[1] != before[1] || before[0].CompromisedSince != nil {
+				w.t.Errorf("%+v", after)
+			}
+			w.must(alice, member(wanda), since(w, 0)) // an admin knows of more
+			if docs := w.member(wanda.id()).Documents; *docs[0].CompromisedSince != 0 {
+				w.t.Errorf("%+v", docs)
+			}
+			return w.try(wanda2, "crate/w@1.0.0", &record.Publish{}) // its record is still what the key rests on
+		}, nil},
+		{"that is said again", func(w *world) error {
+			w.must(wanda, member(wanda), since(w, 3))
+			return w.try(wanda2, member(wanda), since(w, 3))
+		}, ErrNoChange},
+		{"that is taken back in part", func(w *world) error {
+			w.must(wanda, member(wanda), since(w, 3))
+			return w.try(wanda2, member(wanda), since(w, 4))
+		}, ErrNoChange},
+		{"called compromised once the key was replaced", func(w *world) error {
+			w.must(wanda, member(wanda), change(w, wanda2.doc))
+			return w.try(wanda2, member(wanda), since(w, w.next-1))
+		}, ErrNoChange},
+		{"the document in force, since the future", func(w *world) error {
+			w.must(wanda, member(wanda), change(w, wanda2.doc))
+			return w.try(wanda2, member(wanda), since(w, w.next+1))
+		}, ErrInvalid},
+		{"the replaced key called compromised by itself", func(w *world) error {
+			w.must(wanda, member(wanda), change(w, wanda2.doc))
+			return w.try(wanda, member(wanda), since(w, 3), document(storage.CIDOf(wanda2.doc)))
+		}, ErrNotEntitled},
+		{"by another member", func(w *world) error {
+			w.must(wanda, member(wanda), change(w, wanda2.doc))
+			return w.try(pat, member(wanda), since(w, 3))
+		}, ErrNotEntitled},
 		{"compromised since an earlier entry", func(w *world) error {
 			w.must(alice, member(wanda), since(w, 3))
 			if docs := w.member(wanda.id()).Documents; docs[0].CompromisedSince == nil || *docs[0].CompromisedSince != 3 || docs[1].CompromisedSince != nil {

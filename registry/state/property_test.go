@@ -103,7 +103,12 @@ func (w *world) randomBody(rt *rapid.T) (string, record.Body) {
 		a := insider.Draw(rt, "member")
 		return member(a), w.rolesOf(a, rapid.SliceOfDistinct(rapid.SampledFrom([]string{RolePublisher, RoleAuditor}), rapid.ID[string]).Draw(rt, "roles")...)
 	case 6:
-		return member(wanda), change(w, rapid.SampledFrom([]actor{wanda, wanda2}).Draw(rt, "document").doc)
+		body := change(w, rapid.SampledFrom([]actor{wanda, wanda2}).Draw(rt, "document").doc)
+		if rapid.Bool().Draw(rt, "stolen") {
+			since := rapid.Int64Range(0, w.next+1).Draw(rt, "since")
+			body.CompromisedSince = &since
+		}
+		return member(wanda), body
 	case 7:
 		list := rapid.SliceOfNDistinct(insider, 1, 3, actor.id).Draw(rt, "admins")
 		return "registry", settings(admins(rapid.IntRange(1, len(list)).Draw(rt, "threshold"), list...))
