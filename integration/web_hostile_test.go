@@ -59,9 +59,9 @@ func (u *user) hostileRecords(l *lab, fill *strings.Replacer) (pages []string) {
 		return must(u.t, who.aln(u.folder, args...)).stdout
 	}
 	aln(u, "member", "add", second.did(), "--role", "publisher", "--role", "on.click-alert",
-		"--stakeholder-addr", fill.Replace("<img/src=x/onerror=RUN>"), "--stakeholder-addr", "\"><svg/onload=alert(1)>", "--stakeholder-addr", "javascript:alert(1)")
+		"--stakeholder-addr", fill.Replace("<img/src=x/onerror=RUN>"), "--stakeholder-addr", "'><svg/onload=alert(1)>", "--stakeholder-addr", "javascript:alert(1)")
 	aln(u, "settings", "set", "--add-admin", second.did(), "--admin-threshold", "2",
-		"--add-private-name", "<script>alert(1)</script>", "--add-dependency-registry", fill.Replace("sparse+BAD/\"><script>alert(1)</script>/"))
+		"--add-private-name", "<script>alert(1)</script>", "--add-dependency-registry", fill.Replace("sparse+BAD/'><script>alert(1)</script>/"))
 	proposal := identity.FindString(aln(u, "settings", "set", "--min-age-days", "1"))
 	aln(second, "approve", proposal, "--reject", "--reason", fill.Replace("</pre><script>RUN</script><img src=BAD/reason.png onerror=RUN> \u202etxt.\u202c \u2066x\u2069\u200b"))
 	for index := first; index < l.logSize(); index++ {

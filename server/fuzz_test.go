@@ -8,8 +8,6 @@ import (
 	"testing"
 
 	"github.com/go-chi/chi/v5"
-
-	"phoenix-lab.org/aln-registry/registry"
 )
 
 // fuzzed is a handler without a network, with one crate that nobody must hear
@@ -17,14 +15,21 @@ import (
 type fuzzed struct {
 	*lab
 	handler http.Handler
+	// asked are the requests of the routes' table, without a session.
+	asked []ask
 }
 
 func newFuzzed(f *testing.F) fuzzed {
 	f.Helper()
-	l := newLab(f, func(c *registry.Config) { c.PublicURL = "https://registry.example/a%20b" })
+	l := newLab(f)
 	l.demo()
 	l.get("/healthz", "").want(f, 200)
-	return fuzzed{l, New(Config{Registry: l.registry, Log: l.registry.Log, Clock: l.now})}
+	var asked []ask
+	for _, row := range routesTable {
+		asked = append(asked, row.ask(l, nobody))
+	}
+	l.registry.PublicURL = "https://registry.example/a%20b"
+	return fuzzed{l, New(Config{Registry: l.registry, Log: l.registry.Log, Clock: l.now}), asked}
 }
 
 // FuzzRequest sends any request at all: no panic and no 5xx, nothing of the
@@ -32,10 +37,9 @@ func newFuzzed(f *testing.F) fuzzed {
 // meant to stand there.
 func FuzzRequest(f *testing.F) {
 	l := newFuzzed(f)
-	for name, row := range routesTable {
-		a := row.ask(l.lab, nobody)
+	for _, a := range l.asked {
 		f.Add(a.method, a.path, "", "application/json", "", "", a.body)
-		f.Add("GET", "/a%20b"+a.path, "Bearer a.b.c~e30", "text/plain", `"x", W/"y", *`, "bytes=0-,5-1", []byte(name))
+		f.Add("GET", "/a%20b"+a.path, "Bearer a.b.c~e30", "text/plain", `"x", W/"y", *`, "bytes=0-,5-1", []byte("{}"))
 	}
 	_ = chi.Walk(l.routes, func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		f.Add(method, strings.NewReplacer("{", "", "}", "", "*", "%2e%2e/x").Replace(route)+"?q=%00&per_page=-1&after=crate/x", "~", "", "*", "bytes=-1", []byte("{}"))
@@ -91,8 +95,7 @@ func anyRequest(method, target string, body []byte) (r *http.Request, ok bool) {
 // FuzzMemberRequest is FuzzRequest for a member, of what can be read: no 5xx either.
 func FuzzMemberRequest(f *testing.F) {
 	l := newFuzzed(f)
-	for _, row := range routesTable {
-		a := row.ask(l.lab, nobody)
+	for _, a := range l.asked {
 		f.Add(a.path, "", "")
 		f.Add(a.path+"?q=demo&limit=1&after=crate%2Fdemo_one&page=2", "gzip;q=0.1", "bytes=1-")
 	}
@@ -110,9 +113,6 @@ func FuzzMemberRequest(f *testing.F) {
 			l.handler.ServeHTTP(w, r)
 			if w.Code >= 500 || w.Code == http.StatusUnauthorized {
 				t.Fatalf("%s %q: %d %s", method, target, w.Code, w.Body)
-			}
-			if method == http.MethodHead && w.Body.Len() != 0 && w.Code == http.StatusOK {
-				t.Fatalf("HEAD %q has %d bytes", target, w.Body.Len())
 			}
 		}
 	})
