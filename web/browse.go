@@ -37,18 +37,19 @@ type kindOf struct {
 
 var kindNames = []kindOf{
 	{record.KindCrate, "Crates", "Rust libraries and programs, for cargo"},
-	{record.KindALNShard, "ALN shards", "statements that the registry and its builds work by"},
-	{record.KindEvidenceBundle, "Evidence bundles", "what shows that something was checked or measured"},
-	{record.KindManifest, "Manifests", "lists of artifacts that belong together"},
-	{record.KindQPUDatashard, "QPU datashards", "data of and for quantum processors"},
+	{record.KindALNShard, "ALN shards", "Statements that the registry and its builds work by"},
+	{record.KindEvidenceBundle, "Evidence bundles", "What shows that something was checked or measured"},
+	{record.KindManifest, "Manifests", "Lists of artifacts that belong together"},
+	{record.KindQPUDatashard, "QPU datashards", "Data of and for quantum processors"},
 }
 
 // frontPage is the body of the page /.
 type frontPage struct {
-	Size      int64
-	Anonymous bool
-	IndexURL  string
-	Recent    []recent
+	Size     int64
+	IndexURL string
+	// PublicIndexURL is for everybody, "" where only members read.
+	PublicIndexURL string
+	Recent         []recent
 }
 
 // recent is a version that was published not long ago.
@@ -56,7 +57,10 @@ type recent struct{ state.Version }
 
 func (p *Pages) front(w http.ResponseWriter, r *http.Request, v *visit) error {
 	v.Active = "front"
-	body := frontPage{Size: p.Registry.Size(), Anonymous: p.Registry.AnonymousRead, IndexURL: p.Registry.IndexURL()}
+	body := frontPage{Size: p.Registry.Size(), IndexURL: p.Registry.IndexURL()}
+	if p.Registry.AnonymousRead {
+		body.PublicIndexURL = "sparse+" + p.Registry.PublicURL + "/public/index/"
+	}
 	if v.MayRead {
 		var err error
 		if body.Recent, err = p.recent(r.Context(), v); err != nil {
@@ -146,7 +150,11 @@ func (p *Pages) search(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if err != nil {
 		return err
 	}
-	return v.render(w, r, http.StatusOK, "search", "Search", body)
+	title := "Search"
+	if query != "" {
+		title = "Search for “" + tame(query) + "”"
+	}
+	return v.render(w, r, http.StatusOK, "search", title, body)
 }
 
 // find searches for query and says how to turn the pages of what is found, which are below path.

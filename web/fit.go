@@ -27,7 +27,7 @@ func fitIn(clean []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := fitter{taken: map[string]int{}}
+	f := fitter{taken: map[string]int{}, level: headingsDown}
 	var out bytes.Buffer
 	for _, n := range nodes {
 		context.AppendChild(n)
@@ -44,6 +44,8 @@ func fitIn(clean []byte) ([]byte, error) {
 type fitter struct {
 	// taken counts the names of headings.
 	taken map[string]int
+	// level is that of the last heading, as lowered.
+	level int
 	// linked: inside of a link.
 	linked bool
 }
@@ -95,12 +97,13 @@ func wrap(n *html.Node, class string) {
 	box.AppendChild(n)
 }
 
-// heading lowers n and names it after its text.
+// heading lowers n, to at most one below the heading before it, and names it
+// after its text.
 func (f *fitter) heading(n *html.Node) {
-	level := min(int(n.Data[1]-'0')+headingsDown, 6)
+	f.level = min(int(n.Data[1]-'0')+headingsDown, f.level+1, 6)
 	slug := f.name(beginning(n))
 	n.Attr = []html.Attribute{{Key: "id", Val: idPrefix + slug}, {Key: "class", Val: "was-h" + n.Data[1:]}}
-	n.Data = "h" + strconv.Itoa(level)
+	n.Data = "h" + strconv.Itoa(f.level)
 	n.DataAtom = atom.Lookup([]byte(n.Data))
 }
 

@@ -21,6 +21,7 @@ import (
 func TestReadmeBecomesPartOfAPage(t *testing.T) {
 	for name, c := range map[string]struct{ source, want string }{
 		"headings stand below the page's": {"# Hello, World\n## Hello, World", `<h3 id="readme-hello-world" class="was-h1">Hello, World</h3>` + "\n" + `<h4 id="readme-hello-world-1" class="was-h2">Hello, World</h4>`},
+		"and leave out no level":          {"## A\n#### B\n# C", `<h3 id="readme-a" class="was-h2">A</h3>` + "\n" + `<h4 id="readme-b" class="was-h4">B</h4>` + "\n" + `<h3 id="readme-c" class="was-h1">C</h3>`},
 		"and so do raw ones":              {"<h1 id=content class=skip>Raw</h1>", `<h3 id="readme-raw" class="was-h1">Raw</h3>`},
 		"links to headings":               {"[a](#Hello-world)", `<p><a href="#readme-hello-world">a</a></p>`},
 		"links":                           {"[a](https://x.example/?a=1&b=2)", `<p><a href="https://x.example/?a=1&amp;b=2" rel="nofollow noopener noreferrer">a</a></p>`},

@@ -100,8 +100,16 @@ type signInPage struct {
 }
 
 func (p *Pages) me(w http.ResponseWriter, r *http.Request, v *visit) error {
+	return p.showMe(w, r, v, http.StatusOK, "")
+}
+
+func (p *Pages) showMe(w http.ResponseWriter, r *http.Request, v *visit, status int, problem string) error {
 	v.Active = "me"
-	return v.render(w, r, http.StatusOK, "me", "Sign in", p.signInPage(v, ""))
+	title := "Sign in"
+	if !v.Asker.Anonymous() {
+		title = "You"
+	}
+	return v.render(w, r, status, "me", title, p.signInPage(v, problem))
 }
 
 func (p *Pages) signInPage(v *visit, problem string) signInPage {
@@ -130,8 +138,7 @@ func (p *Pages) signIn(w http.ResponseWriter, r *http.Request, v *visit) error {
 		refused = refusal(asker, err)
 	}
 	if refused != "" {
-		v.Active = "me"
-		return v.render(w, r, http.StatusBadRequest, "me", "Sign in", p.signInPage(v, refused))
+		return p.showMe(w, r, v, http.StatusBadRequest, refused)
 	}
 	p.cookie.set(w, token, asker.Until.Sub(p.Clock()), asker.Until)
 	http.Redirect(w, r, p.back(r), http.StatusSeeOther)

@@ -142,7 +142,10 @@ func TestAnonymousReadersSeeNoRecordsOfAuthority(t *testing.T) {
 	l.get("/record/3", "").want(t, 200)
 	l.get("/record/2", "").want(t, 401, "For members only")
 	l.get("/record/0", "").want(t, 200)
-	l.get("/", "").want(t, 200, "Everybody may read it", "secret-crate")
+	l.get("/", "").want(t, 200, "Everybody may read it", "secret-crate", `index = "sparse&#43;http://127.0.0.1:8585/public/index/"`)
+	if member := l.get("/", l.session(l.member, "read")); strings.Contains(member.Body.String(), "[registries.aln]") {
+		t.Error("a member is told to read the public index")
+	}
 }
 
 func TestEveryAnswerForbidsScriptsAndForeigners(t *testing.T) {
@@ -242,4 +245,30 @@ func TestLongListsAreTurnedOver(t *testing.T) {
 	l.get("/search?q=other", token).want(t, 200, "50 crates")
 	l.get("/artifacts/crate?page=2", token).want(t, 200, "51–51 of 51 crates", `href="/artifacts/crate"`)
 	l.get("/artifacts/crate?page=99", token).want(t, 404)
+}
+
+// A page says what can be done: cargo adds no yanked version, not even by its number.
+func TestYankedVersionsAreNotOffered(t *testing.T) {
+	l := newLab(t)
+	l.fill()
+	token := l.session(l.member, "read")
+	l.get("/artifacts/crate/secret-crate/0.2.0", token).want(t, 200, "cargo add --registry aln secret-crate")
+	if page := l.get("/artifacts/crate/secret-crate/0.1.0", token).want(t, 200, "This version was yanked", "aln-registry verify"); strings.Contains(page.Body.String(), "cargo add") {
+		t.Error("a yanked version is offered")
+	}
+}
+
+func TestPagesSayInTheirTitleWhatTheyAre(t *testing.T) {
+	l := newLab(t)
+	l.fill()
+	token := l.session(l.member, "read")
+	for _, c := range []struct{ path, token, title string }{
+		{"/", "", "127.0.0.1:8585"}, {"/me", "", "Sign in · 127.0.0.1:8585"}, {"/me", token, "You · 127.0.0.1:8585"}, {"/log", "", "For members only · 127.0.0.1:8585"},
+		{"/search?q=a%26b", token, "Search for “a&amp;b” · 127.0.0.1:8585"}, {"/search", token, "Search · 127.0.0.1:8585"}, {"/artifacts/crate", token, "Crates · 127.0.0.1:8585"},
+		{"/artifacts/crate/secret-crate", token, "secret-crate 0.2.0 · 127.0.0.1:8585"}, {"/log", token, "Log · 127.0.0.1:8585"}, {"/record/3", token, "Entry 3 · 127.0.0.1:8585"},
+	} {
+		if page := l.get(c.path, c.token); !strings.Contains(page.Body.String(), "<title>"+c.title+"</title>") {
+			t.Errorf("%s: %s", c.path, page)
+		}
+	}
 }
