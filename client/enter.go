@@ -104,6 +104,9 @@ func (e *Entered) pin(ctx context.Context, c *Client) (err error) {
 			return err
 		}
 	}
+	if err := c.home.alike(ctx, e.Pin); err != nil {
+		return err
+	}
 	for _, old := range e.Forgotten {
 		if err := c.home.RemovePin(ctx, old); err != nil {
 			return err

@@ -31,8 +31,10 @@ type Terms struct {
 	// is pinned, or the default.
 	Identity string
 	// CA holds the certificates (PEM) of a private authority that the registry's
-	// certificate comes from; nil for the pinned ones.
-	CA []byte
+	// certificate comes from; nil for the pinned ones. ForgetCA: none is trusted any
+	// more but what this computer trusts.
+	CA       []byte
+	ForgetCA bool
 	// Origin is the DID that the registry must have, "" for any: with it not
 	// even the first meeting is a matter of trust.
 	Origin did.DID
@@ -104,6 +106,10 @@ func (c *Client) Meet(ctx context.Context, url string, terms Terms) (Login, erro
 
 // complete fills in what is pinned of the registry at base, and checks the certificates.
 func (c *Client) complete(base string, terms Terms) (Terms, error) {
+	if terms.ForgetCA {
+		terms.CA = nil
+		return terms, nil
+	}
 	pin, err := c.home.PinOf(base)
 	switch {
 	case errors.Is(err, ErrNotPinned):

@@ -1,6 +1,8 @@
 package client
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -47,6 +49,25 @@ func (r *Registry) names(in verify.InForce) (adopted, forgotten []Pin, err error
 		}
 	}
 	return adopted, forgotten, err
+}
+
+// alike makes what is asked for at p's URL under other names be asked for as by p:
+// with its certificates, as its identity.
+func (h Home) alike(ctx context.Context, p Pin) error {
+	pins, err := h.Pins()
+	if err != nil {
+		return err
+	}
+	for _, other := range pins {
+		if !other.sameRegistry(p) || other.URL != p.URL || bytes.Equal(other.CA, p.CA) && other.Identity == p.Identity {
+			continue
+		}
+		other.CA, other.Identity = p.CA, p.Identity
+		if _, err := h.SavePin(ctx, other); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // OtherNames lists the index URLs that are pinned as older or other names of pin's registry.

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"phoenix-lab.org/aln-registry/registry/record"
 )
 
 // serverCA is the certificate (PEM) that httptest's TLS servers sign themselves.
@@ -54,6 +56,41 @@ func TestCertificatesAreGivenOnceAndKept(t *testing.T) {
 	}
 	if got := string(must(os.ReadFile(c.Home().BundlePath()))); got != system+"\n"+string(serverCA(f.server)) {
 		t.Errorf("cargo is told to trust %q", got)
+	}
+}
+
+// An authority that is trusted no more, or is not needed any longer, is forgotten
+// under every name of the registry.
+func TestCertificatesAreForgottenWhenAsked(t *testing.T) {
+	c, id := user(t)
+	f := newTLSFake(t, id)
+	url, other := f.server.URL, "sparse+https://elsewhere.example/index/"
+	login, err := c.LoginOn(t.Context(), url, Terms{CA: serverCA(f.server)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := login.Pin
+	named.IndexURL = other
+	if _, err := c.home.SavePin(t.Context(), named); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Meet(t.Context(), url, Terms{ForgetCA: true}); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("the server was trusted all the same: %v", err)
+	}
+	// This computer trusts it by now.
+	trusting := New(Config{Home: c.home, HTTP: f.server.Client().Transport, Now: time.Now, Rand: rand.Reader})
+	met, err := trusting.Meet(t.Context(), url, Terms{ForgetCA: true})
+	if err != nil || met.Pin.CA != nil {
+		t.Fatalf("%+v, %v", met, err)
+	}
+	f.settle(id, func(s *record.Registry) { s.IndexURLs = []string{IndexURL(url), other} })
+	if e, err := trusting.Enter(t.Context(), met, false); err != nil || len(e.Adopted) != 0 {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	for _, pin := range must(c.home.Pins()) {
+		if pin.CA != nil {
+			t.Errorf("%s: still trusts %q", pin.IndexURL, pin.CA)
+		}
 	}
 }
 

@@ -20,7 +20,7 @@ func SetIndex(dir, cargoHome, name, indexURL string) (Change, error) {
 	folder := filepath.Join(dir, ".cargo")
 	return edit(folder, fmt.Sprintf("[registries.%s]\nindex = %s\n", quoteKey(name), quote(indexURL)), func(d *document) error {
 		old, found := lookup(d.decoded, "registries", name, "index")
-		if found && old != indexURL {
+		if index, _ := old.(string); found && !sameIndex(index, indexURL) {
 			return fmt.Errorf("%w: %s calls %v %q; remove it there or choose another name", ErrNameTaken, folder, old, name)
 		}
 		if err := noOtherName(dir, cargoHome, name, indexURL); err != nil || found {

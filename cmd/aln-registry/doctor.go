@@ -180,6 +180,9 @@ func (d *doctor) checkLog(ctx context.Context, r *client.Registry) (answers, hol
 	opened, verdict, err := r.LogCheck(ctx)
 	failed, _ := verdict.Failure()
 	switch {
+	case errors.Is(err, client.ErrWithheld): // what is said of the membership says what to do
+		d.warn(check, "", "it was not judged: %v", err)
+		return true, true
 	case err != nil && unavailable(err):
 		d.fail(check, "see that "+url+"/healthz answers in a browser here; a registry that moved is met by `aln-registry login NEW-URL`", "%v", err)
 	case err != nil && unanswered(err):

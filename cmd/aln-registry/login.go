@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -46,11 +47,12 @@ func (a *app) provideTo(ctx context.Context) error {
 // loginFlags are login's settings.
 type loginFlags struct {
 	name, caFile, origin string
+	forgetCA             bool
 }
 
 // terms are what the flags say of the registry to be met.
 func (f loginFlags) terms(identity string) (client.Terms, error) {
-	terms := client.Terms{Identity: identity}
+	terms := client.Terms{Identity: identity, ForgetCA: f.forgetCA}
 	if f.origin != "" {
 		d, err := did.Parse(f.origin)
 		if err != nil {
@@ -104,8 +106,10 @@ func (a *app) loginCommand() *cobra.Command {
 			return a.login(c.Context(), url, f)
 		},
 	}
-	c.Flags().StringVar(&f.name, "name", "aln", "what the project calls the registry, as in cargo publish --registry aln")
+	c.Flags().StringVar(&f.name, "name", "", "what the project calls the registry, as in cargo publish --registry NAME (default: as cargo's configuration here calls it already, otherwise aln)")
 	c.Flags().StringVar(&f.caFile, "ca-file", "", "certificate (PEM) of the private authority that the registry's certificate comes from; kept for all later commands, and for cargo")
+	c.Flags().BoolVar(&f.forgetCA, "forget-ca", false, "trust no private authority for the registry any more, whatever was given before")
+	c.MarkFlagsMutuallyExclusive("ca-file", "forget-ca")
 	c.Flags().StringVar(&f.origin, "origin", "", "DID that the registry must have: the first meeting is no matter of trust then (for CI)")
 	return c
 }
@@ -116,7 +120,9 @@ type loginResult struct {
 	IndexURL string `json:"index_url"`
 	Origin   string `json:"origin"`
 	DID      string `json:"did"`
-	Member   bool   `json:"member"`
+	// Name is what cargo calls the registry in this project.
+	Name   string `json:"name"`
+	Member bool   `json:"member"`
 	// Refusal is why the registry gave no session; "" for a member.
 	Refusal string   `json:"refusal"`
 	Changed []string `json:"changed"`
@@ -148,13 +154,16 @@ func (a *app) login(ctx context.Context, url string, f loginFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := setUpCargo(c.Home(), &result, f.name, entered.Pin, older); err != nil {
+	if err := setUpCargo(c.Home(), &result, f, entered.Pin, older); err != nil {
+		if entered.Made {
+			return fmt.Errorf("%w (the registry is known to you now, and an identity was made for you: %s)", err, entered.Identity.Path)
+		}
 		return err
 	}
 	if a.json {
 		return a.printJSON(result)
 	}
-	a.printLogin(result, met.New, entered.Refusal, f.name)
+	a.printLogin(result, met.New, entered.Refusal)
 	return nil
 }
 
@@ -204,35 +213,13 @@ func olderNames(h client.Home, e client.Entered) ([]string, error) {
 
 // setUpCargo writes the settings that cargo needs. Where the project calls the
 // registry by one of its older index URLs, that is replaced.
-func setUpCargo(h client.Home, result *loginResult, name string, pin client.Pin, older []string) error {
+func setUpCargo(h client.Home, result *loginResult, f loginFlags, pin client.Pin, older []string) error {
 	cargoHome, err := cargoHome()
 	if err != nil {
 		return err
 	}
-	project, ok, err := projectFolder()
-	if err != nil {
+	if err := setUpProject(result, f.name, cargoHome, older); err != nil {
 		return err
-	}
-	if ok {
-		for _, old := range older {
-			changes, err := cargoconfig.MoveIndex(project, old, pin.IndexURL)
-			if err != nil {
-				return err
-			}
-			for _, change := range changes {
-				result.note(change)
-			}
-		}
-		change, err := cargoconfig.SetIndex(project, cargoHome, name, result.IndexURL)
-		if errors.Is(err, cargoconfig.ErrNameTaken) {
-			return fmt.Errorf("%w; a name is given by --name NAME", err)
-		}
-		if err != nil {
-			return err
-		}
-		result.note(change)
-	} else {
-		result.Notes = append(result.Notes, "no Cargo.toml here or above, so no project was set up: type this again in a crate's folder")
 	}
 	program, err := os.Executable()
 	if err != nil {
@@ -243,7 +230,7 @@ func setUpCargo(h client.Home, result *loginResult, name string, pin client.Pin,
 		return err
 	}
 	result.note(change)
-	if len(pin.CA) == 0 {
+	if _, err := os.Stat(h.BundlePath()); len(pin.CA) == 0 && (!f.forgetCA || err != nil) {
 		return nil
 	}
 	change, note, err := trustInCargo(h, cargoHome)
@@ -252,6 +239,61 @@ func setUpCargo(h client.Home, result *loginResult, name string, pin client.Pin,
 	}
 	result.note(change)
 	return err
+}
+
+// setUpProject makes the project here, if there is one, name the registry.
+func setUpProject(result *loginResult, name, cargoHome string, older []string) error {
+	folder, ok, err := projectFolder()
+	if err != nil {
+		return err
+	}
+	if !ok {
+		result.Notes = append(result.Notes, "no Cargo.toml here or above, so no project was set up: type this again in a crate's folder")
+		if folder, err = os.Getwd(); err != nil {
+			return err
+		}
+		result.Name, err = nameHere(name, folder, cargoHome, result.IndexURL)
+		return err
+	}
+	for _, old := range older {
+		changes, err := cargoconfig.MoveIndex(folder, old, result.IndexURL)
+		if err != nil {
+			return err
+		}
+		for _, change := range changes {
+			result.note(change)
+		}
+	}
+	if result.Name, err = nameHere(name, folder, cargoHome, result.IndexURL); err != nil {
+		return err
+	}
+	change, err := cargoconfig.SetIndex(folder, cargoHome, result.Name, result.IndexURL)
+	if errors.Is(err, cargoconfig.ErrNameTaken) {
+		return fmt.Errorf("%w; a name is given by --name NAME", err)
+	}
+	result.note(change)
+	return err
+}
+
+// usualName is what a project calls a registry that has no name there.
+const usualName = "aln"
+
+// nameHere is what the registry is to be called: as was asked for, as cargo's
+// configuration in folder calls it already (it takes no second name), or as usual.
+func nameHere(asked, folder, cargoHome, indexURL string) (string, error) {
+	if asked != "" {
+		return asked, nil
+	}
+	named, err := cargoconfig.Named(folder, cargoHome)
+	if err != nil {
+		return "", err
+	}
+	for _, name := range slices.Sorted(maps.Keys(named)) {
+		if base, err := client.ParseURL(named[name].Text()); err == nil && client.IndexURL(base) == indexURL {
+			return name, nil
+		}
+	}
+	return usualName, nil
 }
 
 func (r *loginResult) note(change cargoconfig.Change) {
@@ -272,7 +314,7 @@ func cargoHome() (string, error) {
 	return filepath.Join(user, ".cargo"), nil
 }
 
-func (a *app) printLogin(result loginResult, first bool, refusal error, name string) {
+func (a *app) printLogin(result loginResult, first bool, refusal error) {
 	verb := "is the registry you know: you met it before, or started it"
 	if first {
 		verb = "is now known to you"
@@ -289,7 +331,7 @@ func (a *app) printLogin(result loginResult, first bool, refusal error, name str
 	var api *client.APIError
 	switch {
 	case result.Member:
-		fmt.Fprintf(a.out, "You are a member. Now:  cargo publish --registry %s,  cargo add --registry %s NAME\n", name, name)
+		fmt.Fprintf(a.out, "You are a member. Now:  cargo publish --registry %s,  cargo add --registry %s NAME\n", result.Name, result.Name)
 	case errors.As(refusal, &api):
 		fmt.Fprintf(a.out, "The registry does not let you in yet: %s\n", api.Detail)
 	case refusal != nil:
