@@ -26,6 +26,9 @@ type judge struct {
 type document struct {
 	cid storage.CID
 	by  *line
+	// root is the last line up to by that brought a document but was not signed by
+	// the DID itself: those after it changed their keys themselves, down to by.
+	root *line
 }
 
 func newJudge(t *trail) *judge {
@@ -64,7 +67,9 @@ func (j *judge) enact(l *line) {
 		j.members[d] = l
 		l.vouches = j.putDocument(d, body.DIDDocument, l)
 	case *record.DIDChange:
-		l.vouches = j.putDocument(l.record.Subject().Member(), &body.DIDDocument, l)
+		d := l.record.Subject().Member()
+		l.vouches = j.putDocument(d, &body.DIDDocument, l)
+		l.root = j.docs[d].root
 	}
 	if p := l.enacts; p != nil {
 		settings := p.line.record.Body().(*record.Registry)
@@ -78,10 +83,16 @@ func (j *judge) putDocument(d did.DID, cid *storage.CID, by *line) *line {
 	if cid == nil {
 		return nil
 	}
-	if j.docs[d].cid != *cid {
-		j.docs[d] = document{*cid, by}
+	old := j.docs[d]
+	if old.cid == *cid {
+		return old.by
 	}
-	return j.docs[d].by
+	root := by
+	if by.record.Header().Signer.DID == d && old.by != nil {
+		root = old.root
+	}
+	j.docs[d] = document{*cid, by, root}
+	return by
 }
 
 // checkSignature finds the signer's key in the document in force and verifies.

@@ -98,7 +98,7 @@ func (b *belief) body() *record.Registry { return b.settings.record.Body().(*rec
 func (b *belief) checkSigner(l *line, r *record.Record, key did.PublicKey) error {
 	h := r.Header()
 	for _, w := range b.windows[h.Signer.DID] {
-		if w.disbelieves(key, l.item.Index) {
+		if w.disbelieves(key, l.item.Index) && !w.spares(r, l.item.Index) {
 			return fmt.Errorf("signed with a key of %s that counts as compromised from entry %d on, as entry %d says", h.Signer.DID, w.from, w.to)
 		}
 	}

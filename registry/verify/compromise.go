@@ -13,15 +13,26 @@ import (
 const MaxCompromises = 1 << 10
 
 // window is what a did record with compromised_since says: of the keys of the
-// DID's earlier documents, those that the new one does not hold are not believed
-// in what they signed from the index from on, up to that record itself.
+// DID's earlier documents, those that its own does not hold are not believed in
+// what they signed from the index from on, up to that record itself.
 type window struct {
 	from, to int64
 	kept     *did.Document
+	// root is the index of the document's root.
+	root int64
 }
 
 func (w window) disbelieves(key did.PublicKey, index int64) bool {
 	return w.from <= index && index < w.to && !w.kept.Holds(key)
+}
+
+// spares reports whether r, at the index, is one of the changes of keys that the
+// word about the theft rests on itself: were they disowned, it would undo itself,
+// and all that is signed since. The theft may be noticed after the stolen key has
+// signed its replacement. Who speaks vouches for the document that came of it, not
+// for what else the changes say (believe).
+func (w window) spares(r *record.Record, index int64) bool {
+	return index >= w.root && r.Type() == record.TypeDID && r.Subject().Member() == r.Header().Signer.DID
 }
 
 // believe finds out which windows count, and what is believed in view of them.
@@ -32,7 +43,8 @@ func (t *trail) believe() *belief {
 	windows := map[did.DID][]window{}
 	believed := t.believeBut(windows)
 	for _, l := range slices.Backward(t.disowning()) {
-		if !believed.in(l) {
+		disowned := func(w window) bool { return w.disbelieves(l.key, l.item.Index) } // spared, too
+		if !believed.in(l) || slices.ContainsFunc(windows[l.record.Header().Signer.DID], disowned) {
 			continue
 		}
 		body := l.record.Body().(*record.DIDChange)
@@ -40,7 +52,7 @@ func (t *trail) believe() *belief {
 		if err != nil { // a sound line's can be read
 			continue
 		}
-		d, w := l.record.Subject().Member(), window{*body.CompromisedSince, l.item.Index, kept}
+		d, w := l.record.Subject().Member(), window{*body.CompromisedSince, l.item.Index, kept, l.root.item.Index}
 		windows[d] = append(windows[d], w)
 		if t.touches(d, w) {
 			believed = t.believeBut(windows)

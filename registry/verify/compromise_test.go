@@ -30,6 +30,7 @@ type lodger struct {
 	id       did.DID
 	document []byte
 	inForce  *record.Record
+	head     *record.Record // the last about the lodger
 	member   *record.Record
 }
 
@@ -39,7 +40,7 @@ func newLodger(t *testing.T, keys ...did.PrivateKey) *lodger {
 	l.document = documentOf(t, l.id, keys...)
 	p := l.with(keys[0])
 	l.member = s.admit(p, publisher(p), nil)
-	l.inForce = l.member
+	l.inForce, l.head = l.member, l.member
 	return l
 }
 
@@ -56,7 +57,7 @@ func (l *lodger) with(key did.PrivateKey) *person {
 func (l *lodger) change(who *person, since int64, keys ...did.PrivateKey) {
 	l.t.Helper()
 	next := documentOf(l.t, l.id, keys...)
-	c := cite{prev: l.inForce, by: l.inForce, attach: [][]byte{next}}
+	c := cite{prev: l.head, by: l.inForce, attach: [][]byte{next}}
 	if who == nil {
 		who, c.by = l.admin, l.genesis
 	}
@@ -65,7 +66,7 @@ func (l *lodger) change(who *person, since int64, keys ...did.PrivateKey) {
 		body.CompromisedSince = &since
 	}
 	r := l.log(who, record.MemberSubject(l.id), body, c)
-	l.document, l.inForce = next, r
+	l.document, l.inForce, l.head = next, r, r
 }
 
 func (l *lodger) next() int64 { return int64(len(l.items)) }
@@ -146,6 +147,143 @@ func TestWhatAThiefSignedDoesNotCountAgainstTheOwner(t *testing.T) {
 	}
 	v := Artifact(l.want("both", "1.1.0"), l.evidence(), l.pin())
 	wantFailure(t, v, CheckSignature, "compromised")
+}
+
+// says logs a did record about the document in force, signed by who (nil: the admin).
+func (l *lodger) says(who *person, since int64) {
+	l.t.Helper()
+	c := cite{prev: l.head, by: l.inForce, attach: [][]byte{l.document}}
+	if who == nil {
+		who, c.by = l.admin, l.genesis
+	}
+	body := &record.DIDChange{DIDDocument: *(&person{document: l.document}).documentPointer(), CompromisedSince: &since}
+	l.head = l.log(who, record.MemberSubject(l.id), body, c)
+}
+
+// A theft noticed when the key was replaced long ago is declared as if that had
+// been said then: the rotation itself, signed by the stolen key, stands.
+func TestATheftNoticedAfterTheRotationIsDeclaredLater(t *testing.T) {
+	for who, signs := range map[string]func(*lodger, did.PrivateKey) *person{
+		"the member": func(l *lodger, k did.PrivateKey) *person { return l.with(k) },
+		"an admin":   func(*lodger, did.PrivateKey) *person { return nil },
+	} {
+		t.Run(who, func(t *testing.T) {
+			k := newScene(t).keysFor(3)
+			l := newLodger(t, k[0])
+			l.publish(l.with(k[0]), "before", "1.0.0", nil, l.member)
+			since := l.next()
+			l.publish(l.with(k[0]), "stolen", "1.0.0", nil, l.member)
+			later := l.next()
+			l.publish(l.with(k[0]), "late", "1.0.0", nil, l.member)
+			l.change(l.with(k[0]), -1, k[1])
+			l.publish(l.with(k[1]), "between", "1.0.0", nil, l.member)
+			l.says(signs(l, k[1]), later) // a first guess
+			wantVerdict(t, l.verdict("late"), "compromised")
+			wantVerdict(t, l.verdict("stolen"), "")
+			l.says(signs(l, k[1]), since)
+			declared := l.next() - 1
+			l.publish(l.with(k[1]), "after", "1.0.0", nil, l.member)
+			for _, name := range []string{"before", "between", "after"} {
+				wantVerdict(t, l.verdict(name), "")
+			}
+			wantVerdict(t, l.verdict("stolen"), fmt.Sprintf("compromised from entry %d on, as entry %d says", since, declared))
+			l.change(l.with(k[1]), declared+1, k[2]) // and the next key is stolen, too
+			l.publish(l.with(k[2]), "last", "1.0.0", nil, l.member)
+			for name, says := range map[string]string{"before": "", "stolen": "compromised", "between": "", "after": "compromised", "last": ""} {
+				wantVerdict(t, l.verdict(name), says)
+			}
+		})
+	}
+}
+
+// Changes of keys that the stolen key signed, and that the word about it rests on, stand.
+func TestAWordAboutATheftDoesNotUndoItself(t *testing.T) {
+	for name, change := range map[string]func(l *lodger, k []did.PrivateKey, since int64){
+		"two keys for a while": func(l *lodger, k []did.PrivateKey, since int64) {
+			l.change(l.with(k[0]), -1, k[0], k[1])
+			l.publish(l.with(k[0]), "late", "1.0.0", nil, l.member)
+			l.change(l.with(k[1]), since, k[1])
+		},
+		"two keys for a while, said later": func(l *lodger, k []did.PrivateKey, since int64) {
+			l.change(l.with(k[0]), -1, k[0], k[1])
+			l.publish(l.with(k[0]), "late", "1.0.0", nil, l.member)
+			l.change(l.with(k[1]), -1, k[1])
+			l.says(l.with(k[1]), since)
+		},
+		"two keys later": func(l *lodger, k []did.PrivateKey, since int64) {
+			l.publish(l.with(k[0]), "late", "1.0.0", nil, l.member)
+			l.change(l.with(k[0]), -1, k[2])
+			l.change(l.with(k[2]), -1, k[1])
+			l.says(nil, since)
+		},
+		"a key replaced once more": func(l *lodger, k []did.PrivateKey, since int64) {
+			l.publish(l.with(k[0]), "late", "1.0.0", nil, l.member)
+			l.change(l.with(k[0]), -1, k[2])
+			l.change(l.with(k[2]), since, k[1])
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := newScene(t).keysFor(3)
+			l := newLodger(t, k[0])
+			l.publish(l.with(k[0]), "before", "1.0.0", nil, l.member)
+			since := l.next()
+			l.publish(l.with(k[0]), "stolen", "1.0.0", nil, l.member)
+			change(l, k, since)
+			l.publish(l.with(k[1]), "after", "1.0.0", nil, l.member)
+			for name, says := range map[string]string{"before": "", "stolen": "compromised from", "late": "compromised from", "after": ""} {
+				wantVerdict(t, l.verdict(name), says)
+			}
+		})
+	}
+}
+
+// What the thief's own change of keys says is not believed, nor the thief's key,
+// though the owner's word, by another key, had to be signed under that document.
+func TestWhoHasAnotherKeyRecoversAlone(t *testing.T) {
+	k := newScene(t).keysFor(3)
+	l := newLodger(t, k[0], k[1])
+	l.publish(l.with(k[0]), "owners", "1.0.0", nil, l.member)
+	since := l.next()
+	l.change(l.with(k[0]), 0, k[1], k[2]) // the thief has k[0], and k[2]
+	l.publish(l.with(k[2]), "thiefs", "1.0.0", nil, l.member)
+	wantVerdict(t, l.verdict("owners"), "compromised from entry 0 on")
+	l.change(l.with(k[1]), since, k[1])
+	l.publish(l.with(k[1]), "after", "1.0.0", nil, l.member)
+	for name, says := range map[string]string{"owners": "", "thiefs": fmt.Sprintf("compromised from entry %d on", since), "after": ""} {
+		wantVerdict(t, l.verdict(name), says)
+	}
+}
+
+// An admin's word for another document vouches for nothing that came before it.
+func TestAnAdminsDocumentSparesNoChangeOfAStolenKey(t *testing.T) {
+	k := newScene(t).keysFor(3)
+	l := newLodger(t, k[0])
+	since := l.next()
+	l.change(l.with(k[0]), -1, k[1])
+	l.publish(l.with(k[1]), "thiefs", "1.0.0", nil, l.member)
+	l.change(nil, since, k[1], k[2]) // the admin does not know that k[1] is the thief's
+	l.publish(l.with(k[2]), "after", "1.0.0", nil, l.member)
+	wantVerdict(t, l.verdict("thiefs"), "compromised from")
+	wantVerdict(t, l.verdict("after"), "")
+}
+
+// A thief who disowned the owner's past is believed until somebody says since when
+// the key was the thief's: the owner's document alone takes nothing back.
+func TestWhatAThiefDisownedIsBelievedOnceTheTheftIsDeclared(t *testing.T) {
+	k := newScene(t).keysFor(3)
+	l := newLodger(t, k[0])
+	l.publish(l.with(k[0]), "owners", "1.0.0", nil, l.member)
+	since := l.next()
+	l.change(l.with(k[0]), 0, k[1])
+	l.publish(l.with(k[1]), "thiefs", "1.0.0", nil, l.member)
+	l.change(nil, -1, k[2]) // an admin enters the owner's document, and no more
+	l.publish(l.with(k[2]), "after", "1.0.0", nil, l.member)
+	wantVerdict(t, l.verdict("owners"), "compromised from entry 0 on")
+	wantVerdict(t, l.verdict("thiefs"), "")
+	l.says(nil, since)
+	wantVerdict(t, l.verdict("owners"), "")
+	wantVerdict(t, l.verdict("after"), "")
+	wantVerdict(t, l.verdict("thiefs"), fmt.Sprintf("compromised from entry %d on", since))
 }
 
 // TestSettingsOfACompromisedAdminArePassedOver: what does not rest on them stays proved,

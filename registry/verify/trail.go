@@ -28,6 +28,8 @@ type line struct {
 	enacts *proposal
 	// vouches is the line to be cited as key by signatures by the document that l brings.
 	vouches *line
+	// root of a sound did record is that of the document it brings.
+	root *line
 	// signature and authority are why the record does not hold, nil if it does.
 	signature, authority error
 	// disowned: it held until a later did record called keys compromised that it rests on.
