@@ -128,38 +128,57 @@ type DIDUpdate struct {
 	Document storage.CID `json:"document"`
 	// Known: the registry had the document already; then there is no record.
 	Known bool `json:"known"`
+	// Repeated: the document was in force; the record says only since when the keys
+	// before it were compromised.
+	Repeated bool `json:"repeated"`
 	// OldKey is the file that the replaced key is in now, "" where our key stayed.
 	OldKey string `json:"old_key"`
 	// Shut: the document does not hold our own key: it signs nothing there any more.
 	Shut bool `json:"shut"`
+	// Disowned are the keys, as Multikeys, that are called compromised; Kept those that
+	// were there from that index on too, but stand in the document and stay believed.
+	Disowned []string `json:"disowned"`
+	Kept     []string `json:"kept"`
 }
 
 // UpdateDID makes document the one in force of the did:web member d: ours, signed
 // by the key in use, or as an admin anybody's. Where it brings our next key, that
 // is put into use. compromisedSince, unless nil, is the log index from which on
-// nothing is to be believed that a key signed which the document does not hold.
+// nothing is to be believed that a key signed which the document does not hold;
+// with the document in force it says that of the keys before it. ErrNothingDisowned.
 func (r *Registry) UpdateDID(ctx context.Context, d did.DID, document []byte, compromisedSince *int64) (DIDUpdate, error) {
+	update := DIDUpdate{DID: d, Document: storage.CIDOf(document), Disowned: []string{}, Kept: []string{}}
 	if r.identity == nil {
-		return DIDUpdate{}, r.nobody()
+		return update, r.nobody()
 	}
 	if err := checkDocument(document, d); err != nil {
-		return DIDUpdate{}, err
+		return update, err
 	}
-	update := DIDUpdate{DID: d, Document: storage.CIDOf(document)}
 	next, rotating, err := r.nextKey(d, document)
 	if err != nil {
 		return update, err
+	}
+	if rotating {
+		if compromisedSince != nil && holdsKey(document, r.identity.key.Key.Public()) {
+			return update, fmt.Errorf("%w: the document holds the key that is in use, the one that is being replaced; publish what `aln-registry key document` prints without --both", ErrNothingDisowned)
+		}
+		taken, err := r.as(next).isTaken(ctx)
+		if err != nil {
+			return update, err
+		}
+		if taken {
+			return r.resume(ctx, next, update, document, compromisedSince)
+		}
+	}
+	if compromisedSince != nil {
+		if err := r.disown(ctx, &update, document, *compromisedSince); err != nil {
+			return update, err
+		}
 	}
 	update.Submitted, err = r.SignAndSubmit(ctx, Draft{
 		Subject: record.MemberSubject(d), Attachments: [][]byte{document},
 		Body: &record.DIDChange{DIDDocument: update.Document, CompromisedSince: compromisedSince},
 	})
-	// It may have been interrupted after the registry had taken the document.
-	if refused := (*APIError)(nil); rotating && errors.As(err, &refused) && refused.Status == http.StatusUnauthorized {
-		if _, other := r.as(next).mint(ctx, particle.ScopeRead, "", 0); other == nil {
-			update.Known, err = true, nil
-		}
-	}
 	if err != nil {
 		return update, err
 	}
@@ -168,6 +187,38 @@ func (r *Registry) UpdateDID(ctx context.Context, d did.DID, document []byte, co
 		return update, err
 	}
 	update.Shut = d == r.identity.DID() && !canSign(*r.identity, document)
+	return update, nil
+}
+
+// isTaken reports whether the registry knows our key: whether the document in force holds it.
+func (r *Registry) isTaken(ctx context.Context) (bool, error) {
+	_, err := r.mint(ctx, particle.ScopeRead, "", 0)
+	if refused := (*APIError)(nil); errors.As(err, &refused) && refused.Status == http.StatusUnauthorized {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// resume finishes an update that was interrupted once the registry had taken a
+// document with the next key: that is put into use, and the rest done by it.
+func (r *Registry) resume(ctx context.Context, next Identity, update DIDUpdate, document []byte, compromisedSince *int64) (DIDUpdate, error) {
+	old, err := r.identity.finishRotation()
+	if err != nil {
+		return update, err
+	}
+	next.Path = r.identity.Path
+	r = r.as(next)
+	inForce, err := r.tenures(ctx, update.DID)
+	if err == nil {
+		if last := inForce[len(inForce)-1]; last.cid == update.Document && last.says(compromisedSince) {
+			update.Known = true
+		} else {
+			update, err = r.UpdateDID(ctx, update.DID, document, compromisedSince)
+		}
+	}
+	if update.OldKey = old; err != nil {
+		return update, fmt.Errorf("the new key is in use now, the old one in %s: the registry had it already; but %w", old, err)
+	}
 	return update, nil
 }
 
@@ -198,6 +249,12 @@ func canSign(i Identity, document []byte) bool {
 		}
 	}
 	return true
+}
+
+// holdsKey reports whether the document has key, for whatever use.
+func holdsKey(document []byte, key did.PublicKey) bool {
+	parsed, err := did.ParseDocument(document)
+	return err == nil && parsed.Holds(key)
 }
 
 // as is r asked as another identity.

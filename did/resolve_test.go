@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -468,6 +469,14 @@ func TestNewDocumentIsRead(t *testing.T) {
 	}
 	if n := len(d.Keys()); n != 2 {
 		t.Errorf("%d keys", n)
+	}
+	again, err := NewDocument(id, []DocumentKey{{two, p256.Public()}, {one, ed.Public()}, {URL{id, "three"}, ed.Public()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := ParseDocument(again)
+	if list := d.PublicKeys(); err != nil || len(list) != 2 || !slices.Equal(list, other.PublicKeys()) || !d.Holds(list[0]) || !d.Holds(list[1]) {
+		t.Errorf("%v, %v, %v", list, other.PublicKeys(), err)
 	}
 	if _, err := NewDocument("did:web:other.example", []DocumentKey{{one, ed.Public()}}); !errors.Is(err, ErrDocument) {
 		t.Errorf("another's key: %v", err)

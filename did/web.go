@@ -2,6 +2,7 @@ package did
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -109,6 +110,20 @@ func (d *Document) Holds(key PublicKey) bool {
 		}
 	}
 	return false
+}
+
+// PublicKeys returns all keys in the document, each once, sorted by Multikey.
+func (d *Document) PublicKeys() []PublicKey {
+	var list []PublicKey
+	for _, u := range d.Keys() {
+		for _, keys := range []map[URL]PublicKey{d.listed, d.uses[Authentication], d.uses[AssertionMethod], d.uses[CapabilityInvocation]} {
+			if key, ok := keys[u]; ok && !slices.Contains(list, key) {
+				list = append(list, key)
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b PublicKey) int { return strings.Compare(a.Multikey(), b.Multikey()) })
+	return list
 }
 
 // Keys returns the names of all keys in the document, in no order that matters.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -139,7 +140,7 @@ func (a *app) didUpdateCommand() *cobra.Command {
 	var since int64
 	c := &cobra.Command{
 		Use: "update", Short: "Make a did:web member's new document known to the registry", Args: cobra.NoArgs,
-		Long: "Make a did:web member's new document known to the registry: your own, signed by the key that you use\nnow, or as an admin anybody's. From the next request on its keys count, and no others. After `key rotate`\nthe new key is put into use.\n\nWhat the replaced keys signed stays valid, unless --compromised-since says from which log index on somebody\nelse may have had them: `verify` then refuses what they signed from there on.",
+		Long: "Make a did:web member's new document known to the registry: your own, signed by the key that you use\nnow, or as an admin anybody's. From the next request on its keys count, and no others. After `key rotate`\nthe new key is put into use.\n\nWhat the replaced keys signed stays valid, unless --compromised-since says from which log index on somebody\nelse may have had them: `verify` then refuses what they signed from there on. A key that the document holds is\nnone of them. Is a theft noticed only later, then give the document in force once more with --compromised-since.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			var compromised *int64
 			if c.Flags().Changed("compromised-since") {
@@ -152,7 +153,7 @@ func (a *app) didUpdateCommand() *cobra.Command {
 	}
 	f.register(c)
 	c.Flags().StringVar(&member, "member", "", "DID of the member (default: your own)")
-	c.Flags().Int64Var(&since, "compromised-since", 0, "log index from which on nothing is believed that the replaced keys signed")
+	c.Flags().Int64Var(&since, "compromised-since", 0, "log index from which on nothing is believed that keys signed which the document does not hold")
 	return c
 }
 
@@ -181,19 +182,32 @@ func (a *app) didUpdate(ctx context.Context, member string, f *documentFlags, co
 	case a.json:
 		return a.printJSON(update)
 	}
-	if update.Known {
-		fmt.Fprintf(a.out, "%s knows this document of %s already\n", r.Pin().URL, d)
-	} else {
-		fmt.Fprintf(a.out, "replaced the document of %s: record %s, log index %d\n", d, update.Record, update.Index)
+	a.printUpdate(r.Pin().URL, update, compromisedSince)
+	return nil
+}
+
+func (a *app) printUpdate(registry string, update client.DIDUpdate, compromisedSince *int64) {
+	switch {
+	case update.Known:
+		fmt.Fprintf(a.out, "%s knows this document of %s already\n", registry, update.DID)
+	case update.Repeated:
+		fmt.Fprintf(a.out, "the document of %s stays: record %s, log index %d\n", update.DID, update.Record, update.Index)
+	default:
+		fmt.Fprintf(a.out, "replaced the document of %s: record %s, log index %d\n", update.DID, update.Record, update.Index)
 	}
 	if update.OldKey != "" {
 		fmt.Fprintf(a.out, "The new key is in use; the old one is in %s.\n", update.OldKey)
 		fmt.Fprintf(a.out, "Where another registry knows you:  ALN_KEY_FILE=%s aln-registry did update --registry URL\n", update.OldKey)
 	}
+	if len(update.Disowned) > 0 {
+		fmt.Fprintf(a.out, "From log index %d on nothing is believed that was signed by  %s\n", *compromisedSince, strings.Join(update.Disowned, " "))
+	}
+	if len(update.Kept) > 0 {
+		fmt.Fprintf(a.out, "note: the document holds keys from before, and what they signed stays believed: %s\n", strings.Join(update.Kept, " "))
+	}
 	if update.Shut {
 		fmt.Fprintln(a.out, "note: the document does not hold the key that you use: it can sign nothing there any more")
 	}
-	return nil
 }
 
 // memberOrSelf is the DID in text, or the one that r is asked as.
