@@ -185,6 +185,35 @@ func TestPrivateFilesAreTheOwnersAlone(t *testing.T) {
 	}
 }
 
+func TestAnUnnamedFileIsGoneWhenItIsClosed(t *testing.T) {
+	folder := t.TempDir()
+	f, err := CreateUnnamed(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("an upload"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(f); err != nil || string(got) != "an upload" {
+		t.Errorf("it holds %q, %v", got, err)
+	}
+	if err := OwnerOnly(f); err != nil {
+		t.Error(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if entries, err := os.ReadDir(folder); err != nil || len(entries) != 0 {
+		t.Errorf("the folder holds %v, %v", entries, err)
+	}
+	if _, err := CreateUnnamed(filepath.Join(folder, "absent")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("in a folder that is not there: %v", err)
+	}
+}
+
 func TestAMissingFolderIsNamed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "missing", "file")
 	for name, write := range map[string]func(string, []byte, fs.FileMode) error{"WriteFile": WriteFile, "CreateFile": CreateFile} {

@@ -22,6 +22,20 @@ func createTemporary(path string, mode fs.FileMode) (*os.File, error) {
 	return f, nil
 }
 
+// CreateUnnamed makes a private file in folder ("" is the system's) that is gone
+// when it is closed, or with this process, however that ends.
+func CreateUnnamed(folder string) (*os.File, error) {
+	f, err := os.CreateTemp(folder, "unnamed-*")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
 // Open opens the file at path for reading, and keeps nobody from replacing or
 // removing it meanwhile.
 func Open(path string) (*os.File, error) { return os.Open(path) }

@@ -25,6 +25,22 @@ func createTemporary(path string, mode fs.FileMode) (*os.File, error) {
 	return open(name, windows.GENERIC_READ|windows.GENERIC_WRITE, 0, attributes, windows.CREATE_NEW, windows.FILE_ATTRIBUTE_NORMAL)
 }
 
+// CreateUnnamed makes a private file in folder ("" is the system's) that is gone
+// when it is closed, or with this process, however that ends. (Until then it has a
+// name: Windows removes no name of an open file at once.)
+func CreateUnnamed(folder string) (*os.File, error) {
+	attributes, err := ownerAlone("")
+	if err != nil {
+		return nil, err
+	}
+	if folder == "" {
+		folder = os.TempDir()
+	}
+	name := filepath.Join(folder, "unnamed-"+rand.Text())
+	return open(name, windows.GENERIC_READ|windows.GENERIC_WRITE|windows.DELETE, windows.FILE_SHARE_DELETE, attributes,
+		windows.CREATE_NEW, windows.FILE_ATTRIBUTE_TEMPORARY|windows.FILE_FLAG_DELETE_ON_CLOSE)
+}
+
 // shareAll lets others do with an open file what Unix lets them.
 const shareAll = windows.FILE_SHARE_READ | windows.FILE_SHARE_WRITE | windows.FILE_SHARE_DELETE
 

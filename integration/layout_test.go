@@ -39,7 +39,7 @@ var mayImport = map[string][]string{
 	"registry/policy":             {"did", "registry/cargo", "registry/particle"},
 	"registry/verify":             {"did", "registry/cargo", "registry/record", "registry/state", "registry/translog", "storage"},
 	"registry": {
-		"did", "registry/cargo", "registry/particle", "registry/policy", "registry/record", "registry/state",
+		"did", "durable", "registry/cargo", "registry/particle", "registry/policy", "registry/record", "registry/state",
 		"registry/translog", "registry/verify", "storage", "storage/catalog",
 	},
 	"server": {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 
+	"phoenix-lab.org/aln-registry/durable"
 	"phoenix-lab.org/aln-registry/storage"
 )
 
@@ -14,16 +15,12 @@ type spool struct {
 	failed error
 }
 
-// openSpool makes one in folder ("" is the system's). It has no name, so it is
-// gone with this process, however that ends.
+// openSpool makes one in folder ("" is the system's). It is gone with this
+// process, however that ends.
 func openSpool(folder string) (*spool, error) {
-	f, err := os.CreateTemp(folder, "upload-*")
+	f, err := durable.CreateUnnamed(folder)
 	if err != nil {
 		return nil, fmt.Errorf("spool the upload: %w", storage.Full(err))
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("spool the upload: %w", err)
 	}
 	return &spool{File: f}, nil
 }
