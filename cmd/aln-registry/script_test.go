@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -24,6 +25,8 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"phoenix-lab.org/aln-registry/durable"
 )
 
 // TestMain lets the test binary itself be aln-registry in the scripts.
@@ -173,12 +176,20 @@ func setFromOutput(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], fields[n-1])
 }
 
-// hasMode checks a file's permissions.
+// hasMode checks a file's permissions; on Windows, which has none, 600 and 700
+// mean that it is its owner's alone.
 func hasMode(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: mode OCTAL FILE")
 	}
-	info, err := os.Stat(ts.MkAbs(args[1]))
+	f, err := durable.Open(ts.MkAbs(args[1]))
+	ts.Check(err)
+	defer f.Close()
+	if runtime.GOOS == "windows" {
+		ts.Check(durable.OwnerOnly(f))
+		return
+	}
+	info, err := f.Stat()
 	ts.Check(err)
 	if got := strconv.FormatInt(int64(info.Mode().Perm()), 8); got != args[0] {
 		ts.Fatalf("%s has mode %s, want %s", args[1], got, args[0])
