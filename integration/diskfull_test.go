@@ -118,7 +118,7 @@ func TestAFullDisk(t *testing.T) {
 	// There is no room at all.
 	filler.leave(0)
 	mustFail(t, put("2.0.0", large), "disk is full")
-	l.awaitStatus("/readyz", http.StatusInsufficientStorage)
+	l.awaitStatus("/readyz", http.StatusServiceUnavailable)
 	l.reads(token, first)
 	if log := l.log(); !strings.Contains(log, "code=disk-full") || strings.Contains(log, "panic") {
 		t.Errorf("the operator is told:\n%s", log)
