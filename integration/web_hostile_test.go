@@ -35,7 +35,7 @@ var reflections = func() []string {
 		"/search?q=" + script, "/search?q=" + image, "/search?q=%22%20onfocus%3Dalert(1)%20autofocus%20", "/search?q='-alert(1)-'", "/search?q=%00%3Cscript%3E", "/search?q=%E2%80%AEtxet",
 		"/search?q=x&page=" + script, "/search?q=" + image + "&page=2", "/search?" + script, "/search?q=%{{7*7}}", "/search?q=javascript:alert(1)",
 		"/" + script, "/" + image, "/artifacts/" + script, "/artifacts/crate/" + image, "/artifacts/crate/hostile-0/" + script, "/artifacts/crate?page=" + image,
-		"/artifacts/aln-shard?after=" + script, "/artifacts/crate/hostile-0?page=" + script, "/log?before=" + image, "/record/" + script, "/assets/" + image, "/me?session=" + script,
+		"/artifacts/aln-shard?after=" + script, "/artifacts/crate/hostile-0?page=" + script, "/log?before=" + image, "/record/" + script, "/assets/" + image,
 		"/#" + script, "//evil.example/" + script, "/%2f%2fevil.example", "/%5cevil.example", "/;/" + image, "/..%2f" + script,
 	}
 }()

@@ -87,7 +87,7 @@ func (s *Server) logRequest(r *http.Request, o *observation, w *response, took t
 		host = r.RemoteAddr
 	}
 	attributes := append(make([]slog.Attr, 0, mostAttributes),
-		slog.String("request", o.id), slog.String("from", host), slog.String("method", r.Method),
+		slog.String("request", o.id), slog.String("from", host), slog.String("method", methodName(r.Method)),
 		slog.String("route", w.route.pattern), slog.Int("status", w.status),
 		slog.Int64("bytes", w.bytes), slog.Duration("took", took.Round(time.Microsecond)))
 	if o.asker != "" {

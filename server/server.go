@@ -9,6 +9,7 @@
 package server
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -93,11 +94,15 @@ func newServer(c Config) *Server {
 func (s *Server) routes() http.Handler {
 	m := router{chi.NewRouter(), s.metrics}
 	m.Use(s.observe, middleware.GetHead)
+	m.Use(oneRange)
 	m.NotFound(s.unknown(func(http.ResponseWriter, *http.Request) error { return registry.ErrNotFound }))
 	if s.pages != nil {
 		m.NotFound(s.pageOrUnknown)
 	}
-	m.MethodNotAllowed(s.unknown(func(http.ResponseWriter, *http.Request) error { return errMethod }))
+	m.MethodNotAllowed(s.unknown(func(w http.ResponseWriter, r *http.Request) error {
+		w.Header().Set("Allow", allowed(m, r))
+		return errMethod
+	}))
 
 	if s.pages == nil {
 		m.Get("/", s.handle(asText, s.front))
@@ -186,6 +191,9 @@ func (s *Server) handle(family renderer, h handler) http.HandlerFunc {
 // credential is the Authorization header's token and the record behind its ~.
 // Cargo sends the token bare; Bearer, in any case (RFC 9110 §11.1), is taken too.
 func credential(r *http.Request) (session string, envelope []byte, err error) {
+	if len(r.Header["Authorization"]) > 1 {
+		return "", nil, errCredentials
+	}
 	header := r.Header.Get("Authorization")
 	if scheme, token, ok := strings.Cut(header, " "); ok && strings.EqualFold(scheme, "Bearer") {
 		header = token
@@ -209,7 +217,10 @@ func param(r *http.Request, name string) string {
 
 // asker says who asks; nobody is an answer. What follows ~ is ignored here.
 func (s *Server) asker(r *http.Request) (policy.Asker, error) {
-	session, _, _ := credential(r)
+	session, _, err := credential(r)
+	if errors.Is(err, errCredentials) {
+		return policy.Asker{}, err
+	}
 	if session == "" {
 		return policy.Asker{}, nil
 	}

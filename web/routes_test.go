@@ -128,6 +128,22 @@ func TestEveryPageForEverybody(t *testing.T) {
 	}
 }
 
+// A method that a page does not take is refused to everybody alike, and told
+// which there are (RFC 9110 §15.5.6).
+func TestOddMethods(t *testing.T) {
+	l := newLab(t)
+	for path, want := range map[string]string{"/": "GET, HEAD", "/me": "GET, HEAD, POST", "/me/sign-out": "POST", "/artifacts/crate/none": "GET, HEAD", "/record/%30": "GET, HEAD"} {
+		for _, method := range []string{http.MethodPut, http.MethodDelete, http.MethodTrace, http.MethodOptions, "PATCH"} {
+			for _, token := range []string{"", l.session(l.member, "read")} {
+				r := l.do(httptest.NewRequest(method, path, nil), token)
+				if got := r.Header().Get("Allow"); r.Code != http.StatusMethodNotAllowed || got != want {
+					t.Errorf("%s %s: %d, Allow %q, not %q", method, path, r.Code, got, want)
+				}
+			}
+		}
+	}
+}
+
 // checkPage is what holds of every answer: nothing of it may be kept by others,
 // run, or tell a stranger a name, and HEAD has no body.
 func (l *lab) checkPage(t *testing.T, who, method string, r reply, outsider bool) {

@@ -72,7 +72,10 @@ func newPages(c Config) *Pages {
 func (p *Pages) routes() http.Handler {
 	m := chi.NewRouter()
 	m.NotFound(p.page(func(http.ResponseWriter, *http.Request, *visit) error { return errNoPage }))
-	m.MethodNotAllowed(p.page(func(http.ResponseWriter, *http.Request, *visit) error { return errNoMethod }))
+	m.MethodNotAllowed(p.page(func(w http.ResponseWriter, r *http.Request, _ *visit) error {
+		w.Header().Set("Allow", takenMethods(m, r))
+		return errNoMethod
+	}))
 	get := func(pattern string, h handler) {
 		m.Get(pattern, p.page(h))
 		m.Head(pattern, p.page(h))
@@ -92,6 +95,21 @@ func (p *Pages) routes() http.Handler {
 	m.Get("/assets/{file}", p.asset)
 	m.Head("/assets/{file}", p.asset)
 	return m
+}
+
+// takenMethods names the methods that m takes for r's path (RFC 9110 §15.5.6).
+func takenMethods(m chi.Routes, r *http.Request) string {
+	path := r.URL.RawPath // as chi routes
+	if path == "" {
+		path = r.URL.Path
+	}
+	var taken []string
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+		if m.Match(chi.NewRouteContext(), method, path) {
+			taken = append(taken, method)
+		}
+	}
+	return strings.Join(taken, ", ")
 }
 
 // policyHeader: nothing runs, nothing is framed, nothing is loaded but what is ours.
