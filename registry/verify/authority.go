@@ -44,6 +44,7 @@ func (t *trail) judge() {
 	}
 	t.council = &j.council
 	t.belief = t.believe()
+	t.council.believed = t.belief.settings
 	t.disown()
 }
 
