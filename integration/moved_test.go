@@ -1,7 +1,11 @@
 package integration
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -9,7 +13,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"phoenix-lab.org/aln-registry/client"
@@ -21,24 +27,26 @@ import (
 func (l *lab) move() (old, now string) {
 	l.t.Helper()
 	old, now = l.url, "http://"+freeAddress(l.t)
-	ctx, r := context.Background(), l.operator.registry()
-	heads, err := r.Heads(ctx, record.RegistrySubject())
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	inForce, _, err := r.Record(ctx, string(heads.Prev))
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	settings := *inForce.Body().(*record.Registry)
-	settings.IndexURLs = []string{client.IndexURL(now), client.IndexURL(old)}
-	if _, err := r.SignAndSubmit(ctx, client.Draft{Subject: record.RegistrySubject(), Body: &settings}); err != nil {
-		l.t.Fatal(err)
-	}
+	l.goesBy(now, old)
 	l.stop()
 	l.url = now
 	l.start()
 	return old, now
+}
+
+// goesBy makes the settings name these URLs.
+func (l *lab) goesBy(urls ...string) {
+	l.t.Helper()
+	_, _, _, err := l.operator.registry().ChangeSettings(context.Background(), nil, func(s *record.Registry) error {
+		s.IndexURLs = nil
+		for _, url := range urls {
+			s.IndexURLs = append(s.IndexURLs, client.IndexURL(url))
+		}
+		return nil
+	})
+	if err != nil {
+		l.t.Fatal(err)
+	}
 }
 
 // A registry goes to another host and port. Who knew it logs in to the new URL
@@ -108,6 +116,25 @@ func TestARegistryThatMoved(t *testing.T) {
 	must(t, newcomer.aln(fresh, "verify"))
 
 	theOldNameGoesOn(t, l, builder, app, old)
+	theOldNameIsGivenUp(t, l, builder, old)
+}
+
+// theOldNameIsGivenUp: who logs in once the settings name the old URL no more
+// sends no session there any longer; a project that still names it is led on.
+func theOldNameIsGivenUp(t *testing.T, l *lab, u *user, old string) {
+	t.Helper()
+	l.goesBy(l.url)
+	committed := filepath.Join(u.folder, "committed")
+	writeFiles(t, committed, map[string]string{".cargo/config.toml": "[registries.aln]\nindex = \"sparse+" + old + "/index/\"\n"})
+	login := must(t, u.aln(committed, "login", l.url))
+	wantSays(t, login.stdout, "note: sparse+"+old+"/index/ is forgotten", filepath.Join(committed, ".cargo", "config.toml"))
+	if pins := u.pins(); len(pins) != 1 || pins[0].URL != l.url {
+		t.Errorf("pins: %+v", pins)
+	}
+	if config := textOf(t, filepath.Join(committed, ".cargo", "config.toml")); strings.Contains(config, old) || !strings.Contains(config, l.url) {
+		t.Errorf("the project says\n%s", config)
+	}
+	must(t, u.cargo(committed, "build"))
 }
 
 // theOldNameGoesOn: a project that still names the old URL, where that leads to
@@ -178,6 +205,108 @@ func TestARelayIsNotTakenForAMove(t *testing.T) {
 		t.Errorf("pins: %+v", after)
 	}
 	must(t, u.cargo(lib, "publish", "--registry", "aln", "--no-verify"))
+}
+
+// A relay whose URL the settings named once has what a member has, shows the log
+// without the newest settings, and mints whatever it likes. Neither who knows the
+// registry nor who does not yet is led there.
+func TestARelayThatSettingsNamedOnceIsNotTakenForAMove(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	u := l.operator
+	lib := u.crate("mine", "0.1.0", "", "")
+	u.login(l, lib)
+	accomplice := l.newMember()
+	relay := newRelayOfAMember(t, l, strings.TrimSpace(must(t, accomplice.aln(accomplice.folder, "token", "--lifetime", "30m")).stdout))
+	l.goesBy(relay.URL, l.url)
+	l.goesBy(l.url)
+	before := u.pins()
+	refused := "the session that " + relay.URL + " gives you is not from the registry"
+	for _, withheld := range []bool{false, true} {
+		relay.withholds.Store(withheld)
+		if withheld {
+			refused = "what the log's keys follow from is for members"
+		}
+		mustFail(t, u.aln(lib, "login", relay.URL), refused)
+		newcomer := newUser(t)
+		must(t, newcomer.aln(newcomer.folder, "key", "new"))
+		l.admitPublisher(newcomer)
+		app := newcomer.crate("app", "0.1.0", "", "")
+		mustFail(t, newcomer.aln(app, "login", relay.URL), refused)
+		if _, err := os.Stat(filepath.Join(app, ".cargo")); !os.IsNotExist(err) {
+			t.Errorf("the project of who never met the registry names the relay: %v", err)
+		}
+	}
+	if config := textOf(t, filepath.Join(lib, ".cargo", "config.toml")); !strings.Contains(config, l.url) || strings.Contains(config, relay.URL) {
+		t.Errorf("the project was led to the relay:\n%s", config)
+	}
+	if after := u.pins(); len(after) != 1 || after[0].URL != before[0].URL || after[0].IndexURL != before[0].IndexURL {
+		t.Errorf("pins: %+v", after)
+	}
+	must(t, u.cargo(lib, "publish", "--registry", "aln", "--no-verify"))
+}
+
+// relayOfAMember is a relay that asks as one member, whoever asks it.
+type relayOfAMember struct {
+	*httptest.Server
+	// withholds: it shows nobody what the log's keys follow from.
+	withholds atomic.Bool
+}
+
+func newRelayOfAMember(t *testing.T, l *lab, token string) *relayOfAMember {
+	target, err := url.Parse(l.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relayOfAMember{Server: httptest.NewUnstartedServer(nil)}
+	own := "http://" + r.Listener.Addr().String()
+	pass := &httputil.ReverseProxy{
+		Rewrite: func(p *httputil.ProxyRequest) {
+			p.SetURL(target)
+			p.Out.Header.Del("Accept-Encoding")
+			if p.In.Header.Get("Authorization") != "" || p.In.URL.Path == "/log/keys" {
+				p.Out.Header.Set("Authorization", "Bearer "+token)
+			}
+		},
+		ModifyResponse: func(resp *http.Response) error {
+			if challenge := resp.Header.Get("WWW-Authenticate"); challenge != "" {
+				resp.Header.Set("WWW-Authenticate", strings.ReplaceAll(challenge, l.url, own))
+			}
+			if resp.Request.URL.Path == "/log/keys" {
+				return withoutTheLastRecord(resp)
+			}
+			return nil
+		},
+	}
+	r.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		switch {
+		case req.URL.Path == "/v1/session":
+			w.Header().Set("Content-Type", "application/json")
+			fmt.Fprintf(w, `{"access_token":%q,"token_type":"Bearer","expires_in":600}`, token)
+		case req.URL.Path == "/log/keys" && r.withholds.Load():
+			http.Error(w, `{"error":{"code":"unauthenticated","detail":"for members"}}`, http.StatusUnauthorized)
+		default:
+			pass.ServeHTTP(w, req)
+		}
+	})
+	r.Start()
+	t.Cleanup(r.Close)
+	return r
+}
+
+func withoutTheLastRecord(resp *http.Response) error {
+	var proof struct {
+		Records []json.RawMessage `json:"records"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&proof); err != nil {
+		return err
+	}
+	proof.Records = proof.Records[:len(proof.Records)-1]
+	body, err := json.Marshal(proof)
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	resp.ContentLength = int64(len(body))
+	resp.Header.Set("Content-Length", strconv.Itoa(len(body)))
+	return err
 }
 
 // pins are those of the user, in the order of their index URLs.
