@@ -36,11 +36,20 @@ func (a actor) enter(subject record.Subject, body record.Body, attachments ...[]
 // wantProvedKeys judges the newest checkpoint by LogKeysProof, as a member who knows entry 0 alone.
 func wantProvedKeys(t *testing.T, r *Registry, when string) {
 	t.Helper()
+	note, pin, list := proofOfKeys(t, r)
+	if _, verdict := verify.Checkpoint(note, nil, pin, list[0], list[1:]...); !verdict.OK() {
+		failed, _ := verdict.Failure()
+		t.Errorf("%s: %s: %s", when, failed.Name, failed.Detail)
+	}
+}
+
+// proofOfKeys is what LogKeysProof gives a member who knows entry 0 alone.
+func proofOfKeys(t *testing.T, r *Registry) (note []byte, pin verify.Pin, list []verify.Item) {
+	t.Helper()
 	items, err := r.LogKeysProof(t.Context(), policy.Asker{DID: r.Origin(), Scopes: []string{"read"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var list []verify.Item
 	for _, i := range items {
 		entries, err := r.LogEntries(t.Context(), i.Index, i.Index+1)
 		if err != nil {
@@ -52,18 +61,13 @@ func wantProvedKeys(t *testing.T, r *Registry, when string) {
 		}
 		list = append(list, verify.Item{Index: i.Index, Entry: entries[0], Envelope: i.Envelope, Attachments: i.Attachments, Proof: proof})
 	}
-	note, err := r.Checkpoint(t.Context())
-	if err != nil {
+	if note, err = r.Checkpoint(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	pin := verify.Pin{
+	return note, verify.Pin{
 		Origin: r.Origin(), Entry0: translog.LeafHash(list[0].Entry),
 		Freshness: verify.Freshness{Now: time.Now(), MaxAge: time.Hour},
-	}
-	if _, verdict := verify.Checkpoint(note, nil, pin, list[0], list[1:]...); !verdict.OK() {
-		failed, _ := verdict.Failure()
-		t.Errorf("%s: %s: %s", when, failed.Name, failed.Detail)
-	}
+	}, list
 }
 
 func TestTheLogsKeysStayProvedWhateverIsDecidedLater(t *testing.T) {
@@ -91,6 +95,49 @@ func TestTheLogsKeysStayProvedWhateverIsDecidedLater(t *testing.T) {
 	document := next.document(t)
 	admin.enter(record.MemberSubject(host.id.DID), &record.DIDChange{DIDDocument: *cidOf(document)}, document)
 	wantProvedKeys(t, r, "after a voter's document was replaced")
+}
+
+// What the registry takes after a vote was disowned is what a verifier needs to believe again.
+func TestACouncilGoesOnAfterAVoteWasDisowned(t *testing.T) {
+	admin, host := roommates(t)
+	r := admin.r
+	other := actor{t, r, newKey(t), did.URL{}}
+	other.id = other.key.Public().URL()
+	admin.enter(record.MemberSubject(other.id.DID), &record.Member{Roles: []string{"publisher"}, Tier: "guest", StakeholderAddrs: []string{}})
+	settings := r.Settings().Registry
+	settings.Admins, settings.AdminThreshold = []did.DID{admin.id.DID, host.id.DID, other.id.DID}, 2
+	admin.enter(record.RegistrySubject(), &settings)
+	decide := func(proposer, voter actor) record.ID {
+		t.Helper()
+		settings := r.Settings().Registry
+		proposal := proposer.enter(record.RegistrySubject(), &settings)
+		voter.enter(record.RegistrySubject(), &record.Approve{Record: proposal.Record, Verdict: record.VerdictApprove})
+		return proposal.Record
+	}
+	inForce := func() (verify.InForce, verify.Check) {
+		t.Helper()
+		note, pin, list := proofOfKeys(t, r)
+		in, _, verdict := verify.Settings(note, nil, pin, list[0], list[1:]...)
+		failed, _ := verdict.Failure()
+		return in, failed
+	}
+	since := r.Size()
+	stolen := decide(admin, host)
+	if in, failed := inForce(); in.Record != stolen || failed.Name != "" {
+		t.Errorf("before the theft is known: %s, %+v", in.Record, failed)
+	}
+	next := host
+	next.key, next.id.Fragment = newKey(t), "key-2"
+	document := next.document(t)
+	admin.enter(record.MemberSubject(host.id.DID), &record.DIDChange{DIDDocument: *cidOf(document), CompromisedSince: &since}, document)
+	wantProvedKeys(t, r, "after a vote was disowned") // it changed no log key
+	if in, failed := inForce(); failed.Name != verify.CheckAuthority {
+		t.Errorf("settings by a disowned vote: %s, %+v", in.Record, failed)
+	}
+	again := decide(other, next)
+	if in, failed := inForce(); in.Record != again || failed.Name != "" {
+		t.Errorf("after a vote with keys of their own: %s, %+v", in.Record, failed)
+	}
 }
 
 func TestLogKeysHaveNamesOfTheirOwnAndAnEnd(t *testing.T) {

@@ -44,7 +44,6 @@ func (t *trail) judge() {
 	}
 	t.council = &j.council
 	t.belief = t.believe()
-	t.council.believed = t.belief.settings
 	t.disown()
 }
 

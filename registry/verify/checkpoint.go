@@ -113,15 +113,15 @@ func (t *trail) open(note []byte, pin Pin) (translog.Opened, error) {
 // logKeys are those in force. A key that nobody put first whom we believe proves
 // nothing; nor does the one that it replaced, which may have been stolen.
 func (t *trail) logKeys() ([]translog.VerifierKey, error) {
-	in, believed := t.council.settings(), t.council.believed.record.Body().(*record.Registry)
+	in, believed := t.council.settings(), t.belief.body()
 	if in.LogKeys[0] != believed.LogKeys[0] {
 		return nil, fmt.Errorf("the log key in force, %s, rests on signatures by compromised keys: nothing that it signs is believed "+
 			"before the admins by %s, the last settings that do not, put settings in force again (with the same log_keys, if the key is good)",
-			in.LogKeys[0], t.council.believed)
+			in.LogKeys[0], t.belief.settings)
 	}
 	keys, err := did.Ed25519Keys(believed.LogKeys)
 	if err != nil {
-		return nil, fmt.Errorf("log keys of %s: %w", t.council.believed, err)
+		return nil, fmt.Errorf("log keys of %s: %w", t.belief.settings, err)
 	}
 	return keys, nil
 }

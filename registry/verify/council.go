@@ -15,8 +15,6 @@ import (
 // them are believed is another matter (belief).
 type council struct {
 	registry *line // settings in force
-	// believed are the last that are believed, once that was judged: registry, or settings before it.
-	believed *line
 	// last is the last sound record about the registry, a vote too: what the next has as prev.
 	last      *line
 	proposals map[record.ID]*proposal
