@@ -113,7 +113,7 @@ func TestMembersSeeEverything(t *testing.T) {
 	if strings.Contains(page.Body.String(), "There is another version to prefer") {
 		t.Error("the newest version is said not to be")
 	}
-	l.get("/artifacts/crate/secret-crate/0.1.0", token).want(t, 200, "This version was yanked", "There is another version to prefer", "secret-crate@=0.1.0")
+	l.get("/artifacts/crate/secret-crate/0.1.0", token).want(t, 200, "This version was yanked", "There is another version to prefer", "crate/secret-crate@0.1.0")
 	moved := l.get("/artifacts/crate/Secret_Crate/0.1.0", token).want(t, 302)
 	if to := moved.Header().Get("Location"); to != "/artifacts/crate/secret-crate/0.1.0" {
 		t.Errorf("another spelling leads to %s", to)
@@ -234,7 +234,7 @@ func TestLongListsAreTurnedOver(t *testing.T) {
 	if strings.Contains(second.Body.String(), ">0.49.0<") {
 		t.Error("the second page begins anew")
 	}
-	l.get("/artifacts/crate/many/0.7.0?page=2", token).want(t, 200, `href="/artifacts/crate/many/0.7.0#versions"`)
+	l.get("/artifacts/crate/many/0.7.0?page=2", token).want(t, 200, "cargo add --registry aln many@=0.7.0", `href="/artifacts/crate/many/0.7.0#versions"`)
 	size := int(l.registry.Size())
 	l.get("/log", token).want(t, 200, fmt.Sprintf(`href="/log?before=%d"`, size-perPage))
 	l.get(fmt.Sprintf("/log?before=%d", size-perPage), token).want(t, 200, fmt.Sprintf(`href="/log?before=%d"`, size), "registry")
