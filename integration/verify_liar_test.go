@@ -14,6 +14,7 @@ import (
 
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/translog"
 	"phoenix-lab.org/aln-registry/storage"
@@ -188,11 +189,31 @@ func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	body, err := l.answer(w.Header(), r.URL.Path)
+	if r.URL.Path == "/v1/session" {
+		body, err = l.session(r.PostFormValue("assertion"))
+	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusNotFound)
 		return
 	}
 	w.Write(body)
+}
+
+// session gives whoever asks what they ask for, signed as a registry does.
+func (l *liar) session(assertion string) ([]byte, error) {
+	t, err := policy.ParseAssertion(assertion)
+	if err != nil {
+		return nil, err
+	}
+	claims, denial := policy.Admit(t.Claims, policy.Holder{DID: t.Claims.Subject, Member: true}, didOf(l.origin), "a-session-of-the-liar", time.Now())
+	if denial != nil {
+		return nil, denial
+	}
+	token, err := policy.SignSession(claims, did.EdDSA, l.origin.Signer(l.origin.Public().URL()))
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(map[string]any{"access_token": token, "token_type": "Bearer", "expires_in": claims.Expiry - claims.IssuedAt})
 }
 
 func (l *liar) answer(header http.Header, path string) ([]byte, error) {
@@ -202,8 +223,6 @@ func (l *liar) answer(header http.Header, path string) ([]byte, error) {
 		return l.note()
 	case strings.HasPrefix(path, "/log/"):
 		return l.tile(strings.TrimPrefix(path, "/log/"))
-	case path == "/v1/session":
-		return []byte(`{"access_token":"a.b.c","token_type":"Bearer","expires_in":900}`), nil
 	case path == "/v1/settings":
 		return json.Marshal(map[string]any{"record": l.genesis.ID(), "document_record": nil, "settings": l.genesis.Body()})
 	case strings.HasPrefix(path, "/v1/records/") && len(parts) == 3:
