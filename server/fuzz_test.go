@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -29,7 +30,7 @@ func newFuzzed(f *testing.F) fuzzed {
 		asked = append(asked, row.ask(l, nobody))
 	}
 	l.registry.PublicURL = "https://registry.example/a%20b"
-	return fuzzed{l, New(Config{Registry: l.registry, Log: l.registry.Log, Clock: l.now}), asked}
+	return fuzzed{l, New(Config{Registry: l.registry, Log: slog.New(slog.DiscardHandler), Clock: l.now}), asked}
 }
 
 // FuzzRequest sends any request at all: no panic and no 5xx, nothing of the
