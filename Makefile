@@ -12,7 +12,7 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 STATICCHECK   := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: help run build test quick lint format vet fuzz bench tools clean
+.PHONY: help run build test quick lint format vet cross windows fuzz bench tools clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -29,7 +29,7 @@ test: format vet ## everything, with the race detector, real cargo and real crat
 quick: ## the tests that need neither root nor cargo's network of crates, in under three minutes
 	go test -race -timeout 5m $$(go list ./... | grep -v /integration)
 
-lint: format vet tools ## gofmt, vet, staticcheck, golangci-lint (depguard), govulncheck where its data can be had
+lint: format vet cross tools ## gofmt, vet, all systems, staticcheck, golangci-lint (depguard), govulncheck where its data can be had
 	$(TOOLS)/staticcheck ./...
 	$(TOOLS)/golangci-lint run ./...
 	@if out=$$($(TOOLS)/govulncheck ./... 2>&1); then echo "$$out"; \
@@ -41,6 +41,33 @@ format:
 
 vet:
 	go vet ./...
+
+# Every program and every test program, for every kind of system that clients have.
+SYSTEMS := linux/amd64 darwin/arm64 windows/amd64
+
+cross: ## vet, compile and link everything, tests too, for Linux, macOS and Windows
+	@for system in $(SYSTEMS); do \
+	  echo "$$system"; \
+	  export GOOS=$${system%/*} GOARCH=$${system#*/}; \
+	  rm -rf .cache/cross && mkdir -p .cache/cross/tests; \
+	  go vet ./...; \
+	  go build -o .cache/cross/ ./...; \
+	  out=$$(go test -c -o .cache/cross/tests/ ./... 2>&1) || { echo "$$out"; exit 1; }; \
+	done; rm -rf .cache/cross
+
+# What is particular about Windows, and one life of a lab. Not there: cargo, and what
+# Wine cannot: UDP as Go wants it, renaming by the rules of POSIX, and access lists
+# that files inherit from their folder.
+WINDOWS := durable did storage storage/disk storage/catalog client client/cargoconfig cmd/aln-registry
+WINE_CANNOT := TestResolve|TestRealCargo|TestAnOpenFileIsReplaced|TestReadersNeverSee|TestCatalogIsCopiedBeforeAMigration|TestFilesAreThePropertyOfTheirOwner|TestScripts/[^p]
+
+windows: ## the tests of files, keys and commands as Windows runs them, under Wine (gets it; needs root)
+	@rm -rf .cache/windows && mkdir -p .cache/windows
+	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go test -c -o .cache/windows/ $(addprefix ./,$(WINDOWS))
+	@for package in $(WINDOWS); do \
+	  echo "$$package"; \
+	  timeout 300 integration/testbed/wine.sh $$package .cache/windows/$${package##*/}.test.exe -test.skip '$(WINE_CANNOT)' -test.timeout 4m; \
+	done
 
 tools: $(TOOLS)/.done
 

@@ -156,8 +156,11 @@ func TestSetIndexGivesOneNameToARegistry(t *testing.T) {
 	}
 }
 
+// drive makes paths absolute on Windows.
+var drive = filepath.VolumeName(os.TempDir())
+
 func TestSetProvider(t *testing.T) {
-	const ours = "/opt/bin/aln-registry"
+	ours := drive + "/opt/bin/aln-registry"
 	for name, test := range map[string]struct{ binary, before, after string }{
 		"no file":       {ours, "", "[registry]\nglobal-credential-providers = [\"cargo:token\", \"" + ours + "\"]\n"},
 		"registry":      {ours, "[registry]\ndefault = \"aln\" # x\n", "[registry]\ndefault = \"aln\" # x\nglobal-credential-providers = [\"cargo:token\", \"" + ours + "\"]\n"},
@@ -165,12 +168,12 @@ func TestSetProvider(t *testing.T) {
 		"many lines":    {ours, "[registry]\nglobal-credential-providers = [\n  \"cargo:token\", # the default\n]\n", "[registry]\nglobal-credential-providers = [\n  \"cargo:token\", \"" + ours + "\", # the default\n]\n"},
 		"empty list":    {ours, "registry.global-credential-providers = [ ]\n", "registry.global-credential-providers = [\"cargo:token\", \"" + ours + "\"]\n"},
 		"older path":    {ours, "[registry]\nglobal-credential-providers = [\"cargo:token\", \"/old/aln-registry\", \"z\"]\n", "[registry]\nglobal-credential-providers = [\"cargo:token\", \"" + ours + "\", \"z\"]\n"},
-		"with a space": {"/my bin/aln-registry", "[registry]\nglobal-credential-providers = [\"cargo:token\", \"/old/aln-registry\"]\n",
-			"[registry]\nglobal-credential-providers = [\"cargo:token\", \"aln-registry\"]\n\n[credential-alias]\naln-registry = [\"/my bin/aln-registry\"]\n"},
-		"older path with a space": {"/my bin/aln-registry", "[credential-alias]\naln-registry = [\"/old bin/aln-registry\"]\n[registry]\nglobal-credential-providers = [\"aln-registry\"]\n",
-			"[credential-alias]\naln-registry = [\"/my bin/aln-registry\"]\n[registry]\nglobal-credential-providers = [\"aln-registry\"]\n"},
+		"with a space": {drive + "/my bin/aln-registry", "[registry]\nglobal-credential-providers = [\"cargo:token\", \"/old/aln-registry\"]\n",
+			"[registry]\nglobal-credential-providers = [\"cargo:token\", \"aln-registry\"]\n\n[credential-alias]\naln-registry = [\"" + drive + "/my bin/aln-registry\"]\n"},
+		"older path with a space": {drive + "/my bin/aln-registry", "[credential-alias]\naln-registry = [\"/old bin/aln-registry\"]\n[registry]\nglobal-credential-providers = [\"aln-registry\"]\n",
+			"[credential-alias]\naln-registry = [\"" + drive + "/my bin/aln-registry\"]\n[registry]\nglobal-credential-providers = [\"aln-registry\"]\n"},
 		"space no longer": {ours, "[registry]\nglobal-credential-providers = [\"cargo:token\", \"aln-registry\"]\n", "[registry]\nglobal-credential-providers = [\"cargo:token\", \"" + ours + "\"]\n"},
-		"quotes in path":  {`/a"b\c/aln-registry`, "", "[registry]\nglobal-credential-providers = [\"cargo:token\", \"/a\\\"b\\\\c/aln-registry\"]\n"},
+		"quotes in path":  {drive + `/a"b\c/aln-registry`, "", "[registry]\nglobal-credential-providers = [\"cargo:token\", \"" + drive + "/a\\\"b\\\\c/aln-registry\"]\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			after, _, err := inFile(t, "", test.before, setProvider(test.binary))
@@ -186,10 +189,10 @@ func TestSetProvider(t *testing.T) {
 
 func TestSetProviderLeavesWhatItCannotEdit(t *testing.T) {
 	for name, test := range map[string]struct{ binary, before, lines string }{
-		"inline":          {"/b/aln-registry", "registry = { default = \"x\" }\n", "[registry]\nglobal-credential-providers = [\"cargo:token\", \"/b/aln-registry\"]\n"},
-		"inline, with it": {"/b/aln-registry", "registry = { global-credential-providers = [\"cargo:token\"] }\n", "[registry]\n"},
-		"a text":          {"/b/aln-registry", "[registry]\nglobal-credential-providers = \"cargo:token\"\n", "[registry]\n"},
-		"alias taken":     {"/b c/aln-registry", "[credential-alias]\naln-registry = \"/usr/bin/else\"\n", "[credential-alias]\naln-registry = [\"/b c/aln-registry\"]\n\n[registry]\nglobal-credential-providers = [\"cargo:token\", \"aln-registry\"]\n"},
+		"inline":          {drive + "/b/aln-registry", "registry = { default = \"x\" }\n", "[registry]\nglobal-credential-providers = [\"cargo:token\", \"" + drive + "/b/aln-registry\"]\n"},
+		"inline, with it": {drive + "/b/aln-registry", "registry = { global-credential-providers = [\"cargo:token\"] }\n", "[registry]\n"},
+		"a text":          {drive + "/b/aln-registry", "[registry]\nglobal-credential-providers = \"cargo:token\"\n", "[registry]\n"},
+		"alias taken":     {drive + "/b c/aln-registry", "[credential-alias]\naln-registry = \"/usr/bin/else\"\n", "[credential-alias]\naln-registry = [\"" + drive + "/b c/aln-registry\"]\n\n[registry]\nglobal-credential-providers = [\"cargo:token\", \"aln-registry\"]\n"},
 	} {
 		after, _, err := inFile(t, "", test.before, setProvider(test.binary))
 		var manual *ManualError
@@ -197,7 +200,7 @@ func TestSetProviderLeavesWhatItCannotEdit(t *testing.T) {
 			t.Errorf("%s: %v\n%s", name, err, after)
 		}
 	}
-	for _, binary := range []string{"aln-registry", "./aln-registry", "/a\nb/aln-registry", "/\xff/aln-registry", ""} {
+	for _, binary := range []string{"aln-registry", "./aln-registry", drive + "/a\nb/aln-registry", drive + "/\xff/aln-registry", ""} {
 		if _, _, err := inFile(t, "", "", setProvider(binary)); !errors.Is(err, ErrBinary) {
 			t.Errorf("%q: %v", binary, err)
 		}

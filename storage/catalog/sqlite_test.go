@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -229,7 +230,11 @@ func ownerOnly(t *testing.T, path string) error {
 }
 
 func TestAnyPathWillDo(t *testing.T) {
-	for _, name := range []string{"with space", "per%20cent", "what?mode=memory", "a#b", "a&b=c", "ümlaut", "a;b"} {
+	names := []string{"with space", "per%20cent", "a#b", "a&b=c", "ümlaut", "a;b"}
+	if runtime.GOOS != "windows" { // which has no such names
+		names = append(names, "what?mode=memory")
+	}
+	for _, name := range names {
 		folder := filepath.Join(t.TempDir(), name)
 		if err := os.Mkdir(folder, 0o700); err != nil {
 			t.Fatal(err)
