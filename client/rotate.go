@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/durable"
@@ -110,7 +111,12 @@ func (i Identity) Document(both bool) ([]byte, error) {
 // finishRotation puts the next key into the place of the one in use, whose file
 // gets another name: at no moment is there none.
 func (i Identity) finishRotation() (old string, err error) {
-	name := i.id.Fragment
+	name := strings.Map(func(r rune) rune { // no path, and nothing that Windows takes in no name
+		if strings.ContainsRune("-_", r) || '0' <= r && r <= '9' || 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z' {
+			return r
+		}
+		return '-'
+	}, i.id.Fragment)
 	old = i.Path + ".old-" + name[max(0, len(name)-8):]
 	if err := os.Link(i.Path, old); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", fmt.Errorf("keep the old key: %w", err)

@@ -102,6 +102,27 @@ func TestRotationInterruptedIsFinishedAgain(t *testing.T) {
 	}
 }
 
+// Other programs name keys as they like; not every name is one for a file.
+func TestRotationOfAKeyWithAnyName(t *testing.T) {
+	for fragment, suffix := range map[string]string{"key-1": ".old-key-1", "keys/1": ".old-keys-1", "a?b:c*d": ".old-a-b-c-d", "x/../../y": ".old-" + "-------y"} {
+		key, err := webKey(webHost, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key.ID = string(webHost) + "#" + fragment
+		first, err := OpenHome(t.TempDir()).ImportIdentity("", key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := first.Rotate(rand.Reader); err != nil {
+			t.Fatal(err)
+		}
+		if old, err := first.finishRotation(); err != nil || old != first.Path+suffix {
+			t.Errorf("%s: kept as %s, %v; want %s", fragment, old, err, first.Path+suffix)
+		}
+	}
+}
+
 func TestOnlyADidWebHasADocument(t *testing.T) {
 	h := OpenHome(t.TempDir())
 	i, err := h.CreateIdentity("", rand.Reader)
