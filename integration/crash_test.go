@@ -512,6 +512,9 @@ func (s *survivor) checkChanges(registry *client.Registry) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	if _, verdict, err := view.Check(s.ctx); err != nil || !verdict.OK() {
+		s.t.Fatalf("the log after a kill: %+v, %v", verdict, err)
+	}
 	for _, c := range s.changes {
 		line, err := view.Entry(c.index)
 		if err != nil {

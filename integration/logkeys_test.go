@@ -10,7 +10,7 @@ import (
 	"phoenix-lab.org/aln-registry/registry/record"
 )
 
-// The log's key is replaced: who pinned a checkpoint of the old one and who comes
+// The log's key is replaced: members who pinned a checkpoint of the old one and who come
 // new both follow the chain of settings, and the cosignature that counts is the new key's.
 func TestClientsFollowALogKeyThatWasReplaced(t *testing.T) {
 	t.Parallel()
@@ -45,6 +45,6 @@ func TestClientsFollowALogKeyThatWasReplaced(t *testing.T) {
 		}
 	}
 	stranger := newUser(t)
-	must(t, stranger.aln(app, "login", l.url))
-	must(t, stranger.aln(app, "log", "check"))
+	wantSays(t, must(t, stranger.aln(app, "login", l.url)).stdout, "to members only")
+	mustFail(t, stranger.aln(app, "log", "check"), "for members", "is not a member")
 }

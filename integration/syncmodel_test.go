@@ -18,7 +18,6 @@ type modelFS struct {
 	root    string
 	top     *inode
 	offsets map[string]int64 // of descriptors that write without naming an offset
-	deleted map[string]*inode
 }
 
 // inode is a file or folder, as it is (now) and as the disk has it (kept).

@@ -288,6 +288,41 @@ func TestALargerTreeIsNeverCosignedBeforeASmallerOneThatWasShown(t *testing.T) {
 	}
 }
 
+// A clock that ran ahead while somebody looked, and is right again at the next start,
+// makes no honest log one that takes entries back; and whoever runs it is told.
+func TestARenewedCosignatureOutlivesTheProcess(t *testing.T) {
+	w, r, _, ahead := storesWith(t)
+	at := func(r *Registry) time.Time {
+		t.Helper()
+		note, err := r.Checkpoint(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		opened, _, err := r.openNote(context.Background(), note)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return opened.CosignedAt
+	}
+	if err := r.Ready(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	ahead.Store(int64(70 * time.Minute))
+	shown := at(r)
+	w.closeAll(r)
+	r = w.start()
+	if _, err := w.publish(r, newUpload("later")); err != nil {
+		t.Fatal(err)
+	}
+	if larger := at(r); larger.Before(shown) {
+		t.Errorf("the smaller tree was cosigned at %s, the larger at %s", shown, larger)
+	}
+	if err := r.Ready(context.Background()); err == nil || !strings.Contains(err.Error(), "in the future of this computer's clock") {
+		t.Errorf("ready: %v", err)
+	}
+	w.closeAll(r)
+}
+
 // A document is proposed while the server has one key, and voted on when it has another.
 func TestAVoteEnactsNoDocumentWithoutTheServersKey(t *testing.T) {
 	w := newWorld(t)

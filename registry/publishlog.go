@@ -185,8 +185,10 @@ func readCheckpoint(ctx context.Context, r *Registry, note []byte) (*checkpoint,
 const renewAfter = time.Hour
 
 // Checkpoint returns the signed note of what is published, its cosignature not
-// older than an hour.
-func (r *Registry) Checkpoint(context.Context) ([]byte, error) {
+// older than an hour as long as the catalog takes a renewed one: it is noted before
+// it is shown, so that no later process cosigns a larger tree earlier, whatever
+// happens to the clock.
+func (r *Registry) Checkpoint(ctx context.Context) ([]byte, error) {
 	if p := r.published.Load(); r.Clock().Sub(p.cosigned) < renewAfter {
 		return p.note, nil
 	}
@@ -196,12 +198,11 @@ func (r *Registry) Checkpoint(context.Context) ([]byte, error) {
 	if r.Clock().Sub(p.cosigned) < renewAfter {
 		return p.note, nil
 	}
-	renewed, err := r.resigned(p)
-	if err != nil {
-		return nil, err
+	// Who asks may go away; what is begun is for the others too.
+	if err := r.vouch(context.WithoutCancel(ctx)); err != nil {
+		r.Log.Error("the log's cosignature is not renewed", "of", p.cosigned, "error", err)
 	}
-	r.published.Store(renewed) // only in memory: the stored object stays as it was made
-	return renewed.note, nil
+	return r.published.Load().note, nil
 }
 
 // recover compares the catalog with blob storage and finishes what a crash
@@ -334,8 +335,9 @@ func (r *Registry) adopt(ctx context.Context, size int64) error {
 	return r.show(ctx, note)
 }
 
-// vouch signs anew what a start finds published, as storeCheckpoint does: the
-// process before this one may have shown it, or one that is smaller, with a later cosignature.
+// vouch signs anew what is published and notes that in the catalog: hourly, and at
+// a start, since the process before may have shown a smaller one that it had cosigned
+// later than this one was stored.
 func (r *Registry) vouch(ctx context.Context) error {
 	signed, err := r.resigned(r.published.Load())
 	if err != nil {

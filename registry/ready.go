@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"phoenix-lab.org/aln-registry/registry/state"
 )
 
 // longestBatch is how long a batch may take before the sequencer counts as stuck.
@@ -12,7 +14,8 @@ const longestBatch = time.Minute
 
 // Ready is nil if the registry can do its work now: the catalog can be read and
 // written, blob storage can be written and read again, and the sequencer takes
-// changes. It leaves nothing behind.
+// changes; and its clock is not behind what the log was vouched for at, which
+// every client would refuse. It leaves nothing behind.
 func (r *Registry) Ready(ctx context.Context) error {
 	select {
 	case <-r.done:
@@ -22,8 +25,21 @@ func (r *Registry) Ready(ctx context.Context) error {
 	if since := r.batchSince.Load(); since != 0 && time.Since(time.Unix(0, since)) > longestBatch {
 		return fmt.Errorf("a batch of changes has been under way since %s", time.Unix(0, since).UTC().Format(time.RFC3339))
 	}
+	if err := r.clockBehind(); err != nil {
+		return err
+	}
 	if err := r.Catalog.Probe(ctx); err != nil {
 		return err
 	}
 	return r.Blobs.Probe(ctx)
+}
+
+// clockBehind tells of a log that was vouched for in the future: this computer's
+// clock was ahead once, or is behind now.
+func (r *Registry) clockBehind() error {
+	cosigned := r.published.Load().cosigned
+	if ahead := cosigned.Sub(r.Clock()); ahead > state.Skew {
+		return fmt.Errorf("the log's checkpoint was cosigned at %s, %s in the future of this computer's clock; clients refuse it until then", cosigned.Format(time.RFC3339), ahead.Round(time.Second))
+	}
+	return nil
 }

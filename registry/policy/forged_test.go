@@ -307,7 +307,11 @@ func TestSignaturesInOtherForms(t *testing.T) {
 	}
 	r, s := new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])
 	x, y := elliptic.UnmarshalCompressed(elliptic.P256(), compressed(t, p256.Public()))
-	if !ecdsa.Verify(&ecdsa.PublicKey{Curve: elliptic.P256(), X: x, Y: y}, digest[:], r, s.Sub(order, s)) {
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, x.FillBytes(make([]byte, 32)), y.FillBytes(make([]byte, 32))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !ecdsa.Verify(key, digest[:], r, s.Sub(order, s)) {
 		t.Error("crypto/ecdsa refuses a high s by itself")
 	}
 }
