@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 )
 
@@ -17,7 +16,7 @@ const (
 	headerTimeout  = 10 * time.Second
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 32 << 10
-	// maxConnections is how many there may be; more wait in the system's queue.
+	// maxConnections is how many there may be; for more, those without a request give way.
 	maxConnections = 4096
 	maxStreams     = 100 // requests at once on one connection of HTTP/2
 	drainTimeout   = 30 * time.Second
@@ -53,9 +52,10 @@ type Listening struct {
 // requests had to be cut off.
 func (l Listening) Serve(ctx context.Context, listener net.Listener) error {
 	l = l.orDefault()
+	bounded := newBoundedListener(listener, l.Connections)
 	s := l.server()
+	s.ConnState = bounded.note
 	failed := make(chan error, 1)
-	bounded := &boundedListener{Listener: listener, free: make(chan struct{}, l.Connections), done: make(chan struct{})}
 	go func() {
 		if l.Certificate != nil {
 			failed <- s.ServeTLS(bounded, "", "")
@@ -129,57 +129,4 @@ func (l Listening) drain(ctx context.Context, s *http.Server) error {
 		l.Log.Warn("requests were cut off", "after", l.DrainTimeout, "error", errors.Join(err, s.Close()))
 	}
 	return nil
-}
-
-// boundedListener accepts a connection only when there is room for it.
-type boundedListener struct {
-	net.Listener
-	free    chan struct{}
-	done    chan struct{}
-	closing sync.Once
-}
-
-func (b *boundedListener) Accept() (net.Conn, error) {
-	select {
-	case b.free <- struct{}{}:
-	case <-b.done:
-		return nil, net.ErrClosed
-	}
-	c, err := b.Listener.Accept()
-	if err != nil {
-		<-b.free
-		return nil, err
-	}
-	// A connection must stay what it is: net/http sends files by what *net.TCPConn can.
-	tcp, ok := c.(*net.TCPConn)
-	if !ok {
-		return &boundedConn{Conn: c, release: sync.OnceFunc(func() { <-b.free })}, nil
-	}
-	return &boundedTCP{TCPConn: tcp, release: sync.OnceFunc(func() { <-b.free })}, nil
-}
-
-func (b *boundedListener) Close() error {
-	b.closing.Do(func() { close(b.done) })
-	return b.Listener.Close()
-}
-
-// boundedTCP gives its place back when it is closed.
-type boundedTCP struct {
-	*net.TCPConn
-	release func()
-}
-
-func (c *boundedTCP) Close() error {
-	defer c.release()
-	return c.TCPConn.Close()
-}
-
-type boundedConn struct {
-	net.Conn
-	release func()
-}
-
-func (c *boundedConn) Close() error {
-	defer c.release()
-	return c.Conn.Close()
 }

@@ -216,47 +216,6 @@ func TestAFatalErrorEndsTheServing(t *testing.T) {
 	}
 }
 
-// Connections beyond the bound wait until one ends.
-func TestConnectionsAreBounded(t *testing.T) {
-	for name, change := range map[string]func(net.Conn) net.Conn{
-		"plain": func(c net.Conn) net.Conn { return c },
-		"TLS":   func(c net.Conn) net.Conn { return tls.Client(c, &tls.Config{InsecureSkipVerify: true}) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			l := Listening{Handler: http.HandlerFunc(hello), Connections: 2}
-			if name == "TLS" {
-				l.Certificate, _ = newCertificate(t, "localhost", time.Hour)
-			}
-			s := serve(t, l)
-			ask := func(c net.Conn, patience time.Duration) error {
-				c.SetDeadline(time.Now().Add(patience))
-				if _, err := fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
-					return err
-				}
-				resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-				if err == nil {
-					err = errors.Join(resp.Body.Close())
-				}
-				return err
-			}
-			first, second, third := change(s.dial()), change(s.dial()), change(s.dial())
-			for _, c := range []net.Conn{first, second} {
-				if err := ask(c, 10*time.Second); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := ask(third, 200*time.Millisecond); err == nil {
-				t.Error("a third connection is served where two may be")
-			}
-			third.Close()
-			first.Close()
-			if err := ask(change(s.dial()), 10*time.Second); err != nil {
-				t.Errorf("after one has ended: %v", err)
-			}
-		})
-	}
-}
-
 // Who sends a header slowly, or no TLS handshake, is cut off.
 func TestSlowHeadersAreCutOff(t *testing.T) {
 	certificate, _ := newCertificate(t, "localhost", time.Hour)
