@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
+	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 
-	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/translog"
 	"phoenix-lab.org/aln-registry/registry/verify"
 )
@@ -240,10 +241,56 @@ func (e *Unproved) Is(target error) bool {
 	return target == ErrUntrusted
 }
 
-// advance pins a note that has been judged good, unless a larger one is pinned meanwhile.
-func (r *Registry) advance(ctx context.Context, note []byte, keys record.ID) error {
-	pin := r.pin
-	pin.Checkpoint, pin.Keys = note, keys
-	_, err := r.client.home.SavePin(ctx, pin)
-	return err
+// mostMeanwhile bounds how often a note is judged anew, since another process pinned
+// something meanwhile.
+const mostMeanwhile = 16
+
+// pin writes p, of the checkpoint shown, that was judged good against the notes
+// judged. What another process pinned meanwhile the checkpoint is held against too,
+// so that of two that are shown different pasts at once, one finds it: *Unproved, and
+// the contradiction is kept. That it is an older state of what is pinned now, and
+// agrees with it, is no fault: the other process came later.
+func (c *Client) pin(ctx context.Context, s shown, p Pin, judged [][]byte, write func(context.Context, Pin, ...[]byte) (Pin, error)) (Pin, error) {
+	for range mostMeanwhile {
+		now, err := write(ctx, p, judged...)
+		if !errors.Is(err, ErrMeanwhile) {
+			return now, err
+		}
+		proof, err := s.relation(ctx, now.Checkpoint)
+		if err != nil {
+			return Pin{}, err
+		}
+		_, verdict, err := c.judge(ctx, s, now, proof)
+		if err != nil {
+			return Pin{}, err
+		}
+		if check, _ := verdict.Failure(); !verdict.OK() && check.Name != verify.CheckStale {
+			return Pin{}, unproved(now.URL, verdict)
+		}
+		judged = append(slices.Clip(judged), now.Checkpoint)
+	}
+	return Pin{}, fmt.Errorf("%w, again and again: %s", ErrMeanwhile, p.URL)
+}
+
+// advance pins the View's note, of which verdict is good, under every name of the
+// registry. The verdict that it returns is another one where the note contradicts what
+// another process, or one of those names, has seen.
+func (v *View) advance(ctx context.Context, verdict verify.Verdict) (verify.Verdict, error) {
+	c := v.registry.client
+	pins, err := c.home.namesOf(v.past)
+	if err != nil {
+		return verdict, err
+	}
+	for _, pin := range pins {
+		pin.Checkpoint, pin.Keys = v.note, verdict.Keys
+		_, err := c.pin(ctx, v.shown, pin, [][]byte{v.past.Checkpoint}, c.home.advancePin)
+		if refused := (*Unproved)(nil); errors.As(err, &refused) {
+			return refused.Verdict, nil
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return verdict, err
+		}
+	}
+	v.judged.Store(true)
+	return verdict, nil
 }

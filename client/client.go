@@ -39,6 +39,8 @@ var (
 	ErrIdentityExists = errors.New("identity exists already")
 	// ErrChanged: the registry at a pinned URL is another one than was met first.
 	ErrChanged = errors.New("this is not the registry that was met before")
+	// ErrMeanwhile: another process pinned something that was not judged against.
+	ErrMeanwhile = errors.New("another command saw something else of the log meanwhile; try again")
 	// ErrUntrusted: what a registry says of itself does not hold together.
 	ErrUntrusted = errors.New("the registry does not prove who it is")
 	// ErrNotFresh: the registry shows a checkpoint that is too old, of the future, or of no known age.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/particle"
@@ -26,6 +27,9 @@ type Entered struct {
 	// Adopted are the pins of other names of the registry that were made or changed,
 	// Forgotten those that were removed, since its settings name them no more.
 	Adopted, Forgotten []Pin
+	// log is what was judged against the notes past, for the pins.
+	log  shown
+	past [][]byte
 }
 
 // Enter is the second half of a login: it asks the registry that was met for a
@@ -46,7 +50,7 @@ func (c *Client) Enter(ctx context.Context, met Login, makeIdentity bool) (Enter
 	if makeIdentity && r.identity == nil && met.Pin.Identity != DefaultIdentity {
 		return Entered{}, fmt.Errorf("%w: %q, as which you asked %s before, is not in %s; name another with --identity", ErrNoIdentity, met.Pin.Identity, met.Pin.URL, c.home.path)
 	}
-	e := Entered{Pin: met.Pin, Identity: r.identity}
+	e := Entered{Pin: met.Pin, Identity: r.identity, log: met.log, past: met.past}
 	session, refusal := r.challenge(ctx)
 	e.Refusal = refusal
 	if refusal == nil {
@@ -73,11 +77,18 @@ func (c *Client) Enter(ctx context.Context, met Login, makeIdentity bool) (Enter
 
 // agree fills in, for a member, what of the registry's names is to be done.
 func (e *Entered) agree(ctx context.Context, r *Registry, session challenged) error {
-	v, err := r.View(ctx)
+	past := r.pin // what Meet found good, which is not on disk yet
+	if len(past.Checkpoint) == 0 {
+		var err error
+		if past, err = r.client.home.seen(r.pin); err != nil {
+			return err
+		}
+	}
+	v, err := r.viewSince(ctx, past)
 	if err != nil {
 		return err
 	}
-	in, verdict, err := r.client.inForce(ctx, v.shown, r.pin, v.consistency)
+	in, verdict, err := r.client.inForce(ctx, v.shown, past, v.consistency)
 	if err != nil {
 		return err
 	}
@@ -87,6 +98,7 @@ func (e *Entered) agree(ctx context.Context, r *Registry, session challenged) er
 	if err := r.vouched(session, in); err != nil {
 		return err
 	}
+	e.log, e.past = v.shown, append(slices.Clip(e.past), past.Checkpoint)
 	e.Pin.Checkpoint, e.Pin.Keys = v.note, verdict.Keys
 	for i := range e.Adopted {
 		e.Adopted[i].Checkpoint, e.Adopted[i].Keys = v.note, verdict.Keys
@@ -96,11 +108,11 @@ func (e *Entered) agree(ctx context.Context, r *Registry, session challenged) er
 
 // pin writes what was found out.
 func (e *Entered) pin(ctx context.Context, c *Client) (err error) {
-	if e.Pin, err = c.home.SavePin(ctx, e.Pin); err != nil {
+	if e.Pin, err = c.pin(ctx, e.log, e.Pin, e.past, c.home.SavePin); err != nil {
 		return err
 	}
 	for i := range e.Adopted {
-		if e.Adopted[i], err = c.home.SavePin(ctx, e.Adopted[i]); err != nil {
+		if e.Adopted[i], err = c.pin(ctx, e.log, e.Adopted[i], e.past, c.home.SavePin); err != nil {
 			return err
 		}
 	}

@@ -19,21 +19,31 @@ import (
 type View struct {
 	shown
 	registry    *Registry
+	past        Pin // what it is judged against
 	consistency tlog.TreeProof
 	judged      atomic.Bool // found good
 }
 
-// View fetches the log's checkpoint and the proof that it extends the pinned
-// one. Where there can be no such proof (the log shrank) it has none, for
+// View fetches the log's checkpoint and the proof that it extends the largest one
+// that is pinned by any name of the registry. Where there can be no such proof (the log shrank) it has none, for
 // package verify to say so. The View ends with ctx.
 func (r *Registry) View(ctx context.Context) (*View, error) {
+	past, err := r.client.home.seen(r.pin)
+	if err != nil {
+		return nil, err
+	}
+	return r.viewSince(ctx, past)
+}
+
+// viewSince is View, to be judged against past.
+func (r *Registry) viewSince(ctx context.Context, past Pin) (*View, error) {
 	s, err := r.web.show(ctx)
 	if err != nil {
 		return nil, err
 	}
 	s.as = r
-	v := &View{registry: r, shown: s}
-	v.consistency, err = s.relation(ctx, r.pin.Checkpoint)
+	v := &View{registry: r, shown: s, past: past}
+	v.consistency, err = s.relation(ctx, past.Checkpoint)
 	return v, err
 }
 
@@ -71,13 +81,12 @@ func (v *View) Verify(ctx context.Context, want verify.Want) (verify.Verdict, er
 		return verify.Verdict{}, err
 	}
 	r := v.registry
-	verdict := verify.Artifact(want, ev, r.client.believed(r.pin))
-	r.client.keepConflict(ctx, r.pin, &verdict)
+	verdict := verify.Artifact(want, ev, r.client.believed(v.past))
+	r.client.keepConflict(ctx, v.past, &verdict)
 	if !verdict.OK() {
 		return verdict, nil
 	}
-	v.judged.Store(true)
-	return verdict, r.advance(ctx, v.note, verdict.Keys)
+	return v.advance(ctx, verdict)
 }
 
 // Evidence is View and View.Evidence for one artifact.
@@ -102,10 +111,10 @@ func (r *Registry) LogCheck(ctx context.Context) (translog.Opened, verify.Verdic
 
 // Check is LogCheck at the View's checkpoint.
 func (v *View) Check(ctx context.Context) (translog.Opened, verify.Verdict, error) {
-	opened, verdict, err := v.registry.client.judge(ctx, v.shown, v.registry.pin, v.consistency)
+	opened, verdict, err := v.registry.client.judge(ctx, v.shown, v.past, v.consistency)
 	if err != nil || !verdict.OK() {
 		return opened, verdict, err
 	}
-	v.judged.Store(true)
-	return opened, verdict, v.registry.advance(ctx, v.note, verdict.Keys)
+	verdict, err = v.advance(ctx, verdict)
+	return opened, verdict, err
 }

@@ -193,7 +193,7 @@ func TestCheckpointsAreOpenedInOnePlace(t *testing.T) {
 		"Open": {}, "CosignedAt": {}, // of translog: package verify calls them
 		"Artifact":      {"evidence.go", "registry.go"}, // verify.Artifact; the type of that name
 		"NewTileReader": {"checkpoint.go"},
-		"judge":         {"evidence.go", "login.go"},
+		"judge":         {"checkpoint.go", "evidence.go", "login.go"},
 		"inForce":       {"enter.go"},
 		"show":          {"evidence.go", "login.go"},
 		"checkpoint":    {"checkpoint.go", "registry.go", "unknown.go"}, // web.checkpoint

@@ -23,6 +23,9 @@ type Login struct {
 	New bool
 	// Notes are sentences for the user about what was done otherwise than asked.
 	Notes []string
+	// log is what was judged against the notes past, for the pin.
+	log  shown
+	past [][]byte
 }
 
 // Terms are how a registry is to be met.
@@ -56,7 +59,7 @@ func (c *Client) LoginOn(ctx context.Context, url string, terms Terms) (Login, e
 	if err != nil {
 		return Login{}, err
 	}
-	login.Pin, err = c.home.SavePin(ctx, login.Pin)
+	login.Pin, err = c.pin(ctx, login.log, login.Pin, login.past, c.home.SavePin)
 	return login, err
 }
 
@@ -79,20 +82,23 @@ func (c *Client) Meet(ctx context.Context, url string, terms Terms) (Login, erro
 	if err != nil {
 		return Login{}, err
 	}
-	known, keys, err := c.compare(ctx, base, met)
+	past, keys, err := c.compare(ctx, base, met)
 	if err != nil && !errors.Is(err, ErrWithheld) {
 		return Login{}, err
 	}
-	login := Login{New: !known}
+	login := Login{New: len(past) == 0}
 	there, failed := c.declared(ctx, base, met, terms)
 	if failed != nil {
 		return Login{}, failed
 	}
 	if declared := there.as.pin.URL; declared != base { // its log is the one to go by
 		login.Notes = append(login.Notes, fmt.Sprintf("the registry calls itself %s; that URL is used", declared))
-		_, keys, err = c.compare(ctx, declared, there)
+		past, keys, err = c.compare(ctx, declared, there)
 	}
-	login.Pin = there.as.pin
+	login.Pin, login.log = there.as.pin, there.shown
+	for _, pin := range past {
+		login.past = append(login.past, pin.Checkpoint)
+	}
 	switch {
 	case err == nil:
 		login.Pin.Checkpoint, login.Pin.Keys = there.note, keys
@@ -306,39 +312,38 @@ func (m met) goesBy(ctx context.Context) (string, error) {
 
 // compare checks that what was met at base is what is pinned there, if anything
 // is, and judges its checkpoint: against those pinned of the same registry, there
-// and under other URLs, or by itself where there are none. keys is the record that
+// and under other URLs, or by itself where there are none: past is those pins. keys is the record that
 // put the log's keys in force.
-func (c *Client) compare(ctx context.Context, base string, m met) (known bool, keys record.ID, err error) {
+func (c *Client) compare(ctx context.Context, base string, m met) (past []Pin, keys record.ID, err error) {
 	old, err := c.home.PinOf(base)
 	switch {
 	case errors.Is(err, ErrNotPinned):
 	case err != nil:
-		return false, "", err
+		return nil, "", err
 	case old.Origin != m.origin || old.Entry0 != m.entry0:
-		return true, "", c.home.changed(old, m.origin, m.entry0)
+		return nil, "", c.home.changed(old, m.origin, m.entry0)
 	}
-	pins, err := c.home.Pins()
-	if err != nil {
-		return false, "", err
+	first := Pin{URL: base, Origin: m.origin, Entry0: m.entry0}
+	if past, err = c.home.namesOf(first); err != nil {
+		return nil, "", err
 	}
-	same := slices.DeleteFunc(pins, func(p Pin) bool { return !p.sameRegistry(Pin{Origin: m.origin, Entry0: m.entry0}) })
-	known = len(same) > 0
-	if !known {
-		same = []Pin{{URL: base, Origin: m.origin, Entry0: m.entry0}}
+	against := past
+	if len(past) == 0 {
+		against = []Pin{first}
 	}
-	for _, pin := range same {
+	for _, pin := range against {
 		proof, err := m.relation(ctx, pin.Checkpoint)
 		if err != nil {
-			return known, "", err
+			return past, "", err
 		}
 		_, verdict, err := c.judge(ctx, m.shown, pin, proof)
 		if err == nil {
 			err = unproved(base, verdict)
 		}
 		if err != nil {
-			return known, "", err
+			return past, "", err
 		}
 		keys = verdict.Keys
 	}
-	return known, keys, nil
+	return past, keys, nil
 }

@@ -292,10 +292,13 @@ func TestSavePinNeverShrinksNorChangesRegistry(t *testing.T) {
 	id, _ := r.Identity()
 	f.publish(id, "demo", "1.0.0", nil)
 	large.Checkpoint = f.note()
-	if got, err := c.home.SavePin(t.Context(), large); err != nil || got.Size() != 3 {
+	if got, err := c.home.SavePin(t.Context(), large); !errors.Is(err, ErrMeanwhile) || got.Size() != 2 || must(c.home.PinOf(f.server.URL)).Size() != 2 {
+		t.Fatalf("what was not judged against the pin replaced it: %d, %v", got.Size(), err)
+	}
+	if got, err := c.home.SavePin(t.Context(), large, small.Checkpoint); err != nil || got.Size() != 3 {
 		t.Fatalf("%d, %v", got.Size(), err)
 	}
-	if got, err := c.home.SavePin(t.Context(), small); err != nil || got.Size() != 3 {
+	if got, err := c.home.SavePin(t.Context(), small, large.Checkpoint); err != nil || got.Size() != 3 {
 		t.Errorf("shrank to %d, %v", got.Size(), err)
 	}
 	keyed := large
@@ -304,7 +307,7 @@ func TestSavePinNeverShrinksNorChangesRegistry(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, older := range []Pin{small, large} {
-		if got, err := c.home.SavePin(t.Context(), older); err != nil || got.Keys != keyed.Keys {
+		if got, err := c.home.SavePin(t.Context(), older, large.Checkpoint); err != nil || got.Keys != keyed.Keys {
 			t.Errorf("the keys seen were forgotten: %q, %v", got.Keys, err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"phoenix-lab.org/aln-registry/registry/verify"
@@ -54,16 +55,22 @@ func (r *Registry) names(in verify.InForce) (adopted, forgotten []Pin, err error
 // alike makes what is asked for at p's URL under other names be asked for as by p:
 // with its certificates, as its identity.
 func (h Home) alike(ctx context.Context, p Pin) error {
-	pins, err := h.Pins()
+	pins, err := h.namesOf(p)
 	if err != nil {
 		return err
 	}
 	for _, other := range pins {
-		if !other.sameRegistry(p) || other.URL != p.URL || bytes.Equal(other.CA, p.CA) && other.Identity == p.Identity {
+		if other.URL != p.URL || bytes.Equal(other.CA, p.CA) && other.Identity == p.Identity {
 			continue
 		}
-		other.CA, other.Identity = p.CA, p.Identity
-		if _, err := h.SavePin(ctx, other); err != nil {
+		_, err := h.updatePin(ctx, other.IndexURL, func(now Pin, err error) (Pin, error) {
+			if err != nil || !now.sameRegistry(p) {
+				return Pin{}, err
+			}
+			now.CA, now.Identity = p.CA, p.Identity
+			return now, nil
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

@@ -178,30 +178,96 @@ func (h Home) writePin(p Pin) error {
 	return durable.WriteFile(h.file(folderRegistries, fileID(p.IndexURL)+pinSuffix), append(data, '\n'), fileMode)
 }
 
-// SavePin writes p, which has been verified. If another process pinned the same
-// registry at a larger checkpoint meanwhile, that checkpoint and its keys stay; if it
-// pinned another registry there, nothing is written: ErrChanged. It returns
-// what is pinned now.
-func (h Home) SavePin(ctx context.Context, p Pin) (Pin, error) {
-	name := fileID(p.IndexURL)
+// SavePin writes p, whose checkpoint was judged good against each of the notes
+// judged. Where another process pinned the same registry meanwhile at a tree that is
+// none of those, nothing is written, and what is pinned is returned: ErrMeanwhile. Of
+// a larger one that is among them the checkpoint and its keys stay. If it pinned
+// another registry there, nothing is written: ErrChanged. It returns what is pinned now.
+func (h Home) SavePin(ctx context.Context, p Pin, judged ...[]byte) (Pin, error) {
+	return h.updatePin(ctx, p.IndexURL, func(old Pin, err error) (Pin, error) {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return p, nil
+		case err != nil:
+			return Pin{}, err
+		case !old.sameRegistry(p):
+			return Pin{}, h.changed(old, p.Origin, p.Entry0)
+		}
+		return p.after(old, judged)
+	})
+}
+
+// advancePin is SavePin for the checkpoint and its keys alone: all else of the pin
+// stays as it is now, and one that is gone or of another registry by now is left so.
+func (h Home) advancePin(ctx context.Context, p Pin, judged ...[]byte) (Pin, error) {
+	return h.updatePin(ctx, p.IndexURL, func(old Pin, err error) (Pin, error) {
+		if err != nil || !old.sameRegistry(p) {
+			return Pin{}, err
+		}
+		next, err := p.after(old, judged)
+		old.Checkpoint, old.Keys = next.Checkpoint, next.Keys
+		return old, err
+	})
+}
+
+// after is p as it may replace old, which is of the same registry. ErrMeanwhile.
+func (p Pin) after(old Pin, judged [][]byte) (Pin, error) {
+	before, pinned := treeOf(old.Checkpoint)
+	next, shown := treeOf(p.Checkpoint)
+	switch {
+	case !pinned:
+	case !shown:
+		p.Checkpoint, p.Keys = old.Checkpoint, old.Keys
+	case before == next:
+		if p.Keys == "" {
+			p.Keys = old.Keys // of one tree they are the same; p is from before they were seen
+		}
+	case !slices.ContainsFunc(judged, func(note []byte) bool { tree, ok := treeOf(note); return ok && tree == before }):
+		return old, fmt.Errorf("%w: %s", ErrMeanwhile, old.URL)
+	case before.Size > next.Size:
+		p.Checkpoint, p.Keys = old.Checkpoint, old.Keys
+	}
+	return p, nil
+}
+
+// treeOf returns what a note is about; false where there is none.
+func treeOf(note []byte) (translog.Checkpoint, bool) {
+	cp, err := translog.Peek(note)
+	return cp, err == nil && cp.Size > 0
+}
+
+// updatePin writes what change makes, under the lock, of the pin on disk, or of the
+// error of reading it. Where that is an error, or no pin, nothing is written.
+func (h Home) updatePin(ctx context.Context, indexURL string, change func(Pin, error) (Pin, error)) (Pin, error) {
+	name := fileID(indexURL)
 	unlock, err := h.lock(ctx, folderRegistries, name)
 	if err != nil {
 		return Pin{}, err
 	}
 	defer unlock()
-	old, err := h.readPin(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return Pin{}, err
-	case old.Origin != p.Origin || old.Entry0 != p.Entry0:
-		return Pin{}, h.changed(old, p.Origin, p.Entry0)
-	case old.Size() > p.Size():
-		p.Checkpoint, p.Keys = old.Checkpoint, old.Keys
-	case old.Size() == p.Size() && p.Keys == "":
-		p.Keys = old.Keys // of one tree they are the same; p is from before they were seen
+	p, err := change(h.readPin(name))
+	if err != nil || p.IndexURL == "" {
+		return p, err
 	}
 	return p, h.writePin(p)
+}
+
+// namesOf returns the pins of p's registry, by whatever name, in the order of their files.
+func (h Home) namesOf(p Pin) ([]Pin, error) {
+	pins, err := h.Pins()
+	return slices.DeleteFunc(pins, func(other Pin) bool { return !other.sameRegistry(p) }), err
+}
+
+// seen is p with the largest checkpoint, and its keys, that was seen of its registry
+// by any of its names: what was seen by one of them is not unseen by another.
+func (h Home) seen(p Pin) (Pin, error) {
+	pins, err := h.namesOf(p)
+	for _, other := range pins {
+		if other.Size() > p.Size() {
+			p.Checkpoint, p.Keys = other.Checkpoint, other.Keys
+		}
+	}
+	return p, err
 }
 
 // changed says that a pinned URL answers as another registry, and what that may mean.

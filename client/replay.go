@@ -26,7 +26,7 @@ func (r *Registry) Replay(ctx context.Context, progress func(done, all int64)) (
 	if progress != nil {
 		done = func(n int64) { progress(n, opened.Size) }
 	}
-	replayed, err := verify.Replay(ctx, opened.Checkpoint, r.client.believed(r.pin), remoteLog{v}, done)
+	replayed, err := verify.Replay(ctx, opened.Checkpoint, r.client.believed(v.past), remoteLog{v}, done)
 	return verdict, replayed, err
 }
 
