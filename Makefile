@@ -55,19 +55,20 @@ cross: ## vet, compile and link everything, tests too, for Linux, macOS and Wind
 	  out=$$(go test -c -o .cache/cross/tests/ ./... 2>&1) || { echo "$$out"; exit 1; }; \
 	done; rm -rf .cache/cross
 
-# What is particular about Windows, and one life of a lab. Not there: cargo, and what
-# Wine cannot: UDP as Go wants it, renaming by the rules of POSIX, and access lists
-# that files inherit from their folder.
-WINDOWS := durable did storage storage/disk storage/catalog client client/cargoconfig cmd/aln-registry
-WINE_CANNOT := TestResolve|TestRealCargo|TestAnOpenFileIsReplaced|TestReadersNeverSee|TestCatalogIsCopiedBeforeAMigration|TestFilesAreThePropertyOfTheirOwner|TestScripts/[^p]
+# What is particular about Windows, and one life of a lab (portable.txtar). Not there:
+# cargo, and what Wine cannot: UDP as Go wants it, renaming by the rules of POSIX, and
+# access lists that files inherit from their folder.
+WINDOWS := durable did storage storage/disk storage/catalog client client/cargoconfig
+WINE_CANNOT := TestResolve|TestRealCargo|TestFindProject$$|TestAnOpenFileIsReplaced|TestReadersNeverSee|TestCatalogIsCopiedBeforeAMigration|TestFilesAreThePropertyOfTheirOwner
 
 windows: ## the tests of files, keys and commands as Windows runs them, under Wine (gets it; needs root)
 	@rm -rf .cache/windows && mkdir -p .cache/windows
-	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go test -c -o .cache/windows/ $(addprefix ./,$(WINDOWS))
+	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 go test -c -o .cache/windows/ $(addprefix ./,$(WINDOWS) cmd/aln-registry)
 	@for package in $(WINDOWS); do \
 	  echo "$$package"; \
 	  timeout 300 integration/testbed/wine.sh $$package .cache/windows/$${package##*/}.test.exe -test.skip '$(WINE_CANNOT)' -test.timeout 4m; \
 	done
+	timeout 300 integration/testbed/wine.sh cmd/aln-registry .cache/windows/aln-registry.test.exe -test.run TestScripts/portable -test.timeout 4m
 
 tools: $(TOOLS)/.done
 

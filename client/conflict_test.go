@@ -156,9 +156,10 @@ func wantKept(t *testing.T, f *fake, r *Registry, verdict verify.Verdict, kept C
 	if !strings.Contains(check.Detail, kept.Path) || !strings.Contains(check.Detail, "Do not log in again") {
 		t.Errorf("it says %s", check.Detail)
 	}
-	info, folder := must(os.Stat(kept.Path)), must(os.Stat(filepath.Dir(kept.Path)))
-	if info.Mode().Perm() != 0o600 || folder.Mode().Perm() != 0o700 {
-		t.Errorf("modes %v and %v", info.Mode(), folder.Mode())
+	for _, path := range []string{kept.Path, filepath.Dir(kept.Path)} {
+		if err := ownerOnly(t, path); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
 	}
 }
 
