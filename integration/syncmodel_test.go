@@ -179,11 +179,11 @@ func resized(data []byte, size int64) []byte {
 }
 
 func (m *modelFS) move(c call) error {
-	from, to := pathAt(c, 0, false), ""
+	var from, to string
 	if strings.Contains(c.name, "at") {
 		from, to = pathAt(c, 0, true), pathAt(c, 2, true)
 	} else {
-		to = pathAt(c, 1, false)
+		from, to = pathAt(c, 0, false), pathAt(c, 1, false)
 	}
 	relFrom, okFrom := m.below(from)
 	relTo, okTo := m.below(to)

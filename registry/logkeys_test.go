@@ -135,8 +135,8 @@ func TestWithoutTheKeyThatSignsNowNothingStartsButARebuild(t *testing.T) {
 
 func TestSettingsThatBreakTheLogsKeysAreRefused(t *testing.T) {
 	w := newWorld(t)
-	fresh, next := w.addLogKey(), ""
-	next = w.addLogKey()
+	fresh := w.addLogKey()
+	next := w.addLogKey()
 	r := w.start()
 	old := r.Settings().LogKeys[0]
 	if err := w.rotate(r, fresh); err != nil {

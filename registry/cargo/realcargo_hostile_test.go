@@ -118,7 +118,7 @@ func standardFiles(t *testing.T, tarBytes []byte) map[string]string {
 	files := map[string]string{}
 	for r := tar.NewReader(bytes.NewReader(tarBytes)); ; {
 		h, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return files
 		}
 		if err != nil {

@@ -252,7 +252,7 @@ var (
 // checkPAX: of a value that is not looked at here, what one reader passes over,
 // another refuses the whole archive for.
 func checkPAX(key, value string) error {
-	readable := false
+	var readable bool
 	switch key {
 	case "path":
 		readable = value != ""

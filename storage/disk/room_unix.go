@@ -16,5 +16,5 @@ func Room(folder string) (free, size uint64, err error) {
 		return 0, 0, fmt.Errorf("room for %s: %w", folder, err)
 	}
 	block := uint64(s.Bsize)
-	return uint64(s.Bavail) * block, uint64(s.Blocks) * block, nil
+	return s.Bavail * block, s.Blocks * block, nil
 }
