@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,9 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/record"
 )
 
 // moreHostileTexts are hostileTexts too: pictures and styles that carry others
@@ -60,8 +64,15 @@ func (u *user) hostileRecords(l *lab, fill *strings.Replacer) (pages []string) {
 	}
 	aln(u, "member", "add", second.did(), "--role", "publisher", "--role", "on.click-alert",
 		"--stakeholder-addr", fill.Replace("<img/src=x/onerror=RUN>"), "--stakeholder-addr", "'><svg/onload=alert(1)>", "--stakeholder-addr", "javascript:alert(1)")
-	aln(u, "settings", "set", "--add-admin", second.did(), "--admin-threshold", "2",
-		"--add-private-name", "<script>alert(1)</script>", "--add-dependency-registry", fill.Replace("sparse+BAD/'><script>alert(1)</script>/"))
+	_, _, _, err := u.registry().ChangeSettings(context.Background(), nil, func(s *record.Registry) error { // past what the command refuses
+		s.Admins, s.AdminThreshold = append(s.Admins, did.DID(second.did())), 2
+		s.PrivateNames = append(s.PrivateNames, "<script>alert(1)</script>")
+		s.DependencyRegistries = append(s.DependencyRegistries, fill.Replace("sparse+BAD/'><script>alert(1)</script>/"))
+		return nil
+	})
+	if err != nil {
+		u.t.Fatal(err)
+	}
 	proposal := identity.FindString(aln(u, "settings", "set", "--min-age-days", "1"))
 	aln(second, "approve", proposal, "--reject", "--reason", fill.Replace("</pre><script>RUN</script><img src=BAD/reason.png onerror=RUN> \u202etxt.\u202c \u2066x\u2069\u200b"))
 	for index := first; index < l.logSize(); index++ {

@@ -292,7 +292,7 @@ func (r *Registry) applyOne(ctx context.Context, tx *catalog.Tx, s *submission, 
 		}
 		return refusalFor(before, s.record, err), nil
 	}
-	if refusal, err := r.checkOwn(ctx, changes, s.attachments); refusal != nil || err != nil {
+	if refusal, err := r.checkOwn(ctx, before, changes, s.attachments); refusal != nil || err != nil {
 		return refusal, err
 	}
 	line, err := crateLine(before, entry, s)

@@ -71,7 +71,7 @@ func (r *Registry) precheck(ctx context.Context, s *submission) (repeated *Recei
 	}
 	changes, err := state.Apply(before, entry, s.record, s.attachments)
 	if err == nil {
-		refusal, err := r.checkOwn(ctx, changes, s.attachments)
+		refusal, err := r.checkOwn(ctx, before, changes, s.attachments)
 		if err == nil {
 			err = refusal
 		}

@@ -3,7 +3,9 @@ package registry
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"slices"
+	"strings"
 
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/record"
@@ -68,14 +70,18 @@ func (k Keys) checkDocument(raw []byte) error {
 
 // checkOwn refuses what would put settings in force under which this server
 // could not sign: log_keys whose first it does not hold, or, also by a vote on what
-// was proposed long ago, a DID document without its key.
-func (r *Registry) checkOwn(ctx context.Context, changes []state.Change, attachments state.Attachments) (refusal, err error) {
+// was proposed long ago, a DID document without its key; and those under which
+// clients would let nobody log in to it (checkIndexURLs).
+func (r *Registry) checkOwn(ctx context.Context, before state.Store, changes []state.Change, attachments state.Attachments) (refusal, err error) {
 	settings, ok, err := state.SettingsIn(changes)
 	if err != nil || !ok {
 		return nil, err
 	}
 	if _, err := r.Keys.signers(settings, r.Clock()); err != nil {
-		return fmt.Errorf("%w: the first of log_keys must be a key that this server holds; its operator makes one with `aln-registry log new-key`, then starts it again", ErrRequest), nil
+		return fmt.Errorf("%w: the first of log_keys must be a key that this server holds; its operator makes one with `aln-registry log new-key`, then starts it again; if it did print this one, restart the server first and type this again", ErrRequest), nil
+	}
+	if refusal, err := r.checkIndexURLs(before, settings.IndexURLs); refusal != nil || err != nil {
+		return refusal, err
 	}
 	if settings.DIDDocument == nil {
 		return nil, nil
@@ -87,6 +93,34 @@ func (r *Registry) checkOwn(ctx context.Context, changes []state.Change, attachm
 		}
 	}
 	return r.Keys.checkDocument(raw), nil
+}
+
+// checkIndexURLs refuses to put index URLs in force that are none, or that leave
+// out the one that this server is reached by. What the settings name already may
+// stay, and a server that they do not name is not held to it: how else would it be
+// mended?
+func (r *Registry) checkIndexURLs(before state.Store, next []string) (refusal, err error) {
+	inForce, ok, err := state.SettingsOf(before)
+	if err != nil || !ok { // entry 0 names what this server is started with
+		return nil, err
+	}
+	for _, v := range next {
+		if !slices.Contains(inForce.IndexURLs, v) && !isIndexURL(v) {
+			return fmt.Errorf("%w: index_urls: %.200q is not an index URL; write it like sparse+https://host/index/", ErrRequest, v), nil
+		}
+	}
+	if own := r.IndexURL(); slices.Contains(inForce.IndexURLs, own) && !slices.Contains(next, own) {
+		return fmt.Errorf("%w: index_urls must go on naming %s: this server is reached by it, and login there would be refused; restart it with --public-url of another URL first", ErrRequest, own), nil
+	}
+	return nil, nil
+}
+
+// isIndexURL reports whether v has the form of sparse+https://host/index/.
+func isIndexURL(v string) bool {
+	base, sparse := strings.CutPrefix(v, "sparse+")
+	u, err := url.Parse(base)
+	return err == nil && sparse && (u.Scheme == "https" || u.Scheme == "http") && u.Hostname() != "" &&
+		u.User == nil && u.RawQuery == "" && !u.ForceQuery && u.Fragment == "" && strings.HasSuffix(u.Path, "/index/")
 }
 
 // checkOwnKey refuses to run a did:web registry with a key that its document in

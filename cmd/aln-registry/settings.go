@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -79,6 +81,9 @@ func (a *app) settingsSetCommand() *cobra.Command {
 
 // apply changes s as the flags say.
 func (f *settingsFlags) apply(s *record.Registry) error {
+	if err := f.checkAdded(); err != nil {
+		return err
+	}
 	for _, l := range listSettings[1:] {
 		list := map[string]*[]string{"index-url": &s.IndexURLs, "dependency-registry": &s.DependencyRegistries, "private-name": &s.PrivateNames}[l.stem]
 		if err := edit(l.stem, list, *f.add[l.stem], *f.remove[l.stem]); err != nil {
@@ -118,6 +123,45 @@ func (f *settingsFlags) apply(s *record.Registry) error {
 		}
 	}
 	return nil
+}
+
+// privateForm is how a crate's name begins.
+var privateForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,63}$`)
+
+// checkAdded refuses what would be entered and then serve nobody. What is there
+// already is not looked at: it can still be taken out.
+func (f *settingsFlags) checkAdded() error {
+	for _, v := range *f.add["index-url"] {
+		if base, err := client.ParseURL(v); err != nil || client.IndexURL(base) != v {
+			return usageError{fmt.Errorf("--add-index-url %.200q is no index URL that clients ask; write it like sparse+https://host/index/", v)}
+		}
+	}
+	for _, v := range *f.add["dependency-registry"] {
+		if !isRegistryIndex(v) {
+			return usageError{fmt.Errorf("--add-dependency-registry %.200q is not an index URL; write it like sparse+https://host/index/, or, of a registry with a git index, https://host/index", v)}
+		}
+	}
+	for _, v := range *f.add["private-name"] {
+		if !privateForm.MatchString(v) {
+			return usageError{fmt.Errorf("--add-private-name %.80q is not how a crate's name begins: a letter, then letters, digits, '-' and '_'", v)}
+		}
+	}
+	return nil
+}
+
+// isRegistryIndex reports whether v is a URL by which manifests name a registry of
+// any make: sparse+ and http or https, or a git index, which cargo writes both with
+// registry+ before it and without.
+func isRegistryIndex(v string) bool {
+	rest, sparse := strings.CutPrefix(v, "sparse+")
+	if !sparse {
+		rest = strings.TrimPrefix(v, "registry+")
+	}
+	u, err := url.Parse(rest)
+	if err != nil || u.Hostname() == "" || u.User != nil && u.Scheme != "ssh" {
+		return false
+	}
+	return u.Scheme == "https" || u.Scheme == "http" || u.Scheme == "ssh" && !sparse
 }
 
 func parseDIDs(flag string, texts []string) ([]did.DID, error) {
