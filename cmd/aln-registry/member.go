@@ -49,6 +49,9 @@ func (a *app) memberAddCommand() *cobra.Command {
 			if len(roles) == 0 {
 				return usageError{fmt.Errorf("member add needs at least one --role: %s, or a role of your own", strings.Join(builtInRoles, ", "))}
 			}
+			if err := checkRoles(roles); err != nil {
+				return err
+			}
 			if !slices.Contains(tiers, tier) {
 				return usageError{fmt.Errorf("--tier %.80q is none of %s", tier, strings.Join(tiers, ", "))}
 			}
@@ -174,6 +177,19 @@ func (m memberResult) change() string {
 		text += fmt.Sprintf(", tier %s -> %s", m.Before.Tier, m.Tier)
 	}
 	return text
+}
+
+// checkRoles refuses a role that is a slip of the finger: who was to publish could
+// not, and would be told by cargo, days later. A first letter is seldom mistyped, and
+// to demand it leaves names such as "editor" to those who have editors.
+func checkRoles(roles []string) error {
+	for _, role := range roles {
+		meant := nearestRole(role)
+		if meant != "" && !slices.Contains(builtInRoles, role) && strings.EqualFold(role[:1], meant[:1]) {
+			return usageError{fmt.Errorf("--role %.80q: did you mean %s? A role of your own needs a name that cannot be taken for it", role, meant)}
+		}
+	}
+	return nil
 }
 
 // roleNotes says of roles that no rule mentions what they do not do, since a
