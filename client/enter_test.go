@@ -85,7 +85,7 @@ func TestTheURLAskedAtIsNotForgotten(t *testing.T) {
 	f, c, r := loggedIn(t)
 	at := f.server.URL
 	f.settle(*r.identity, func(s *record.Registry) { s.IndexURLs = []string{"sparse+https://elsewhere.example/index/"} })
-	if e, err := enter(t.Context(), c, at); !errors.Is(err, ErrUntrusted) || !strings.Contains(err.Error(), "elsewhere.example") {
+	if e, err := enter(t.Context(), c, at); !errors.Is(err, ErrUntrusted) || !strings.Contains(err.Error(), "its settings name sparse+https://elsewhere.example/index/, not "+IndexURL(at)+"; an admin has to add that") {
 		t.Errorf("%+v, %v", e, err)
 	}
 	wantPins(t, c, map[string]string{IndexURL(at): at})

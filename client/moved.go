@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"phoenix-lab.org/aln-registry/registry/verify"
 )
@@ -23,7 +24,8 @@ const mostNames = 16
 func (r *Registry) names(in verify.InForce) (adopted, forgotten []Pin, err error) {
 	urls := in.Settings.IndexURLs
 	if !slices.Contains(urls, r.pin.IndexURL) {
-		return nil, nil, fmt.Errorf("%w: its settings name %.300q, not %s; an admin has to add that URL to them", ErrUntrusted, urls, r.pin.IndexURL)
+		return nil, nil, fmt.Errorf("%w: its settings name %.300s, not %s; an admin has to add that, where the registry is reached by one that they name: `aln-registry settings set --add-index-url %s`",
+			ErrUntrusted, strings.Join(urls, ", "), r.pin.IndexURL, r.pin.IndexURL)
 	}
 	for _, name := range urls[:min(len(urls), mostNames)] {
 		base, err := ParseURL(name)

@@ -307,7 +307,8 @@ func greetingOf(n *node, r *registry.Registry, operator *client.Identity) greeti
 		g.Operator, g.OperatorKey = operator.DID(), operator.Path
 	}
 	if declared := r.Settings().IndexURLs; !slices.Contains(declared, g.IndexURL) {
-		g.Warning = fmt.Sprintf("the log declares this registry as %s; crates that name %s are refused", strings.Join(declared, ", "), g.IndexURL)
+		g.Warning = fmt.Sprintf("the log declares this registry as %s; login at %s, and crates that name %s, are refused. Start it with --public-url of one that the log names, have an admin type `aln-registry settings set --add-index-url %s`, and start it here again",
+			strings.Join(declared, ", "), g.URL, g.IndexURL, g.IndexURL)
 	}
 	return g
 }
