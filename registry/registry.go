@@ -43,7 +43,7 @@ var (
 	// storage takes all of it; whoever sent it looks again before sending it again.
 	ErrUnpublished = errors.New("entered, but not published yet")
 	// ErrBehind: the catalog does not match blob storage; `rebuild` derives it anew.
-	ErrBehind = errors.New("the catalog is behind blob storage; run `aln-registry rebuild`")
+	ErrBehind = errors.New("the catalog is behind blob storage; a rebuild derives it anew")
 	// ErrFork: blob storage holds a log that contradicts this one. Nothing is served or written.
 	ErrFork = errors.New("the stored log contradicts this one")
 	// ErrLost: blob storage lacks what a published checkpoint covers.

@@ -108,7 +108,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	defer lock.Close()
 	node, err := openNode(ctx, folder, catalogFile, f.did, log)
 	if err != nil {
-		return err
+		return rebuildable(err, folder)
 	}
 	defer node.close()
 	metrics := server.NewMetrics(server.MetricsConfig{Version: version, Certificate: certificate, Room: func() (uint64, uint64, error) { return disk.Room(folder) }})
@@ -116,11 +116,11 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	node.config.PublicURL, node.config.AnonymousRead, node.config.CacheBytes = f.publicURL, f.anonymousRead, f.cacheMB<<20
 	operator, err := a.setUp(ctx, node)
 	if err != nil {
-		return err
+		return rebuildable(err, folder)
 	}
 	r, err := registry.Open(ctx, node.config)
 	if err != nil {
-		return err
+		return rebuildable(err, folder)
 	}
 	defer r.Close()
 	if err := a.greet(greetingOf(node, r, operator)); err != nil {
@@ -135,6 +135,15 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	handler := server.New(config)
 	defer scraped.serve(ctx, config)()
 	return server.Listening{Handler: handler, Log: log, Certificate: certificate, Fatal: r.Failed(), DrainDelay: f.drainDelay}.Serve(ctx, listener)
+}
+
+// rebuildable adds to an error that a rebuild mends what to type for it, wherever
+// that is typed.
+func rebuildable(err error, folder string) error {
+	if errors.Is(err, registry.ErrBehind) || errors.Is(err, catalog.ErrDamaged) {
+		return fmt.Errorf("%w: type `aln-registry rebuild --data %s`", err, folder)
+	}
+	return err
 }
 
 // introduce pins the new registry in the operator's home, so that commands such

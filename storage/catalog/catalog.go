@@ -33,7 +33,7 @@ var (
 	// ErrNewerSchema: the database was migrated by a newer version of the program.
 	ErrNewerSchema = errors.New("a newer release of aln-registry has written it; upgrade aln-registry")
 	// ErrDamaged: the file is no database any more, or not a whole one.
-	ErrDamaged = errors.New("the catalog is damaged; `aln-registry rebuild` derives it anew")
+	ErrDamaged = errors.New("the catalog is damaged; a rebuild derives it anew")
 	// ErrNotFound: no such entry or hash.
 	ErrNotFound = errors.New("not in the catalog")
 	// ErrNotNext: an entry or hash does not continue the log where it ends.
