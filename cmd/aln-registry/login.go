@@ -90,7 +90,7 @@ func readRegular(path string, most int64) ([]byte, error) {
 func (a *app) loginCommand() *cobra.Command {
 	var f loginFlags
 	c := &cobra.Command{
-		Use: "login URL", Short: "Meet a registry and set cargo up for it", Args: cobra.MaximumNArgs(1),
+		Use: "login [URL]", Short: "Meet a registry and set cargo up for it", Args: cobra.MaximumNArgs(1),
 		Long: "Meet a registry: make an identity if there is none, check and pin the registry's own first record, write\nits index URL into this project's .cargo/config.toml (safe to commit) and this program as credential\nprovider into CARGO_HOME. No secret is written to any of cargo's files.",
 		RunE: func(c *cobra.Command, args []string) error {
 			url, err := registryURL(a.registry)

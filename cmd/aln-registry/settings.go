@@ -73,7 +73,7 @@ func (a *app) settingsSetCommand() *cobra.Command {
 	flags.IntVar(&f.minAgeDays, "min-age-days", 0, "days that a version waits before anybody reads it, 0 for none")
 	flags.StringSliceVar(&f.tiers, "tier-default", nil, "TIER=allow or TIER=deny: what a host of that tier gets without a grant (repeatable)")
 	flags.StringVar(&f.document, "document", "", "file with the registry's own new DID document (did:web)")
-	flags.StringVar(&f.logKey, "log-key", "", "the key that signs the log from now on, as `log new-key` printed it; the one before stays beside it for 30 days")
+	flags.StringVar(&f.logKey, "log-key", "", "the `KEY` that signs the log from now on, as log new-key printed it; the one before stays beside it for 30 days")
 	flags.StringSliceVar(&f.removeLogKeys, "remove-log-key", nil, "a log key that was replaced more than 30 days ago (repeatable)")
 	f.allNames = append(f.allNames, "admin-threshold", "release-k", "min-age-days", "tier-default", "document", "log-key", "remove-log-key")
 	return c
