@@ -3,8 +3,8 @@
 // binary. This package only wires: it turns flags and environment into the
 // arguments of the other packages, and results into text or JSON.
 //
-// Exit statuses: 0 done; 1 refused, or something that was to hold does not; 2
-// the command line is wrong.
+// Exit statuses: 0 done; 1 refused or interrupted, or something that was to hold
+// does not; 2 the command line is wrong.
 package main
 
 import (
@@ -78,6 +78,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		return 0
 	case errors.Is(err, errSilent):
 		return exitFailed
+	case interrupted(ctx, err):
+		fmt.Fprintln(errOut, "aln-registry: interrupted")
+		return exitFailed
 	}
 	var unproved *client.Unproved
 	if a.json && errors.As(err, &unproved) { // with the notes, where two contradict each other
@@ -90,6 +93,13 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// interrupted reports whether err is only that a signal ended the command: what
+// it was doing just then is not what went wrong. Other errors, such as those of a
+// server that is shutting down, stay what they are.
+func interrupted(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx)))
 }
 
 // isUsage reports whether err is of the command line: URLs and names come from
@@ -125,6 +135,7 @@ func (a *app) root() *cobra.Command {
 	)
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error { return fromEnvironment(c, os.LookupEnv) }
 	wrapUsage(root)
+	refuseUnknownHelp(root)
 	if err := a.completeFlags(root); err != nil {
 		panic(err) // a flag of that name is not there: a mistake of this program
 	}
@@ -153,6 +164,8 @@ func wrapUsage(c *cobra.Command) {
 			switch {
 			case err == nil:
 				return nil
+			case c.HasSubCommands() && len(args) > 0:
+				err = unknownCommand(c, args[0])
 			case !c.HasSubCommands() && len(args) > 0 && c.Use == c.Name():
 				err = fmt.Errorf("`%s` takes no argument such as %.80q, only flags", c.CommandPath(), args[0])
 			case !c.HasSubCommands():
@@ -163,6 +176,41 @@ func wrapUsage(c *cobra.Command) {
 	}
 	for _, sub := range c.Commands() {
 		wrapUsage(sub)
+	}
+}
+
+// unknownCommand is the error about a word that is none of c's commands, with
+// those that look like it.
+func unknownCommand(c *cobra.Command, word string) error {
+	if c.SuggestionsMinimumDistance <= 0 {
+		c.SuggestionsMinimumDistance = 2
+	}
+	err := fmt.Errorf("unknown command %.80q for %q", word, c.CommandPath())
+	if near := c.SuggestionsFor(word); len(near) > 0 {
+		err = fmt.Errorf("%w (did you mean %s?)", err, strings.Join(near, " or "))
+	}
+	return err
+}
+
+// refuseUnknownHelp makes help about a command that there is not an error, as the
+// command itself is one.
+func refuseUnknownHelp(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	for _, c := range root.Commands() {
+		if c.Name() != "help" {
+			continue
+		}
+		c.Run, c.RunE = nil, func(_ *cobra.Command, args []string) error {
+			about, rest, err := root.Find(args)
+			switch {
+			case err != nil:
+				return usageError{err}
+			case len(rest) > 0:
+				return usageError{unknownCommand(about, rest[0])}
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		}
 	}
 }
 
