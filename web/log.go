@@ -33,7 +33,7 @@ type logRow struct {
 	Index   int64
 	Time    time.Time
 	Hidden  bool
-	Type    record.Type
+	Act     string
 	Subject subject
 	Signer  did.DID
 }
@@ -94,7 +94,7 @@ func (p *Pages) log(w http.ResponseWriter, r *http.Request, v *visit) error {
 		case err != nil:
 			return err
 		default:
-			row.Type, row.Subject, row.Signer = stored.Record.Type(), p.subject(stored.Record.Subject()), stored.Record.Header().Signer.DID
+			row.Act, row.Subject, row.Signer = stored.Record.Act(), p.subject(stored.Record.Subject()), stored.Record.Header().Signer.DID
 		}
 		body.Rows = append(body.Rows, row)
 	}

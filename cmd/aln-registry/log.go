@@ -32,7 +32,7 @@ func (a *app) logCommand() *cobra.Command {
 	var full bool
 	check := &cobra.Command{
 		Use: "check", Short: "Check that the log extends what was seen before; --full: replay all of it", Args: cobra.NoArgs,
-		Long: "Check that the newest checkpoint is the log's, begins with the pinned entry 0, extends the checkpoint seen\nlast and is not older than --max-age. With --full every entry is fetched and run through the rules from nothing, and what the index\nserves is compared with the result: only that proves that nothing was left out. (Members can.)",
+		Long: "Check that the newest checkpoint is the log's, begins with the pinned entry 0, extends the checkpoint seen\nlast and is not older than --max-age. With --full every entry is fetched and run through the rules from\nnothing, and what the index serves is compared with the result: only that proves that nothing was left out.\n(Members can.)",
 		RunE: func(c *cobra.Command, _ []string) error { return a.logCheck(c.Context(), full) },
 	}
 	check.Flags().BoolVar(&full, "full", false, "replay every entry and compare the index with the result")
@@ -58,6 +58,7 @@ type entryJSON struct {
 	Type    string      `json:"type,omitzero"`
 	Subject string      `json:"subject,omitzero"`
 	Signer  string      `json:"signer,omitzero"`
+	act     string      // the type as people are told it
 	about   string      // the subject as people know it
 }
 
@@ -91,11 +92,14 @@ func (a *app) logShow(ctx context.Context, last int64) error {
 	fmt.Fprintf(a.out, "origin    %s\nsize      %d\nroot      %s\ncosigned  %s\n\n", shown.Origin, shown.Size, shown.Root, shown.Cosigned.Format(time.RFC3339))
 	rows := [][]string{{"INDEX", "TIME", "TYPE", "ABOUT", "SIGNED BY"}}
 	for _, e := range shown.Entries {
-		rows = append(rows, []string{fmt.Sprint(e.Index), e.Time.Format(time.RFC3339), e.Type, e.about, e.Signer})
+		rows = append(rows, []string{fmt.Sprint(e.Index), e.Time.Format(time.RFC3339), e.act, e.about, e.Signer})
 	}
 	a.table(rows)
 	return nil
 }
+
+// unreadable stands in place of the type of an entry whose record is not for us.
+const unreadable = "(not for you to read)"
 
 // showEntry reads one proven entry; its record's words only as far as we may read it.
 func showEntry(ctx context.Context, r *client.Registry, view *client.View, index int64) (entryJSON, error) {
@@ -107,7 +111,7 @@ func showEntry(ctx context.Context, r *client.Registry, view *client.View, index
 	if err != nil {
 		return entryJSON{}, err
 	}
-	shown := entryJSON{Index: index, Time: entry.Time, CID: entry.Record, Type: "(not for you to read)"}
+	shown := entryJSON{Index: index, Time: entry.Time, CID: entry.Record, Type: unreadable, act: unreadable}
 	fetch := r.Record
 	if index == 0 {
 		fetch = r.PublicRecord
@@ -121,6 +125,7 @@ func showEntry(ctx context.Context, r *client.Registry, view *client.View, index
 		return entryJSON{}, err
 	}
 	subject := rec.Subject()
+	shown.act = rec.Act()
 	shown.Record, shown.Type, shown.Subject, shown.Signer = rec.ID(), string(rec.Type()), subject.String(), string(rec.Header().Signer.DID)
 	if shown.about = string(subject.Member()); shown.about == "" {
 		shown.about = shown.Subject

@@ -165,6 +165,24 @@ func (r *Record) ID() ID { return r.id }
 // Type returns the record's type.
 func (r *Record) Type() Type { return r.body.recordType() }
 
+// Act names what the record does as people are told it: its type, but for types
+// of which the body decides. Programs are told the type.
+func (r *Record) Act() string {
+	switch b := r.body.(type) {
+	case *Registry:
+		return "settings"
+	case *Member:
+		if len(b.Roles) == 0 {
+			return "member removed"
+		}
+	case *Yank:
+		if !b.Yanked {
+			return "unyank"
+		}
+	}
+	return string(r.Type())
+}
+
 // Subject returns what the record is about.
 func (r *Record) Subject() Subject { return r.subject }
 

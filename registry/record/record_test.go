@@ -259,3 +259,14 @@ func TestParseIDAcceptsOneForm(t *testing.T) {
 		}
 	}
 }
+
+func TestARecordSaysWhatItDoes(t *testing.T) {
+	for want, body := range map[string]Body{
+		"settings": &Registry{}, "member": &Member{Roles: []string{"publisher"}}, "member removed": &Member{},
+		"yank": &Yank{Yanked: true}, "unyank": &Yank{}, "publish": &Publish{}, "did": &DIDChange{}, "own": &Own{}, "approve": &Approve{},
+	} {
+		if got := (&Record{body: body}).Act(); got != want {
+			t.Errorf("%T is told as %q, want %q", body, got, want)
+		}
+	}
+}
