@@ -42,6 +42,14 @@ func (a artifactPage) Chosen(v string) bool { return a.Version.Version == v }
 // Older: there is a better version than this one.
 func (a artifactPage) Older() bool { return a.Newer.Version != a.Version.Version }
 
+// Later: the better version is a newer one too, and not an older one that is
+// better because this one was yanked.
+func (a artifactPage) Later() bool {
+	better, err := cargo.ParseVersion(a.Newer.Version)
+	this, failed := cargo.ParseVersion(a.Version.Version)
+	return err == nil && failed == nil && better.Compare(this) > 0
+}
+
 // Cargo: the commands of cargo are for this kind.
 func (a artifactPage) Cargo() bool { return a.Kind == record.KindCrate }
 

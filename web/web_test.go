@@ -110,10 +110,10 @@ func TestMembersSeeEverything(t *testing.T) {
 	page := l.get("/artifacts/crate/secret-crate", token).want(t, 200, "hidden words", "0.2.0", "0.1.0", "yanked", "Secret handbook",
 		"cargo add --registry aln secret-crate", "aln-registry verify", string(didOf(l.member)), "bafkrei", "MIT", "https://home.example", "serde", "extra",
 		`href="/record/4"`, `/artifacts/crate/secret-crate/0.2.0/download`)
-	if strings.Contains(page.Body.String(), "There is another version to prefer") {
+	if strings.Contains(page.Body.String(), "A newer version is out") {
 		t.Error("the newest version is said not to be")
 	}
-	l.get("/artifacts/crate/secret-crate/0.1.0", token).want(t, 200, "This version was yanked", "There is another version to prefer", "crate/secret-crate@0.1.0")
+	l.get("/artifacts/crate/secret-crate/0.1.0", token).want(t, 200, "This version was yanked", "A newer version is out", "crate/secret-crate@0.1.0")
 	moved := l.get("/artifacts/crate/Secret_Crate/0.1.0", token).want(t, 302)
 	if to := moved.Header().Get("Location"); to != "/artifacts/crate/secret-crate/0.1.0" {
 		t.Errorf("another spelling leads to %s", to)
