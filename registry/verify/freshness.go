@@ -44,7 +44,7 @@ func (v *Verdict) said(age time.Duration) string {
 	if v.CosignedAt.IsZero() {
 		return "the log's key has not cosigned it"
 	}
-	return fmt.Sprintf("cosigned at %s, %s old", stamp(v.CosignedAt), span(age))
+	return fmt.Sprintf("cosigned at %s, %s old", stamp(v.CosignedAt), span(age.Round(time.Second)))
 }
 
 func (f Freshness) judge(cosigned time.Time) error {

@@ -63,6 +63,19 @@ func TestNoFreshnessGivenLetsNothingPass(t *testing.T) {
 	}
 }
 
+// Ages are told in whole seconds below an hour, in minutes above.
+func TestAnAgeIsToldAsPeopleReadIt(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for age, want := range map[time.Duration]string{
+		3 * time.Millisecond: ", 0s old", 981 * time.Millisecond: ", 1s old", 59*time.Second + 700*time.Millisecond: ", 1m0s old", 25 * time.Hour: ", 25h0m old",
+	} {
+		v := Verdict{CosignedAt: at}
+		if got := v.said(age); !strings.HasSuffix(got, want) {
+			t.Errorf("%v is told as %q, want %q", age, got, want)
+		}
+	}
+}
+
 // Only the key that signs for the log now says how old a checkpoint is.
 func TestCosignaturesOfOthersSayNothingOfTheAge(t *testing.T) {
 	s := newScene(t)
