@@ -186,8 +186,12 @@ func (b *Registry) check(Subject) error {
 		}
 	}
 	switch {
-	case len(b.LogKeys) == 0, len(b.IndexURLs) == 0, len(b.Admins) == 0:
-		return malformed("log_keys, index_urls and admins need at least one member each")
+	case len(b.LogKeys) == 0:
+		return malformed("log_keys is empty: it needs at least one")
+	case len(b.IndexURLs) == 0:
+		return malformed("index_urls is empty: it needs at least one")
+	case len(b.Admins) == 0:
+		return malformed("admins is empty: it needs at least one")
 	case b.AdminThreshold < 1 || b.AdminThreshold > len(b.Admins):
 		return malformed("admin_threshold %d is not between 1 and the number of admins, %d", b.AdminThreshold, len(b.Admins))
 	case b.ReleaseK < 1 || b.ReleaseK > maxList:
