@@ -42,8 +42,8 @@ func (a *app) list(ctx context.Context, what, name string) error {
 	var kind record.Kind
 	if what != "" {
 		var err error
-		if kind, err = parseKind(what); err != nil {
-			return err
+		if kind, err = record.ParseKind(what); err != nil {
+			return notAKind(what, err)
 		}
 	}
 	r, err := a.open()
@@ -71,6 +71,15 @@ func (a *app) list(ctx context.Context, what, name string) error {
 		fmt.Fprintf(a.err, "there are more than these %d; narrow them with a kind or --name\n", len(found))
 	}
 	return nil
+}
+
+// notAKind is the error about a word that was typed where a kind belongs; most
+// such words are names of crates.
+func notAKind(what string, err error) error {
+	if s, failed := nameReference(what); failed == nil {
+		return fmt.Errorf("%w; write `aln-registry list %s` for the versions of a crate, or `aln-registry list --name %s` to look for names", plainly(err), s, what)
+	}
+	return plainly(err)
 }
 
 func shownVersion(v client.Artifact) string {

@@ -49,7 +49,7 @@ func (a *app) verify(ctx context.Context, what string) error {
 	case strings.HasSuffix(what, ".crate"):
 		return a.verifyFile(ctx, what)
 	}
-	if strings.Contains(what, "@") {
+	if err == nil || strings.Contains(what, "@") {
 		_, err := versionReference(what)
 		return err
 	}
