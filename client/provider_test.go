@@ -179,7 +179,7 @@ func TestProviderRefuses(t *testing.T) {
 		"two kinds":           {c, request(index, `"kind":"logout","kind":"login"`), "other", "cannot read"},
 		"stranger reads":      {out, request(index, `"kind":"get","operation":"read"`), "other", "aln-registry member add " + string(outID.DID()) + " --role publisher"},
 		"stranger publishes":  {out, request(index, `"kind":"get","operation":"publish","name":"demo","vers":"1.0.0",`+cksum), "other", "aln-registry member add " + string(outID.DID())},
-		"not an owner":        {c, request(index, `"kind":"get","operation":"publish","name":"theirs","vers":"1.0.1",`+cksum), "other", "cargo owner --add " + string(id.DID()) + " theirs"},
+		"not an owner":        {c, request(index, `"kind":"get","operation":"publish","name":"theirs","vers":"1.0.1",`+cksum), "other", "aln-registry owner add crate/theirs " + string(id.DID())},
 		"no checksum":         {c, request(index, `"kind":"get","operation":"publish","name":"demo","vers":"1.0.0"`), "other", "checksum"},
 		"bad name":            {c, request(index, `"kind":"get","operation":"yank","name":"../x","vers":"1.0.0"`), "other", "not a name"},
 		"bad version":         {c, request(index, `"kind":"get","operation":"yank","name":"demo","vers":"one"`), "other", "version"},

@@ -62,7 +62,7 @@ func TestYankLeavesLockedBuildsAlone(t *testing.T) {
 	os.Remove(filepath.Join(app, "Cargo.lock"))
 	build(other, "0.1.0")
 
-	mustFail(t, other.cargo(app, "yank", "--undo", "yanked@0.1.1", "--registry", "aln"), other.did()+" is not an owner of yanked", "cargo owner --add "+other.did())
+	mustFail(t, other.cargo(app, "yank", "--undo", "yanked@0.1.1", "--registry", "aln"), other.did()+" is not an owner of yanked", "aln-registry owner add crate/yanked "+other.did())
 	must(t, u.cargo(app, "yank", "--undo", "yanked@0.1.1", "--registry", "aln"))
 	os.Remove(filepath.Join(app, "Cargo.lock"))
 	build(other, "0.1.1")

@@ -35,7 +35,7 @@ func TestASecondUserIsRefusedUntilMadeAnOwner(t *testing.T) {
 	// The operator types the command word for word.
 	must(t, first.aln(lib, strings.Fields(admission)[1:]...))
 	mustFail(t, second.aln(next, "member", "add", newUser(t).madeKey(), "--role", "publisher"), "only an admin")
-	notOwner := second.did() + " is not an owner of shared; an owner adds you with `cargo owner --add " + second.did() + " shared`"
+	notOwner := second.did() + " is not an owner of shared; an owner adds you with `aln-registry owner add crate/shared " + second.did() + "`"
 	mustFail(t, second.cargo(next, "publish", "--registry", "aln", "--no-verify"), notOwner)
 	mustFail(t, second.cargo(next, "owner", "--registry", "aln", "--add", second.did(), "shared"), second.did()+" is not an owner of shared")
 	listed := must(t, second.cargo(next, "owner", "--registry", "aln", "--list", "shared"))

@@ -100,7 +100,7 @@ func (r *Registry) CheckOwner(ctx context.Context, d did.DID, name string) error
 	if err != nil || heads.By != "" {
 		return err
 	}
-	return fmt.Errorf("%w: %s is not an owner of %s; an owner adds it with `cargo owner --add %s %s`", state.ErrNotEntitled, d, name, d, name)
+	return fmt.Errorf("%w: %s is not an owner of %s; an owner adds it with `%s`", state.ErrNotEntitled, d, name, record.AddOwnerCommand(record.KindCrate, name, d))
 }
 
 // Found is a search result.

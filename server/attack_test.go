@@ -113,7 +113,7 @@ func TestOwnersAreChangedByOwners(t *testing.T) {
 	l.publish(l.owner, "demo-one", "0.1.0")
 	body := `{"users":["` + string(l.member.Public().DID()) + `"]}`
 	change := ask{method: http.MethodPut, path: "/api/v1/crates/demo-one/owners", token: l.session(l.member, "publish"), body: []byte(body)}
-	l.do(change).want(t, 403, "is not an owner of demo-one", "cargo owner --add")
+	l.do(change).want(t, 403, "is not an owner of demo-one", "aln-registry owner add crate/demo-one ")
 	change.token = l.session(l.owner, "publish")
 	l.do(change).want(t, 403, "takes only signed changes")
 	change.path = "/api/v1/crates/demo-two/owners"

@@ -149,11 +149,9 @@ func ParseReference(text string) (Subject, error) {
 	return s, err
 }
 
-// AddOwnerCommand is what an owner types to make d an owner too.
+// AddOwnerCommand is what an owner types to make d an owner too. It is not cargo's
+// for a crate either, which needs the name that a project has for the registry.
 func AddOwnerCommand(k Kind, name string, d did.DID) string {
-	if k == KindCrate {
-		return "cargo owner --add " + string(d) + " " + name
-	}
 	return "aln-registry owner add " + string(k) + "/" + name + " " + string(d)
 }
 
