@@ -278,10 +278,12 @@ func (d *doctor) checkMembership(ctx context.Context, r *client.Registry) {
 		return
 	case err != nil && unavailable(err):
 		d.fail("session at "+url, "ask the registry's operator, or again later", "%v", err)
+		return
 	case err != nil:
 		d.fail("session at "+url, "aln-registry login "+url, "%v", err)
 		return
 	}
 	d.ok("session at "+url, "minted for %s", identity.DID())
+	d.checkDeclared(ctx, r)
 	d.checkRoles(ctx, r, identity)
 }

@@ -196,7 +196,7 @@ func (d *doctor) checkNamed(name, index string) {
 	pin, err := d.client.Home().PinOf(index)
 	switch {
 	case errors.Is(err, client.ErrNotPinned):
-		d.warn(check, "aln-registry login "+strings.TrimSuffix(strings.TrimPrefix(index, "sparse+"), "/index/"), "%s is not known here (nothing to do where it is another make of registry)", index)
+		d.warn(check, "aln-registry login "+baseOf(index), "%s is not known here (nothing to do where it is another make of registry)", index)
 		return
 	case err != nil:
 		d.warn(check, "", "%s: %v", index, err)
@@ -304,6 +304,31 @@ func holdsAll(bundle, ca []byte) bool {
 		}
 	}
 	return true
+}
+
+// checkDeclared sees that the settings in force name the URL that we ask at: no
+// other is logged in to, though the sessions of who is logged in go on.
+func (d *doctor) checkDeclared(ctx context.Context, r *client.Registry) {
+	pin := r.Pin()
+	check := "settings of " + pin.URL
+	in, err := r.Settings(ctx)
+	switch {
+	case err != nil:
+		d.fail(check, "", "%v", err)
+	case !slices.Contains(in.Settings.IndexURLs, pin.IndexURL):
+		mend := "have an admin type: aln-registry settings set --add-index-url " + pin.IndexURL
+		if len(in.Settings.IndexURLs) > 0 {
+			mend += "; or, if it has moved: aln-registry login " + baseOf(in.Settings.IndexURLs[0])
+		}
+		d.fail(check, mend, "they do not name %s; login is refused", pin.IndexURL)
+	default:
+		d.ok(check, "they name %s", pin.IndexURL)
+	}
+}
+
+// baseOf is the URL of the registry whose index URL is given.
+func baseOf(index string) string {
+	return strings.TrimSuffix(strings.TrimPrefix(index, "sparse+"), "/index/")
 }
 
 // checkRoles says what the member may do.

@@ -50,6 +50,9 @@ func TestDoctorTellsAnOutageFromALie(t *testing.T) {
 				t.Errorf("answers %v, holds %v", answers, holds)
 			}
 			d.checkMembership(t.Context(), r)
+			if len(d.findings) != 2 {
+				t.Errorf("findings: %+v", d.findings)
+			}
 			for i, want := range []string{c.mend, c.session} {
 				if f := d.findings[i]; f.Status != checkFail || !strings.Contains(f.Mend, want) || f.Detail == "" {
 					t.Errorf("%+v; want a failure mended by %q", f, want)
