@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -127,13 +128,13 @@ func (a *app) keyExportCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "export [NAME]", Short: "Write an identity's key, encrypted by a passphrase (JWE)", Args: cobra.MaximumNArgs(1),
 		Long: "Write an identity's key, encrypted by a passphrase. The passphrase is asked for on a terminal;\nelsewhere it is the first line of the standard input.",
-		RunE: func(_ *cobra.Command, args []string) error { return a.keyExport(a.nameArgument(args), out) },
+		RunE: func(c *cobra.Command, args []string) error { return a.keyExport(c.Context(), a.nameArgument(args), out) },
 	}
 	c.Flags().StringVar(&out, "out", "", "file to write (default: the standard output)")
 	return c
 }
 
-func (a *app) keyExport(name, out string) error {
+func (a *app) keyExport(ctx context.Context, name, out string) error {
 	h, err := home()
 	if err != nil {
 		return err
@@ -145,7 +146,7 @@ func (a *app) keyExport(name, out string) error {
 	if _, err := os.Lstat(out); err == nil { // said before the passphrase is asked for
 		return fmt.Errorf("%s exists already; choose another file", out)
 	}
-	passphrase, err := a.passphrase("passphrase for the export: ", true)
+	passphrase, err := a.passphrase(ctx, "passphrase for the export: ", true)
 	if err != nil {
 		return err
 	}
@@ -167,18 +168,18 @@ func (a *app) keyImportCommand() *cobra.Command {
 	var name string
 	c := &cobra.Command{
 		Use: "import FILE", Short: "Read an exported key in as an identity", Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(c *cobra.Command, args []string) error {
 			if name == "" {
 				name = a.identity
 			}
-			return a.keyImport(args[0], name)
+			return a.keyImport(c.Context(), args[0], name)
 		},
 	}
 	c.Flags().StringVar(&name, "name", "", "name of the new identity (default \"default\")")
 	return c
 }
 
-func (a *app) keyImport(path, name string) error {
+func (a *app) keyImport(ctx context.Context, path, name string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -188,7 +189,7 @@ func (a *app) keyImport(path, name string) error {
 	if err != nil {
 		return err
 	}
-	passphrase, err := a.passphrase("passphrase of the export: ", false)
+	passphrase, err := a.passphrase(ctx, "passphrase of the export: ", false)
 	if err != nil {
 		return err
 	}
@@ -211,7 +212,7 @@ func (a *app) keyImport(path, name string) error {
 }
 
 // passphrase asks on a terminal without echo, or reads the first line of the input.
-func (a *app) passphrase(prompt string, twice bool) ([]byte, error) {
+func (a *app) passphrase(ctx context.Context, prompt string, twice bool) ([]byte, error) {
 	f, ok := a.in.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		line, err := bufio.NewReader(io.LimitReader(a.in, 4096)).ReadBytes('\n')
@@ -220,17 +221,44 @@ func (a *app) passphrase(prompt string, twice bool) ([]byte, error) {
 		}
 		return bytes.TrimRight(line, "\r\n"), nil
 	}
-	fmt.Fprint(a.err, prompt)
-	first, err := term.ReadPassword(int(f.Fd()))
-	fmt.Fprintln(a.err)
+	first, err := a.askHidden(ctx, f, prompt)
 	if err != nil || !twice {
 		return first, err
 	}
-	fmt.Fprint(a.err, "once more: ")
-	second, err := term.ReadPassword(int(f.Fd()))
-	fmt.Fprintln(a.err)
+	second, err := a.askHidden(ctx, f, "once more: ")
 	if err == nil && !bytes.Equal(first, second) {
 		err = errors.New("the two passphrases differ")
 	}
 	return first, err
+}
+
+// askHidden reads a line from a terminal that does not show it. Reading cannot be
+// broken off; who interrupts it gets the terminal back as it was, and the reader is
+// left to the end of the program.
+func (a *app) askHidden(ctx context.Context, terminal *os.File, prompt string) ([]byte, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	fd := int(terminal.Fd())
+	before, err := term.GetState(fd)
+	if err != nil {
+		return nil, err
+	}
+	type answer struct {
+		line []byte
+		err  error
+	}
+	answered := make(chan answer, 1)
+	fmt.Fprint(a.err, prompt)
+	go func() {
+		line, err := term.ReadPassword(fd)
+		answered <- answer{line, err}
+	}()
+	defer fmt.Fprintln(a.err)
+	select {
+	case got := <-answered:
+		return got.line, got.err
+	case <-ctx.Done():
+		return nil, errors.Join(context.Cause(ctx), term.Restore(fd, before))
+	}
 }
