@@ -128,7 +128,9 @@ func (a *app) keyExportCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "export [NAME]", Short: "Write an identity's key, encrypted by a passphrase (JWE)", Args: cobra.MaximumNArgs(1),
 		Long: "Write an identity's key, encrypted by a passphrase. The passphrase is asked for on a terminal;\nelsewhere it is the first line of the standard input.",
-		RunE: func(c *cobra.Command, args []string) error { return a.keyExport(c.Context(), a.nameArgument(args), out) },
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.keyExport(c.Context(), a.nameArgument(args), out)
+		},
 	}
 	c.Flags().StringVar(&out, "out", "", "file to write (default: the standard output)")
 	return c
