@@ -140,7 +140,7 @@ func (a *app) didUpdateCommand() *cobra.Command {
 	var since int64
 	c := &cobra.Command{
 		Use: "update", Short: "Make a did:web member's new document known to the registry", Args: cobra.NoArgs,
-		Long: "Make a did:web member's new document known to the registry: your own, signed by the key that you use\nnow, or as an admin anybody's. From the next request on its keys count, and no others. After `key rotate`\nthe new key is put into use.\n\nWhat the replaced keys signed stays valid, unless --compromised-since says from which log index on somebody\nelse may have had them: `verify` then refuses what they signed from there on. A key that the document holds is\nnone of them. Is a theft noticed only later, then give the document in force once more with --compromised-since.",
+		Long: "Make a did:web member's new document known to the registry: your own, signed by the key that you use\nnow, or as an admin anybody's. From the next request on its keys count, and no others. After `key rotate`\nthe new key is put into use.\n\nWhat the replaced keys signed stays valid, unless --compromised-since says from which log index on somebody\nelse may have had them: `verify` then refuses what they signed from there on. A key that the document holds is\nnone of them. When a theft is noticed only later, give the document that is in force\nonce more, with --compromised-since.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			var compromised *int64
 			if c.Flags().Changed("compromised-since") {
@@ -153,7 +153,7 @@ func (a *app) didUpdateCommand() *cobra.Command {
 	}
 	f.register(c)
 	c.Flags().StringVar(&member, "member", "", "DID of the member (default: your own)")
-	c.Flags().Int64Var(&since, "compromised-since", 0, "log index from which on nothing is believed that keys signed which the document does not hold")
+	c.Flags().Int64Var(&since, "compromised-since", 0, "log index from which on nothing is believed that was signed by keys which the document does not hold")
 	return c
 }
 
