@@ -1,10 +1,12 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -241,21 +243,23 @@ func TestAFullDiskIsNotSaidToHaveChangedNothingOnceTheChangeIsEntered(t *testing
 	w.closeAll(r)
 }
 
+// opened is the newest checkpoint, as its keys prove it.
+func opened(t *testing.T, r *Registry) translog.Opened {
+	t.Helper()
+	note, err := r.Checkpoint(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened, _, err := r.openNote(context.Background(), note)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return opened
+}
+
 // Whoever saw the larger tree first could take an honest log for one that takes
 // entries back, if the smaller one were cosigned later.
 func TestALargerTreeIsNeverCosignedBeforeASmallerOneThatWasShown(t *testing.T) {
-	cosigned := func(r *Registry) (int64, time.Time) {
-		t.Helper()
-		note, err := r.Checkpoint(context.Background())
-		if err != nil {
-			t.Fatal(err)
-		}
-		opened, _, err := r.openNote(context.Background(), note)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return opened.Size, opened.CosignedAt
-	}
 	for name, restart := range map[string]bool{"the same process": false, "the next one": true} {
 		t.Run(name, func(t *testing.T) {
 			w, r, s, ahead := storesWith(t)
@@ -266,10 +270,10 @@ func TestALargerTreeIsNeverCosignedBeforeASmallerOneThatWasShown(t *testing.T) {
 				t.Fatal(err)
 			}
 			ahead.Store(int64(2 * time.Hour))
-			small, shown := cosigned(r)
+			shown := opened(t, r)
 			if !restart {
 				s.mute.Store(false)
-				awaitSize(t, r, small+1)
+				awaitSize(t, r, shown.Size+1)
 			}
 			w.closeAll(r)
 			// No more than half an hour later, so that nothing is renewed for its age.
@@ -279,9 +283,9 @@ func TestALargerTreeIsNeverCosignedBeforeASmallerOneThatWasShown(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			size, at := cosigned(r)
-			if size != small+1 || at.Before(shown) {
-				t.Errorf("size %d was cosigned at %s, size %d at %s", small, shown, size, at)
+			larger := opened(t, r)
+			if larger.Size != shown.Size+1 || larger.CosignedAt.Before(shown.CosignedAt) {
+				t.Errorf("size %d was cosigned at %s, size %d at %s", shown.Size, shown.CosignedAt, larger.Size, larger.CosignedAt)
 			}
 			w.closeAll(r)
 		})
@@ -292,35 +296,50 @@ func TestALargerTreeIsNeverCosignedBeforeASmallerOneThatWasShown(t *testing.T) {
 // makes no honest log one that takes entries back; and whoever runs it is told.
 func TestARenewedCosignatureOutlivesTheProcess(t *testing.T) {
 	w, r, _, ahead := storesWith(t)
-	at := func(r *Registry) time.Time {
-		t.Helper()
-		note, err := r.Checkpoint(context.Background())
-		if err != nil {
-			t.Fatal(err)
-		}
-		opened, _, err := r.openNote(context.Background(), note)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return opened.CosignedAt
-	}
 	if err := r.Ready(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	ahead.Store(int64(70 * time.Minute))
-	shown := at(r)
+	shown := opened(t, r).CosignedAt
 	w.closeAll(r)
 	r = w.start()
 	if _, err := w.publish(r, newUpload("later")); err != nil {
 		t.Fatal(err)
 	}
-	if larger := at(r); larger.Before(shown) {
+	if larger := opened(t, r).CosignedAt; larger.Before(shown) {
 		t.Errorf("the smaller tree was cosigned at %s, the larger at %s", shown, larger)
 	}
 	if err := r.Ready(context.Background()); err == nil || !strings.Contains(err.Error(), "in the future of this computer's clock") {
 		t.Errorf("ready: %v", err)
 	}
 	w.closeAll(r)
+}
+
+// A catalog that takes nothing is not asked to by everybody who looks at the log.
+func TestARenewalThatFailsIsNotTriedForEverybodyWhoAsks(t *testing.T) {
+	var lines bytes.Buffer
+	w, r, _, ahead := storesWith(t)
+	r.Log = slog.New(slog.NewTextHandler(&lines, nil))
+	before := opened(t, r)
+	note, err := r.Checkpoint(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.config.Catalog.Close()
+	failures := func() int { return strings.Count(lines.String(), "is not renewed") }
+	for minutes, want := range []int{1, 2, 3} {
+		ahead.Store(int64(renewAfter + time.Duration(minutes+1)*(renewRetry+time.Second)))
+		for range 5 {
+			again, err := r.Checkpoint(context.Background())
+			if err != nil || !bytes.Equal(again, note) {
+				t.Fatalf("not the note of %s: %v", before.CosignedAt, err)
+			}
+		}
+		if failures() != want {
+			t.Errorf("after %d minutes it was tried %d times, want %d", minutes+1, failures(), want)
+		}
+	}
+	r.Close()
 }
 
 // A document is proposed while the server has one key, and voted on when it has another.

@@ -261,18 +261,7 @@ func TestCosignaturesAreRenewedHourlyAndNeverRunBackwards(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cosigned := func() time.Time {
-		t.Helper()
-		note, err := r.Checkpoint(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		opened, _, err := r.openNote(ctx, note)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return opened.CosignedAt
-	}
+	cosigned := func() time.Time { return opened(t, r).CosignedAt }
 	first := cosigned()
 	ahead = renewAfter - time.Minute
 	if at := cosigned(); !at.Equal(first) {

@@ -181,8 +181,13 @@ func readCheckpoint(ctx context.Context, r *Registry, note []byte) (*checkpoint,
 	return &checkpoint{Checkpoint: opened.Checkpoint, note: note, cosigned: opened.CosignedAt, settings: settings}, nil
 }
 
-// renewAfter is the age at which a checkpoint's cosignature is made anew.
-const renewAfter = time.Hour
+const (
+	// renewAfter is the age at which a checkpoint's cosignature is made anew.
+	renewAfter = time.Hour
+	// renewRetry is how long a renewal that failed is not tried again: anybody may
+	// ask for the checkpoint, as often as they like.
+	renewRetry = time.Minute
+)
 
 // Checkpoint returns the signed note of what is published, its cosignature not
 // older than an hour as long as the catalog takes a renewed one: it is noted before
@@ -194,12 +199,13 @@ func (r *Registry) Checkpoint(ctx context.Context) ([]byte, error) {
 	}
 	r.signing.Lock()
 	defer r.signing.Unlock()
-	p := r.published.Load()
-	if r.Clock().Sub(p.cosigned) < renewAfter {
+	p, now := r.published.Load(), r.Clock()
+	if now.Sub(p.cosigned) < renewAfter || now.Sub(r.renewFailed).Abs() < renewRetry {
 		return p.note, nil
 	}
 	// Who asks may go away; what is begun is for the others too.
 	if err := r.vouch(context.WithoutCancel(ctx)); err != nil {
+		r.renewFailed = now
 		r.Log.Error("the log's cosignature is not renewed", "of", p.cosigned, "error", err)
 	}
 	return r.published.Load().note, nil

@@ -91,8 +91,10 @@ type Registry struct {
 	closing   sync.Once
 
 	// signing is held by whoever replaces published once the registry runs: what is
-	// signed later is never smaller.
-	signing   sync.Mutex
+	// signed later is never smaller. renewFailed is when a renewal last failed.
+	signing     sync.Mutex
+	renewFailed time.Time
+
 	proving   sync.Mutex // held by whoever makes keysProof
 	keysProof *keysProof
 

@@ -4,9 +4,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -27,9 +24,9 @@ func (a *app) newLogKeyCommand() *cobra.Command {
 
 // newLogKey may run beside the server, which reads the key file at its start.
 func (a *app) newLogKey(data string) error {
-	path := filepath.Join(data, keyFile)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is no registry in the folder %s; give its folder with --data", data)
+	path, err := existingKeyFile(data)
+	if err != nil {
+		return err
 	}
 	lock, err := durable.Lock(path + ".lock")
 	if errors.Is(err, durable.ErrLocked) {

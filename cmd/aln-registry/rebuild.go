@@ -54,9 +54,18 @@ func alarms(list []registry.Refused) []string {
 	return texts
 }
 
+// existingKeyFile is the key file of the registry in the folder data, which must be there.
+func existingKeyFile(data string) (string, error) {
+	path := filepath.Join(data, keyFile)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("there is no registry in the folder %s; give its folder with --data", data)
+	}
+	return path, nil
+}
+
 func (a *app) rebuild(ctx context.Context, data string) error {
-	if _, err := os.Stat(filepath.Join(data, keyFile)); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("there is no registry in the folder %s; give its folder with --data", data)
+	if _, err := existingKeyFile(data); err != nil {
+		return err
 	}
 	folder, lock, err := lockFolder(data)
 	if err != nil {
