@@ -8,6 +8,8 @@ import (
 	"unicode"
 
 	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/storage"
 )
 
@@ -109,14 +111,38 @@ const (
 	VerdictReject  = "reject"
 )
 
-func (*Registry) recordType() Type  { return TypeRegistry }
-func (*Member) recordType() Type    { return TypeMember }
-func (*DIDChange) recordType() Type { return TypeDID }
-func (*Publish) recordType() Type   { return TypePublish }
-func (*Yank) recordType() Type      { return TypeYank }
-func (*Own) recordType() Type       { return TypeOwn }
-func (*OwnIntent) recordType() Type { return TypeOwnIntent }
-func (*Approve) recordType() Type   { return TypeApprove }
+// Grant puts an EnvGrant blob in force, which the subject names and the record attaches.
+type Grant struct{}
+
+// Revoke ends a grant.
+type Revoke struct {
+	Reason string `json:"reason"`
+}
+
+// Quarantine makes a rule or amends it; an amendment states the whole rule.
+type Quarantine struct {
+	particle.QuarantineRule
+}
+
+// Release proposes to end a rule; enough approvals execute it.
+type Release struct {
+	Reason string `json:"reason"`
+	// Evidence names an artifact that says more.
+	Evidence *storage.CID `json:"evidence"`
+}
+
+func (*Registry) recordType() Type   { return TypeRegistry }
+func (*Member) recordType() Type     { return TypeMember }
+func (*DIDChange) recordType() Type  { return TypeDID }
+func (*Publish) recordType() Type    { return TypePublish }
+func (*Yank) recordType() Type       { return TypeYank }
+func (*Own) recordType() Type        { return TypeOwn }
+func (*OwnIntent) recordType() Type  { return TypeOwnIntent }
+func (*Approve) recordType() Type    { return TypeApprove }
+func (*Grant) recordType() Type      { return TypeGrant }
+func (*Revoke) recordType() Type     { return TypeRevoke }
+func (*Quarantine) recordType() Type { return TypeQuarantine }
+func (*Release) recordType() Type    { return TypeRelease }
 
 // newBody returns an empty body of type t, nil if t is not known.
 func newBody(t Type) Body {
@@ -137,6 +163,14 @@ func newBody(t Type) Body {
 		return new(OwnIntent)
 	case TypeApprove:
 		return new(Approve)
+	case TypeGrant:
+		return new(Grant)
+	case TypeRevoke:
+		return new(Revoke)
+	case TypeQuarantine:
+		return new(Quarantine)
+	case TypeRelease:
+		return new(Release)
 	}
 	return nil
 }
@@ -284,11 +318,36 @@ func (b *Approve) check(Subject) error {
 	if b.Verdict != VerdictApprove && b.Verdict != VerdictReject {
 		return malformed("verdict %q is not approve or reject", clip(b.Verdict))
 	}
-	if len(b.Reason) > maxReason {
+	return checkReason(b.Reason)
+}
+
+func (b *Grant) check(Subject) error { return nil }
+
+func (b *Revoke) check(Subject) error { return checkReason(b.Reason) }
+
+func (b *Release) check(Subject) error { return checkReason(b.Reason) }
+
+func (b *Quarantine) check(Subject) error {
+	if err := b.Check(); err != nil {
+		return malformed("%v", err)
+	}
+	for _, m := range b.Match {
+		if m.Versions == "" {
+			continue
+		}
+		if _, err := cargo.ParseReq(m.Versions); err != nil {
+			return malformed("versions: %v", err)
+		}
+	}
+	return nil
+}
+
+func checkReason(reason string) error {
+	if len(reason) > maxReason {
 		return malformed("reason is longer than %d bytes", maxReason)
 	}
 	// It is shown in terminals, where control characters are commands.
-	if strings.ContainsFunc(b.Reason, unicode.IsControl) {
+	if strings.ContainsFunc(reason, unicode.IsControl) {
 		return malformed("reason has control characters; write it in one line")
 	}
 	return nil

@@ -79,7 +79,7 @@ func encodePayload(d Draft) ([]byte, error) {
 		if d.Body.recordType() == TypePublish {
 			return nil, malformed("a publish record needs the digest of the artifact's bytes")
 		}
-		digest = sha256.Sum256([]byte(d.Subject.String()))
+		digest = d.Subject.digest()
 	}
 	head, err := json.Marshal(headerJSON{
 		Registry: d.Header.Registry, Signer: d.Header.Signer.String(),

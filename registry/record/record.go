@@ -40,14 +40,18 @@ type Type string
 
 // The record types of this version.
 const (
-	TypeRegistry  Type = "registry"
-	TypeMember    Type = "member"
-	TypeDID       Type = "did"
-	TypePublish   Type = "publish"
-	TypeYank      Type = "yank"
-	TypeOwn       Type = "own"
-	TypeOwnIntent Type = "own-intent"
-	TypeApprove   Type = "approve"
+	TypeRegistry   Type = "registry"
+	TypeMember     Type = "member"
+	TypeDID        Type = "did"
+	TypePublish    Type = "publish"
+	TypeYank       Type = "yank"
+	TypeOwn        Type = "own"
+	TypeOwnIntent  Type = "own-intent"
+	TypeApprove    Type = "approve"
+	TypeGrant      Type = "grant"
+	TypeRevoke     Type = "revoke"
+	TypeQuarantine Type = "quarantine"
+	TypeRelease    Type = "release"
 )
 
 const (
@@ -193,7 +197,8 @@ func (r *Record) Digest() [sha256.Size]byte { return r.digest }
 func (r *Record) Header() Header { return r.header }
 
 // Body returns what the record says by its type: *Registry, *Member, *DIDChange,
-// *Publish, *Yank, *Own, *OwnIntent or *Approve. It must not be changed.
+// *Publish, *Yank, *Own, *OwnIntent, *Approve, *Grant, *Revoke, *Quarantine or
+// *Release. It must not be changed.
 func (r *Record) Body() Body { return r.body }
 
 // Envelope returns the record's blob. It must not be changed.

@@ -285,7 +285,7 @@ func TestParseRefusesLaxPayloads(t *testing.T) {
 
 func TestUnknownTypesAreToldFromMalformedRecords(t *testing.T) {
 	payload := string(vectorNamed(t, "yank").record.payload)
-	for _, predicate := range []string{"urn:aln-registry:yank:v2", "urn:aln-registry:grant:v1", "urn:aln-registry::v1", "urn:aln-registry:yank", "urn:aln-registry:" + strings.Repeat("x", 9000) + ":v1"} {
+	for _, predicate := range []string{"urn:aln-registry:yank:v2", "urn:aln-registry:import:v1", "urn:aln-registry::v1", "urn:aln-registry:yank", "urn:aln-registry:" + strings.Repeat("x", 9000) + ":v1"} {
 		_, err := Parse(reseal(t, keyOf(t, "yank"), strings.Replace(payload, "urn:aln-registry:yank:v1", predicate, 1)))
 		if !errors.Is(err, ErrUnknownType) || !strings.Contains(err.Error(), "upgrade") || len(err.Error()) > 1024 {
 			t.Errorf("%.60s: %v", predicate, err)

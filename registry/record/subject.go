@@ -1,11 +1,14 @@
 package record
 
 import (
+	"crypto/sha256"
 	"regexp"
 	"strings"
 
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/particle"
+	"phoenix-lab.org/aln-registry/storage"
 )
 
 // Kind is an artifact's kind.
@@ -40,7 +43,7 @@ var (
 )
 
 // Subject is what a record is about, in parsed form: the registry, a member, an
-// artifact or one version of it. The zero value is no subject.
+// artifact or one version of it, a grant or a rule. The zero value is no subject.
 type Subject struct {
 	text    string
 	thing   string
@@ -48,6 +51,8 @@ type Subject struct {
 	name    string
 	version string
 	member  did.DID
+	grant   storage.CID
+	rule    string
 }
 
 // String returns the subject's name as it stands in the statement.
@@ -68,6 +73,27 @@ func (s Subject) Version() string { return s.version }
 
 // Member returns the DID that a member subject is about, "" for others.
 func (s Subject) Member() did.DID { return s.member }
+
+// Grant returns the CID of the EnvGrant that a grant subject is about, zero for others.
+func (s Subject) Grant() storage.CID { return s.grant }
+
+// Rule returns the id of the rule that a rule subject is about, "" for others.
+func (s Subject) Rule() string { return s.rule }
+
+// GrantSubject is the subject of grant and revoke records.
+func GrantSubject(id storage.CID) Subject {
+	text := "grant/" + id.String()
+	return Subject{text: text, thing: text, grant: id}
+}
+
+// RuleSubject is the subject of quarantine and release records, and of the votes on the latter.
+func RuleSubject(id string) (Subject, error) {
+	if err := particle.CheckRuleID(id); err != nil {
+		return Subject{}, malformed("%v", err)
+	}
+	text := "rule/" + id
+	return Subject{text: text, thing: text, rule: id}, nil
+}
 
 // RegistrySubject is the subject of registry records.
 func RegistrySubject() Subject { return Subject{text: "registry", thing: "registry"} }
@@ -125,6 +151,16 @@ func ParseSubject(text string) (Subject, error) {
 		}
 		return MemberSubject(d), nil
 	}
+	switch head {
+	case "grant":
+		id, err := storage.ParseCID(rest)
+		if err != nil {
+			return Subject{}, malformed("subject %q: %v", clip(text), err)
+		}
+		return GrantSubject(id), nil
+	case "rule":
+		return RuleSubject(rest)
+	}
 	kind, err := ParseKind(head)
 	if err != nil {
 		return Subject{}, err
@@ -155,6 +191,15 @@ func AddOwnerCommand(k Kind, name string, d did.DID) string {
 	return "aln-registry owner add " + string(k) + "/" + name + " " + string(d)
 }
 
+// digest is the sha256 that a statement about s names where it is not about an
+// artifact's bytes: of the shard for a grant, of the subject's name for all others.
+func (s Subject) digest() [sha256.Size]byte {
+	if !s.grant.IsZero() {
+		return s.grant.Digest()
+	}
+	return sha256.Sum256([]byte(s.text))
+}
+
 // fits reports whether a record of type t may be about s.
 func (s Subject) fits(t Type) bool {
 	switch t {
@@ -167,7 +212,11 @@ func (s Subject) fits(t Type) bool {
 	case TypeOwn, TypeOwnIntent:
 		return s.name != "" && s.version == ""
 	case TypeApprove:
-		return s.text == "registry"
+		return s.text == "registry" || s.rule != ""
+	case TypeGrant, TypeRevoke:
+		return !s.grant.IsZero()
+	case TypeQuarantine, TypeRelease:
+		return s.rule != ""
 	}
 	return false
 }

@@ -48,7 +48,7 @@ func TestParseSubjectRefuses(t *testing.T) {
 		"member/", "member/did:web:lab.example", "member/did%3aweb%3alab.example", "member/did%3Aweb%3ALAB.example", "member/did%3Aweb%3Alab%2Eexample",
 		"member/did%3Aweb%3Alab.example@1.0.0", "member/did%3Aweb%3Alab.example%253a8443", "member/did%3Aweb%3Alab.example%3A8443%", "member/%", "member/%4", "member/%zz",
 		"member/did%3Aexample%3Aa", "member/did%3Aweb%3Alab.example%2Fada", "member/did%3Aweb%3Alab.example%3A..", "member/did%3Aweb%3Auser%40lab.example",
-		"member/registry", "rule/x", "grant/x", "upstream/a/b", strings.Repeat("a", 1000), "member/" + strings.Repeat("%61", 300),
+		"member/registry", "rule/", "rule/X", "rule/a/b", "rule/-a", "grant/", "grant/x", "upstream/a/b", strings.Repeat("a", 1000), "member/" + strings.Repeat("%61", 300),
 	} {
 		if s, err := ParseSubject(text); !errors.Is(err, ErrMalformed) || s != (Subject{}) {
 			t.Errorf("%q: %q, %v", text, s, err)
