@@ -47,4 +47,42 @@ const (
 // KindCrate is the kind that allowed_crates is about.
 const KindCrate = "crate"
 
-var _ = particle.EffectDeny
+// RuleSet is rules made ready to be asked, by CompileRules.
+type RuleSet struct{}
+
+// NamedRule is a rule with its id.
+type NamedRule struct {
+	ID string
+	particle.QuarantineRule
+}
+
+// CompileRules makes rules ready. The error names the rule that is unreadable.
+func CompileRules(rules []NamedRule) (*RuleSet, error) { return nil, nil }
+
+// Grant is an EnvGrant made ready to be asked, by CompileGrant.
+type Grant struct {
+	// CID names the blob.
+	CID string
+	particle.EnvGrant
+}
+
+// CompileGrant makes a grant ready. list is the blob that allowed_crates_list
+// names, obtained says whether it could be had; what could not be had or read
+// allows nothing, and unreadable tells why.
+func CompileGrant(cid string, g particle.EnvGrant, list []byte, obtained bool) *Grant { return nil }
+
+// Decide is the one function that says what asker may see of f, now.
+func Decide(asker *Asker, t *Terms, f *Facts, now time.Time) Decision { return Decision{} }
+
+// Step is one rule's say about an artifact, for people.
+type Step struct {
+	Rule Rule `json:"rule"`
+	// ID is a quarantine rule's or a grant's.
+	ID string `json:"id"`
+	// Outcome is allow, deny, would_deny (a dry run), grace, waived or silent.
+	Outcome string `json:"outcome"`
+	Reason  string `json:"reason"`
+}
+
+// Explain says what each rule says of f, in the order in which Decide asks them.
+func Explain(asker *Asker, t *Terms, f *Facts, now time.Time) []Step { return nil }
