@@ -24,8 +24,9 @@ const (
 	defaultRate  = 8 << 10
 	// refusedTime is how long the rest of a refused upload may take to pass.
 	refusedTime = 2 * time.Minute
-	// stride is how much of an answer is sent under one deadline, in bytes.
-	stride = 512 << 10
+	// stride is how much of an answer is sent under one deadline, in bytes: nearly
+	// every crate in one write, since each one more wakes up the client once more.
+	stride = 1<<20 + 64<<10
 )
 
 func (p Pace) orDefault() Pace {
