@@ -51,7 +51,7 @@ const (
 // lowerName. ErrNotFound when there is none, also for other spellings with - and _.
 func (r *Registry) IndexFile(ctx context.Context, lowerName string) (*IndexFile, error) {
 	canonical := cargo.CanonicalName(lowerName)
-	value, err := r.cache.get(ctx, thing{indexFamily, canonical}, r.Size, func(ctx context.Context, at int64) (found, error) {
+	value, err := r.cache.get(ctx, thing{family: indexFamily, name: canonical}, r.Size, func(ctx context.Context, at int64) (found, error) {
 		file, err := r.readIndexFile(ctx, canonical, at)
 		if err != nil || file == nil {
 			return found{}, err
