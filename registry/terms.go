@@ -26,8 +26,8 @@ type terms struct {
 	// epoch is the index of the last record about a rule or the settings: what was
 	// decided under another epoch is decided anew.
 	epoch int64
-	// rules are those that have not ended, in the order of their ids.
-	rules []state.Rule
+	// inside are the rules, not ended, that ask what bytes hold.
+	inside []state.Rule
 }
 
 // Terms returns what binds everybody now, by the published state. It is shared:
@@ -62,8 +62,8 @@ func (r *Registry) rulesAt(ctx context.Context, size int64) (rules []state.Rule,
 	return state.AllRules(held), epoch, nil
 }
 
-// termsAt makes ready what binds everybody at a size whose settings are s. A rule
-// that cannot be made ready is an error: without it, nothing is shown.
+// termsAt makes ready what binds everybody at a size whose settings are s. Where
+// a rule cannot be made ready nothing is allowed, until a record mends that.
 func (r *Registry) termsAt(ctx context.Context, s state.Settings, size int64) (*terms, error) {
 	rules, epoch, err := r.rulesAt(ctx, size)
 	if err != nil {
@@ -77,15 +77,21 @@ func (r *Registry) termsAt(ctx context.Context, s state.Settings, size int64) (*
 	var named []policy.NamedRule
 	for _, rule := range rules {
 		if rule.Ended == "" {
-			t.rules = append(t.rules, rule)
+			if asksInside(rule) {
+				t.inside = append(t.inside, rule)
+			}
 			named = append(named, policy.NamedRule{ID: rule.ID, QuarantineRule: rule.Rule})
 		}
 	}
 	set, err := policy.CompileRules(named)
 	if err != nil {
-		return nil, fmt.Errorf("rules of this registry: %w", err)
+		r.Log.Error("a rule cannot be read: nothing may be read here until it is amended or released", "error", err)
+		set = nil
 	}
-	t.Terms = policy.Terms{AnonymousRead: r.AnonymousRead, DenyTiers: deniedTiers(s.TierDefault), MinAgeDays: int64(s.MinAgeDays), Rules: set}
+	t.Terms = policy.Terms{
+		Settings:   policy.Settings{AnonymousRead: r.AnonymousRead, DenyTiers: deniedTiers(s.TierDefault)},
+		MinAgeDays: int64(s.MinAgeDays), Rules: set,
+	}
 	return t, nil
 }
 
@@ -103,12 +109,14 @@ func deniedTiers(d record.TierDefault) (denied []string) {
 	return denied
 }
 
+func asksInside(r state.Rule) bool {
+	return slices.ContainsFunc(r.Rule.Match, func(m particle.RuleMatch) bool { return len(m.Content) > 0 })
+}
+
 // looksInside reports whether a rule in force now asks what bytes hold, so that
 // they have to be looked at.
 func (t *terms) looksInside(now time.Time) bool {
-	return slices.ContainsFunc(t.rules, func(r state.Rule) bool {
-		return r.InForce(now) && slices.ContainsFunc(r.Rule.Match, func(m particle.RuleMatch) bool { return len(m.Content) > 0 })
-	})
+	return slices.ContainsFunc(t.inside, func(r state.Rule) bool { return r.InForce(now) })
 }
 
 // bindsEverybody reports whether a change of t is one of the rules or the settings.
