@@ -137,6 +137,17 @@ func (c *cache) getIf(ctx context.Context, t thing, fresh func(value any) bool, 
 	return mine.found.value, mine.err
 }
 
+// peek is what is in memory of t, nil for nothing.
+func (c *cache) peek(t thing) any {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f, ok := c.present.get(t)
+	if ok {
+		c.counts.CacheHits++
+	}
+	return f.value
+}
+
 func (f *flight) wait(ctx context.Context) (any, error) {
 	select {
 	case <-f.done:
