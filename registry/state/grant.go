@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/storage"
 )
@@ -102,3 +103,142 @@ func DecodeGrant(value []byte) (Grant, error) { return decode[Grant](value) }
 
 // DecodeHost reads a value under HostKey.
 func DecodeHost(value []byte) (Host, error) { return decode[Host](value) }
+
+// tierRank orders the tiers; one that is not known is below all.
+func tierRank(tier string) int {
+	return slices.Index([]string{particle.TierGuest, particle.TierCollaborator, particle.TierCoreStakeholder}, tier)
+}
+
+// applyGrant puts the EnvGrant that the subject names in force.
+func (a *application) applyGrant() error {
+	if err := a.requireRole(RoleGrantor); err != nil {
+		return err
+	}
+	id := a.record.Subject().Grant()
+	if old, exists, err := GrantOf(a.store, id); err != nil {
+		return err
+	} else if exists && old.Revoked != "" {
+		return refuse(ErrInvalid, "that EnvGrant was revoked by %s and never comes back; make a new one, of another time", old.Revoked)
+	} else if exists {
+		return refuse(ErrNoChange, "that EnvGrant was put in force by entry %d already", old.Index)
+	}
+	raw, err := a.attachment(id)
+	if err != nil {
+		return err
+	}
+	granted, err := particle.ParseEnvGrant(raw)
+	if err != nil {
+		return refuse(ErrInvalid, "EnvGrant %s: %v", id, err)
+	}
+	if err := a.checkEnvGrant(granted); err != nil {
+		return err
+	}
+	h := a.record.Header()
+	next := Grant{
+		CID: id, Record: a.record.ID(), Index: a.entry.Index, Issuer: granted.Issuer, Subject: granted.Subject,
+		ByAdmin:   h.By == a.settings.Record || granted.Subject == granted.Issuer,
+		NotBefore: granted.NotBefore.Time, Expires: granted.Expires.Time, Tier: granted.Tier, Offshore: granted.OffshoreFlag,
+		Chain: id, Supersedes: granted.Supersedes,
+	}
+	if err := a.supersede(&next); err != nil {
+		return err
+	}
+	if err := a.put(GrantKey(id), next); err != nil {
+		return err
+	}
+	return a.putHead(next)
+}
+
+// checkEnvGrant holds a grant's blob to its record and to the members that it names.
+func (a *application) checkEnvGrant(g particle.EnvGrant) error {
+	signer := a.record.Header().Signer.DID
+	subject, _, err := MemberOf(a.store, g.Subject)
+	if err != nil {
+		return err
+	}
+	switch {
+	case g.Registry != a.settings.Origin:
+		return refuse(ErrInvalid, "the EnvGrant is for the registry %s; this is %s", g.Registry, a.settings.Origin)
+	case g.Issuer != signer:
+		return refuse(ErrInvalid, "the EnvGrant's issuer is %s; it is who signs the record, %s", g.Issuer, signer)
+	case !subject.Active():
+		return refuse(ErrInvalid, "the EnvGrant's subject %s is not a member; an admin admits it with `aln-registry member add %s --role ROLE`", g.Subject, g.Subject)
+	case g.Subject == signer && !slices.Contains(a.settings.Admins, signer):
+		return refuse(ErrNotEntitled, "nobody but an admin grants to themselves; ask another grantor")
+	case tierRank(g.Tier) > tierRank(subject.Tier):
+		return refuse(ErrInvalid, "the EnvGrant's tier %s is above that of %s, %s; grant at most that, or have an admin change the member's", g.Tier, g.Subject, subject.Tier)
+	case !a.entry.Time.Before(g.Expires.Time):
+		return refuse(ErrInvalid, "the EnvGrant expires at %s, which is past; make one with a later time", g.Expires)
+	}
+	return nil
+}
+
+// supersede takes the place of the grant that next names as superseded, which has
+// to be the head of one of its host's chains.
+func (a *application) supersede(next *Grant) error {
+	if next.Supersedes == nil {
+		return nil
+	}
+	old, ok, err := GrantOf(a.store, *next.Supersedes)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return refuse(ErrMissing, "there is no grant %s to supersede", next.Supersedes)
+	case old.Subject != next.Subject:
+		return refuse(ErrInvalid, "the grant %s to supersede is of %s, not of %s", old.CID, old.Subject, next.Subject)
+	case old.Revoked != "":
+		return refuse(ErrInvalid, "the grant %s to supersede was revoked; make one that supersedes nothing", old.CID)
+	case old.SupersededBy != nil:
+		return refuse(ErrInvalid, "the grant %s was superseded by %s; supersede the last of them", old.CID, old.SupersededBy)
+	}
+	next.Chain, old.SupersededBy = old.Chain, &next.CID
+	return a.put(GrantKey(old.CID), old)
+}
+
+// putHead makes g the head of its chain among its host's grants, and leaves out
+// those of them that are over.
+func (a *application) putHead(g Grant) error {
+	host, _, err := HostOf(a.store, g.Subject)
+	if err != nil {
+		return err
+	}
+	heads := slices.DeleteFunc(slices.Clone(host.Grants), func(old Grant) bool {
+		return old.Chain == g.Chain || old.Over(a.entry.Time)
+	})
+	if len(heads) >= MaxGrants {
+		return refuse(ErrInvalid, "%s has %d grants that are not over, the most that one host may have; revoke some, or supersede one", g.Subject, len(heads))
+	}
+	return a.put(HostKey(g.Subject), Host{DID: g.Subject, Grants: append(heads, g)})
+}
+
+// applyRevoke ends a grant for good.
+func (a *application) applyRevoke() error {
+	if err := a.requireRole(RoleGrantor); err != nil {
+		return err
+	}
+	g, ok, err := GrantOf(a.store, a.record.Subject().Grant())
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return refuse(ErrMissing, "no record puts the grant %s in force", a.record.Subject().Grant())
+	case g.Revoked != "":
+		return refuse(ErrNoChange, "the grant %s was revoked by %s already", g.CID, g.Revoked)
+	}
+	g.Revoked = a.record.ID()
+	if err := a.put(GrantKey(g.CID), g); err != nil {
+		return err
+	}
+	host, _, err := HostOf(a.store, g.Subject)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(host.Grants, func(head Grant) bool { return head.CID == g.CID })
+	if i < 0 { // superseded, or over for long
+		return nil
+	}
+	host.Grants = slices.Clone(host.Grants)
+	host.Grants[i] = g
+	return a.put(HostKey(g.Subject), host)
+}
