@@ -15,7 +15,7 @@ import (
 	"phoenix-lab.org/aln-registry/registry/record"
 )
 
-func named(name string) thing { return thing{stateFamily, name} }
+func named(name string) thing { return thing{family: stateFamily, name: name} }
 
 // history is what a cache reads of: for each name, the sizes at which it changed.
 type history struct{ changes map[string][]int64 }

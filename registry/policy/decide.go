@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"time"
 
 	"phoenix-lab.org/aln-registry/did"
@@ -26,13 +27,11 @@ type Facts struct {
 
 // Terms are what binds everybody: the registry's settings and its rules.
 type Terms struct {
-	// AnonymousRead: artifacts are public (serve --anonymous-read).
-	AnonymousRead bool
-	// DenyTiers are the tiers whose hosts see nothing without a grant.
-	DenyTiers []string
+	Settings
 	// MinAgeDays is the registry's cooldown.
 	MinAgeDays int64
-	Rules      *RuleSet
+	// Rules are all that are in force; nil: they could not be read, and nothing is allowed.
+	Rules *RuleSet
 }
 
 // Rule names of decisions about artifacts. That of a quarantine names its id besides.
@@ -56,20 +55,19 @@ type NamedRule struct {
 	particle.QuarantineRule
 }
 
-// CompileRules makes rules ready. The error names the rule that is unreadable.
-func CompileRules(rules []NamedRule) (*RuleSet, error) { return nil, nil }
+// ErrRule: a rule cannot be read, or two have one id.
+var ErrRule = errors.New("unreadable rule")
 
-// Grant is an EnvGrant made ready to be asked, by CompileGrant.
-type Grant struct {
-	// CID names the blob.
-	CID string
-	particle.EnvGrant
-}
+// CompileRules makes rules ready; without any, too. The error names the rule and wraps ErrRule.
+func CompileRules(rules []NamedRule) (*RuleSet, error) { return nil, ErrRule }
 
-// CompileGrant makes a grant ready. list is the blob that allowed_crates_list
-// names, obtained says whether it could be had; what could not be had or read
-// allows nothing, and unreadable tells why.
-func CompileGrant(cid string, g particle.EnvGrant, list []byte, obtained bool) *Grant { return nil }
+// Hits are the ids of the rules that describe f, in order, whatever their mode,
+// effect and expiry. A content rule hits what was scanned and found.
+func (s *RuleSet) Hits(f *Facts) []string { return nil }
+
+// FindingUnreadable among Facts.Findings: the bytes could not be looked through.
+// It hits every content rule that denies.
+const FindingUnreadable = "unreadable"
 
 // Decide is the one function that says what asker may see of f, now.
 func Decide(asker *Asker, t *Terms, f *Facts, now time.Time) Decision { return Decision{} }

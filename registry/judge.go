@@ -1,0 +1,250 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/policy"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
+)
+
+// Judged is a version that an asker may be told of, with what was decided about
+// it for that asker. Only this package makes one: who reads artifacts for others
+// gets them in no other way.
+type Judged struct {
+	state.Version
+	Decision policy.Decision
+
+	decided bool
+}
+
+// Refusal says why the asker does not get the bytes, nil if they do: a *Refused.
+// Whoever sends bytes, or headers about them, looks at it first.
+func (j Judged) Refusal() error {
+	if j.decided && j.Decision.Allow {
+		return nil
+	}
+	return &Refused{Version: j.Version, Decision: j.Decision}
+}
+
+// Listed reports whether the asker's resolvers may pick the version.
+func (j Judged) Listed() bool { return j.Decision.Listed && !j.Yanked }
+
+// Refused is the refusal of a version's bytes. It wraps a *policy.Denial.
+type Refused struct {
+	Version  state.Version
+	Decision policy.Decision
+}
+
+// Error is the sentence for who asked: rule, reason, and whom to ask.
+func (e *Refused) Error() string {
+	return e.Decision.Refusal(e.Version.Name, e.Version.Version)
+}
+
+// Unwrap gives the rule to whoever branches on it.
+func (e *Refused) Unwrap() error {
+	if denial := e.Decision.Denial(); denial != nil {
+		return denial
+	}
+	return &policy.Denial{Rule: policy.RuleUnknown, Reason: "nothing was decided about it"}
+}
+
+// MayRead decides whether asker may see artifacts at all. Every route asks it.
+func (r *Registry) MayRead(asker policy.Asker) policy.Decision {
+	return policy.Read(asker, r.published.Load().terms.Settings)
+}
+
+// gate is MayRead as an error: ErrUnauthenticated where nobody asks, else a *policy.Denial.
+func (r *Registry) gate(asker *policy.Asker, t *terms) error {
+	return asError(asker, policy.Read(*asker, t.Settings))
+}
+
+func asError(asker *policy.Asker, d policy.Decision) error {
+	switch {
+	case d.Allow:
+		return nil
+	case asker.Anonymous():
+		return fmt.Errorf("%w: %s", ErrUnauthenticated, d.Reason())
+	}
+	return d.Denial()
+}
+
+// FactsOf returns what decisions about v are made of. What its bytes hold is
+// looked up, or looked for, while a rule asks for it.
+func (r *Registry) FactsOf(ctx context.Context, v state.Version) (policy.Facts, error) {
+	f := plainFacts(v)
+	if !r.published.Load().terms.looksInside(r.Clock()) {
+		return f, nil
+	}
+	return r.inside(ctx, v, f)
+}
+
+// inside is f with what the bytes of v hold.
+func (r *Registry) inside(ctx context.Context, v state.Version, f policy.Facts) (policy.Facts, error) {
+	found, err := r.scanned(ctx, v)
+	if err != nil {
+		return f, err
+	}
+	f.Scanned, f.Findings = true, found
+	return f, nil
+}
+
+// Judge decides what asker may see of v, now. An error means that nothing can be
+// decided, and so nothing is allowed: ErrUnauthenticated where somebody has to
+// say first who they are, a *policy.Denial where asker may not read at all.
+func (r *Registry) Judge(ctx context.Context, asker policy.Asker, v state.Version) (policy.Decision, error) {
+	t := r.published.Load().terms
+	if err := r.gate(&asker, t); err != nil {
+		return policy.Decision{}, err
+	}
+	return r.decide(ctx, &asker, t, v)
+}
+
+// decide is Judge behind the gate.
+func (r *Registry) decide(ctx context.Context, asker *policy.Asker, t *terms, v state.Version) (policy.Decision, error) {
+	f, now := plainFacts(v), r.Clock()
+	d := policy.Decide(asker, &t.Terms, &f, now)
+	if !d.Unscanned {
+		return d, nil
+	}
+	f, err := r.inside(ctx, v, f)
+	if err != nil {
+		return policy.Decision{}, err
+	}
+	return policy.Decide(asker, &t.Terms, &f, now), nil
+}
+
+// judged is v as asker may see it; ErrNotFound when they may not know of it.
+func (r *Registry) judged(ctx context.Context, asker policy.Asker, v state.Version) (Judged, error) {
+	d, err := r.Judge(ctx, asker, v)
+	if err != nil {
+		return Judged{}, err
+	}
+	if !d.Known {
+		return Judged{}, unknownVersion(v.Kind, v.Name, v.Version)
+	}
+	return Judged{v, d, true}, nil
+}
+
+func unknownVersion(kind record.Kind, name, version string) error {
+	return fmt.Errorf("%w: there is no %s/%s@%s", ErrNotFound, kind, name, version)
+}
+
+func unknownName(kind record.Kind, name string) error {
+	return fmt.Errorf("%w: there is no %s named %.80q", ErrNotFound, kind, name)
+}
+
+// seen are the versions of a lineage that an asker may be told of.
+type seen struct {
+	versions []seenVersion
+	// newest is the one that a person means who names none.
+	newest seenVersion
+}
+
+type seenVersion struct {
+	ranked
+	decision policy.Decision
+}
+
+func (v seenVersion) judged() Judged { return Judged{v.Version, v.decision, true} }
+
+// see judges all of l for asker, who has passed the gate of t: in the byte order
+// of their keys.
+func (r *Registry) see(ctx context.Context, asker *policy.Asker, t *terms, l *lineage) (seen, error) {
+	decisions, err := r.decideAll(ctx, asker, t, l, r.Clock())
+	if err != nil {
+		return seen{}, err
+	}
+	var s seen
+	for i, d := range decisions {
+		if !d.Known {
+			continue
+		}
+		v := seenVersion{l.versions[i], d}
+		if len(s.versions) == 0 || preferred(v.ranked, s.newest.ranked, d.Listed, s.newest.decision.Listed) {
+			s.newest = v
+		}
+		s.versions = append(s.versions, v)
+	}
+	return s, nil
+}
+
+// decideAll decides about each version of l, looking inside those about which
+// nothing else decides.
+func (r *Registry) decideAll(ctx context.Context, asker *policy.Asker, t *terms, l *lineage, now time.Time) ([]policy.Decision, error) {
+	facts := l.known()
+	decisions := make([]policy.Decision, len(facts))
+	for i := range facts {
+		decisions[i] = policy.Decide(asker, &t.Terms, &facts[i], now)
+		if !decisions[i].Unscanned {
+			continue
+		}
+		var err error
+		if facts, err = r.lookInside(ctx, l); err != nil {
+			return nil, err
+		}
+		decisions[i] = policy.Decide(asker, &t.Terms, &facts[i], now)
+	}
+	return decisions, nil
+}
+
+// known are the facts of l, with what was found in the bytes if they were looked at.
+func (l *lineage) known() []policy.Facts {
+	if inside := l.inside.Load(); inside != nil {
+		return *inside
+	}
+	return l.facts
+}
+
+// lookInside is known after a look at the bytes of all versions.
+func (r *Registry) lookInside(ctx context.Context, l *lineage) ([]policy.Facts, error) {
+	l.looking.Lock()
+	defer l.looking.Unlock()
+	if inside := l.inside.Load(); inside != nil {
+		return *inside, nil
+	}
+	facts := make([]policy.Facts, len(l.facts))
+	for i := range facts {
+		var err error
+		if facts[i], err = r.inside(ctx, l.versions[i].Version, l.facts[i]); err != nil {
+			return nil, err
+		}
+	}
+	l.inside.Store(&facts)
+	return facts, nil
+}
+
+// seenOf judges the versions of the artifact that name means, however spelled.
+// ErrNotFound when there is none that asker may know of.
+func (r *Registry) seenOf(ctx context.Context, asker policy.Asker, kind record.Kind, name string) (seen, error) {
+	t := r.published.Load().terms
+	if err := r.gate(&asker, t); err != nil {
+		return seen{}, err
+	}
+	l, err := r.lineage(ctx, kind, name)
+	if err != nil {
+		return seen{}, err
+	}
+	if l == nil {
+		return seen{}, unknownName(kind, name)
+	}
+	s, err := r.see(ctx, &asker, t, l)
+	if err == nil && len(s.versions) == 0 {
+		err = unknownName(kind, name)
+	}
+	return s, err
+}
+
+// knows reports whether asker may know of the artifact that name means.
+func (r *Registry) knows(ctx context.Context, asker policy.Asker, kind record.Kind, name string) error {
+	_, err := r.seenOf(ctx, asker, kind, name)
+	return err
+}
+
+// artifactOf is the artifact that name means, however spelled, from memory where it can be.
+func (r *Registry) artifactOf(ctx context.Context, kind record.Kind, name string) (state.Artifact, bool, error) {
+	return cachedState(ctx, r, state.ArtifactPrefix(kind)+cargo.CanonicalName(name), state.DecodeArtifact)
+}
