@@ -101,16 +101,20 @@ type question struct {
 
 func (q *question) pose(asker *Asker, t *Terms, f *Facts, at int64) {
 	q.asker, q.terms, q.facts, q.name, q.at, q.until = asker, t, f, canonical(f.Name), at, never
-	ends := asker.Until
 	if q.audit = asker.audits(); !q.audit {
 		q.grant = asker.Grant
-		ends = sooner(ends, asker.GrantUntil)
+		q.ends(asker.GrantUntil)
 	}
-	if !ends.IsZero() {
-		q.until = ends.Unix()
-	}
+	q.ends(asker.Until)
 	t.Rules.judge(&q.found, f, q.name, at)
 	q.until = min(q.until, q.found.until)
+}
+
+// ends lowers until to t, which may never come.
+func (q *question) ends(t time.Time) {
+	if !t.IsZero() {
+		q.until = min(q.until, t.Unix())
+	}
 }
 
 // settle fills in what decided.

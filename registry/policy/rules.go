@@ -33,7 +33,9 @@ type RuleSet struct {
 // index finds the members that may describe an artifact: by its name or hash or
 // publisher where they say one, which costs the same however many rules there are.
 type index struct {
-	names      map[string][]*member
+	names map[string][]*member
+	// shapes has a bit for the shape of each of names: most others need no look at the map.
+	shapes     uint64
 	hashes     map[[32]byte][]*member
 	publishers map[did.DID][]*member
 	// rest are those that a map cannot find: patterns, sources, versions, content.
@@ -142,19 +144,29 @@ func compileMember(r *rule, d particle.RuleMatch) (*member, error) {
 }
 
 func (x *index) add(m *member) {
+	named := len(m.names)+len(m.patterns) > 0
 	switch {
 	case len(m.hashes) > 0:
 		put(&x.hashes, m.hashes, m)
-	case len(m.names) > 0 && len(m.patterns) == 0:
+	case named:
 		put(&x.names, m.names, m)
-	case len(m.names)+len(m.patterns) == 0 && len(m.publishers) > 0:
+		for _, name := range m.names {
+			x.shapes |= shape(name)
+		}
+	case len(m.publishers) > 0:
 		put(&x.publishers, m.publishers, m)
-	case len(m.names) > 0: // and patterns
-		put(&x.names, m.names, m)
-		x.rest = append(x.rest, m)
-	default:
+	}
+	if len(m.hashes) == 0 && (len(m.patterns) > 0 || !named && len(m.publishers) == 0) {
 		x.rest = append(x.rest, m)
 	}
+}
+
+// shape is one bit, the same for the same name.
+func shape(name string) uint64 {
+	if name == "" {
+		return 0
+	}
+	return 1 << ((len(name)*31 + int(name[0])*7 + int(name[len(name)-1])*13) & 63)
 }
 
 func put[K comparable](to *map[K][]*member, keys []K, m *member) {
@@ -172,7 +184,7 @@ const lists = 4
 // list are members that may describe f; some stand in two lists.
 func (x *index) list(by int, f *Facts, name string) []*member {
 	switch {
-	case by == 0 && len(x.names) > 0:
+	case by == 0 && x.shapes&shape(name) != 0:
 		return x.names[name]
 	case by == 1 && len(x.hashes) > 0:
 		return x.hashes[f.Digest]
