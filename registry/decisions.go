@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"phoenix-lab.org/aln-registry/did"
@@ -123,9 +124,13 @@ func (r *Registry) Why(ctx context.Context, asker policy.Asker, kind record.Kind
 // asks, whatever decides.
 func (r *Registry) explained(ctx context.Context, s standing, t *terms, v state.Version, look bool) (j Judgement, known bool, err error) {
 	f, now := plainFacts(v), r.Clock()
-	if look && t.looksInside(now) || !look && policy.Decide(&s.judged, &t.Terms, &f, now).Unscanned {
-		if f, err = r.inside(ctx, v, f); err != nil {
-			return Judgement{}, false, err
+	if look && t.looksInside(now) || policy.Decide(&s.judged, &t.Terms, &f, now).Unscanned {
+		looked, err := r.inside(ctx, v, f)
+		switch {
+		case ctx.Err() != nil:
+			return Judgement{}, false, ctx.Err()
+		case err == nil:
+			f = looked
 		}
 	}
 	if s.another && !policy.Decide(&s.own, &t.Terms, &f, now).Known {
@@ -135,9 +140,17 @@ func (r *Registry) explained(ctx context.Context, s standing, t *terms, v state.
 	if !s.another && !d.Known {
 		return Judgement{}, false, nil
 	}
+	d.Listed = d.Listed && !d.Unscanned
 	j = judgement(v, d)
 	j.Steps = policy.Explain(&s.judged, &t.Terms, &f, now)
 	return j, true, nil
+}
+
+// newestFirst are the versions of l, the newest by SemVer first.
+func (l *lineage) newestFirst() []ranked {
+	versions := slices.Clone(l.versions)
+	slices.SortFunc(versions, bySemVer)
+	return versions
 }
 
 // Asked is a crate to be decided about, as a lockfile names it.
@@ -152,7 +165,7 @@ type Asked struct {
 // Decisions decides about crates, in the order asked, for asker or under the grant
 // as Why does. What is hosted here is judged by what is known of it, other things
 // by what is said of them. What asker may not know of is told as what there is not.
-// All is decided by the same terms and at the same time.
+// All is decided by the same terms.
 func (r *Registry) Decisions(ctx context.Context, asker policy.Asker, grant string, asked []Asked) ([]Judgement, error) {
 	s, err := r.standingOf(ctx, asker, grant)
 	if err != nil {
@@ -253,21 +266,13 @@ func (q *inquiry) ours(ctx context.Context, a Asked, v state.Version, ok bool) (
 // decide is what is decided about v; what the asker may not know of themselves is
 // not known, whoever it is decided for.
 func (q *inquiry) decide(ctx context.Context, v state.Version) (policy.Decision, error) {
-	f := plainFacts(v)
 	if q.standing.another {
+		f := plainFacts(v)
 		if own := policy.Decide(&q.standing.own, &q.terms.Terms, &f, q.now); !own.Known {
 			return own, nil
 		}
 	}
-	d := policy.Decide(&q.standing.judged, &q.terms.Terms, &f, q.now)
-	if !d.Unscanned {
-		return d, nil
-	}
-	f, err := q.registry.inside(ctx, v, f)
-	if err != nil {
-		return policy.Decision{}, err
-	}
-	return policy.Decide(&q.standing.judged, &q.terms.Terms, &f, q.now), nil
+	return q.registry.decide(ctx, &q.standing.judged, q.terms, v)
 }
 
 // foreign decides about a crate of another registry by what is said of it. Its
@@ -291,4 +296,23 @@ func (q *inquiry) foreign(ctx context.Context, a Asked) Judgement {
 
 func (a Asked) unknown(why string) Judgement {
 	return Judgement{Kind: record.KindCrate, Name: a.Name, Version: a.Version, Rule: policy.RuleUnknown, Reason: why}
+}
+
+// scannedBefore is what was found in the bytes id, where they are hosted here.
+func (r *Registry) scannedBefore(ctx context.Context, id storage.CID) (findings []string, ok bool) {
+	at := r.Size()
+	keys, err := r.Catalog.VersionsByCID(ctx, id, at)
+	if err != nil || len(keys) == 0 {
+		return nil, false
+	}
+	raw, ok, err := r.Catalog.State(ctx, keys[0], at)
+	if err != nil || !ok {
+		return nil, false
+	}
+	v, err := state.DecodeVersion(raw)
+	if err != nil {
+		return nil, false
+	}
+	findings, err = r.scanned(ctx, v)
+	return findings, err == nil
 }

@@ -9,7 +9,6 @@ import (
 
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/particle"
-	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/state"
 	"phoenix-lab.org/aln-registry/storage"
 	"phoenix-lab.org/aln-registry/storage/catalog"
@@ -21,12 +20,6 @@ type GrantInfo struct {
 	InForce bool
 	// Why is "" for one in force.
 	Why string
-}
-
-// MayReadAuthority says why asker may not read what is every member's, whatever
-// grant and tier they have: grants, rules, settings. nil: they may.
-func (r *Registry) MayReadAuthority(asker policy.Asker) error {
-	return r.mayReadRecord(asker, genesisEntries, false)
 }
 
 // GrantFilter says which grants are asked for.
