@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -14,32 +15,6 @@ import (
 
 // AuditEntry is a row of the audit trail.
 type AuditEntry = catalog.AuditEntry
-
-// Outcomes of an Event.
-const (
-	// OutcomeDenied: somebody did not get what they asked to read.
-	OutcomeDenied = "denied"
-	// OutcomeWouldDeny: they got it, and a rule that is a dry run would have denied it.
-	OutcomeWouldDeny = "would_deny"
-	// OutcomeAccepted, OutcomeRefused: an act of authority, or a session.
-	OutcomeAccepted = "accepted"
-	OutcomeRefused  = "refused"
-)
-
-// Event is one thing that was decided, for the audit trail.
-type Event struct {
-	// Asker is who has shown to be that DID, "" for somebody unknown.
-	Asker did.DID
-	// Stranger: Asker is no member. All of them together have the room of one.
-	Stranger bool
-	// What is the artifact, the record's subject or the route's pattern.
-	What string
-	// Rule decided; RuleID is a quarantine rule's id, a grant's CID or a record's identity.
-	Rule, RuleID string
-	Outcome      string
-	// Request is the request's id.
-	Request string
-}
 
 // Bounds on the audit trail.
 const (
@@ -314,16 +289,10 @@ type AuditFigures struct {
 	Waiting, WaitingMost int
 }
 
-// AuditFigures returns those of this moment.
-func (r *Registry) AuditFigures() AuditFigures {
-	t := r.trail
+func (t *trail) figures() AuditFigures {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	f := AuditFigures{Denied: make(map[string]uint64, len(t.denied)), Written: t.written, Counted: t.counted, Waiting: len(t.fresh), WaitingMost: mostWaiting}
-	for rule, n := range t.denied {
-		f.Denied[rule] = n
-	}
-	return f
+	return AuditFigures{Denied: maps.Clone(t.denied), Written: t.written, Counted: t.counted, Waiting: len(t.fresh), WaitingMost: mostWaiting}
 }
 
 // Bearer says for whom a session was minted here, also one that is not good any

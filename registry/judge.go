@@ -136,7 +136,7 @@ func (r *Registry) judged(ctx context.Context, asker policy.Asker, v state.Versi
 		return Judged{}, err
 	}
 	if !d.Known {
-		return Judged{}, &Hidden{What: fmt.Sprintf("%s/%s@%s", v.Kind, v.Name, v.Version), Decision: d, err: unknownVersion(v.Kind, v.Name, v.Version)}
+		return Judged{}, &Hidden{What: versionName(v.Kind, v.Name, v.Version), Decision: d, err: unknownVersion(v.Kind, v.Name, v.Version)}
 	}
 	return Judged{v, d, true}, nil
 }
