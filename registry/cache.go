@@ -226,6 +226,9 @@ func changedThings(key string) []thing {
 	return things
 }
 
+// crateVersions begins the keys of all versions of all crates.
+var crateVersions = versionPrefixes[record.KindCrate]
+
 // versionPrefixes begin the keys of all versions of all artifacts of a kind.
 var versionPrefixes = func() map[record.Kind]string {
 	prefixes := map[record.Kind]string{}
