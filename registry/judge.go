@@ -89,13 +89,16 @@ func (r *Registry) FactsOf(ctx context.Context, v state.Version) (policy.Facts, 
 	return r.inside(ctx, v, f)
 }
 
-// inside is f with what the bytes of v hold.
+// inside is f with what the bytes of v hold. What nobody can look at is told as that.
 func (r *Registry) inside(ctx context.Context, v state.Version, f policy.Facts) (policy.Facts, error) {
-	found, err := r.scanned(ctx, v)
+	scanned, found, err := r.findings(ctx, v)
 	if err != nil {
 		return f, err
 	}
-	f.Scanned, f.Findings = true, found
+	if !scanned && v.Kind == record.KindCrate {
+		scanned, found = true, []string{policy.FindingUnreadable}
+	}
+	f.Scanned, f.Findings = scanned, found
 	return f, nil
 }
 
