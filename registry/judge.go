@@ -89,13 +89,16 @@ func (r *Registry) FactsOf(ctx context.Context, v state.Version) (policy.Facts, 
 	return r.inside(ctx, v, f)
 }
 
-// inside is f with what the bytes of v hold.
+// inside is f with what the bytes of v hold. What nobody can look at is told as that.
 func (r *Registry) inside(ctx context.Context, v state.Version, f policy.Facts) (policy.Facts, error) {
-	found, err := r.scanned(ctx, v)
+	scanned, found, err := r.findings(ctx, v)
 	if err != nil {
 		return f, err
 	}
-	f.Scanned, f.Findings = true, found
+	if !scanned && v.Kind == record.KindCrate {
+		scanned, found = true, []string{policy.FindingUnreadable}
+	}
+	f.Scanned, f.Findings = scanned, found
 	return f, nil
 }
 
@@ -171,7 +174,8 @@ type seen struct {
 	// newest is the one that a person means who names none.
 	newest seenVersion
 	// hidden is why one of those is kept from the asker that they may not know of.
-	hidden policy.Decision
+	hidden     policy.Decision
+	hiddenName string
 }
 
 type seenVersion struct {
@@ -191,7 +195,7 @@ func (r *Registry) see(ctx context.Context, asker *policy.Asker, t *terms, l *li
 	var s seen
 	for i, d := range decisions {
 		if !d.Known {
-			s.hidden = d
+			s.hidden, s.hiddenName = d, l.versions[i].Name
 			continue
 		}
 		v := seenVersion{l.versions[i], d}
@@ -278,8 +282,8 @@ func (r *Registry) seenOf(ctx context.Context, asker policy.Asker, kind record.K
 // unknown is what who sees nothing of an artifact is told.
 func (s seen) unknown(kind record.Kind, name string) error {
 	err := unknownName(kind, name)
-	subject, malformed := record.ArtifactSubject(kind, name)
-	if malformed != nil {
+	subject, malformed := record.ArtifactSubject(kind, s.hiddenName)
+	if malformed != nil { // nothing is hidden
 		return err
 	}
 	return hiddenOr(err, subject, s.hidden)

@@ -82,6 +82,9 @@ var pagesTable = map[string]struct {
 	"GET /artifacts/{kind}/{name}":           {"/artifacts/crate/secret-crate", readers},
 	"GET /artifacts/{kind}/{name}/{version}": {"/artifacts/crate/Secret_Crate/0.1.0", moved},
 	"GET /artifacts/{kind}/{name}/{version}/download": {"/artifacts/crate/secret-crate/0.1.0/download", readers},
+	"GET /rules":         {"/rules", readers},
+	"GET /grants":        {"/grants", readers},
+	"GET /audit":         {"/audit", [visitors]int{401, 401, 403, 401, 403, 403, 403}}, // to all sessions for reading
 	"GET /log":           {"/log", readers},
 	"GET /record/{id}":   {"/record/2", readers},
 	"GET /assets/{file}": {"/assets/" + assets["style.css"].name, everybody},
