@@ -177,6 +177,10 @@ func (r *Registry) notEntitled(h Heads, s record.Subject) error {
 func (r *Registry) howToBeEntitled(h Heads, s record.Subject) string {
 	me := r.identity.DID()
 	switch {
+	case !s.Grant().IsZero():
+		return fmt.Sprintf("%s needs the role grantor, and %s has not got it; an admin gives it with `aln-registry member add`, which is told all roles that are to stay", s, me)
+	case s.Rule() != "":
+		return fmt.Sprintf("%s needs the role reviewer, and %s has not got it; an admin gives it with `aln-registry member add`, which is told all roles that are to stay", s, me)
 	case s.Kind() == "":
 		return fmt.Sprintf("only an admin may change %s, and %s is not one", s, me)
 	case h.Prev == "":
@@ -222,11 +226,16 @@ func (r *Registry) Submit(ctx context.Context, rec *record.Record, attachments [
 	return done, nil
 }
 
-// scopeFor is the session scope in which a record may be submitted.
+// scopeFor is the session scope in which a record may be submitted: admin for
+// what only admins sign (package registry's scopeFor agrees).
 func (r *Registry) scopeFor(rec *record.Record) string {
 	switch rec.Type() {
-	case record.TypeRegistry, record.TypeMember, record.TypeApprove:
+	case record.TypeRegistry, record.TypeMember:
 		return particle.ScopeAdmin
+	case record.TypeApprove:
+		if rec.Subject().Rule() == "" {
+			return particle.ScopeAdmin
+		}
 	case record.TypeDID:
 		if rec.Subject().Member() != r.identity.DID() {
 			return particle.ScopeAdmin
