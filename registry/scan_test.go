@@ -95,6 +95,17 @@ func (b *watchedBlobs) opened() int {
 	return b.opens
 }
 
+// pass lets one through a gate, where somebody has to be.
+func pass(t *testing.T, gate chan struct{}) {
+	t.Helper()
+	select {
+	case gate <- struct{}{}:
+	case <-time.After(20 * time.Second):
+		close(gate)
+		t.Fatal("nobody opens a blob")
+	}
+}
+
 // watched is a registry over such blobs, with uploads published in it.
 func watched(t *testing.T, uploads ...upload) (*world, *Registry, *watchedBlobs) {
 	t.Helper()
@@ -203,7 +214,7 @@ func TestHoweverManyAskItIsLookedAtOnce(t *testing.T) {
 		}
 	}
 	for range uploads {
-		gate <- struct{}{} // the next one begins
+		pass(t, gate) // the next one begins
 		if n := b.opened(); n > len(uploads) {
 			t.Errorf("%d were opened", n)
 		}
@@ -232,7 +243,7 @@ func TestOnlySoManyAreLookedAtAtOnce(t *testing.T) {
 		flights = append(flights, f)
 	}
 	for i := range uploads {
-		gate <- struct{}{} // one of those that have begun goes on
+		pass(t, gate) // one of those that have begun goes on
 		if n := b.opened(); n > i+1+scansAtOnce {
 			t.Errorf("%d were opened when %d had gone on", n, i+1)
 		}
