@@ -219,6 +219,7 @@ func TestHoweverManyAskItIsLookedAtOnce(t *testing.T) {
 			t.Errorf("%d were opened", n)
 		}
 	}
+	close(gate) // and so would any more of them
 	all.Wait()
 	if n := b.opened(); n != len(uploads) {
 		t.Errorf("%d blobs were opened for %d", n, len(uploads))
