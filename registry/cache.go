@@ -42,6 +42,7 @@ const (
 	indexFamily    family = iota // an index file, by canonical crate name
 	stateFamily                  // a decoded value of state, by its key
 	documentFamily               // a parsed DID document, by its CID
+	scanFamily                   // what was found in a crate, by its digest (of scans, not of a cache)
 )
 
 // cache keeps what was read of the published state: each value is what a read

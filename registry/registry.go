@@ -85,7 +85,9 @@ type Registry struct {
 	cache     *cache
 	artifacts *blobCache
 	verified  *sessionCache
+	scans     *scans
 	queue     chan *submission
+	running   context.Context // ends with Close
 	stop      context.CancelFunc
 	done      chan struct{}
 	closing   sync.Once
@@ -145,7 +147,7 @@ func Open(ctx context.Context, c Config) (*Registry, error) {
 // prepare makes a Registry that is not running yet.
 func prepare(ctx context.Context, c Config) (*Registry, error) {
 	r := &Registry{
-		Config: c, cache: newCache(c.halfCache()), artifacts: newBlobCache(c.halfCache()), verified: newSessionCache(),
+		Config: c, cache: newCache(c.halfCache()), artifacts: newBlobCache(c.halfCache()), verified: newSessionCache(), scans: newScans(),
 		queue: make(chan *submission, queueLength), done: make(chan struct{}), failed: make(chan error, 1),
 	}
 	settings, ok, err := state.SettingsOf(r.viewAt(ctx, &c.Catalog.Reader, maxIndex))
@@ -163,8 +165,9 @@ func prepare(ctx context.Context, c Config) (*Registry, error) {
 
 func (r *Registry) start(ctx context.Context) {
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	r.stop = stop
+	r.running, r.stop = run, stop
 	go r.sequence(run)
+	r.scans.running.Go(func() { r.scanUnscanned(run) })
 }
 
 // Close stops taking changes, lets the batch that is being written finish and
@@ -173,6 +176,7 @@ func (r *Registry) Close() {
 	r.closing.Do(func() {
 		r.stop()
 		<-r.done
+		r.scans.close()
 	})
 }
 
