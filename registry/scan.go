@@ -89,7 +89,7 @@ func (r *Registry) scanOf(ctx context.Context, id storage.CID) (catalog.Scan, er
 
 func scanThing(id storage.CID) thing {
 	digest := id.Digest()
-	return thing{scanFamily, string(digest[:])}
+	return thing{family: scanFamily, name: string(digest[:])}
 }
 
 func (s *scans) lookUp(id storage.CID) (catalog.Scan, bool) {

@@ -295,6 +295,9 @@ func MemberKey(d did.DID) string { return keyMember(d) }
 // VersionKey is the key of the Version that subject names, ErrInvalid where it names none.
 func VersionKey(subject record.Subject) (string, error) { return keyVersion(subject) }
 
+// SettingsKey is the key of the Settings.
+func SettingsKey() string { return keySettings }
+
 // HeadKey is the key of the Head of a thing; its history is the thing's.
 func HeadKey(thing string) string { return keyHead(thing) }
 
