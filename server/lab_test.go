@@ -55,7 +55,7 @@ type lab struct {
 	admin, owner, member, stranger did.PrivateKey
 	// guest and offshore are admitted by admitBound.
 	guest, offshore did.PrivateKey
-	crates, scrapes                int
+	crates, scrapes int
 	// ownRecord is an own record that names intent (a CID), made by demo.
 	ownRecord, intent string
 }
