@@ -116,20 +116,20 @@ func (r *Registry) Judge(ctx context.Context, asker policy.Asker, v state.Versio
 // decide is Judge behind the gate. What cannot be looked at is denied.
 func (r *Registry) decide(ctx context.Context, asker *policy.Asker, t *terms, v state.Version) (policy.Decision, error) {
 	f, now := plainFacts(v), r.Clock()
+	if t.looksInside(now) {
+		looked, err := r.inside(ctx, v, f)
+		switch {
+		case ctx.Err() != nil:
+			return policy.Decision{}, ctx.Err()
+		case err != nil:
+			r.Log.Error("a version cannot be looked into, and is denied until it can", "cid", v.CID, "error", err)
+		default:
+			f = looked
+		}
+	}
 	d := policy.Decide(asker, &t.Terms, &f, now)
-	if !d.Unscanned {
-		return d, nil
-	}
-	looked, err := r.inside(ctx, v, f)
-	switch {
-	case ctx.Err() != nil:
-		return policy.Decision{}, ctx.Err()
-	case err != nil:
-		r.Log.Error("a version cannot be looked into, and is denied until it can", "cid", v.CID, "error", err)
-		d.Listed = false
-		return d, nil
-	}
-	return policy.Decide(asker, &t.Terms, &looked, now), nil
+	d.Listed = d.Listed && !d.Unscanned
+	return d, nil
 }
 
 // judged is v as asker may see it; ErrNotFound when they may not know of it.
@@ -207,40 +207,30 @@ func (r *Registry) see(ctx context.Context, asker *policy.Asker, t *terms, l *li
 	return s, nil
 }
 
-// decideAll decides about each version of l, looking inside those about which
-// nothing else decides. What cannot be looked at stays denied, and unlisted.
+// decideAll decides about each version of l. What cannot be looked at stays denied,
+// and unlisted.
 func (r *Registry) decideAll(ctx context.Context, asker *policy.Asker, t *terms, l *lineage, now time.Time) ([]policy.Decision, error) {
-	facts := l.known()
+	facts := l.facts
+	if t.looksInside(now) {
+		if facts = r.lookInside(ctx, l); ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
 	decisions := make([]policy.Decision, len(facts))
-	looked := false
 	for i := range facts {
-		d := policy.Decide(asker, &t.Terms, &facts[i], now)
-		if d.Unscanned && !looked {
-			looked = true
-			if facts = r.lookInside(ctx, l); ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
-		}
-		if d.Unscanned {
-			d = policy.Decide(asker, &t.Terms, &facts[i], now)
-			d.Listed = d.Listed && !d.Unscanned
-		}
-		decisions[i] = d
+		d := &decisions[i]
+		*d = policy.Decide(asker, &t.Terms, &facts[i], now)
+		d.Listed = d.Listed && !d.Unscanned
 	}
 	return decisions, nil
 }
 
-// known are the facts of l, with what was found in the bytes if they were looked at.
-func (l *lineage) known() []policy.Facts {
+// lookInside are the facts of l with what the bytes of all versions hold, those
+// left out that cannot be looked at now.
+func (r *Registry) lookInside(ctx context.Context, l *lineage) []policy.Facts {
 	if inside := l.inside.Load(); inside != nil {
 		return *inside
 	}
-	return l.facts
-}
-
-// lookInside is known after a look at the bytes of all versions, those left out
-// that cannot be looked at now.
-func (r *Registry) lookInside(ctx context.Context, l *lineage) []policy.Facts {
 	l.looking.Lock()
 	defer l.looking.Unlock()
 	if inside := l.inside.Load(); inside != nil {

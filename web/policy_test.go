@@ -1,122 +1,46 @@
 package web
 
 import (
-	"context"
-	"crypto/rand"
 	"strings"
 	"testing"
-	"time"
 
-	"phoenix-lab.org/aln-registry/did"
-	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/particle"
-	"phoenix-lab.org/aln-registry/registry/policy"
-	"phoenix-lab.org/aln-registry/registry/record"
-	"phoenix-lab.org/aln-registry/storage"
 )
 
-// admitAs admits somebody new.
-func (l *lab) admitAs(roles ...string) did.PrivateKey {
-	l.t.Helper()
-	key := must(did.GenerateEd25519(rand.Reader))
-	l.submit(l.admin, record.MemberSubject(didOf(key)), &record.Member{Roles: roles, Tier: particle.TierCoreStakeholder, StakeholderAddrs: []string{}})
-	return key
-}
-
-func (l *lab) quarantine(who did.PrivateKey, id string, change func(*particle.QuarantineRule)) {
-	l.t.Helper()
-	rule := particle.QuarantineRule{
-		Effect: particle.EffectDeny, Mode: particle.ModeEnforce, Reason: "it is <b>not</b> \u202ewell",
-		Match: []particle.RuleMatch{{Names: []string{"secret-*"}, Versions: "<0.2", Hashes: []string{}, Publishers: []did.DID{}, Sources: []string{}, Content: []string{}}},
-	}
-	change(&rule)
-	l.submit(who, must(record.RuleSubject(id)), &record.Quarantine{QuarantineRule: rule})
-}
-
-func (l *lab) grant(subject did.DID) storage.CID {
-	l.t.Helper()
-	now := time.Now()
-	blob := must(particle.EnvGrant{
-		Registry: l.registry.Origin(), Issuer: didOf(l.admin), Subject: subject, NotBefore: particle.At(now.Add(-time.Minute)), Expires: particle.At(now.Add(time.Hour)),
-		AllowedCrates: []string{particle.AllCrates}, AllowedProtocols: []string{}, AllowedEndpoints: []string{}, Tier: particle.TierGuest,
-	}.Marshal())
-	id := storage.CIDOf(blob)
-	signed := l.sign(l.admin, record.GrantSubject(id), &record.Grant{}, id.Digest())
-	asker := policy.Asker{DID: didOf(l.admin), Scopes: []string{"publish", "admin"}}
-	if _, err := l.registry.Submit(context.Background(), asker, signed.Envelope(), [][]byte{blob}); err != nil {
-		l.t.Fatal(err)
-	}
-	return id
-}
-
-func TestMembersSeeTheRulesWithTheirVotes(t *testing.T) {
+// Of a denied version the page tells rule and reason, and nothing of what is in it,
+// also where that is kept in memory for others.
+func TestADeniedVersionIsToldOfAndNotShown(t *testing.T) {
 	l := newLab(t)
+	l.fill()
 	token := l.session(l.member, "read")
-	l.get("/rules", token).want(t, 200, `id="rule-blake3"`, "in force", "shipped", "blake3-*", "holds an implementation of")
-	one, two, three := l.admitAs("reviewer"), l.admitAs("reviewer"), l.admitAs("reviewer")
-	l.quarantine(one, "tried", func(r *particle.QuarantineRule) { r.Mode = particle.ModeDryRun })
-	page := l.get("/rules", token).want(t, 200, `id="rule-tried"`, "dry run", "it is &lt;b&gt;not&lt;/b&gt; \ufffdwell", "of version <code>&lt;0.2</code>")
-	if strings.Contains(page.Body.String(), "To end it") {
-		t.Error("a proposal that nobody made")
-	}
-	proposal := l.sign(one, must(record.RuleSubject("blake3")), &record.Release{Reason: "audited"})
-	l.enter(one, proposal)
-	l.get("/rules", token).want(t, 200, "To end it", "0 approvals of 2", "open")
-	approve := func(who did.PrivateKey) {
-		l.submit(who, must(record.RuleSubject("blake3")), &record.Approve{Record: proposal.ID(), Verdict: record.VerdictApprove, Reason: "read"})
-	}
-	approve(two)
-	l.get("/rules", token).want(t, 200, "1 approval of 2", string(didOf(two)))
-	approve(three)
-	l.get("/rules", token).want(t, 200, "released", "closed", "2 approvals", "Ended by")
-}
-
-// What hosts are judged by they read, also while nothing else is shown to them.
-func TestAHostWithoutAGrantSeesTheRulesAndNoCrates(t *testing.T) {
-	l := newLab(t)
-	l.fill()
-	guest := must(did.GenerateEd25519(rand.Reader))
-	l.submit(l.admin, record.MemberSubject(didOf(guest)), &record.Member{Roles: []string{"builder"}, Tier: particle.TierGuest, StakeholderAddrs: []string{}})
-	token := l.session(guest, "read")
-	l.get("/", token).want(t, 200, `href="/rules"`, `href="/grants"`)
-	l.get("/rules", token).want(t, 200, "blake3")
-	l.get("/grants", token).want(t, 200, "There are none")
-	denied := l.get("/artifacts/crate/secret-crate", token).want(t, 403, "only under an EnvGrant")
-	if strings.Contains(denied.Body.String(), "secret-crate") {
-		t.Error("a name is told")
-	}
-	id := l.grant(didOf(guest))
-	l.get("/grants", token).want(t, 200, string(didOf(guest)), id.String(), "guest")
-	l.get("/artifacts/crate/secret-crate", token).want(t, 200, "hidden words")
-}
-
-func TestTheAuditTrailIsForAuditors(t *testing.T) {
-	l := newLab(t)
-	l.fill()
-	auditor, reviewer := l.admitAs("auditor"), l.admitAs("reviewer")
-	l.quarantine(reviewer, "gone", func(*particle.QuarantineRule) {})
-	member := l.session(l.member, "read")
-	l.get("/artifacts/crate/secret-crate/0.1.0/download", member).want(t, 403)
-	for range perPage + 5 {
-		l.registry.Note(registry.Event{Asker: did.DID("did:key:" + time.Now().String()), What: "crate/<i>other", Rule: "quarantine", Outcome: registry.OutcomeDenied})
-	}
-	read, audit := l.session(auditor, "read"), l.session(auditor, "audit")
-	for who, token := range map[string]string{"a member": member, "an auditor's session for reading": read, "nobody": ""} {
-		page := l.get("/audit", token)
-		if page.Code == 200 || strings.Contains(page.Body.String(), "secret-crate") {
-			t.Errorf("%s sees %s", who, page)
-		}
-		if strings.Contains(l.get("/", token).Body.String(), `href="/audit"`) {
-			t.Errorf("%s is led to the audit trail", who)
+	const page = "/artifacts/crate/secret-crate/0.2.0"
+	l.get(page, token).want(t, 200, "Secret handbook", "cargo add", page+"/download")
+	l.get("/artifacts/crate/secret-crate", token).want(t, 200, `<h1>secret-crate</h1> <span class="version">0.2.0</span>`)
+	l.quarantine("no-0.2", ">=0.2", "secret_crate")
+	denied := l.get(page, token).want(t, 200, "denied to you by rule quarantine <code>no-0.2</code>", "it was &lt;looked&gt; at", "aln-registry why secret-crate@0.2.0", "Identity and proof")
+	for _, text := range []string{"Secret handbook", "hidden words", "cargo add", "/download", "home.example"} {
+		if strings.Contains(denied.Body.String(), text) {
+			t.Errorf("the page of a denied version says %q", text)
 		}
 	}
-	l.get("/audit", read).want(t, 403, "--scope audit")
-	l.get("/", audit).want(t, 200, `href="/audit"`)
-	first := l.get("/audit", audit).want(t, 200, "crate/&lt;i&gt;other", "Older")
-	older := first.Body.String()
-	older = older[strings.Index(older, `href="/audit?before=`)+6:]
-	older = older[:strings.Index(older, `"`)]
-	l.get(older, audit).want(t, 200, "crate/secret-crate@0.1.0", string(didOf(l.member)), "gone", "denied", "← Newest")
-	l.get("/audit?before=0", audit).want(t, 404)
-	l.get("/audit?before=x", audit).want(t, 404)
+	l.get(page+"/download", token).want(t, 403, "secret-crate 0.2.0 is denied by rule quarantine no-0.2")
+	l.get("/artifacts/crate/secret-crate", token).want(t, 200, `<h1>secret-crate</h1> <span class="version">0.2.0</span>`, "denied") // the other was yanked
+	l.get("/search?q=secret", token).want(t, 200, "secret-crate")
+	l.get("/", token).want(t, 200, "secret-crate", `<span class="badge warn">denied</span>`)
+}
+
+// Who came first does not decide what the front page shows others.
+func TestTheFrontPageShowsEachTheirOwn(t *testing.T) {
+	l := newLab(t)
+	l.fill()
+	l.admitBound()
+	hidden := l.get("/", l.forge(l.offshore, "read")).want(t, 200)
+	if strings.Contains(hidden.Body.String(), "secret-crate") {
+		t.Error("an offshore host reads of what it may not know")
+	}
+	l.get("/", l.session(l.member, "read")).want(t, 200, "secret-crate")
+	l.get("/log", l.forge(l.offshore, "read")).want(t, 200, "not shown to you")
+	l.get("/artifacts/crate", l.forge(l.guest, "read")).want(t, 403, "hosts of this tier read only under an EnvGrant")
+	l.grant(l.guest, func(g *particle.EnvGrant) { g.AllowedCrates = []string{particle.AllCrates} })
+	l.get("/artifacts/crate", l.forge(l.guest, "read")).want(t, 200, "secret-crate")
 }
