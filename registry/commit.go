@@ -29,6 +29,8 @@ type submission struct {
 	attachments state.Attachments
 	// crate is what the .crate says, for publish records of crates.
 	crate *cargo.Crate
+	// scan is what was found in it, nil where nobody has looked yet.
+	scan *catalog.Scan
 	// result receives exactly one outcome.
 	result chan outcome
 
@@ -308,6 +310,11 @@ func (r *Registry) applyOne(ctx context.Context, tx *catalog.Tx, s *submission, 
 	if err := enter(ctx, tx, entry, s.record, changes, line); err != nil {
 		return nil, err
 	}
+	if s.scan != nil {
+		if err := tx.PutScan(ctx, *s.scan); err != nil {
+			return nil, err
+		}
+	}
 	s.receipt, s.changes = Receipt{Record: s.record.ID(), Index: index}, changes
 	return nil, nil
 }
@@ -505,9 +512,25 @@ func enter(ctx context.Context, tx *catalog.Tx, e state.Entry, rec *record.Recor
 		if err := tx.PutState(ctx, c.Key, e.Index, c.Value); err != nil {
 			return err
 		}
+		if err := enterCID(ctx, tx, e.Index, c); err != nil {
+			return err
+		}
 	}
 	if line != nil {
 		return tx.PutCrateLine(ctx, *line)
 	}
 	return nil
+}
+
+// enterCID notes the bytes of a version, so that it is found by them. A yank
+// changes nothing about that.
+func enterCID(ctx context.Context, tx *catalog.Tx, index int64, c state.Change) error {
+	if !strings.HasPrefix(c.Key, state.VersionsPrefix()) {
+		return nil
+	}
+	v, err := state.DecodeVersion(c.Value)
+	if err != nil {
+		return err
+	}
+	return tx.PutVersionCID(ctx, v.CID, c.Key, index)
 }

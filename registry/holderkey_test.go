@@ -20,13 +20,13 @@ import (
 
 // actor is somebody at a registry: a key and the name it signs by.
 type actor struct {
-	t   *testing.T
+	t   testing.TB
 	r   *Registry
 	key did.PrivateKey
 	id  did.URL
 }
 
-func newKey(t *testing.T) did.PrivateKey {
+func newKey(t testing.TB) did.PrivateKey {
 	t.Helper()
 	key, err := did.GenerateEd25519(rand.Reader)
 	if err != nil {
@@ -35,7 +35,7 @@ func newKey(t *testing.T) did.PrivateKey {
 	return key
 }
 
-func (a actor) document(t *testing.T) []byte {
+func (a actor) document(t testing.TB) []byte {
 	t.Helper()
 	raw, err := did.NewDocument(a.id.DID, []did.DocumentKey{{ID: a.id, Key: a.key.Public()}})
 	if err != nil {
@@ -63,7 +63,7 @@ func (a actor) session(scope string, rec record.ID) (string, error) {
 // submit signs body about subject with the heads of now, and enters it.
 func (a actor) submit(subject record.Subject, body record.Body, attachments ...[]byte) (Receipt, error) {
 	a.t.Helper()
-	heads, err := a.r.HeadsFor(a.t.Context(), a.id.DID, subject.Thing())
+	heads, err := a.r.HeadsFor(a.t.Context(), policy.Asker{DID: a.id.DID}, subject.Thing())
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func (a actor) submit(subject record.Subject, body record.Body, attachments ...[
 // publish enters bytes of a kind that has no rules of its own.
 func (a actor) publish(subject record.Subject, content []byte) {
 	a.t.Helper()
-	heads, err := a.r.HeadsFor(a.t.Context(), a.id.DID, subject.Thing())
+	heads, err := a.r.HeadsFor(a.t.Context(), policy.Asker{DID: a.id.DID}, subject.Thing())
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -249,7 +249,11 @@ func TestBundleBringsLaterChangesOfKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	items, err := admin.r.Bundle(t.Context(), record.KindManifest, "plan")
+	plan, err := admin.r.Version(t.Context(), reader, record.KindManifest, "plan", "1.0.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	items, err := admin.r.Bundle(t.Context(), plan)
 	if err != nil {
 		t.Fatal(err)
 	}

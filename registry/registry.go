@@ -24,7 +24,6 @@ import (
 
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/cargo"
-	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/state"
 	"phoenix-lab.org/aln-registry/registry/translog"
 	"phoenix-lab.org/aln-registry/storage"
@@ -85,7 +84,10 @@ type Registry struct {
 	cache     *cache
 	artifacts *blobCache
 	verified  *sessionCache
+	grants    *grantCache
+	scans     *scans
 	queue     chan *submission
+	running   context.Context // ends with Close
 	stop      context.CancelFunc
 	done      chan struct{}
 	closing   sync.Once
@@ -116,6 +118,7 @@ type checkpoint struct {
 	note     []byte
 	cosigned time.Time
 	settings state.Settings
+	terms    *terms
 }
 
 // queueLength bounds how many changes wait; batchMost how many go into one transaction.
@@ -145,7 +148,8 @@ func Open(ctx context.Context, c Config) (*Registry, error) {
 // prepare makes a Registry that is not running yet.
 func prepare(ctx context.Context, c Config) (*Registry, error) {
 	r := &Registry{
-		Config: c, cache: newCache(c.halfCache()), artifacts: newBlobCache(c.halfCache()), verified: newSessionCache(),
+		Config: c, cache: newCache(c.halfCache()), artifacts: newBlobCache(c.halfCache()), verified: newSessionCache(), grants: newGrantCache(c.halfCache()),
+		scans: newScans(),
 		queue: make(chan *submission, queueLength), done: make(chan struct{}), failed: make(chan error, 1),
 	}
 	settings, ok, err := state.SettingsOf(r.viewAt(ctx, &c.Catalog.Reader, maxIndex))
@@ -163,8 +167,9 @@ func prepare(ctx context.Context, c Config) (*Registry, error) {
 
 func (r *Registry) start(ctx context.Context) {
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	r.stop = stop
+	r.running, r.stop = run, stop
 	go r.sequence(run)
+	r.scans.running.Go(func() { r.scanUnscanned(run) })
 }
 
 // Close stops taking changes, lets the batch that is being written finish and
@@ -173,6 +178,7 @@ func (r *Registry) Close() {
 	r.closing.Do(func() {
 		r.stop()
 		<-r.done
+		r.scans.close()
 	})
 }
 
@@ -194,11 +200,6 @@ func (r *Registry) IndexURL() string { return IndexURL(r.PublicURL) }
 
 // IndexURL is the index URL of the registry at base.
 func IndexURL(base string) string { return "sparse+" + strings.TrimSuffix(base, "/") + "/index/" }
-
-// MayRead decides whether asker may see artifacts. Every route asks it.
-func (r *Registry) MayRead(asker policy.Asker) policy.Decision {
-	return policy.Read(asker, policy.Settings{AnonymousRead: r.AnonymousRead})
-}
 
 // maxIndex is above every index: "as of now, published or not".
 const maxIndex = translog.MaxSize

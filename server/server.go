@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -54,6 +55,9 @@ type Server struct {
 	uploads  *places
 	searches *places
 	proofs   *places
+	ids      *requestIDs
+	routings sync.Pool // of *chi.Context
+	lines    sync.Map  // of slog.Handler, by *route
 }
 
 // Config is what a Server is made of.
@@ -83,18 +87,24 @@ func newServer(c Config) *Server {
 		c.Metrics = NewMetrics(MetricsConfig{})
 	}
 	s := &Server{
-		registry: c.Registry, limits: c.Registry.Limits, log: c.Log, clock: c.Clock, pages: c.Pages, pace: c.Pace, metrics: c.Metrics,
+		registry: c.Registry, limits: c.Registry.Limits, log: c.Log, clock: c.Clock, pages: c.Pages, pace: c.Pace.orDefault(), metrics: c.Metrics,
 		uploads: newPlaces(maxUploads, maxUploadsEach), searches: newPlaces(maxSearches, maxSearches), proofs: newPlaces(maxProofs, maxProofs),
+		ids: newRequestIDs(), routings: sync.Pool{New: func() any { return chi.NewRouteContext() }},
 	}
 	s.ready.draining = c.Draining
 	return s
 }
 
-// routes is the whole public contract of DESIGN §4 as far as it exists.
+// routes answers the whole public contract, observed.
 func (s *Server) routes() http.Handler {
+	m := s.router()
+	return s.observe(m, m)
+}
+
+// router is the whole public contract of DESIGN §4 as far as it exists.
+func (s *Server) router() router {
 	m := router{chi.NewRouter(), s.metrics}
-	m.Use(s.observe, middleware.GetHead)
-	m.Use(oneRange)
+	m.Use(middleware.GetHead, oneRange)
 	m.NotFound(s.unknown(func(http.ResponseWriter, *http.Request) error { return registry.ErrNotFound }))
 	if s.pages != nil {
 		m.NotFound(s.pageOrUnknown)
@@ -255,24 +265,38 @@ func (s *Server) signer(r *http.Request) (policy.Asker, []byte, error) {
 }
 
 // reader is asker, allowed to read artifacts. Every route that yields an
-// artifact or tells of one starts with it.
+// artifact or tells of one starts with it; what of them the asker may see, the
+// functions of package registry decide, which take the asker for that.
 func (s *Server) reader(w http.ResponseWriter, r *http.Request) (policy.Asker, error) {
-	w.Header()["Vary"], w.Header()["Cache-Control"] = varyAsker, privateNoCache
-	asker, err := s.asker(r)
-	if err != nil {
-		return policy.Asker{}, err
-	}
-	if d := s.registry.MayRead(asker); !d.Allow {
-		return policy.Asker{}, &policy.Denial{Rule: d.Rule, Reason: d.Reason}
-	}
-	return asker, nil
+	return s.admitted(w, r, s.registry.MayRead)
 }
 
-// member is reader for what anonymous readers never get.
-func (s *Server) member(w http.ResponseWriter, r *http.Request) (policy.Asker, error) {
+// ownReader is reader for an index that anonymous readers never get.
+func (s *Server) ownReader(w http.ResponseWriter, r *http.Request) (policy.Asker, error) {
 	asker, err := s.reader(w, r)
 	if err == nil && asker.Anonymous() {
 		err = registry.ErrUnauthenticated
 	}
 	return asker, err
+}
+
+// member is for what only members get: what the registry goes by, which no grant hides.
+func (s *Server) member(w http.ResponseWriter, r *http.Request) (policy.Asker, error) {
+	asker, err := s.admitted(w, r, s.registry.MayReadAuthority)
+	if err == nil && asker.Anonymous() {
+		err = registry.ErrUnauthenticated
+	}
+	return asker, err
+}
+
+func (s *Server) admitted(w http.ResponseWriter, r *http.Request, may func(policy.Asker) policy.Decision) (policy.Asker, error) {
+	w.Header()["Vary"], w.Header()["Cache-Control"] = varyAsker, privateNoCache
+	asker, err := s.asker(r)
+	if err != nil {
+		return policy.Asker{}, err
+	}
+	if d := may(asker); !d.Allow {
+		return policy.Asker{}, d.Denial()
+	}
+	return asker, nil
 }

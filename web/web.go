@@ -3,12 +3,12 @@
 // them, and none can run.
 //
 // Invariants: who may not read is told no name, and gets the same answer for
-// names that exist and names that do not; what a page tells of artifacts is
-// asked of the one policy function first (registry.MayRead, and for records
-// registry.RecordAt); every page is sent with a policy under which nothing runs
-// and nothing is loaded but the style sheet and the icon; texts of other people
-// reach a page escaped, or, in a README, through a list of allowed elements;
-// the cookie is a read session and means nothing outside these pages.
+// names that exist and names that do not; what a page tells of artifacts comes from
+// functions of package registry that take the visitor and ask the one policy
+// function; every page is sent with a policy under which nothing runs and nothing
+// is loaded but the style sheet and the icon; texts of other people reach a page
+// escaped, or, in a README, through a list of allowed elements; the cookie is a
+// read session and means nothing outside these pages.
 package web
 
 import (
@@ -90,8 +90,8 @@ func (p *Pages) routes() http.Handler {
 	get("/artifacts/{kind}/{name}", p.reader(p.artifact))
 	get("/artifacts/{kind}/{name}/{version}", p.reader(p.artifact))
 	get("/artifacts/{kind}/{name}/{version}/download", p.reader(p.download))
-	get("/log", p.reader(p.log))
-	get("/record/{id}", p.reader(p.record))
+	get("/log", p.insider(p.log))
+	get("/record/{id}", p.insider(p.record))
 	m.Get("/assets/{file}", p.asset)
 	m.Head("/assets/{file}", p.asset)
 	return m
@@ -134,6 +134,7 @@ type visit struct {
 	Ended bool
 	// MayRead: the policy function lets the asker see artifacts.
 	MayRead bool
+	gate    policy.Decision
 	// Active is the entry of the navigation to mark.
 	Active string
 	// Query is what was searched for.
@@ -162,10 +163,25 @@ func (p *Pages) page(h handler) http.HandlerFunc {
 // the path but its shape is looked at.
 func (p *Pages) reader(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request, v *visit) error {
-		if !v.MayRead {
+		switch {
+		case v.MayRead:
+			return h(w, r, v)
+		case v.gate.Rule == policy.RuleAnonymous, v.gate.Rule == policy.RuleScope:
 			return errMembersOnly
 		}
-		return h(w, r, v)
+		return v.gate.Denial()
+	}
+}
+
+// insider is reader, and for members too whom tier or grant keeps from artifacts:
+// what the registry goes by is theirs to read. Which records those are, the functions
+// that yield them decide.
+func (p *Pages) insider(h handler) handler {
+	return func(w http.ResponseWriter, r *http.Request, v *visit) error {
+		if p.Registry.MayReadAuthority(v.Asker).Allow {
+			return h(w, r, v)
+		}
+		return p.reader(h)(w, r, v)
 	}
 }
 
@@ -186,7 +202,8 @@ func (p *Pages) visit(w http.ResponseWriter, r *http.Request) (*visit, error) {
 			v.Asker = asker
 		}
 	}
-	v.MayRead = p.Registry.MayRead(v.Asker).Allow
+	v.gate = p.Registry.MayRead(v.Asker)
+	v.MayRead = v.gate.Allow
 	return v, nil
 }
 
@@ -209,8 +226,11 @@ type problem struct {
 
 // classify says what a visitor is told of err. What is not known is told as a failure without its text.
 func classify(err error) problem {
+	var denied *registry.Denied
 	var denial *policy.Denial
 	switch {
+	case errors.As(err, &denied):
+		return problem{Status: http.StatusForbidden, Title: "Denied", Text: denied.Error()}
 	case errors.Is(err, errMembersOnly):
 		return problem{Status: http.StatusUnauthorized, Title: "For members only", SignIn: true}
 	case errors.Is(err, errCrossSite):
