@@ -39,6 +39,7 @@ type Registry struct {
 	pin      Pin
 	web      web
 	identity *Identity // nil: nobody, only what is public can be asked
+	grant    string    // CID of the EnvGrant that its sessions name, "" for none
 }
 
 // Pin returns what is known of the registry.
@@ -108,6 +109,9 @@ type Heads struct {
 
 // Heads asks for the heads of the thing that s is about.
 func (r *Registry) Heads(ctx context.Context, s record.Subject) (Heads, error) {
+	if s.Kind() == "" {
+		r = r.Bare()
+	}
 	var h Heads
 	if err := r.readJSON(ctx, "/v1/heads/"+escapePath(s.Thing()), maxAnswer, &h); err != nil {
 		return Heads{}, err
@@ -177,6 +181,10 @@ func (r *Registry) notEntitled(h Heads, s record.Subject) error {
 func (r *Registry) howToBeEntitled(h Heads, s record.Subject) string {
 	me := r.identity.DID()
 	switch {
+	case !s.Grant().IsZero():
+		return fmt.Sprintf("%s needs the role grantor, or an admin; an admin gives the role by `aln-registry member add %s --role grantor`, beside those that are to stay", s, me)
+	case s.Rule() != "":
+		return fmt.Sprintf("%s needs the role reviewer, or an admin; an admin gives the role by `aln-registry member add %s --role reviewer`, beside those that are to stay", s, me)
 	case s.Kind() == "":
 		return fmt.Sprintf("only an admin may change %s, and %s is not one", s, me)
 	case h.Prev == "":
@@ -203,6 +211,9 @@ func (r *Registry) SignAndSubmit(ctx context.Context, d Draft) (Submitted, error
 
 // Submit puts a signed record into the log, with a session for it alone.
 func (r *Registry) Submit(ctx context.Context, rec *record.Record, attachments [][]byte) (Submitted, error) {
+	if rec.Subject().Kind() == "" {
+		r = r.Bare()
+	}
 	session, err := r.Session(ctx, r.scopeFor(rec), rec.ID(), changeLifetime)
 	if err != nil {
 		return Submitted{}, err
@@ -225,8 +236,12 @@ func (r *Registry) Submit(ctx context.Context, rec *record.Record, attachments [
 // scopeFor is the session scope in which a record may be submitted.
 func (r *Registry) scopeFor(rec *record.Record) string {
 	switch rec.Type() {
-	case record.TypeRegistry, record.TypeMember, record.TypeApprove:
+	case record.TypeRegistry, record.TypeMember:
 		return particle.ScopeAdmin
+	case record.TypeApprove: // of a rule's release it is reviewers, who need not be admins
+		if rec.Subject().Rule() == "" {
+			return particle.ScopeAdmin
+		}
 	case record.TypeDID:
 		if rec.Subject().Member() != r.identity.DID() {
 			return particle.ScopeAdmin
@@ -301,7 +316,7 @@ func (r *Registry) Members(ctx context.Context) ([]Member, error) {
 	var answer struct {
 		Members []Member `json:"members"`
 	}
-	err := r.readJSON(ctx, "/v1/members", maxBundle, &answer)
+	err := r.Bare().readJSON(ctx, "/v1/members", maxBundle, &answer)
 	return answer.Members, err
 }
 
@@ -379,3 +394,7 @@ func copyHashed(out io.Writer, in io.Reader) (storage.CID, int64, error) {
 	}
 	return storage.CIDFromDigest([sha256.Size]byte(digest.Sum(nil))), size, nil
 }
+
+// Time is the time to sign and judge with: this computer's, corrected where the
+// registry's clock was seen to differ. ErrClock.
+func (r *Registry) Time() (time.Time, error) { return r.web.registryTime() }
