@@ -182,9 +182,9 @@ func (r *Registry) howToBeEntitled(h Heads, s record.Subject) string {
 	me := r.identity.DID()
 	switch {
 	case !s.Grant().IsZero():
-		return fmt.Sprintf("%s needs the role grantor, or an admin; an admin gives the role by `aln-registry member add %s --role grantor`, beside those that are to stay", s, me)
+		return fmt.Sprintf("%s needs the role grantor, and %s has not got it; an admin gives it with `aln-registry member add`, which is told all roles that are to stay", s, me)
 	case s.Rule() != "":
-		return fmt.Sprintf("%s needs the role reviewer, or an admin; an admin gives the role by `aln-registry member add %s --role reviewer`, beside those that are to stay", s, me)
+		return fmt.Sprintf("%s needs the role reviewer, and %s has not got it; an admin gives it with `aln-registry member add`, which is told all roles that are to stay", s, me)
 	case s.Kind() == "":
 		return fmt.Sprintf("only an admin may change %s, and %s is not one", s, me)
 	case h.Prev == "":
@@ -233,12 +233,13 @@ func (r *Registry) Submit(ctx context.Context, rec *record.Record, attachments [
 	return done, nil
 }
 
-// scopeFor is the session scope in which a record may be submitted.
+// scopeFor is the session scope in which a record may be submitted: admin for
+// what only admins sign (package registry's scopeFor agrees).
 func (r *Registry) scopeFor(rec *record.Record) string {
 	switch rec.Type() {
 	case record.TypeRegistry, record.TypeMember:
 		return particle.ScopeAdmin
-	case record.TypeApprove: // of a rule's release it is reviewers, who need not be admins
+	case record.TypeApprove:
 		if rec.Subject().Rule() == "" {
 			return particle.ScopeAdmin
 		}

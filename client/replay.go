@@ -71,6 +71,9 @@ func attachmentsOf(rec *record.Record) []storage.CID {
 		named = &body.DIDDocument
 	case *record.Own:
 		named = body.Intent
+	case *record.Grant:
+		granted := rec.Subject().Grant()
+		named = &granted
 	}
 	if named == nil {
 		return nil

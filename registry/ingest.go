@@ -86,11 +86,18 @@ func (r *Registry) precheck(ctx context.Context, s *submission) (repeated *Recei
 	return nil, err
 }
 
-// scopeFor is the scope that a session needs to carry rec.
+// scopeFor is the scope that a session needs to carry rec: admin for what only
+// admins sign, publish for what others sign too (grantors and reviewers cannot
+// have admin; the state says who is one).
 func scopeFor(rec *record.Record) string {
 	switch rec.Type() {
-	case record.TypePublish, record.TypeYank, record.TypeOwn, record.TypeOwnIntent:
+	case record.TypePublish, record.TypeYank, record.TypeOwn, record.TypeOwnIntent,
+		record.TypeGrant, record.TypeRevoke, record.TypeQuarantine, record.TypeRelease:
 		return particle.ScopePublish
+	case record.TypeApprove:
+		if rec.Subject().Rule() != "" {
+			return particle.ScopePublish
+		}
 	case record.TypeDID:
 		if rec.Header().Signer.DID == rec.Subject().Member() {
 			return particle.ScopePublish

@@ -203,7 +203,9 @@ func (r *Registry) HeadsFor(ctx context.Context, asker did.DID, thing string) (H
 }
 
 // entitlement is the record that asker would cite as `by` about subject (the
-// table of FORMATS §2): as owner, else as publisher of a new name, else as admin.
+// table of FORMATS §2): as owner, as publisher of a new name, as grantor or
+// reviewer, else as admin. A role goes before, since a grant that cites it holds
+// for an admin too, but one that cites the settings for nobody else.
 func (r *Registry) entitlement(s state.Store, asker did.DID, subject record.Subject) (record.ID, error) {
 	member, _, err := state.MemberOf(s, asker)
 	if err != nil {
@@ -222,6 +224,9 @@ func (r *Registry) entitlement(s state.Store, asker did.DID, subject record.Subj
 			return member.Record, nil
 		}
 	}
+	if role := roleFor(subject); role != "" && member.Has(role) {
+		return member.Record, nil
+	}
 	if slices.Contains(settings.Admins, asker) {
 		return settings.Record, nil
 	}
@@ -229,6 +234,17 @@ func (r *Registry) entitlement(s state.Store, asker did.DID, subject record.Subj
 		return member.Documents[len(member.Documents)-1].Record, nil
 	}
 	return "", nil
+}
+
+// roleFor is the role of those who change subject besides admins, "" if there is none.
+func roleFor(subject record.Subject) string {
+	switch {
+	case !subject.Grant().IsZero():
+		return state.RoleGrantor
+	case subject.Rule() != "":
+		return state.RoleReviewer
+	}
+	return ""
 }
 
 func (r *Registry) documentRecord(s state.Store, d did.DID) (record.ID, error) {

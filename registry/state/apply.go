@@ -240,6 +240,14 @@ func (a *application) applyBody() error {
 		return a.applyOwn(body)
 	case *record.Approve:
 		return a.applyApprove(body)
+	case *record.Grant:
+		return a.applyGrant()
+	case *record.Revoke:
+		return a.applyRevoke()
+	case *record.Quarantine:
+		return a.applyQuarantine(body)
+	case *record.Release:
+		return a.applyRelease()
 	}
 	return refuse(ErrInvalid, "a record of type %s is never an entry of the log", a.record.Type())
 }

@@ -35,9 +35,8 @@ func (a *application) applyRegistry(body *record.Registry) error {
 	if _, err := a.nextLogKeys(a.record.ID(), body.LogKeys); err != nil {
 		return err // nobody should vote on what can never be
 	}
-	return a.put(keyProposal(a.record.ID()), Proposal{
-		Record: a.record.ID(), Base: a.settings.Record, Open: true,
-		Approvals: []did.DID{a.record.Header().Signer.DID}, Registry: *body,
+	return a.propose(Proposal{
+		Base: a.settings.Record, Approvals: []did.DID{a.record.Header().Signer.DID}, Registry: *body,
 	})
 }
 
@@ -81,56 +80,6 @@ func (a *application) nextLogKeys(id record.ID, next []string) (*LogKeys, error)
 		return nil, nil
 	}
 	return &keys, nil
-}
-
-// applyApprove counts a vote on a registry proposal; the proposer's own counts.
-func (a *application) applyApprove(body *record.Approve) error {
-	p, ok, err := get[Proposal](a.store, keyProposal(body.Record))
-	if err != nil {
-		return err
-	}
-	switch {
-	case !ok:
-		return refuse(ErrMissing, "no proposal %s", body.Record)
-	case !p.Open:
-		return refuse(ErrInvalid, "the proposal %s is closed", body.Record)
-	case p.Base != a.settings.Record:
-		return refuse(ErrInvalid, "the proposal %s was made for settings that are no longer in force; propose anew", body.Record)
-	}
-	if err := a.requireAdmin(); err != nil {
-		return err
-	}
-	signer := a.record.Header().Signer.DID
-	if slices.Contains(p.Approvals, signer) {
-		return refuse(ErrNoChange, "%s has approved already", signer)
-	}
-	if body.Verdict == record.VerdictReject {
-		p.Open = false
-		return a.put(keyProposal(p.Record), p)
-	}
-	p.Approvals = append(slices.Clone(p.Approvals), signer)
-	if a.countAdmins(p.Approvals) < a.settings.AdminThreshold {
-		return a.put(keyProposal(p.Record), p)
-	}
-	// They were members when it was proposed; that may have changed since.
-	if err := a.requireMembers(p.Registry.Admins); err != nil {
-		return err
-	}
-	p.Open = false
-	if err := a.put(keyProposal(p.Record), p); err != nil {
-		return err
-	}
-	return a.enactRegistry(p.Record, p.Registry)
-}
-
-func (a *application) countAdmins(dids []did.DID) int {
-	n := 0
-	for _, d := range dids {
-		if slices.Contains(a.settings.Admins, d) {
-			n++
-		}
-	}
-	return n
 }
 
 // applyMember admits, changes or removes a member.
@@ -266,6 +215,28 @@ func (a *application) requireAdmin() error {
 		return refuse(ErrNotEntitled, "by does not name the registry record in force, %s", a.settings.Record)
 	}
 	return nil
+}
+
+// requireRole demands that the signer is an admin and cites the settings in force,
+// or a member with role and cites its member record in force.
+func (a *application) requireRole(role string) error {
+	h := a.record.Header()
+	if h.By == a.settings.Record {
+		return a.requireAdmin()
+	}
+	m, err := a.requireMember(h.Signer.DID)
+	if err != nil {
+		return err
+	}
+	switch {
+	case m.Has(role) && h.By == m.Record:
+		return nil
+	case m.Has(role):
+		return refuse(ErrNotEntitled, "by does not name the member record of %s in force, %s", m.DID, m.Record)
+	case slices.Contains(a.settings.Admins, m.DID):
+		return refuse(ErrNotEntitled, "by does not name the registry record in force, %s", a.settings.Record)
+	}
+	return refuse(ErrNotEntitled, "%s has not got the role %s; an admin gives it with `aln-registry member add`, which is told all roles that are to stay", m.DID, role)
 }
 
 // requireMember demands that d is a member now.

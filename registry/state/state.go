@@ -77,7 +77,8 @@ type Entry struct {
 	DIDDocument storage.CID
 }
 
-// Attachments are the blobs that a record names, by CID: DID documents and own-intents.
+// Attachments are the blobs that a record names, by CID: DID documents, own-intents
+// and the EnvGrant that a grant record's subject names.
 type Attachments map[storage.CID][]byte
 
 // Settings is the registry's settings in force.
@@ -180,14 +181,28 @@ type Version struct {
 	Yanked bool      `json:"yanked"`
 }
 
-// Proposal is a change that waits for k of n.
+// Proposal is a change that waits for k of n: settings, or the end of a rule.
 type Proposal struct {
 	Record record.ID `json:"record"`
-	// Base is the settings record in force when it was made; another one in force voids it.
-	Base      record.ID       `json:"base"`
-	Approvals []did.DID       `json:"approvals"`
-	Open      bool            `json:"open"`
-	Registry  record.Registry `json:"registry"`
+	// Base is what was in force when it was made: the settings record, or the
+	// rule's (null for a shipped one). Another one in force voids it.
+	Base record.ID `json:"base"`
+	// Approvals are those who approved it, of settings the proposer first.
+	Approvals []did.DID `json:"approvals"`
+	Open      bool      `json:"open"`
+	// Registry are the proposed settings, zero for the end of a rule.
+	Registry record.Registry `json:"registry,omitzero"`
+	// Rule is the rule to end, "" for settings; Proposer is whose votes do not count.
+	Rule     string  `json:"rule,omitzero"`
+	Proposer did.DID `json:"proposer,omitzero"`
+}
+
+// By is who proposed it.
+func (p Proposal) By() did.DID {
+	if p.Rule == "" {
+		return p.Approvals[0]
+	}
+	return p.Proposer
 }
 
 // Head is the last applied record about a thing: what the next one cites as `prev`.
@@ -281,6 +296,14 @@ func HeadKey(thing string) string { return keyHead(thing) }
 
 // DecodeHead reads a value under HeadKey.
 func DecodeHead(value []byte) (Head, error) { return decode[Head](value) }
+
+// ProposalOf returns the proposal that the record id made.
+func ProposalOf(s Store, id record.ID) (v Proposal, ok bool, err error) {
+	return get[Proposal](s, keyProposal(id))
+}
+
+// ProposalKey is the key of the Proposal that the record id made.
+func ProposalKey(id record.ID) string { return keyProposal(id) }
 
 // DecodeProposal reads a value under ProposalPrefix.
 func DecodeProposal(value []byte) (Proposal, error) { return decode[Proposal](value) }

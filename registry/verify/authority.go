@@ -20,6 +20,8 @@ type judge struct {
 	council
 	members map[did.DID]*line // last member record of each
 	docs    map[did.DID]document
+	// releases are the proposals to end rules.
+	releases map[record.ID]*release
 }
 
 // document is a DID document in force, and the line that put it there.
@@ -32,7 +34,10 @@ type document struct {
 }
 
 func newJudge(t *trail) *judge {
-	return &judge{trail: t, members: map[did.DID]*line{}, docs: map[did.DID]document{}, council: council{proposals: map[record.ID]*proposal{}, inForce: map[record.ID]bool{}}}
+	return &judge{
+		trail: t, members: map[did.DID]*line{}, docs: map[did.DID]document{}, releases: map[record.ID]*release{},
+		council: council{proposals: map[record.ID]*proposal{}, inForce: map[record.ID]bool{}},
+	}
 }
 
 // judge decides signature and authority of every line: first as state.Apply does,
@@ -60,8 +65,14 @@ func (j *judge) enact(l *line) {
 	switch body := l.record.Body().(type) {
 	case *record.Registry:
 		l.enacts = j.propose(l)
+	case *record.Release:
+		j.releases[l.record.ID()] = &release{line: l, open: true}
 	case *record.Approve:
-		l.enacts = j.vote(l, body)
+		if l.record.Subject().Rule() == "" {
+			l.enacts = j.vote(l, body)
+		} else {
+			j.releases[body.Record].vote(l, body)
+		}
 	case *record.Member:
 		d := l.record.Subject().Member()
 		j.members[d] = l
@@ -212,7 +223,14 @@ func (j *judge) checkAuthority(l *line) error {
 		}
 		return j.checkOwnerOrAdmin(l, by, h.Signer.DID)
 	case *record.Approve:
+		if l.record.Subject().Rule() != "" {
+			return j.checkReleaseVote(l, body, by)
+		}
 		return j.checkApprove(l, body, by)
+	case *record.Grant, *record.Revoke:
+		return j.checkRole(l, by, state.RoleGrantor)
+	case *record.Quarantine, *record.Release:
+		return j.checkRole(l, by, state.RoleReviewer)
 	}
 	return fmt.Errorf("a record of type %s is never an entry of the log", l.record.Type())
 }
@@ -305,16 +323,7 @@ func (j *judge) checkPublish(l *line, by *line) error {
 	if h.Prev != "" {
 		return j.checkOwner(l, by, h.Signer.DID)
 	}
-	body, ok := by.record.Body().(*record.Member)
-	switch {
-	case !ok || by.record.Subject().Member() != h.Signer.DID:
-		return fmt.Errorf("a new name needs the signer's own member record; by names %s", by)
-	case by != j.members[h.Signer.DID]:
-		return fmt.Errorf("by names %s, which %s had replaced", by, j.members[h.Signer.DID])
-	case !slices.Contains(body.Roles, state.RolePublisher):
-		return fmt.Errorf("%s has not got the role publisher by %s", h.Signer.DID, by)
-	}
-	return nil
+	return j.checkHolder("a new name", by, h.Signer.DID, state.RolePublisher)
 }
 
 func (j *judge) checkOwnerOrAdmin(l *line, by *line, d did.DID) error {

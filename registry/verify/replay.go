@@ -34,8 +34,8 @@ const MaxViolations = 1000
 type Log interface {
 	// Entry returns the entry's bytes.
 	Entry(ctx context.Context, index int64) ([]byte, error)
-	// Record returns the envelope that the entry e at index names, and the blobs
-	// that the record names: DID documents and own-intents. Others do no harm.
+	// Record returns the envelope that the entry e at index names, and the blobs that
+	// the record names: DID documents, own-intents and EnvGrants. Others do no harm.
 	Record(ctx context.Context, index int64, e translog.Entry) (envelope []byte, attachments [][]byte, err error)
 }
 

@@ -167,6 +167,9 @@ func (t *trail) checkAttachments() error {
 		if body, ok := l.record.Body().(*record.Own); ok && body.Intent != nil {
 			named[*body.Intent] = true
 		}
+		if l.record.Type() == record.TypeGrant {
+			named[l.record.Subject().Grant()] = true
+		}
 	}
 	for _, l := range t.lines {
 		for _, a := range l.item.Attachments {
