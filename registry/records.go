@@ -41,9 +41,9 @@ func (r *Registry) mayReadRecord(asker policy.Asker, index int64, artifact bool)
 	case decision.Allow:
 		return nil
 	case asker.Anonymous():
-		return fmt.Errorf("%w: %s", ErrUnauthenticated, decision.Reason)
+		return fmt.Errorf("%w: %s", ErrUnauthenticated, decision.Reason())
 	}
-	return &policy.Denial{Rule: decision.Rule, Reason: decision.Reason}
+	return &policy.Denial{Rule: decision.Rule, Reason: decision.Reason()}
 }
 
 // RecordAt returns the record of the published entry at index.

@@ -132,7 +132,7 @@ func (s *Server) figures(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if d := policy.ReadFigures(asker); !d.Allow {
-		return &policy.Denial{Rule: d.Rule, Reason: d.Reason}
+		return &policy.Denial{Rule: d.Rule, Reason: d.Reason()}
 	}
 	return s.exposition(w, r)
 }

@@ -263,7 +263,7 @@ func (s *Server) reader(w http.ResponseWriter, r *http.Request) (policy.Asker, e
 		return policy.Asker{}, err
 	}
 	if d := s.registry.MayRead(asker); !d.Allow {
-		return policy.Asker{}, &policy.Denial{Rule: d.Rule, Reason: d.Reason}
+		return policy.Asker{}, &policy.Denial{Rule: d.Rule, Reason: d.Reason()}
 	}
 	return asker, nil
 }

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"phoenix-lab.org/aln-registry/did"
-	"phoenix-lab.org/aln-registry/registry/particle"
 )
 
 // Facts are what is known of one version of an artifact.
@@ -12,27 +11,31 @@ type Facts struct {
 	// Kind is the artifact's kind, Name its canonical name, Version as published.
 	Kind, Name, Version string
 	// Digest is the sha256 of its bytes: Cargo's cksum.
-	Digest    [32]byte
+	Digest [32]byte
+	// Publisher is who published it, "" where nobody of this registry did.
 	Publisher did.DID
 	// Source is particle.SourceHosted, SourceCratesIO or mirror/<name>.
 	Source string
 	// Since is when its age begins: the later of its publication (missing: first
-	// seen) and of when it was first seen again after a disappearance.
+	// seen) and of when it was first seen again after a disappearance. The zero
+	// time: not known, which no cooldown forgives.
 	Since time.Time
 	// Scanned: the recognisers have looked at its bytes; Findings are those that hit.
 	Scanned  bool
 	Findings []string
 }
 
+// FindingUnreadable among Facts.Findings: the bytes could not be looked through.
+// It hits every content rule that denies.
+const FindingUnreadable = "unreadable"
+
 // Terms are what binds everybody: the registry's settings and its rules.
 type Terms struct {
-	// AnonymousRead: artifacts are public (serve --anonymous-read).
-	AnonymousRead bool
-	// DenyTiers are the tiers whose hosts see nothing without a grant.
-	DenyTiers []string
+	Settings
 	// MinAgeDays is the registry's cooldown.
 	MinAgeDays int64
-	Rules      *RuleSet
+	// Rules are all that are in force; nil: they could not be read, and nothing is allowed.
+	Rules *RuleSet
 }
 
 // Rule names of decisions about artifacts. That of a quarantine names its id besides.
@@ -47,42 +50,170 @@ const (
 // KindCrate is the kind that allowed_crates is about.
 const KindCrate = "crate"
 
-// RuleSet is rules made ready to be asked, by CompileRules.
-type RuleSet struct{}
+const day = 24 * 60 * 60 // seconds
 
-// NamedRule is a rule with its id.
-type NamedRule struct {
-	ID string
-	particle.QuarantineRule
+// Decide is the one function that says what asker may see of f, now
+// (docs/FORMATS.md §7): first the gate, which is Read; then what denies, in the
+// order quarantine, grant, cooldown, and the first names the rule; last, whether
+// the bytes have been scanned.
+func Decide(asker *Asker, t *Terms, f *Facts, now time.Time) (d Decision) {
+	if rule, text, ok := admits(asker, t, f, now); !ok {
+		return refused(asker, rule, text)
+	}
+	var q question
+	q.pose(asker, t, f, now.Unix())
+	d.Known = true
+	if q.found.dry != nil {
+		d.DryRun = q.found.dry.id
+	}
+	q.settle(&d)
+	if q.until != never {
+		d.ValidUntil = time.Unix(q.until, 0)
+	}
+	return d
 }
 
-// CompileRules makes rules ready. The error names the rule that is unreadable.
-func CompileRules(rules []NamedRule) (*RuleSet, error) { return nil, nil }
-
-// Grant is an EnvGrant made ready to be asked, by CompileGrant.
-type Grant struct {
-	// CID names the blob.
-	CID string
-	particle.EnvGrant
+// refused is the decision where the gate does not open.
+func refused(asker *Asker, rule Rule, text string) Decision {
+	d := Decision{Rule: rule, say: reason{kind: sayText, text: text}}
+	if asker != nil {
+		d.ValidUntil = asker.ends()
+	}
+	return d
 }
 
-// CompileGrant makes a grant ready. list is the blob that allowed_crates_list
-// names, obtained says whether it could be had; what could not be had or read
-// allows nothing, and unreadable tells why.
-func CompileGrant(cid string, g particle.EnvGrant, list []byte, obtained bool) *Grant { return nil }
-
-// Decide is the one function that says what asker may see of f, now.
-func Decide(asker *Asker, t *Terms, f *Facts, now time.Time) Decision { return Decision{} }
-
-// Step is one rule's say about an artifact, for people.
-type Step struct {
-	Rule Rule `json:"rule"`
-	// ID is a quarantine rule's or a grant's.
-	ID string `json:"id"`
-	// Outcome is allow, deny, would_deny (a dry run), grace, waived or silent.
-	Outcome string `json:"outcome"`
-	Reason  string `json:"reason"`
+// question is one artifact before one asker at one time.
+type question struct {
+	asker *Asker
+	terms *Terms
+	facts *Facts
+	name  string
+	// grant judges; nil where none does: an auditor is not bound by one.
+	grant *Grant
+	audit bool
+	found findings
+	// due is when it is days old, in Unix seconds; waiver is what that was waived by.
+	due, days int64
+	waiver    *rule
+	// at is now, until when the answer may change, in Unix seconds.
+	at, until int64
 }
 
-// Explain says what each rule says of f, in the order in which Decide asks them.
-func Explain(asker *Asker, t *Terms, f *Facts, now time.Time) []Step { return nil }
+func (q *question) pose(asker *Asker, t *Terms, f *Facts, at int64) {
+	q.asker, q.terms, q.facts, q.name, q.at, q.until = asker, t, f, canonical(f.Name), at, never
+	if q.audit = asker.audits(); !q.audit {
+		q.grant = asker.Grant
+		q.ends(asker.GrantUntil)
+	}
+	q.ends(asker.Until)
+	t.Rules.judge(&q.found, f, q.name, at)
+	q.until = min(q.until, q.found.until)
+}
+
+// ends lowers until to t, which may never come.
+func (q *question) ends(t time.Time) {
+	if !t.IsZero() {
+		q.until = min(q.until, t.Unix())
+	}
+}
+
+// settle fills in what decided.
+func (q *question) settle(d *Decision) {
+	byGrant := sayNothing
+	if q.grant != nil {
+		byGrant = q.grant.judge(q.asker.DID, q.facts, q.at)
+		d.Known = byGrant == sayNothing || !q.grant.OffshoreFlag
+		q.until = min(q.until, q.grant.until(q.at))
+	}
+	switch {
+	case q.found.denied != nil:
+		d.quarantined(sayRule, q.found.denied)
+	case byGrant != sayNothing:
+		d.Rule, d.RuleID, d.say.kind, d.say.grant = byGrant.grantRule(), q.grant.CID, byGrant, q.grant
+	case q.young():
+		d.Rule, d.say.kind, d.say.at, d.say.days = RuleCooldown, sayYoung, q.due, q.days
+	case q.found.unscanned != nil:
+		d.quarantined(sayUnscanned, q.found.unscanned)
+		d.Listed, d.Unscanned = q.found.graced == nil, true
+	case q.found.graced != nil:
+		d.quarantined(sayGrace, q.found.graced)
+		d.Allow = true
+	default:
+		d.Listed, d.Allow = true, true
+		d.Rule, d.say.kind = q.allowedBy()
+		if q.grant != nil {
+			d.RuleID = q.grant.CID
+		}
+	}
+}
+
+func (d *Decision) quarantined(kind say, r *rule) {
+	d.Rule, d.RuleID, d.say.kind, d.say.rule = RuleQuarantine, r.id, kind, r
+}
+
+// allowedBy is what allows, where nothing denies.
+func (q *question) allowedBy() (Rule, say) {
+	switch {
+	case q.audit:
+		return RuleScope, sayAudit
+	case q.asker.Anonymous():
+		return RuleAnonymous, sayEverybody
+	case q.grant != nil:
+		return RuleAllowed, sayListed
+	}
+	return RuleTier, sayTier
+}
+
+// young reports whether the artifact is too young and no rule waives that. It
+// lowers until to when that may change.
+func (q *question) young() bool {
+	q.days = q.terms.MinAgeDays
+	if q.grant != nil {
+		q.days = max(q.days, q.grant.MinAgeDays)
+	}
+	if q.days <= 0 || q.audit {
+		return false
+	}
+	q.due = dueAt(q.facts.Since, q.days)
+	if q.at >= q.due {
+		return false
+	}
+	q.waiver = q.terms.Rules.waiver(q.facts, q.name, q.at)
+	switch {
+	case q.waiver == nil:
+		q.until = min(q.until, q.due)
+		return true
+	case q.waiver.expires < q.due:
+		q.until = min(q.until, q.waiver.expires)
+	}
+	return false
+}
+
+// dueAt is when what began its age at since is that many days old, in Unix
+// seconds; never if since is not known.
+func dueAt(since time.Time, days int64) int64 {
+	if since.IsZero() {
+		return never
+	}
+	const most = 1 << 32 // days: whatever is more does not come either
+	begin := since.Unix()
+	if since.Nanosecond() > 0 {
+		begin++
+	}
+	return begin + min(days, most)*day
+}
+
+// admits is the gate, and what nobody can judge.
+func admits(asker *Asker, t *Terms, f *Facts, now time.Time) (rule Rule, text string, ok bool) {
+	switch {
+	case asker == nil || t == nil || t.Rules == nil || f == nil:
+		return RuleUnknown, "this registry cannot read its own rules now; tell whoever runs it", false
+	case f.Kind == "" || f.Name == "" || f.Version == "" || f.Source == "" || f.Digest == [32]byte{}:
+		return RuleUnknown, "too little is known of this artifact to allow it", false
+	case !asker.Until.IsZero() && !now.Before(asker.Until):
+		return RuleLifetime, "the session has expired", false
+	case !asker.GrantUntil.IsZero() && !now.Before(asker.GrantUntil) && !asker.audits():
+		return RuleGrant, "which EnvGrant binds the session has changed meanwhile; ask again", false
+	}
+	return gate(asker, &t.Settings)
+}

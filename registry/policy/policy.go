@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"phoenix-lab.org/aln-registry/did"
-	"phoenix-lab.org/aln-registry/registry/particle"
 )
 
 // Rule names the rule that decided.
@@ -54,6 +53,11 @@ type Holder struct {
 	Admin            bool
 	Roles            []string
 	StakeholderAddrs []string
+	// Tier is the member's, "" for an admin who is none.
+	Tier string
+	// Grants are all that were ever granted to DID, in force or not, and no others',
+	// in the order of their entries.
+	Grants []HostGrant
 }
 
 // Asker is who asks, after the token was checked against the state. The zero
@@ -63,10 +67,22 @@ type Asker struct {
 	Admin  bool
 	Roles  []string
 	Scopes []string
+	// Tier is the member's; one that is unknown gets what the strictest gets.
+	Tier string
 	// Rec is the identity of the one record that this session may submit, "" for any.
 	Rec string
-	// Until is when the session ends.
+	// Until is when the session ends; the zero time: it is not known to end.
 	Until time.Time
+	// GrantNamed is the CID that the token names, "" for none. CheckSession fills
+	// it; ResolveGrant makes Grant, Barred and GrantUntil of it. A name that
+	// nobody resolved is a denial.
+	GrantNamed string
+	// Grant judges what is read; nil: tier and rules alone do.
+	Grant *Grant
+	// Barred is why nothing may be read: a revoked grant and the like.
+	Barred *Denial
+	// GrantUntil is when ResolveGrant may answer otherwise; the zero time: never.
+	GrantUntil time.Time
 }
 
 // Anonymous reports whether nobody is asking.
@@ -75,68 +91,34 @@ func (a Asker) Anonymous() bool { return a.DID == "" }
 // HasScope reports whether the session was minted for scope.
 func (a Asker) HasScope(scope string) bool { return slices.Contains(a.Scopes, scope) }
 
-// Decision is the outcome of a question.
+// Decision is the outcome of a question. Its text is made when it is asked for:
+// Reason, Refusal and Denial (reason.go).
 type Decision struct {
-	Allow  bool
+	// Known: the asker may be told of it. Listed: a resolver may pick it.
+	// Allow: its bytes may leave.
+	Known, Listed, Allow bool
+	// Unscanned: nothing stands against it but that its bytes have not been
+	// looked at while a content rule is in force: scan them, then ask anew.
+	Unscanned bool
+	// Rule decided; RuleID is a quarantine rule's id or a grant's CID.
 	Rule   Rule
-	Reason string
+	RuleID string
+	// DryRun is the id of a rule in dry_run that would have denied, "" for none.
+	DryRun string
 	// ValidUntil is when the same question may be answered otherwise without any
 	// change of state; the zero time: never. Caches obey it.
 	ValidUntil time.Time
+
+	say reason
 }
 
 // Settings are the registry's settings that bear on reading.
 type Settings struct {
 	// AnonymousRead: artifacts are public (serve --anonymous-read).
 	AnonymousRead bool
-}
-
-// Read decides whether asker may see artifacts and what is told of them. Every
-// route that yields an artifact or tells of one asks it.
-func Read(asker Asker, s Settings) Decision {
-	if asker.Anonymous() {
-		if s.AnonymousRead {
-			return Decision{Allow: true, Rule: RuleAnonymous, Reason: "this registry lets everybody read"}
-		}
-		return Decision{Rule: RuleAnonymous, Reason: "this registry answers only its members; type `aln-registry login URL`"}
-	}
-	for _, scope := range []string{particle.ScopeRead, particle.ScopeBuild, particle.ScopePublish, particle.ScopeAudit, particle.ScopeAdmin} {
-		if asker.HasScope(scope) {
-			return Decision{Allow: true, Rule: RuleScope, Reason: "the session has the scope " + scope, ValidUntil: asker.Until}
-		}
-	}
-	return Decision{Rule: RuleScope, Reason: "the session has none of the scopes read, build, publish, audit, admin", ValidUntil: asker.Until}
-}
-
-// ReadRecords decides whether asker may read a record: entry 0 is everybody's,
-// since all trust starts there; authority records (of members, owners,
-// settings) are every member's; the others auditors', mirrors' and admins', and
-// theirs who may read the artifact that the record is about.
-func ReadRecords(asker Asker, index int64, artifact bool, s Settings) Decision {
-	if index == 0 {
-		return Decision{Allow: true, Rule: RuleAnonymous, Reason: "entry 0 is public"}
-	}
-	if artifact {
-		return Read(asker, s)
-	}
-	if asker.Anonymous() {
-		return Decision{Rule: RuleAnonymous, Reason: "records of authority are for members; type `aln-registry login URL`"}
-	}
-	return Read(asker, s)
-}
-
-// ReadFigures decides whether asker may read the figures that the registry's
-// operators watch: they tell how much is done here, though not by whom.
-func ReadFigures(asker Asker) Decision {
-	if asker.Anonymous() {
-		return Decision{Rule: RuleAnonymous, Reason: "the metrics are for auditors and admins; ask with a session, as `aln-registry token --scope audit` prints it"}
-	}
-	for _, scope := range []string{particle.ScopeAudit, particle.ScopeAdmin} {
-		if asker.HasScope(scope) {
-			return Decision{Allow: true, Rule: RuleScope, Reason: "the session has the scope " + scope, ValidUntil: asker.Until}
-		}
-	}
-	return Decision{Rule: RuleScope, Reason: "the metrics need a session with the scope audit or admin; `aln-registry token --scope audit` prints one to auditors and admins", ValidUntil: asker.Until}
+	// DenyTiers are the tiers whose hosts read nothing without a grant. Where
+	// there is one, a tier that is unknown is denied too.
+	DenyTiers []string
 }
 
 // Submit decides whether asker's session may carry the record rec.

@@ -33,7 +33,7 @@ func TestRead(t *testing.T) {
 	}
 	for _, c := range cases {
 		d := Read(c.asker, c.settings)
-		if d.Allow != c.allow || d.Rule != c.rule || d.Reason == "" || !d.ValidUntil.Equal(c.asker.Until) {
+		if d.Allow != c.allow || d.Rule != c.rule || d.Reason() == "" || !d.ValidUntil.Equal(c.asker.Until) {
 			t.Errorf("%s: %+v", c.name, d)
 		}
 	}
@@ -58,7 +58,7 @@ func TestReadRecords(t *testing.T) {
 		{"a member record by a session for chat", askerWith(particle.ScopeChat), 1, false, false, false},
 	}
 	for _, c := range cases {
-		if d := ReadRecords(c.asker, c.index, c.artifact, Settings{AnonymousRead: c.open}); d.Allow != c.allow || d.Rule == "" || d.Reason == "" {
+		if d := ReadRecords(c.asker, c.index, c.artifact, Settings{AnonymousRead: c.open}); d.Allow != c.allow || d.Rule == "" || d.Reason() == "" {
 			t.Errorf("%s: %+v", c.name, d)
 		}
 	}
@@ -79,7 +79,7 @@ func TestReadFigures(t *testing.T) {
 		{"an admin without scope", Asker{DID: "did:web:host.example", Admin: true, Roles: []string{"auditor"}}, false, RuleScope},
 	}
 	for _, c := range cases {
-		if d := ReadFigures(c.asker); d.Allow != c.allow || d.Rule != c.rule || d.Reason == "" || !d.ValidUntil.Equal(c.asker.Until) {
+		if d := ReadFigures(c.asker); d.Allow != c.allow || d.Rule != c.rule || d.Reason() == "" || !d.ValidUntil.Equal(c.asker.Until) {
 			t.Errorf("%s: %+v", c.name, d)
 		}
 	}

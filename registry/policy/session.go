@@ -93,7 +93,9 @@ func Admit(a Assertion, holder Holder, mint did.DID, id string, now time.Time) (
 		return none, deny(RuleAddress, "that stakeholder address is not one of %s", a.Subject)
 	}
 	if a.Grant != "" {
-		return none, deny(RuleGrant, "no EnvGrant of that CID is in force")
+		if _, _, d := ResolveGrant(a.Grant, holder.Grants, now); d != nil {
+			return none, d
+		}
 	}
 	if a.Rec != "" && (len(a.Rec) != 64 || strings.Trim(a.Rec, "0123456789abcdef") != "") {
 		return none, deny(RuleToken, "rec is not the identity of a record (64 lower-case hex digits)")
@@ -160,10 +162,8 @@ func CheckSession(t Token[particle.SessionToken], holder Holder, mint did.DID, n
 		return Asker{}, deny(RuleLifetime, "the session is from the future")
 	case holder.DID != c.Subject || (!holder.Member && !holder.Admin):
 		return Asker{}, deny(RuleMember, "%s is not a member of this registry; an admin admits it with `aln-registry member add %s --role publisher`", c.Subject, c.Subject)
-	case c.Grant != "":
-		return Asker{}, deny(RuleGrant, "no EnvGrant of that CID is in force")
 	}
-	asker := Asker{DID: c.Subject, Admin: holder.Admin, Rec: c.Rec, Until: expires}
+	asker := Asker{DID: c.Subject, Admin: holder.Admin, Tier: holder.Tier, Rec: c.Rec, Until: expires, GrantNamed: c.Grant}
 	for _, role := range c.Roles { // a role lost since then is lost at once
 		if slices.Contains(holder.Roles, role) {
 			asker.Roles = append(asker.Roles, role)

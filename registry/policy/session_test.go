@@ -68,7 +68,6 @@ func TestCheckSessionRefuses(t *testing.T) {
 		{"an admin who is no member", func(_ *Token[particle.SessionToken], h *Holder) { h.Member, h.Admin = false, true }, ""},
 		{"facts about another", func(_ *Token[particle.SessionToken], h *Holder) { h.DID = other }, RuleMember},
 		{"no facts", func(_ *Token[particle.SessionToken], h *Holder) { *h = Holder{} }, RuleMember},
-		{"bound to a grant nobody knows", func(s *Token[particle.SessionToken], _ *Holder) { s.Claims.Grant = "bafkrei" }, RuleGrant},
 	}
 	for _, c := range cases {
 		mint := newKey(t, 1).Public()
