@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/go-chi/chi/v5"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -66,7 +67,7 @@ func TestInnerErrorsAreNotShown(t *testing.T) {
 	for family, render := range map[string]renderer{"text/plain": asText, "application/json": asCargo, "application/json;": asJSON} {
 		for status, err := range map[int]error{500: errors.New("disk on fire at /secret/path"), 503: fmt.Errorf("%w: /secret/path", registry.ErrUnavailable)} {
 			w := httptest.NewRecorder()
-			s.observe(s.handle(render, func(http.ResponseWriter, *http.Request) error { return err })).ServeHTTP(w, httptest.NewRequest("GET", "/x", nil))
+			s.observe(chi.NewRouter(), s.handle(render, func(http.ResponseWriter, *http.Request) error { return err })).ServeHTTP(w, httptest.NewRequest("GET", "/x", nil))
 			id := w.Header().Get("X-Request-Id")
 			if w.Code != status || strings.Contains(w.Body.String(), "secret") || !strings.Contains(w.Body.String(), id) || id == "" {
 				t.Errorf("%s: %d %s", family, w.Code, w.Body)
@@ -89,7 +90,7 @@ func TestPanicIsA500(t *testing.T) {
 	l := newLab(t)
 	s := newServer(Config{Registry: l.registry, Log: l.registry.Log, Clock: l.now})
 	w := httptest.NewRecorder()
-	s.observe(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("a secret") })).ServeHTTP(w, httptest.NewRequest("GET", "/x", nil))
+	s.observe(chi.NewRouter(), http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("a secret") })).ServeHTTP(w, httptest.NewRequest("GET", "/x", nil))
 	if w.Code != 500 || strings.Contains(w.Body.String(), "a secret") {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}

@@ -101,9 +101,9 @@ func newLab(t testing.TB, change ...func(*registry.Config)) *lab {
 		t.Fatal(err)
 	}
 	l.registry = must(registry.Open(ctx, config))
-	handler := New(Config{Registry: l.registry, Log: config.Log, Clock: l.now, Metrics: l.metrics})
-	l.routes = handler.(chi.Routes)
-	httpServer.Config.Handler = handler
+	served := Config{Registry: l.registry, Log: config.Log, Clock: l.now, Metrics: l.metrics}
+	l.routes = newServer(served).router()
+	httpServer.Config.Handler = New(served)
 	httpServer.Start()
 	t.Cleanup(func() {
 		httpServer.Close()

@@ -92,7 +92,8 @@ func (l Listening) orDefault() Listening {
 func (l Listening) server() *http.Server {
 	s := &http.Server{
 		Handler: l.Handler, ReadHeaderTimeout: l.HeaderTimeout, IdleTimeout: l.IdleTimeout, MaxHeaderBytes: maxHeaderBytes,
-		ErrorLog: log.New(connectionLog{l.Log}, "", 0),
+		ConnContext: keepArmed,
+		ErrorLog:    log.New(connectionLog{l.Log}, "", 0),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams, SendPingTimeout: pingAfter, PingTimeout: pingTimeout, WriteByteTimeout: defaultStall,
 		},

@@ -163,11 +163,11 @@ func ForScraper(c Config) http.Handler {
 	s := newServer(c)
 	s.pages = nil
 	m := router{chi.NewRouter(), s.metrics}
-	m.Use(s.observe, middleware.GetHead)
+	m.Use(middleware.GetHead)
 	m.NotFound(s.unknown(func(http.ResponseWriter, *http.Request) error { return registry.ErrNotFound }))
 	m.MethodNotAllowed(s.unknown(func(http.ResponseWriter, *http.Request) error { return errMethod }))
 	m.Get("/healthz", s.handle(asText, s.healthy))
 	m.Get("/readyz", s.handle(asText, s.readyz))
 	m.Get("/metrics", s.handle(asText, s.exposition))
-	return m
+	return s.observe(m, m)
 }

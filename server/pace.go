@@ -1,8 +1,10 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"time"
@@ -22,8 +24,9 @@ const (
 	defaultRate  = 8 << 10
 	// refusedTime is how long the rest of a refused upload may take to pass.
 	refusedTime = 2 * time.Minute
-	// stride is how much of an answer is sent under one deadline, in bytes.
-	stride = 512 << 10
+	// stride is how much of an answer is sent under one deadline, in bytes: nearly
+	// every crate in one write, since each one more wakes up the client once more.
+	stride = 1<<20 + 64<<10
 )
 
 func (p Pace) orDefault() Pace {
@@ -63,7 +66,7 @@ func (s *Server) paced(w http.ResponseWriter, r *http.Request) *pacedBody {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
-	b := &pacedBody{ReadCloser: r.Body, pace: s.pace.orDefault(), control: http.NewResponseController(w)}
+	b := &pacedBody{ReadCloser: r.Body, pace: s.pace, control: http.NewResponseController(w)}
 	// A deadline of the answer before on this connection must not meet a "100 Continue".
 	_ = b.control.SetWriteDeadline(time.Time{})
 	if r.ProtoMajor == 1 {
@@ -125,7 +128,8 @@ type response struct {
 	pace   Pace
 	status int
 	bytes  int64
-	armed  time.Time
+	// armed is the connection's write deadline as it was set last, zero for none.
+	armed *time.Time
 	// route is the one that answers, nil for a page and where there is none.
 	route *route
 }
@@ -141,9 +145,29 @@ func (w *response) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
+// armedKey is where a connection of HTTP/1 keeps its write deadline, *time.Time,
+// from one request to the next: nothing else sets it.
+type armedKey struct{}
+
+// keepArmed is the server's http.Server.ConnContext.
+func keepArmed(ctx context.Context, _ net.Conn) context.Context {
+	return context.WithValue(ctx, armedKey{}, new(time.Time))
+}
+
+// armedOf is where the write deadline of r's answer is kept: with the connection,
+// but for the streams of HTTP/2, of which each has its own.
+func armedOf(r *http.Request) *time.Time {
+	if r.ProtoMajor == 1 {
+		if armed, ok := r.Context().Value(armedKey{}).(*time.Time); ok {
+			return armed
+		}
+	}
+	return new(time.Time)
+}
+
 func (w *response) Write(p []byte) (int, error) {
 	if w.status == 0 {
-		w.WriteHeader(http.StatusOK)
+		w.status = http.StatusOK // net/http writes the header with the first bytes
 	}
 	total := 0
 	for { // stride by stride: of what lies in memory, too, nobody gets the whole time at once
@@ -193,9 +217,9 @@ func (w *response) ReadFrom(src io.Reader) (int64, error) {
 // deadline would hardly move.
 func (w *response) arm(n int64) {
 	deadline := time.Now().Add(w.pace.Stall + w.pace.earned(n))
-	if deadline.Sub(w.armed) < w.pace.Stall/8 {
+	if deadline.Sub(*w.armed) < w.pace.Stall/8 {
 		return
 	}
-	w.armed = deadline
+	*w.armed = deadline
 	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(deadline)
 }

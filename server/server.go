@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -54,6 +55,9 @@ type Server struct {
 	uploads  *places
 	searches *places
 	proofs   *places
+	ids      *requestIDs
+	routings sync.Pool // of *chi.Context
+	lines    sync.Map  // of slog.Handler, by *route
 }
 
 // Config is what a Server is made of.
@@ -83,18 +87,24 @@ func newServer(c Config) *Server {
 		c.Metrics = NewMetrics(MetricsConfig{})
 	}
 	s := &Server{
-		registry: c.Registry, limits: c.Registry.Limits, log: c.Log, clock: c.Clock, pages: c.Pages, pace: c.Pace, metrics: c.Metrics,
+		registry: c.Registry, limits: c.Registry.Limits, log: c.Log, clock: c.Clock, pages: c.Pages, pace: c.Pace.orDefault(), metrics: c.Metrics,
 		uploads: newPlaces(maxUploads, maxUploadsEach), searches: newPlaces(maxSearches, maxSearches), proofs: newPlaces(maxProofs, maxProofs),
+		ids: newRequestIDs(), routings: sync.Pool{New: func() any { return chi.NewRouteContext() }},
 	}
 	s.ready.draining = c.Draining
 	return s
 }
 
-// routes is the whole public contract of DESIGN §4 as far as it exists.
+// routes answers the whole public contract, observed.
 func (s *Server) routes() http.Handler {
+	m := s.router()
+	return s.observe(m, m)
+}
+
+// router is the whole public contract of DESIGN §4 as far as it exists.
+func (s *Server) router() router {
 	m := router{chi.NewRouter(), s.metrics}
-	m.Use(s.observe, middleware.GetHead)
-	m.Use(oneRange)
+	m.Use(middleware.GetHead, oneRange)
 	m.NotFound(s.unknown(func(http.ResponseWriter, *http.Request) error { return registry.ErrNotFound }))
 	if s.pages != nil {
 		m.NotFound(s.pageOrUnknown)

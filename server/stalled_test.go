@@ -21,8 +21,8 @@ import (
 // memory for the time that all of it might take.
 func TestWhoTakesNothingIsLeftSoonAlsoWithAnAnswerFromMemory(t *testing.T) {
 	l := newLab(t)
-	pace := Pace{Stall: 300 * time.Millisecond, Rate: 1 << 20} // half a second a stride
-	const most = 4 * time.Second                               // the whole would have 8 more
+	pace := Pace{Stall: 300 * time.Millisecond, Rate: 2 << 20} // half a second a stride
+	const most = 3 * time.Second                               // the whole would have 4 more
 	for where, size := range map[string]int{"in memory": 8<<20 - 1, "on the disk": 9 << 20} {
 		t.Run(where, func(t *testing.T) {
 			name := fmt.Sprint("blob-", size)
