@@ -30,10 +30,12 @@ type Stats struct {
 	CacheBytes, CacheLimit  int64
 }
 
-// thing names what is cached: of a family, by name.
+// thing names what is cached: of a family, by name, and where it depends on who
+// asks, for those who read under the same.
 type thing struct {
 	family family
 	name   string
+	under  string
 }
 
 type family byte
@@ -42,6 +44,9 @@ const (
 	indexFamily    family = iota // an index file, by canonical crate name
 	stateFamily                  // a decoded value of state, by its key
 	documentFamily               // a parsed DID document, by its CID
+	lineageFamily                // all versions of an artifact, by kind/canonical name
+	viewFamily                   // an index file as some see it, by canonical crate name
+	scanFamily                   // what was found in bytes, by their CID
 )
 
 // cache keeps what was read of the published state: each value is what a read
@@ -97,11 +102,23 @@ type flight struct {
 // however many ask at the same time. load must not depend on who asks. A read
 // that was begun is finished whatever becomes of ctx.
 func (c *cache) get(ctx context.Context, t thing, now func() int64, load func(ctx context.Context, at int64) (found, error)) (any, error) {
+	return c.getIf(ctx, t, nil, now, load)
+}
+
+// getIf is get for a value that also time ends, or what else fresh knows (nil:
+// nothing): one that is not fresh is read again. Who waited for another's read
+// gets that, fresh or not.
+func (c *cache) getIf(ctx context.Context, t thing, fresh func(value any) bool, now func() int64, load func(ctx context.Context, at int64) (found, error)) (any, error) {
 	c.mu.Lock()
 	if f, ok := c.lookUp(t); ok {
-		c.counts.CacheHits++
-		c.mu.Unlock()
-		return f.value, nil
+		if fresh == nil || fresh(f.value) {
+			c.counts.CacheHits++
+			c.mu.Unlock()
+			return f.value, nil
+		}
+		if c.present.remove(t) || c.absent.remove(t) {
+			c.counts.CacheInvalidations++
+		}
 	}
 	key := flightKey{t, now()}
 	if other, ok := c.flights[key]; ok {
@@ -118,6 +135,17 @@ func (c *cache) get(ctx context.Context, t thing, now func() int64, load func(ct
 	defer c.land(key, mine)
 	mine.found, mine.err = load(context.WithoutCancel(ctx), key.at)
 	return mine.found.value, mine.err
+}
+
+// peek is what is in memory of t, nil for nothing.
+func (c *cache) peek(t thing) any {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f, ok := c.present.get(t)
+	if ok {
+		c.counts.CacheHits++
+	}
+	return f.value
 }
 
 func (f *flight) wait(ctx context.Context) (any, error) {
@@ -181,17 +209,31 @@ func (c *cache) stats() Stats {
 }
 
 // changedThings are what the cache may hold that depends on the state under key.
+// Views of an index file know by themselves when it has changed.
 func changedThings(key string) []thing {
-	things := []thing{{stateFamily, key}}
-	if rest, ok := strings.CutPrefix(key, crateVersions); ok {
+	things := []thing{{family: stateFamily, name: key}}
+	for _, kind := range record.Kinds() {
+		rest, ok := strings.CutPrefix(key, versionPrefixes[kind])
+		if !ok {
+			continue
+		}
 		name, _, _ := strings.Cut(rest, "/")
-		things = append(things, thing{indexFamily, name})
+		things = append(things, lineageOf(kind, name))
+		if kind == record.KindCrate {
+			things = append(things, thing{family: indexFamily, name: name})
+		}
 	}
 	return things
 }
 
-// crateVersions begins the keys of all versions of all crates.
-var crateVersions = strings.TrimSuffix(state.VersionPrefix(record.KindCrate, ""), "/")
+// versionPrefixes begin the keys of all versions of all artifacts of a kind.
+var versionPrefixes = func() map[record.Kind]string {
+	prefixes := map[record.Kind]string{}
+	for _, kind := range record.Kinds() {
+		prefixes[kind] = strings.TrimSuffix(state.VersionPrefix(kind, ""), "/")
+	}
+	return prefixes
+}()
 
 // lru holds values of at most limit bytes in all; the one not used for longest
 // makes room. It is for one goroutine at a time.
@@ -267,7 +309,7 @@ type decoded[T any] struct{ value T }
 // cachedState returns the decoded value under key of the published state; ok is
 // false when it has none. It is shared: nobody changes what it points to.
 func cachedState[T any](ctx context.Context, r *Registry, key string, decode func([]byte) (T, error)) (v T, ok bool, err error) {
-	value, err := r.cache.get(ctx, thing{stateFamily, key}, r.Size, func(ctx context.Context, at int64) (found, error) {
+	value, err := r.cache.get(ctx, thing{family: stateFamily, name: key}, r.Size, func(ctx context.Context, at int64) (found, error) {
 		raw, ok, err := r.Catalog.State(ctx, key, at)
 		if err != nil || !ok {
 			return found{}, err

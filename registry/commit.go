@@ -505,9 +505,25 @@ func enter(ctx context.Context, tx *catalog.Tx, e state.Entry, rec *record.Recor
 		if err := tx.PutState(ctx, c.Key, e.Index, c.Value); err != nil {
 			return err
 		}
+		if err := enterCID(ctx, tx, e.Index, c); err != nil {
+			return err
+		}
 	}
 	if line != nil {
 		return tx.PutCrateLine(ctx, *line)
 	}
 	return nil
+}
+
+// enterCID notes the bytes of a version, so that it is found by them. A yank
+// changes nothing about that.
+func enterCID(ctx context.Context, tx *catalog.Tx, index int64, c state.Change) error {
+	if !strings.HasPrefix(c.Key, state.VersionsPrefix()) {
+		return nil
+	}
+	v, err := state.DecodeVersion(c.Value)
+	if err != nil {
+		return err
+	}
+	return tx.PutVersionCID(ctx, v.CID, c.Key, index)
 }

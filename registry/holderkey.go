@@ -54,7 +54,7 @@ func (r *Registry) memberDocument(ctx context.Context, d did.DID) (document *did
 
 // document returns a stored DID document, from memory where it was read before.
 func (r *Registry) document(ctx context.Context, id storage.CID) (*did.Document, error) {
-	value, err := r.cache.get(ctx, thing{documentFamily, id.String()}, r.Size, func(ctx context.Context, _ int64) (found, error) {
+	value, err := r.cache.get(ctx, thing{family: documentFamily, name: id.String()}, r.Size, func(ctx context.Context, _ int64) (found, error) {
 		raw, err := readBlob(ctx, r.Blobs, id, maxAttachment)
 		if err != nil {
 			return found{}, err

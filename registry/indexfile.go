@@ -6,10 +6,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/record"
 )
 
 // IndexFile is a crate's index file, ready to be sent. It is shared: nobody changes it.
@@ -20,6 +23,20 @@ type IndexFile struct {
 	Packed Representation
 	// name is the crate's in lower case.
 	name string
+	// of are the versions, lines where each stands. Views have neither.
+	of    *lineage
+	lines []indexLine
+	// same notes that who reads under no grant sees the file as it is: [0] under
+	// nothing, [1] auditors.
+	same [2]atomic.Pointer[sameness]
+}
+
+// indexLine is where a version stands in a file.
+type indexLine struct {
+	// end is behind its line feed; yanked is where its `false` stands, 0 where it says true.
+	end, yanked int
+	// version is its place in the lineage.
+	version int
 }
 
 // Representation is a body with the values of the headers that tell of it.
@@ -47,25 +64,24 @@ const (
 	headerBytes = 512
 )
 
-// IndexFile returns the index file of the crate whose name, in lower case, is
-// lowerName. ErrNotFound when there is none, also for other spellings with - and _.
-func (r *Registry) IndexFile(ctx context.Context, lowerName string) (*IndexFile, error) {
-	canonical := cargo.CanonicalName(lowerName)
-	value, err := r.cache.get(ctx, thing{indexFamily, canonical}, r.Size, func(ctx context.Context, at int64) (found, error) {
+// indexFile is a crate's index file as it is, by the crate's canonical name; nil
+// when there is none. Only views of it are anybody's to see.
+func (r *Registry) indexFile(ctx context.Context, canonical string) (*IndexFile, error) {
+	value, err := r.cache.get(ctx, thing{family: indexFamily, name: canonical}, r.Size, func(ctx context.Context, at int64) (found, error) {
 		file, err := r.readIndexFile(ctx, canonical, at)
 		if err != nil || file == nil {
 			return found{}, err
 		}
-		return found{file, int64(len(file.Plain.Bytes) + len(file.Packed.Bytes) + headerBytes)}, nil
+		return found{file, file.bytes() + file.of.bytes()}, nil
 	})
-	if err != nil {
+	if err != nil || value == nil {
 		return nil, err
 	}
-	file, ok := value.(*IndexFile)
-	if !ok || file.name != lowerName {
-		return nil, ErrNotFound
-	}
-	return file, nil
+	return value.(*IndexFile), nil
+}
+
+func (f *IndexFile) bytes() int64 {
+	return int64(len(f.Plain.Bytes) + len(f.Packed.Bytes) + headerBytes)
 }
 
 // readIndexFile makes the index file of a crate by its canonical name, nil when it has no version.
@@ -74,29 +90,46 @@ func (r *Registry) readIndexFile(ctx context.Context, canonical string, at int64
 	if err != nil || len(lines) == 0 {
 		return nil, err
 	}
-	yanked, err := r.yankedVersions(ctx, canonical, at)
+	of, err := r.readLineage(ctx, record.KindCrate, canonical, at)
 	if err != nil {
 		return nil, err
 	}
+	file := &IndexFile{of: of, lines: make([]indexLine, 0, len(lines))}
 	var text bytes.Buffer
-	var name string
 	for _, l := range lines {
 		line, err := cargo.ParseLine(l.Line)
 		if err != nil {
 			return nil, err
 		}
-		name = strings.ToLower(line.Name)
-		line.Yanked = yanked[l.Version]
-		text.Write(line.Marshal())
+		version := -1
+		if of != nil {
+			version = of.find(l.Version)
+		}
+		if version < 0 { // what no record published is nobody's to see
+			return nil, fmt.Errorf("the index line of %s %s has no version in the state", canonical, l.Version)
+		}
+		file.name = strings.ToLower(line.Name)
+		line.Yanked = of.versions[version].Yanked
+		place := indexLine{version: version}
+		raw := line.Marshal()
+		if !line.Yanked {
+			place.yanked = text.Len() + bytes.Index(raw, notYanked) + len(notYanked) - len("false")
+		}
+		text.Write(raw)
+		place.end = text.Len()
+		file.lines = append(file.lines, place)
 	}
 	packed, err := pack(text.Bytes())
 	if err != nil {
 		return nil, err
 	}
-	file := &IndexFile{name: name}
 	file.Plain, file.Packed = Represent(text.Bytes(), packed)
 	return file, nil
 }
+
+// notYanked stands once in the line of a version that is not yanked: inside of a
+// text its quotes would be escaped, and no other member has that name and value.
+var notYanked = []byte(`"yanked":false`)
 
 // pack compresses what is worth it.
 func pack(plain []byte) ([]byte, error) {

@@ -224,6 +224,7 @@ func keyArtifact(k record.Kind, n string) string { return ArtifactPrefix(k) + ca
 const (
 	memberPrefix   = "member/"
 	proposalPrefix = "proposal/"
+	versionPrefix  = "version/"
 )
 
 // ProposalPrefix begins the keys of all proposals.
@@ -237,8 +238,11 @@ func ArtifactPrefix(k record.Kind) string { return "artifact/" + string(k) + "/"
 
 // VersionPrefix begins the keys of all versions of an artifact.
 func VersionPrefix(k record.Kind, name string) string {
-	return "version/" + string(k) + "/" + cargo.CanonicalName(name) + "/"
+	return versionPrefix + string(k) + "/" + cargo.CanonicalName(name) + "/"
 }
+
+// VersionsPrefix begins the keys of all versions of everything.
+func VersionsPrefix() string { return versionPrefix }
 
 func keyVersion(s record.Subject) (string, error) {
 	v, err := cargo.ParseVersion(s.Version())
@@ -290,6 +294,9 @@ func MemberKey(d did.DID) string { return keyMember(d) }
 
 // VersionKey is the key of the Version that subject names, ErrInvalid where it names none.
 func VersionKey(subject record.Subject) (string, error) { return keyVersion(subject) }
+
+// SettingsKey is the key of the Settings.
+func SettingsKey() string { return keySettings }
 
 // HeadKey is the key of the Head of a thing; its history is the thing's.
 func HeadKey(thing string) string { return keyHead(thing) }

@@ -47,6 +47,10 @@ func Run(t *testing.T, open func(t *testing.T) *catalog.DB) {
 		{"an assertion is used once by many at once", testAssertionRace},
 		{"facts can be replaced", testMeta},
 		{"equal state has equal digests", testDigest},
+		{"a scan is kept until another takes its place", testScans},
+		{"versions are found by their bytes as of any entry", testVersionsByCID},
+		{"the audit trail is paged newest first, and bounded", testAudit},
+		{"the audit trail stores whatever it is given", testAuditTexts},
 		{"a cancelled context is obeyed", testCancelled},
 		{"a thousand entries", testThousand},
 	} {
@@ -426,6 +430,11 @@ func testCancelled(t *testing.T, db *catalog.DB) {
 		"Meta":            func() error { _, _, err := db.Meta(ctx, "x"); return err },
 		"SetMeta":         func() error { return db.SetMeta(ctx, "x", "y") },
 		"StateDigest":     func() error { _, err := db.StateDigest(ctx); return err },
+		"ScanOf":          func() error { _, _, err := db.ScanOf(ctx, entry(0).Record); return err },
+		"PutScan":         func() error { return db.PutScan(ctx, catalog.Scan{CID: entry(0).Record}) },
+		"VersionsByCID":   func() error { _, err := db.VersionsByCID(ctx, entry(0).Record, 1); return err },
+		"Audit":           func() error { _, err := db.Audit(ctx, 1, 1); return err },
+		"AppendAudit":     func() error { return db.AppendAudit(ctx, []catalog.AuditEntry{{}}, 1) },
 	}
 	for name, call := range calls {
 		if err := call(); !errors.Is(err, context.Canceled) {

@@ -1,0 +1,315 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/policy"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
+)
+
+// Judged is a version that an asker may be told of, with what was decided about
+// it for that asker. Only this package makes one: who reads artifacts for others
+// gets them in no other way.
+type Judged struct {
+	state.Version
+	Decision policy.Decision
+
+	decided bool
+}
+
+// Refusal says why the asker does not get the bytes, nil if they do: a *Denied.
+// Whoever sends bytes, or headers about them, looks at it first.
+func (j Judged) Refusal() error {
+	if j.decided && j.Decision.Allow {
+		return nil
+	}
+	return &Denied{Version: j.Version, Decision: j.Decision}
+}
+
+// Pickable reports whether the asker's resolvers may pick the version.
+func (j Judged) Pickable() bool { return j.Decision.Listed && !j.Yanked }
+
+// Denied is the refusal of a version's bytes. It wraps a *policy.Denial.
+type Denied struct {
+	Version  state.Version
+	Decision policy.Decision
+}
+
+// Error is the sentence for who asked: rule, reason, and whom to ask.
+func (e *Denied) Error() string {
+	return e.Decision.Refusal(e.Version.Name, e.Version.Version)
+}
+
+// Unwrap gives the rule to whoever branches on it.
+func (e *Denied) Unwrap() error {
+	if denial := e.Decision.Denial(); denial != nil {
+		return denial
+	}
+	return &policy.Denial{Rule: policy.RuleUnknown, Reason: "nothing was decided about it"}
+}
+
+// MayRead decides whether asker may see artifacts at all. Every route asks it.
+func (r *Registry) MayRead(asker policy.Asker) policy.Decision {
+	return policy.Read(asker, r.published.Load().terms.Settings)
+}
+
+// MayReadAuthority decides whether asker may read what the registry goes by: its
+// members, settings, grants, rules and the records about them. No grant binds that.
+func (r *Registry) MayReadAuthority(asker policy.Asker) policy.Decision {
+	return policy.ReadRecords(asker, 1, false, r.published.Load().terms.Settings)
+}
+
+// gate is MayRead as an error: ErrUnauthenticated where nobody asks, else a *policy.Denial.
+func (r *Registry) gate(asker *policy.Asker, t *terms) error {
+	return asError(*asker, policy.Read(*asker, t.Settings))
+}
+
+func asError(asker policy.Asker, d policy.Decision) error {
+	switch {
+	case d.Allow:
+		return nil
+	case asker.Anonymous():
+		return fmt.Errorf("%w: %s", ErrUnauthenticated, d.Reason())
+	}
+	return d.Denial()
+}
+
+// FactsOf returns what decisions about v are made of. What its bytes hold is
+// looked up, or looked for, while a rule asks for it.
+func (r *Registry) FactsOf(ctx context.Context, v state.Version) (policy.Facts, error) {
+	f := plainFacts(v)
+	if !r.published.Load().terms.looksInside(r.Clock()) {
+		return f, nil
+	}
+	return r.inside(ctx, v, f)
+}
+
+// inside is f with what the bytes of v hold.
+func (r *Registry) inside(ctx context.Context, v state.Version, f policy.Facts) (policy.Facts, error) {
+	found, err := r.scanned(ctx, v)
+	if err != nil {
+		return f, err
+	}
+	f.Scanned, f.Findings = true, found
+	return f, nil
+}
+
+// Judge decides what asker may see of v, now. An error means that nothing can be
+// decided, and so nothing is allowed: ErrUnauthenticated where somebody has to
+// say first who they are, a *policy.Denial where asker may not read at all.
+func (r *Registry) Judge(ctx context.Context, asker policy.Asker, v state.Version) (policy.Decision, error) {
+	t := r.published.Load().terms
+	if err := r.gate(&asker, t); err != nil {
+		return policy.Decision{}, err
+	}
+	return r.decide(ctx, &asker, t, v)
+}
+
+// decide is Judge behind the gate. What cannot be looked at is denied.
+func (r *Registry) decide(ctx context.Context, asker *policy.Asker, t *terms, v state.Version) (policy.Decision, error) {
+	f, now := plainFacts(v), r.Clock()
+	d := policy.Decide(asker, &t.Terms, &f, now)
+	if !d.Unscanned {
+		return d, nil
+	}
+	looked, err := r.inside(ctx, v, f)
+	switch {
+	case ctx.Err() != nil:
+		return policy.Decision{}, ctx.Err()
+	case err != nil:
+		r.Log.Error("a version cannot be looked into, and is denied until it can", "cid", v.CID, "error", err)
+		d.Listed = false
+		return d, nil
+	}
+	return policy.Decide(asker, &t.Terms, &looked, now), nil
+}
+
+// judged is v as asker may see it; ErrNotFound when they may not know of it.
+func (r *Registry) judged(ctx context.Context, asker policy.Asker, v state.Version) (Judged, error) {
+	d, err := r.Judge(ctx, asker, v)
+	if err != nil {
+		return Judged{}, err
+	}
+	if !d.Known {
+		return Judged{}, &Hidden{What: versionName(v.Kind, v.Name, v.Version), Decision: d, err: unknownVersion(v.Kind, v.Name, v.Version)}
+	}
+	return Judged{v, d, true}, nil
+}
+
+// Hidden is ErrNotFound, in the words for what there is not, of what there is and
+// the asker may not know of: for the audit trail alone.
+type Hidden struct {
+	// What is the artifact, or its version.
+	What     string
+	Decision policy.Decision
+
+	err error
+}
+
+// Error says what it would if there were no such thing.
+func (e *Hidden) Error() string { return e.err.Error() }
+
+// Unwrap leads to ErrNotFound.
+func (e *Hidden) Unwrap() error { return e.err }
+
+func unknownVersion(kind record.Kind, name, version string) error {
+	return fmt.Errorf("%w: there is no %s/%s@%s", ErrNotFound, kind, name, version)
+}
+
+func unknownName(kind record.Kind, name string) error {
+	return fmt.Errorf("%w: there is no %s named %.80q", ErrNotFound, kind, name)
+}
+
+// seen are the versions of a lineage that an asker may be told of.
+type seen struct {
+	versions []seenVersion
+	// newest is the one that a person means who names none.
+	newest seenVersion
+	// hidden is why one of those is kept from the asker that they may not know of.
+	hidden policy.Decision
+}
+
+type seenVersion struct {
+	ranked
+	decision policy.Decision
+}
+
+func (v seenVersion) judged() Judged { return Judged{v.Version, v.decision, true} }
+
+// see judges all of l for asker, who has passed the gate of t: in the byte order
+// of their keys.
+func (r *Registry) see(ctx context.Context, asker *policy.Asker, t *terms, l *lineage) (seen, error) {
+	decisions, err := r.decideAll(ctx, asker, t, l, r.Clock())
+	if err != nil {
+		return seen{}, err
+	}
+	var s seen
+	for i, d := range decisions {
+		if !d.Known {
+			s.hidden = d
+			continue
+		}
+		v := seenVersion{l.versions[i], d}
+		if len(s.versions) == 0 || preferred(v.ranked, s.newest.ranked, d.Listed, s.newest.decision.Listed) {
+			s.newest = v
+		}
+		s.versions = append(s.versions, v)
+	}
+	return s, nil
+}
+
+// decideAll decides about each version of l, looking inside those about which
+// nothing else decides. What cannot be looked at stays denied, and unlisted.
+func (r *Registry) decideAll(ctx context.Context, asker *policy.Asker, t *terms, l *lineage, now time.Time) ([]policy.Decision, error) {
+	facts := l.known()
+	decisions := make([]policy.Decision, len(facts))
+	looked := false
+	for i := range facts {
+		d := policy.Decide(asker, &t.Terms, &facts[i], now)
+		if d.Unscanned && !looked {
+			looked = true
+			if facts = r.lookInside(ctx, l); ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+		}
+		if d.Unscanned {
+			d = policy.Decide(asker, &t.Terms, &facts[i], now)
+			d.Listed = d.Listed && !d.Unscanned
+		}
+		decisions[i] = d
+	}
+	return decisions, nil
+}
+
+// known are the facts of l, with what was found in the bytes if they were looked at.
+func (l *lineage) known() []policy.Facts {
+	if inside := l.inside.Load(); inside != nil {
+		return *inside
+	}
+	return l.facts
+}
+
+// lookInside is known after a look at the bytes of all versions, those left out
+// that cannot be looked at now.
+func (r *Registry) lookInside(ctx context.Context, l *lineage) []policy.Facts {
+	l.looking.Lock()
+	defer l.looking.Unlock()
+	if inside := l.inside.Load(); inside != nil {
+		return *inside
+	}
+	facts, whole := slices.Clone(l.facts), true
+	for i := range facts {
+		f, err := r.inside(ctx, l.versions[i].Version, l.facts[i])
+		switch {
+		case ctx.Err() != nil:
+			return facts
+		case err != nil:
+			r.Log.Error("a version cannot be looked into, and is denied until it can", "cid", l.versions[i].CID, "error", err)
+			whole = false
+		default:
+			facts[i] = f
+		}
+	}
+	if whole {
+		l.inside.Store(&facts)
+	}
+	return facts
+}
+
+// seenOf judges the versions of the artifact that name means, however spelled.
+// ErrNotFound when there is none that asker may know of.
+func (r *Registry) seenOf(ctx context.Context, asker policy.Asker, kind record.Kind, name string) (seen, error) {
+	t := r.published.Load().terms
+	if err := r.gate(&asker, t); err != nil {
+		return seen{}, err
+	}
+	s, err := r.seenUnder(ctx, &asker, t, kind, name)
+	if err == nil && len(s.versions) == 0 {
+		err = s.unknown(kind, name)
+	}
+	return s, err
+}
+
+// unknown is what who sees nothing of an artifact is told.
+func (s seen) unknown(kind record.Kind, name string) error {
+	err := unknownName(kind, name)
+	subject, malformed := record.ArtifactSubject(kind, name)
+	if malformed != nil {
+		return err
+	}
+	return hiddenOr(err, subject, s.hidden)
+}
+
+// hiddenOr is err, for who may not know of subject because of d, if that says anything.
+func hiddenOr(err error, subject record.Subject, d policy.Decision) error {
+	if d.Rule == "" {
+		return err
+	}
+	return &Hidden{What: subject.String(), Decision: d, err: err}
+}
+
+// seenUnder is seenOf for who has passed the gate of t: nothing where there is
+// nothing to know of.
+func (r *Registry) seenUnder(ctx context.Context, asker *policy.Asker, t *terms, kind record.Kind, name string) (seen, error) {
+	l, err := r.lineage(ctx, kind, name)
+	if err != nil || l == nil {
+		return seen{}, err
+	}
+	return r.see(ctx, asker, t, l)
+}
+
+// knows reports whether asker may know of the artifact that name means.
+func (r *Registry) knows(ctx context.Context, asker policy.Asker, kind record.Kind, name string) error {
+	_, err := r.seenOf(ctx, asker, kind, name)
+	return err
+}
+
+// artifactOf is the artifact that name means, however spelled, from memory where it can be.
+func (r *Registry) artifactOf(ctx context.Context, kind record.Kind, name string) (state.Artifact, bool, error) {
+	return cachedState(ctx, r, state.ArtifactPrefix(kind)+cargo.CanonicalName(name), state.DecodeArtifact)
+}

@@ -1,0 +1,104 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"phoenix-lab.org/aln-registry/storage"
+)
+
+// Scan is what the recognisers of content found in the bytes of a CID. It is not
+// derived from the log; who does not find one, or one of other Recognisers than
+// its own, makes it anew.
+type Scan struct {
+	CID storage.CID
+	// Recognisers is the version of the recognisers that looked.
+	Recognisers int
+	// Findings are the names of those that hit, each without line breaks.
+	Findings []string
+	// Failure says why the bytes cannot be looked at, whoever tries; "" for: they were.
+	Failure string
+	// Detail says, for people, where and by what the findings were recognised.
+	Detail string
+	// Time is when they looked, in whole seconds UTC.
+	Time time.Time
+}
+
+// ScanOf returns what is known of the bytes id, by whatever recognisers.
+func (r Reader) ScanOf(ctx context.Context, id storage.CID) (s Scan, ok bool, err error) {
+	var findings string
+	var seconds int64
+	row := r.q.QueryRowContext(ctx, "SELECT recognisers, findings, failure, detail, scanned_at FROM scan WHERE cid = $1", id.String())
+	err = row.Scan(&s.Recognisers, &findings, &s.Failure, &s.Detail, &seconds)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Scan{}, false, nil
+	}
+	if err != nil {
+		return Scan{}, false, failed(ctx, "read a scan", err)
+	}
+	s.CID, s.Time = id, time.Unix(seconds, 0).UTC()
+	if findings != "" {
+		s.Findings = strings.Split(findings, "\n")
+	}
+	return s, true, nil
+}
+
+// PutScan keeps s, in place of what was known of the bytes before.
+func (db *DB) PutScan(ctx context.Context, s Scan) error {
+	if s.CID.IsZero() {
+		return fmt.Errorf("a scan names no bytes: %w", ErrBadText)
+	}
+	for _, f := range s.Findings {
+		if err := checkText("finding", f); err != nil {
+			return err
+		}
+		if strings.Contains(f, "\n") {
+			return fmt.Errorf("finding %q has a line break: %w", f, ErrBadText)
+		}
+	}
+	return db.Update(ctx, func(t *Tx) error {
+		_, err := t.tx.ExecContext(ctx, `INSERT INTO scan (cid, recognisers, findings, failure, detail, scanned_at)
+			VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (cid) DO UPDATE SET recognisers = excluded.recognisers,
+			findings = excluded.findings, failure = excluded.failure, detail = excluded.detail, scanned_at = excluded.scanned_at`,
+			s.CID.String(), s.Recognisers, strings.Join(s.Findings, "\n"), clean(s.Failure), clean(s.Detail), s.Time.Unix())
+		return failed(ctx, "keep a scan", err)
+	})
+}
+
+// MaxVersionsOfCID bounds how many versions with the same bytes VersionsByCID tells of.
+const MaxVersionsOfCID = 1000
+
+// VersionsByCID returns the state keys of the versions whose bytes have the CID
+// id, as of before: the MaxVersionsOfCID that were published first, in that order.
+func (r Reader) VersionsByCID(ctx context.Context, id storage.CID, before int64) (keys []string, err error) {
+	err = r.each(ctx, "read versions by CID", func(rows *sql.Rows) error {
+		var key string
+		if err := rows.Scan(&key); err != nil {
+			return err
+		}
+		keys = append(keys, key)
+		return nil
+	}, "SELECT key FROM version_cid WHERE cid = $1 AND idx < $2 ORDER BY idx, key LIMIT $3", id.String(), before, MaxVersionsOfCID)
+	return keys, err
+}
+
+// PutVersionCID notes that the version under the state key has the bytes id,
+// since entry idx, under the rules of PutState. What is noted already stays as it is.
+func (t *Tx) PutVersionCID(ctx context.Context, id storage.CID, key string, idx int64) error {
+	if err := checkText("state key", key); err != nil {
+		return err
+	}
+	if id.IsZero() {
+		return fmt.Errorf("%s has no bytes: %w", key, ErrBadText)
+	}
+	if err := t.checkIndex(idx); err != nil {
+		return err
+	}
+	_, err := t.tx.ExecContext(ctx,
+		"INSERT INTO version_cid (cid, key, idx) VALUES ($1, $2, $3) ON CONFLICT (cid, key) DO NOTHING", id.String(), key, idx)
+	return failed(ctx, "note a version's CID", err)
+}
