@@ -78,10 +78,14 @@ func TestAnAmendmentKeepsTheRest(t *testing.T) {
 	if !slices.Equal(changed, []string{"  mode enforce -> dry_run", "  expires never -> 2027-01-03T03:04:05Z"}) {
 		t.Errorf("%q", changed)
 	}
-	if again, err := ruleOf(t, &after, "--expires", "never", "--name", "blake3"); err != nil || again.Expires != nil || again.Mode != particle.ModeDryRun || len(again.Match) != 1 {
+	again, err := ruleOf(t, &after, "--expires", "never", "--name", "bad")
+	if err != nil || again.Expires != nil || again.Mode != particle.ModeDryRun || len(again.Match) != 3 || again.Match[2].Names[0] != "bad" {
 		t.Errorf("%+v, %v", again, err)
 	}
-	if before.Mode != particle.ModeEnforce || before.Expires != nil {
+	if same, err := ruleOf(t, &again, "--name", "bad"); err != nil || len(ruleDifferences(again, same)) != 0 {
+		t.Errorf("what it describes already is added: %+v, %v", same, err)
+	}
+	if len(before.Match) != 2 || before.Mode != particle.ModeEnforce || before.Expires != nil {
 		t.Errorf("the rule before was changed: %+v", before)
 	}
 }
