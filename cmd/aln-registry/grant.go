@@ -108,7 +108,7 @@ func (a *app) grantShow(ctx context.Context, text string) error {
 
 // grantRows are an EnvGrant for people: a name and a value each.
 func grantRows(g particle.EnvGrant) [][]string {
-	crates := fmt.Sprintf("%d hashes", len(g.AllowedCrates))
+	crates := counted(int64(len(g.AllowedCrates)), "hash", "hashes")
 	switch _, all, _ := g.Hashes(); {
 	case all:
 		crates = "* (all that nothing else forbids)"
