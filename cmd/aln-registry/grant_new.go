@@ -291,9 +291,7 @@ func (a *app) grantNew(ctx context.Context, f *grantFlags) error {
 		return err
 	}
 	result.Record, result.Index = &done.Record, &done.Index
-	if mine, err := r.Grants(ctx, g.Subject, true); err == nil && len(mine) > 1 {
-		result.Notes = append(result.Notes, fmt.Sprintf("%s has %d grants in force now, and has to name one: ALN_GRANT=%s (or --supersedes makes one take another's place)", g.Subject, len(mine), result.CID))
-	}
+	result.Notes = append(result.Notes, grantNotes(ctx, r, g.Subject, &result)...)
 	return a.printNewGrant(result)
 }
 
