@@ -147,6 +147,12 @@ func compareGrants(a, b grantSide) grantDiffJSON {
 			diff.Fields = append(diff.Fields, fieldChange{row[0], before[i][1], row[1]})
 		}
 	}
+	if _, all, _ := a.env.Hashes(); all { // which had them already
+		diff.Added = []crateHash{}
+	}
+	if _, all, _ := b.env.Hashes(); all {
+		diff.Removed = []crateHash{}
+	}
 	return diff
 }
 

@@ -249,3 +249,18 @@ func TestCachedCratesAreHashed(t *testing.T) {
 		t.Errorf("a folder in its place: %+v, %v", locked, err)
 	}
 }
+
+// Who is allowed every crate is neither given more of them by a list, nor left fewer by "*".
+func TestAGrantOfAllHasEveryHash(t *testing.T) {
+	all := grantSide{env: particle.EnvGrant{AllowedCrates: []string{particle.AllCrates}}}
+	some := grantSide{env: particle.EnvGrant{AllowedCrates: []string{hashOfText("x")}}, hashes: [][32]byte{{1}}}
+	none := grantSide{env: particle.EnvGrant{AllowedCrates: []string{}}}
+	for name, c := range map[string]struct {
+		a, b           grantSide
+		added, removed int
+	}{"narrower": {all, some, 0, 0}, "wider": {some, all, 0, 0}, "from nothing": {none, some, 1, 0}, "to nothing": {some, none, 0, 1}} {
+		if d := compareGrants(c.a, c.b); len(d.Added) != c.added || len(d.Removed) != c.removed {
+			t.Errorf("%s: %d added, %d removed; want %d, %d", name, len(d.Added), len(d.Removed), c.added, c.removed)
+		}
+	}
+}
