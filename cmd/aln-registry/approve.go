@@ -59,10 +59,15 @@ func (a *app) approve(ctx context.Context, text string, reject bool, reason stri
 
 // checkRuleID refuses what names no rule.
 func checkRuleID(id string) error {
-	if err := particle.CheckRuleID(id); err != nil {
-		return usageError{errors.New(strings.TrimPrefix(err.Error(), particle.ErrMalformed.Error()+": "))}
+	err := particle.CheckRuleID(id)
+	if err == nil {
+		return nil
 	}
-	return nil
+	says := strings.TrimPrefix(err.Error(), particle.ErrMalformed.Error()+": ")
+	if strings.ContainsAny(id, "@/") { // an artifact, where a rule belongs
+		says += "; a rule has an id of your choice, and --name and --version say what it hits"
+	}
+	return usageError{errors.New(says)}
 }
 
 // openRelease is the one proposal that is open to end a rule.

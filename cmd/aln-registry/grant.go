@@ -137,8 +137,9 @@ func (a *app) grantRevokeCommand() *cobra.Command {
 	var reason string
 	c := &cobra.Command{
 		Use: "revoke CID --reason TEXT", Short: "End an EnvGrant, from the next request on (grantors, admins)", Args: cobra.ExactArgs(1),
-		Long: "End an EnvGrant, from the next request on: who names it is denied. A host that names none and has no other\nreads again what hosts of its tier read without a grant (`settings show`, tier_default): to shut it out\nwholly, an admin types `member remove`.",
-		RunE: func(c *cobra.Command, args []string) error { return a.grantRevoke(c.Context(), args[0], reason) },
+		SuggestFor: []string{"remove", "delete", "end"},
+		Long:       "End an EnvGrant, from the next request on: who names it is denied. A host that names none and has no other\nreads again what hosts of its tier read without a grant (`settings show`, tier_default): to shut it out\nwholly, an admin types `member remove`.",
+		RunE:       func(c *cobra.Command, args []string) error { return a.grantRevoke(c.Context(), args[0], reason) },
 	}
 	c.Flags().StringVar(&reason, "reason", "", "why, for the log")
 	return c

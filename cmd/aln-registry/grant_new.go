@@ -45,7 +45,8 @@ func (a *app) grantNewCommand() *cobra.Command {
 	var f grantFlags
 	c := &cobra.Command{
 		Use: "new --subject DID", Short: "Grant a host what it may build with (grantors, admins)", Args: cobra.NoArgs,
-		Long: "Put an EnvGrant in force: what the host with that DID may build with, and until when. The crates are those\nof --from-lockfile, --allow and --crates-list together, or with --allow-all all that nothing else forbids;\nan empty --crates-list grants nothing. More than " + fmt.Sprint(particle.MaxInlineCrates) + " of them are published first as a list, an aln-shard\nlist-CID@1.0.0, for which you need the role publisher. The registry's own host is always among the endpoints.\nWhat is granted is all that the host reads from then on, whatever its tier reads without a grant.",
+		SuggestFor: []string{"add", "create", "issue"},
+		Long:       "Put an EnvGrant in force: what the host with that DID may build with, and until when. The crates are those\nof --from-lockfile, --allow and --crates-list together, or with --allow-all all that nothing else forbids;\nan empty --crates-list grants nothing. More than " + fmt.Sprint(particle.MaxInlineCrates) + " of them are published first as a list, an aln-shard\nlist-CID@1.0.0, for which you need the role publisher. The registry's own host is always among the endpoints.\nWhat is granted is all that the host reads from then on, whatever its tier reads without a grant.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			f.memGiven = c.Flags().Changed("max-mem-mb")
 			return a.grantNew(c.Context(), &f)

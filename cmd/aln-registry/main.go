@@ -124,7 +124,13 @@ func (a *app) root() *cobra.Command {
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetVersionTemplate("aln-registry {{.Version}}\n")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{flagError(err)} })
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		err = flagError(err)
+		if strings.HasPrefix(err.Error(), "unknown ") {
+			err = fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())
+		}
+		return usageError{err}
+	})
 	flags := root.PersistentFlags()
 	flags.BoolVar(&a.json, "json", false, "print JSON for programs")
 	flags.StringVar(&a.registry, "registry", "", "URL of the registry to ask, or its name in cargo's configuration (needed only when several are known)")

@@ -254,7 +254,8 @@ func (a *app) quarantineReleaseCommand() *cobra.Command {
 	var reason, evidence string
 	c := &cobra.Command{
 		Use: "release ID --reason TEXT", Short: "Propose to end a rule (reviewers, admins)", Args: cobra.ExactArgs(1),
-		Long: "Propose to end a rule. It ends when as many reviewers or admins as the settings say (release_k), you not\namong them, approve of it; one rejection ends the proposal, and so does a change of the rule.",
+		SuggestFor: []string{"remove", "delete", "end", "lift"},
+		Long:       "Propose to end a rule. It ends when as many reviewers or admins as the settings say (release_k), you not\namong them, approve of it; one rejection ends the proposal, and so does a change of the rule.",
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.quarantineRelease(c.Context(), args[0], reason, evidence)
 		},

@@ -37,7 +37,7 @@ var matchFlags = []string{"name", "version", "hash", "publisher", "source", "con
 func (f *ruleFlags) register(c *cobra.Command) {
 	flags := c.Flags()
 	flags.StringSliceVar(&f.names, "name", nil, "name, or `PATTERN` in which * is anything; case, - and _ alike (repeatable)")
-	flags.StringVar(&f.versions, "version", "", "requirement on the version, as in Cargo.toml: '<2', '>=1.2, <1.4'")
+	flags.StringVar(&f.versions, "version", "", "requirement on the version, as in Cargo.toml: '<2', '>=1.2, <1.4'; '=1.2.3' is that one alone, '1.2.3' all that are compatible with it")
 	flags.StringSliceVar(&f.hashes, "hash", nil, "sha256 or CID of the bytes (repeatable)")
 	flags.StringSliceVar(&f.publishers, "publisher", nil, "`DID` of the publisher (repeatable)")
 	flags.StringSliceVar(&f.sources, "source", nil, "where it comes from: hosted, crates-io, mirror/NAME (repeatable)")
@@ -143,6 +143,11 @@ func setTime(to **particle.Time, flag, text string, now time.Time) error {
 
 // match is what the flags describe.
 func (f *ruleFlags) match() (particle.RuleMatch, error) {
+	for _, name := range f.names {
+		if name, version, ok := strings.Cut(name, "@"); ok {
+			return particle.RuleMatch{}, usageError{fmt.Errorf("--name holds no version; write --name '%.80s' --version '=%.80s'", name, version)}
+		}
+	}
 	publishers, err := parseDIDs("--publisher", f.publishers)
 	return particle.RuleMatch{
 		Names: append([]string{}, f.names...), Versions: f.versions, Hashes: append([]string{}, f.hashes...),
