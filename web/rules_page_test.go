@@ -59,7 +59,8 @@ func TestAHostWithoutAGrantSeesTheRulesAndNoCrates(t *testing.T) {
 	guest := must(did.GenerateEd25519(rand.Reader))
 	l.submit(l.admin, record.MemberSubject(didOf(guest)), &record.Member{Roles: []string{"builder"}, Tier: particle.TierGuest, StakeholderAddrs: []string{}})
 	token := l.session(guest, "read")
-	l.get("/", token).want(t, 200, `href="/rules"`, `href="/grants"`)
+	l.get("/", token).want(t, 200, `href="/rules"`, `href="/grants"`, "No artifacts are shown to you now", "only under an EnvGrant")
+	l.get("/me", token).want(t, 200, "No artifacts are shown to you now", "grant new --subject "+string(didOf(guest)))
 	l.get("/rules", token).want(t, 200, "blake3")
 	l.get("/grants", token).want(t, 200, "There are none")
 	denied := l.get("/artifacts/crate/secret-crate", token).want(t, 403, "only under an EnvGrant")
@@ -69,6 +70,9 @@ func TestAHostWithoutAGrantSeesTheRulesAndNoCrates(t *testing.T) {
 	l.grant(guest, func(g *particle.EnvGrant) { g.AllowedCrates = []string{particle.AllCrates} })
 	l.get("/grants", token).want(t, 200, string(didOf(guest)), "bafkrei", "guest")
 	l.get("/artifacts/crate/secret-crate", token).want(t, 200, "hidden words")
+	if page := l.get("/me", token); strings.Contains(page.Body.String(), "No artifacts") {
+		t.Errorf("a host under a grant sees %s", page)
+	}
 }
 
 // A grant's whole identity would be ten lines of a table.

@@ -144,6 +144,14 @@ type visit struct {
 	Query string
 }
 
+// Shut says why a member sees no artifacts, "" for who sees some and for nobody known.
+func (v *visit) Shut() string {
+	if v.MayRead || v.Asker.Anonymous() {
+		return ""
+	}
+	return v.gate.Reason()
+}
+
 // handler writes a page or says why not.
 type handler func(w http.ResponseWriter, r *http.Request, v *visit) error
 
