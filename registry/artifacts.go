@@ -9,23 +9,30 @@ import (
 	"unicode/utf8"
 
 	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
 	"phoenix-lab.org/aln-registry/storage/catalog"
 )
 
-// Listed is an artifact in a listing.
+// Listed is an artifact in a listing, as an asker may see it.
 type Listed struct {
 	state.Artifact
-	// Versions is how many there are, Newest the one that a person means who names none.
+	// Versions is how many there are that the asker may know of, Newest the one that
+	// a person means who names none.
 	Versions int
-	Newest   state.Version
+	Newest   Judged
 }
 
-// Artifacts lists the artifacts of kind ("": of all) whose name has query in
-// it, compared canonically: at most limit of them behind the place after, which
-// is "" for the beginning or the next of an earlier page; next is "" at the end.
-func (r *Registry) Artifacts(ctx context.Context, kind record.Kind, query, after string, limit int) (found []Listed, next string, err error) {
+// Artifacts lists the artifacts of kind ("": of all) that asker may know of and
+// whose name has query in it, compared canonically: at most limit of them behind
+// the place after, which is "" for the beginning or the next of an earlier page;
+// next is "" at the end.
+func (r *Registry) Artifacts(ctx context.Context, asker policy.Asker, kind record.Kind, query, after string, limit int) (found []Listed, next string, err error) {
+	t := r.published.Load().terms
+	if err := r.gate(&asker, t); err != nil {
+		return nil, "", err
+	}
 	from := record.Subject{}
 	if !utf8.ValidString(query) { // which its canonical form would be
 		return nil, "", fmt.Errorf("%w: the query is not text", ErrRequest)
@@ -35,12 +42,16 @@ func (r *Registry) Artifacts(ctx context.Context, kind record.Kind, query, after
 			return nil, "", fmt.Errorf("%w: after is not what an earlier page gave as next", ErrRequest)
 		}
 	}
-	at := r.Size()
+	l := listing{registry: r, asker: &asker, terms: t, query: query, at: r.Size()}
 	for _, k := range record.Kinds() {
 		if kind != "" && k != kind || k < from.Kind() {
 			continue
 		}
-		page, err := r.artifactsOf(ctx, k, query, from, at, limit+1-len(found))
+		behind := ""
+		if k == from.Kind() {
+			behind = from.Name()
+		}
+		page, err := l.of(ctx, k, behind, limit+1-len(found))
 		if err != nil {
 			return nil, "", err
 		}
@@ -53,131 +64,108 @@ func (r *Registry) Artifacts(ctx context.Context, kind record.Kind, query, after
 	return found, "", nil
 }
 
-func (r *Registry) artifactsOf(ctx context.Context, kind record.Kind, query string, from record.Subject, at int64, limit int) ([]Listed, error) {
-	prefix, after := state.ArtifactPrefix(kind), ""
-	if from.Kind() == kind {
-		after = prefix + cargo.CanonicalName(from.Name())
+// listing is a list being made.
+type listing struct {
+	registry *Registry
+	asker    *policy.Asker
+	terms    *terms
+	query    string
+	at       int64
+}
+
+// of lists at most limit artifacts of a kind behind the name after.
+func (l listing) of(ctx context.Context, kind record.Kind, after string, limit int) (found []Listed, err error) {
+	prefix, behind := state.ArtifactPrefix(kind), ""
+	if after != "" {
+		behind = prefix + cargo.CanonicalName(after)
 	}
-	rows, err := r.Catalog.StateSearch(ctx, prefix, after, cargo.CanonicalName(query), at, limit)
-	if errors.Is(err, catalog.ErrBadText) {
-		return nil, fmt.Errorf("%w: the query is too long or not text", ErrRequest)
-	}
-	if err != nil {
-		return nil, err
-	}
-	var found []Listed
-	for _, row := range rows {
-		listed := Listed{}
-		if listed.Artifact, err = state.DecodeArtifact(row.Value); err != nil {
+	for len(found) < limit {
+		want := limit - len(found)
+		if hides(l.asker) {
+			want = max(want, searchPage)
+		}
+		rows, err := l.registry.Catalog.StateSearch(ctx, prefix, behind, cargo.CanonicalName(l.query), l.at, want)
+		if errors.Is(err, catalog.ErrBadText) {
+			return nil, fmt.Errorf("%w: the query is too long or not text", ErrRequest)
+		}
+		if err != nil {
 			return nil, err
 		}
-		if listed.Newest, listed.Versions, err = r.newest(ctx, kind, listed.Name, at); err != nil {
-			return nil, err
+		for _, row := range rows {
+			listed, known, err := l.listed(ctx, row)
+			if err != nil {
+				return nil, err
+			}
+			if known && len(found) < limit {
+				found = append(found, listed)
+			}
+			behind = row.Key
 		}
-		found = append(found, listed)
+		if len(rows) < want {
+			break
+		}
 	}
 	return found, nil
 }
 
-// newest is the version that a person means who names none, and how many there are.
-func (r *Registry) newest(ctx context.Context, kind record.Kind, name string, at int64) (state.Version, int, error) {
-	prefix := state.VersionPrefix(kind, name)
-	rows, err := r.Catalog.StateRange(ctx, prefix, catalog.PrefixEnd(prefix), at, mostVersions)
+// listed is the artifact of row; known: the asker may know of it.
+func (l listing) listed(ctx context.Context, row catalog.StateRow) (listed Listed, known bool, err error) {
+	if listed.Artifact, err = state.DecodeArtifact(row.Value); err != nil {
+		return Listed{}, false, err
+	}
+	s, err := l.registry.seenUnder(ctx, l.asker, l.terms, listed.Kind, listed.Name)
+	if err != nil || len(s.versions) == 0 {
+		return Listed{}, false, err
+	}
+	listed.Versions, listed.Newest = len(s.versions), s.newest.judged()
+	return listed, true, nil
+}
+
+// named is the artifact of exactly that name with the versions of it that asker
+// may know of. ErrNotFound where there is none.
+func (r *Registry) named(ctx context.Context, asker policy.Asker, kind record.Kind, name string) (Listed, seen, error) {
+	s, err := r.seenOf(ctx, asker, kind, name)
 	if err != nil {
-		return state.Version{}, 0, err
+		return Listed{}, seen{}, err
 	}
-	var best ranked
-	for i, row := range rows {
-		v, err := decodeRanked(row.Value)
-		if err != nil {
-			return state.Version{}, 0, err
-		}
-		if i == 0 || v.preferredTo(best) {
-			best = v
-		}
-	}
-	return best.Version, len(rows), nil
-}
-
-// ranked is a version with its place in SemVer's order.
-type ranked struct {
-	state.Version
-	order cargo.Version
-}
-
-func decodeRanked(value []byte) (v ranked, err error) {
-	if v.Version, err = state.DecodeVersion(value); err != nil {
-		return ranked{}, err
-	}
-	v.order, err = cargo.ParseVersion(v.Version.Version)
-	return v, err
-}
-
-// preferredTo: those not yanked come before yanked ones, releases before
-// pre-releases, then the larger first.
-func (v ranked) preferredTo(w ranked) bool {
-	if v.Yanked != w.Yanked {
-		return w.Yanked
-	}
-	if early := v.order.IsPrerelease(); early != w.order.IsPrerelease() {
-		return !early
-	}
-	return v.order.Compare(w.order) > 0
-}
-
-func (r *Registry) artifactAt(ctx context.Context, kind record.Kind, name string, at int64) (listed Listed, err error) {
-	if listed.Artifact, err = r.namedAt(ctx, kind, name, at); err != nil {
-		return Listed{}, err
-	}
-	listed.Newest, listed.Versions, err = r.newest(ctx, kind, name, at)
-	return listed, err
-}
-
-// namedAt is the artifact of exactly that name. ErrNotFound where there is none.
-func (r *Registry) namedAt(ctx context.Context, kind record.Kind, name string, at int64) (state.Artifact, error) {
-	a, known, err := state.ArtifactOf(r.viewAt(ctx, &r.Catalog.Reader, at), kind, name)
+	a, known, err := r.artifactOf(ctx, kind, name)
 	switch {
 	case err != nil:
-		return state.Artifact{}, err
+		return Listed{}, seen{}, err
 	case !known:
-		return state.Artifact{}, fmt.Errorf("%w: there is no %s named %.80q", ErrNotFound, kind, name)
+		return Listed{}, seen{}, unknownName(kind, name)
 	case a.Name != name:
-		return state.Artifact{}, fmt.Errorf("%w: there is no %s named %.80q; it is spelled %s", ErrNotFound, kind, name, a.Name)
+		return Listed{}, seen{}, fmt.Errorf("%w: there is no %s named %.80q; it is spelled %s", ErrNotFound, kind, name, a.Name)
 	}
-	return a, nil
+	return Listed{Artifact: a, Versions: len(s.versions), Newest: s.newest.judged()}, s, nil
 }
 
-// Versions lists an artifact's versions in byte order of their spelling: at
-// most limit of them behind the version after ("": from the beginning); next is
-// "" at the end.
-func (r *Registry) Versions(ctx context.Context, kind record.Kind, name, after string, limit int) (listed Listed, versions []state.Version, next string, err error) {
-	at := r.Size()
-	if listed, err = r.artifactAt(ctx, kind, name, at); err != nil {
-		return listed, nil, "", err
+// Versions lists the versions of an artifact that asker may know of, in byte order
+// of their spelling: at most limit of them behind the version after ("": from the
+// beginning); next is "" at the end.
+func (r *Registry) Versions(ctx context.Context, asker policy.Asker, kind record.Kind, name, after string, limit int) (listed Listed, versions []Judged, next string, err error) {
+	listed, s, err := r.named(ctx, asker, kind, name)
+	if err != nil {
+		return Listed{}, nil, "", err
 	}
-	prefix := state.VersionPrefix(kind, name)
-	from := prefix
+	rest := s.versions
 	if after != "" {
 		v, err := cargo.ParseVersion(after)
 		if err != nil {
-			return listed, nil, "", fmt.Errorf("%w: after is not what an earlier page gave as next", ErrRequest)
+			return Listed{}, nil, "", fmt.Errorf("%w: after is not what an earlier page gave as next", ErrRequest)
 		}
-		from += v.WithoutBuild() + "\x01"
-	}
-	rows, err := r.Catalog.StateRange(ctx, from, catalog.PrefixEnd(prefix), at, limit+1)
-	if err != nil {
-		return listed, nil, "", err
-	}
-	if len(rows) > limit {
-		rows = slices.Delete(rows, limit, len(rows))
-		next = strings.TrimPrefix(rows[limit-1].Key, prefix)
-	}
-	for _, row := range rows {
-		v, err := state.DecodeVersion(row.Value)
-		if err != nil {
-			return listed, nil, "", err
+		i, found := slices.BinarySearchFunc(rest, v.WithoutBuild(), func(v seenVersion, id string) int { return strings.Compare(v.order.WithoutBuild(), id) })
+		if found {
+			i++
 		}
-		versions = append(versions, v)
+		rest = rest[i:]
+	}
+	if len(rest) > limit {
+		rest = rest[:limit]
+		next = rest[limit-1].order.WithoutBuild()
+	}
+	for _, v := range rest {
+		versions = append(versions, v.judged())
 	}
 	return listed, versions, next, nil
 }

@@ -8,58 +8,43 @@ import (
 	"time"
 
 	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
-	"phoenix-lab.org/aln-registry/registry/state"
 	"phoenix-lab.org/aln-registry/registry/translog"
-	"phoenix-lab.org/aln-registry/storage/catalog"
 )
 
 // Spelling is how the artifact that name means spells its name. ErrNotFound when
-// there is none.
-func (r *Registry) Spelling(ctx context.Context, kind record.Kind, name string) (string, error) {
-	a, ok, err := state.ArtifactOf(r.visible(ctx), kind, name)
+// there is none that asker may know of.
+func (r *Registry) Spelling(ctx context.Context, asker policy.Asker, kind record.Kind, name string) (string, error) {
+	if err := r.knows(ctx, asker, kind, name); err != nil {
+		return "", err
+	}
+	a, ok, err := r.artifactOf(ctx, kind, name)
 	if err == nil && !ok {
-		err = fmt.Errorf("%w: there is no %s of that name", ErrNotFound, kind)
+		err = unknownName(kind, name)
 	}
 	return a.Name, err
 }
 
-// VersionsOf returns an artifact with all its versions, the newest by SemVer
-// first. ErrNotFound when there is none of exactly that name.
-func (r *Registry) VersionsOf(ctx context.Context, kind record.Kind, name string) (listed Listed, versions []state.Version, err error) {
-	at := r.Size()
-	if listed.Artifact, err = r.namedAt(ctx, kind, name, at); err != nil {
-		return Listed{}, nil, err
-	}
-	prefix := state.VersionPrefix(kind, name)
-	rows, err := r.Catalog.StateRange(ctx, prefix, catalog.PrefixEnd(prefix), at, mostVersions)
+// VersionsOf returns an artifact with all its versions that asker may know of, the
+// newest by SemVer first. ErrNotFound when there is none of exactly that name.
+func (r *Registry) VersionsOf(ctx context.Context, asker policy.Asker, kind record.Kind, name string) (listed Listed, versions []Judged, err error) {
+	listed, s, err := r.named(ctx, asker, kind, name)
 	if err != nil {
 		return Listed{}, nil, err
 	}
-	all := make([]ranked, len(rows))
-	newest := 0
-	for i, row := range rows {
-		if all[i], err = decodeRanked(row.Value); err != nil {
-			return Listed{}, nil, err
-		}
-		if all[i].preferredTo(all[newest]) {
-			newest = i
-		}
-	}
-	if listed.Versions = len(all); len(all) > 0 {
-		listed.Newest = all[newest].Version
-	}
-	slices.SortFunc(all, func(a, b ranked) int { return b.order.Compare(a.order) })
-	versions = make([]state.Version, len(all))
-	for i, v := range all {
-		versions[i] = v.Version
+	slices.SortFunc(s.versions, func(a, b seenVersion) int { return b.order.Compare(a.order) })
+	versions = make([]Judged, len(s.versions))
+	for i, v := range s.versions {
+		versions[i] = v.judged()
 	}
 	return listed, versions, nil
 }
 
 // Describe reads what a crate says of itself out of its stored, verified
-// .crate: the manifest and the README. It stops when ctx ends.
-func (r *Registry) Describe(ctx context.Context, v state.Version) (*cargo.Crate, error) {
+// .crate: the manifest and the README. It stops when ctx ends. A *Denied where the
+// asker does not get the bytes.
+func (r *Registry) Describe(ctx context.Context, v Judged) (*cargo.Crate, error) {
 	if v.Kind != record.KindCrate {
 		return nil, fmt.Errorf("%w: a %s describes nothing", ErrRequest, v.Kind)
 	}
@@ -68,7 +53,7 @@ func (r *Registry) Describe(ctx context.Context, v state.Version) (*cargo.Crate,
 		return nil, err
 	}
 	defer blob.Close()
-	return cargo.Describe(untilDone{ctx, blob}, v.Name, v.Version, r.Limits)
+	return cargo.Describe(untilDone{ctx, blob}, v.Name, v.Version.Version, r.Limits)
 }
 
 // untilDone ends reading when ctx ends.
@@ -100,4 +85,31 @@ func (r *Registry) EntryTimes(ctx context.Context, from, to int64) ([]time.Time,
 		times[i] = entry.Time
 	}
 	return times, nil
+}
+
+// Publications are the indexes of the published entries from ≤ index < to that
+// published something, the newest first, at most most. What each is about only
+// those are told who may read its record.
+func (r *Registry) Publications(ctx context.Context, from, to int64, most int) ([]int64, error) {
+	if to > r.Size() {
+		return nil, ErrNotFound
+	}
+	rows, err := r.Catalog.Entries(ctx, from, to)
+	if err != nil {
+		return nil, err
+	}
+	var found []int64
+	for _, row := range slices.Backward(rows) {
+		if len(found) == most {
+			break
+		}
+		stored, err := r.storedRecord(ctx, record.ID(row.RecordID))
+		if err != nil {
+			return nil, err
+		}
+		if stored.Record.Type() == record.TypePublish {
+			found = append(found, stored.Index)
+		}
+	}
+	return found, nil
 }

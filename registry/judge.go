@@ -21,31 +21,31 @@ type Judged struct {
 	decided bool
 }
 
-// Refusal says why the asker does not get the bytes, nil if they do: a *Refused.
+// Refusal says why the asker does not get the bytes, nil if they do: a *Denied.
 // Whoever sends bytes, or headers about them, looks at it first.
 func (j Judged) Refusal() error {
 	if j.decided && j.Decision.Allow {
 		return nil
 	}
-	return &Refused{Version: j.Version, Decision: j.Decision}
+	return &Denied{Version: j.Version, Decision: j.Decision}
 }
 
 // Listed reports whether the asker's resolvers may pick the version.
 func (j Judged) Listed() bool { return j.Decision.Listed && !j.Yanked }
 
-// Refused is the refusal of a version's bytes. It wraps a *policy.Denial.
-type Refused struct {
+// Denied is the refusal of a version's bytes. It wraps a *policy.Denial.
+type Denied struct {
 	Version  state.Version
 	Decision policy.Decision
 }
 
 // Error is the sentence for who asked: rule, reason, and whom to ask.
-func (e *Refused) Error() string {
+func (e *Denied) Error() string {
 	return e.Decision.Refusal(e.Version.Name, e.Version.Version)
 }
 
 // Unwrap gives the rule to whoever branches on it.
-func (e *Refused) Unwrap() error {
+func (e *Denied) Unwrap() error {
 	if denial := e.Decision.Denial(); denial != nil {
 		return denial
 	}
@@ -224,18 +224,21 @@ func (r *Registry) seenOf(ctx context.Context, asker policy.Asker, kind record.K
 	if err := r.gate(&asker, t); err != nil {
 		return seen{}, err
 	}
-	l, err := r.lineage(ctx, kind, name)
-	if err != nil {
-		return seen{}, err
-	}
-	if l == nil {
-		return seen{}, unknownName(kind, name)
-	}
-	s, err := r.see(ctx, &asker, t, l)
+	s, err := r.seenUnder(ctx, &asker, t, kind, name)
 	if err == nil && len(s.versions) == 0 {
 		err = unknownName(kind, name)
 	}
 	return s, err
+}
+
+// seenUnder is seenOf for who has passed the gate of t: nothing where there is
+// nothing to know of.
+func (r *Registry) seenUnder(ctx context.Context, asker *policy.Asker, t *terms, kind record.Kind, name string) (seen, error) {
+	l, err := r.lineage(ctx, kind, name)
+	if err != nil || l == nil {
+		return seen{}, err
+	}
+	return r.see(ctx, asker, t, l)
 }
 
 // knows reports whether asker may know of the artifact that name means.

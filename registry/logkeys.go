@@ -127,7 +127,7 @@ func (r *Registry) LogKeysProof(ctx context.Context, asker policy.Asker) ([]Bund
 	if err != nil {
 		return nil, err
 	}
-	err = r.mayReadRecord(asker, proof.items[len(proof.items)-1].Index, false)
+	err = r.mayReadAuthority(asker, proof.items[len(proof.items)-1].Index)
 	switch {
 	case err == nil:
 		return proof.items, nil

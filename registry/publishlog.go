@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -148,11 +149,16 @@ func (r *Registry) show(ctx context.Context, note []byte) error {
 	if err != nil {
 		return err
 	}
-	from := int64(-1)
-	if p := r.published.Load(); p != nil {
-		from = p.Size
+	shown, from := r.published.Load(), int64(-1)
+	if shown != nil {
+		from = shown.Size
 	}
 	changed, known := r.changedBetween(from, cp.Size)
+	if known && !slices.ContainsFunc(changed, bindsEverybody) {
+		cp.terms = shown.terms
+	} else if cp.terms, err = r.termsAt(ctx, cp.settings, cp.Size); err != nil {
+		return err
+	}
 	r.cache.advance(cp.Size, changed, known)
 	r.published.Store(cp)
 	return nil

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"phoenix-lab.org/aln-registry/did"
-	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
@@ -23,28 +21,22 @@ const (
 	mostMembers  = 100_000
 )
 
-func (r *Registry) yankedVersions(ctx context.Context, name string, at int64) (map[string]bool, error) {
-	prefix := state.VersionPrefix(record.KindCrate, name)
-	rows, err := r.Catalog.StateRange(ctx, prefix, catalog.PrefixEnd(prefix), at, mostVersions)
+// Version returns one version of an artifact, by its exact name and version, as
+// asker may see it. ErrNotFound also when asker may not know of it;
+// ErrUnauthenticated or a *policy.Denial when asker may not read at all.
+func (r *Registry) Version(ctx context.Context, asker policy.Asker, kind record.Kind, name, version string) (Judged, error) {
+	if err := r.gate(&asker, r.published.Load().terms); err != nil {
+		return Judged{}, err // before it is looked for: whether it exists is not told
+	}
+	v, err := r.version(ctx, kind, name, version)
 	if err != nil {
-		return nil, err
+		return Judged{}, err
 	}
-	if len(rows) == mostVersions { // better none than one shown as not yanked
-		return nil, fmt.Errorf("%s has more than %d versions", name, mostVersions)
-	}
-	yanked := make(map[string]bool, len(rows))
-	for _, row := range rows {
-		v, err := state.DecodeVersion(row.Value)
-		if err != nil {
-			return nil, err
-		}
-		yanked[strings.TrimPrefix(row.Key, prefix)] = v.Yanked
-	}
-	return yanked, nil
+	return r.judged(ctx, asker, v)
 }
 
-// Version returns one version of an artifact, by its exact name and version.
-func (r *Registry) Version(ctx context.Context, kind record.Kind, name, version string) (state.Version, error) {
+// version is Version for nobody: as the state has it.
+func (r *Registry) version(ctx context.Context, kind record.Kind, name, version string) (state.Version, error) {
 	subject, err := record.VersionSubject(kind, name, version)
 	if err != nil {
 		return state.Version{}, fmt.Errorf("%w: %v", ErrNotFound, err)
@@ -58,25 +50,33 @@ func (r *Registry) Version(ctx context.Context, kind record.Kind, name, version 
 		return state.Version{}, err
 	}
 	if !ok || v.Name != name || v.Version != version {
-		return state.Version{}, fmt.Errorf("%w: there is no %s", ErrNotFound, subject)
+		return state.Version{}, unknownVersion(kind, name, version)
 	}
 	return v, nil
 }
 
-// OpenArtifact opens the bytes of a version; they have been verified against its
-// CID. A blob with a method Bytes() []byte is in memory, as long as it is open.
-func (r *Registry) OpenArtifact(ctx context.Context, v state.Version) (storage.Blob, error) {
+// OpenArtifact opens the bytes of a version, whose asker gets them; they have been
+// verified against its CID. A blob with a method Bytes() []byte is in memory, as
+// long as it is open. A *Denied where the asker does not get them.
+func (r *Registry) OpenArtifact(ctx context.Context, v Judged) (storage.Blob, error) {
+	if err := v.Refusal(); err != nil {
+		return nil, err
+	}
 	return r.artifacts.open(ctx, r.Blobs, v.CID)
 }
 
 // ArtifactSize is the number of bytes of a version.
-func (r *Registry) ArtifactSize(ctx context.Context, v state.Version) (int64, error) {
+func (r *Registry) ArtifactSize(ctx context.Context, v Judged) (int64, error) {
 	return r.Blobs.Stat(ctx, v.CID)
 }
 
-// Owners returns a crate's owners in the order in which they became so.
-func (r *Registry) Owners(ctx context.Context, name string) ([]did.DID, error) {
-	a, ok, err := state.ArtifactOf(r.visible(ctx), record.KindCrate, name)
+// Owners returns the owners of a crate that asker may know of, in the order in
+// which they became so.
+func (r *Registry) Owners(ctx context.Context, asker policy.Asker, name string) ([]did.DID, error) {
+	if err := r.knows(ctx, asker, record.KindCrate, name); err != nil {
+		return nil, err
+	}
+	a, ok, err := r.artifactOf(ctx, record.KindCrate, name)
 	if err != nil {
 		return nil, err
 	}
@@ -90,49 +90,19 @@ func (r *Registry) Owners(ctx context.Context, name string) ([]did.DID, error) {
 	return owners, nil
 }
 
-// CheckOwner says why d may not change the owners of the crate name: there is no
-// such crate (ErrNotFound) or nothing entitles d (state.ErrNotEntitled). nil: d may.
-func (r *Registry) CheckOwner(ctx context.Context, d did.DID, name string) error {
-	if _, err := r.Owners(ctx, name); err != nil {
+// CheckOwner says why asker may not change the owners of the crate name: there is
+// no such crate that asker may know of (ErrNotFound) or nothing entitles asker
+// (state.ErrNotEntitled). nil: they may.
+func (r *Registry) CheckOwner(ctx context.Context, asker policy.Asker, name string) error {
+	if _, err := r.Owners(ctx, asker, name); err != nil {
 		return err
 	}
-	heads, err := r.HeadsFor(ctx, d, string(record.KindCrate)+"/"+name)
+	d := asker.DID
+	heads, err := r.HeadsFor(ctx, asker, string(record.KindCrate)+"/"+name)
 	if err != nil || heads.By != "" {
 		return err
 	}
 	return fmt.Errorf("%w: %s is not an owner of %s; an owner adds it with `%s`", state.ErrNotEntitled, d, name, record.AddOwnerCommand(record.KindCrate, name, d))
-}
-
-// Found is a search result.
-type Found struct {
-	Name, MaxVersion, Description string
-}
-
-// Search finds crates by name, description and keywords.
-func (r *Registry) Search(ctx context.Context, query string, limit, offset int) ([]Found, int, error) {
-	at := r.Size()
-	hits, total, err := r.Catalog.SearchCrates(ctx, query, at, limit, offset)
-	if errors.Is(err, catalog.ErrBadText) {
-		return nil, 0, fmt.Errorf("%w: the query is too long or not text", ErrRequest)
-	}
-	if err != nil {
-		return nil, 0, err
-	}
-	var found []Found
-	for _, hit := range hits {
-		newest, err := cargo.ParseLine(hit.Line)
-		if err != nil {
-			return nil, 0, err
-		}
-		f := Found{Name: newest.Name, MaxVersion: newest.Vers, Description: hit.Description}
-		best, _, err := r.newest(ctx, record.KindCrate, newest.Name, at)
-		if err != nil {
-			return nil, 0, err
-		}
-		f.MaxVersion = best.Version
-		found = append(found, f)
-	}
-	return found, total, nil
 }
 
 // Members returns all members, former ones left out, ordered by DID.
@@ -158,18 +128,6 @@ func (r *Registry) Members(ctx context.Context) ([]state.Member, error) {
 	return members, nil
 }
 
-// Holder returns what the published state says of d.
-func (r *Registry) Holder(ctx context.Context, d did.DID) (policy.Holder, error) {
-	m, _, err := cachedState(ctx, r, state.MemberKey(d), state.DecodeMember)
-	if err != nil {
-		return policy.Holder{}, err
-	}
-	return policy.Holder{
-		DID: d, Member: m.Active(), Admin: slices.Contains(r.Settings().Admins, d),
-		Roles: m.Roles, StakeholderAddrs: m.StakeholderAddrs,
-	}, nil
-}
-
 // Heads is all that an asker needs to sign a record about a thing.
 type Heads struct {
 	Thing  string    `json:"thing"`
@@ -180,8 +138,9 @@ type Heads struct {
 }
 
 // HeadsFor answers prev, by and key for asker, from the published state. By is
-// empty when nothing entitles the asker.
-func (r *Registry) HeadsFor(ctx context.Context, asker did.DID, thing string) (Heads, error) {
+// empty when nothing entitles the asker. Of an artifact that asker neither may know
+// of nor change it says what it would if there were none.
+func (r *Registry) HeadsFor(ctx context.Context, asker policy.Asker, thing string) (Heads, error) {
 	subject, err := record.ParseSubject(thing)
 	if err != nil || subject.Version() != "" {
 		return Heads{}, fmt.Errorf("%w: %q is not a thing that records are about", ErrRequest, thing)
@@ -191,15 +150,41 @@ func (r *Registry) HeadsFor(ctx context.Context, asker did.DID, thing string) (H
 	if err != nil {
 		return Heads{}, err
 	}
-	by, err := r.entitlement(s, asker, subject)
+	by, err := r.entitlement(s, asker.DID, subject)
 	if err != nil {
 		return Heads{}, err
 	}
-	key, err := r.documentRecord(s, asker)
+	if by == "" && subject.Kind() != "" && head.Record != "" {
+		if by, err = r.asIfNew(ctx, asker, subject); err != nil {
+			return Heads{}, err
+		}
+		if by != "" {
+			head = state.Head{}
+		}
+	}
+	key, err := r.documentRecord(s, asker.DID)
 	if err != nil {
 		return Heads{}, err
 	}
 	return Heads{Thing: subject.Thing(), Prev: head.Record, By: by, Key: key, Origin: r.origin}, nil
+}
+
+// asIfNew is what entitles asker to a name that there seems not to be: "" where
+// asker may know of it, or could not publish it either.
+func (r *Registry) asIfNew(ctx context.Context, asker policy.Asker, subject record.Subject) (record.ID, error) {
+	err := r.knows(ctx, asker, subject.Kind(), subject.Name())
+	if err == nil {
+		return "", nil
+	}
+	var denial *policy.Denial
+	if !errors.Is(err, ErrNotFound) && !errors.As(err, &denial) && !errors.Is(err, ErrUnauthenticated) {
+		return "", err
+	}
+	member, _, err := cachedState(ctx, r, state.MemberKey(asker.DID), state.DecodeMember)
+	if err != nil || !member.Has(state.RolePublisher) {
+		return "", err
+	}
+	return member.Record, nil
 }
 
 // entitlement is the record that asker would cite as `by` about subject (the

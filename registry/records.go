@@ -27,23 +27,55 @@ func (r *Registry) Record(ctx context.Context, asker policy.Asker, id record.ID)
 	if err != nil {
 		return Stored{}, err
 	}
-	if err := r.mayReadRecord(asker, stored.Index, stored.Record.Subject().Kind() != ""); err != nil {
+	if err := r.mayReadRecord(ctx, asker, stored); err != nil {
 		return Stored{}, err
 	}
 	return stored, nil
 }
 
-// mayReadRecord says why asker may not read the record at index; artifact: it is
-// about one.
-func (r *Registry) mayReadRecord(asker policy.Asker, index int64, artifact bool) error {
-	decision := policy.ReadRecords(asker, index, artifact, policy.Settings{AnonymousRead: r.AnonymousRead})
-	switch {
-	case decision.Allow:
-		return nil
-	case asker.Anonymous():
-		return fmt.Errorf("%w: %s", ErrUnauthenticated, decision.Reason())
+// mayReadAuthority says why asker may not read the record at index, which is about
+// no artifact.
+func (r *Registry) mayReadAuthority(asker policy.Asker, index int64) error {
+	return asError(&asker, policy.ReadRecords(asker, index, false, r.published.Load().terms.Settings))
+}
+
+// mayReadRecord says why asker may not read a record: that of a version is known to
+// whoever may know of the version, that of a name to whoever may know of any
+// version of it. Bytes are in none.
+func (r *Registry) mayReadRecord(ctx context.Context, asker policy.Asker, stored Stored) error {
+	t := r.published.Load().terms
+	subject := stored.Record.Subject()
+	about := subject.Kind() != ""
+	if err := asError(&asker, policy.ReadRecords(asker, stored.Index, about, t.Settings)); err != nil || !about {
+		return err
 	}
-	return &policy.Denial{Rule: decision.Rule, Reason: decision.Reason()}
+	unknown := fmt.Errorf("%w: no record %s", ErrNotFound, stored.Record.ID())
+	if subject.Version() == "" {
+		s, err := r.seenUnder(ctx, &asker, t, subject.Kind(), subject.Name())
+		if err == nil && len(s.versions) == 0 {
+			err = unknown
+		}
+		return err
+	}
+	key, err := state.VersionKey(subject)
+	if err != nil {
+		return unknown
+	}
+	v, ok, err := cachedState(ctx, r, key, state.DecodeVersion)
+	if err != nil {
+		return err
+	}
+	if ok {
+		var d policy.Decision
+		if d, err = r.decide(ctx, &asker, t, v); err != nil {
+			return err
+		}
+		ok = d.Known
+	}
+	if !ok {
+		return unknown
+	}
+	return nil
 }
 
 // RecordAt returns the record of the published entry at index.
@@ -119,8 +151,13 @@ const mostInBundle = 10_000
 // every record about an artifact's name and every one about the registry
 // (settings, proposals and votes), every record that `by` and `key` of these lead
 // to, down to entry 0, and the did records of all who signed any of them, since a
-// later one may say from when on keys are not to be believed.
-func (r *Registry) Bundle(ctx context.Context, kind record.Kind, name string) ([]BundleItem, error) {
+// later one may say from when on keys are not to be believed. Whoever may know of
+// any version gets the records of all: without one of them the others prove nothing.
+func (r *Registry) Bundle(ctx context.Context, v Judged) ([]BundleItem, error) {
+	if !v.decided || !v.Decision.Known {
+		return nil, unknownVersion(v.Kind, v.Name, v.Version.Version)
+	}
+	kind, name := v.Kind, v.Name
 	subject, err := record.ArtifactSubject(kind, name)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrNotFound, err)

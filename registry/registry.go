@@ -24,7 +24,6 @@ import (
 
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/cargo"
-	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/state"
 	"phoenix-lab.org/aln-registry/registry/translog"
 	"phoenix-lab.org/aln-registry/storage"
@@ -85,6 +84,7 @@ type Registry struct {
 	cache     *cache
 	artifacts *blobCache
 	verified  *sessionCache
+	grants    *grantCache
 	queue     chan *submission
 	stop      context.CancelFunc
 	done      chan struct{}
@@ -116,6 +116,7 @@ type checkpoint struct {
 	note     []byte
 	cosigned time.Time
 	settings state.Settings
+	terms    *terms
 }
 
 // queueLength bounds how many changes wait; batchMost how many go into one transaction.
@@ -145,7 +146,7 @@ func Open(ctx context.Context, c Config) (*Registry, error) {
 // prepare makes a Registry that is not running yet.
 func prepare(ctx context.Context, c Config) (*Registry, error) {
 	r := &Registry{
-		Config: c, cache: newCache(c.halfCache()), artifacts: newBlobCache(c.halfCache()), verified: newSessionCache(),
+		Config: c, cache: newCache(c.halfCache()), artifacts: newBlobCache(c.halfCache()), verified: newSessionCache(), grants: newGrantCache(c.halfCache()),
 		queue: make(chan *submission, queueLength), done: make(chan struct{}), failed: make(chan error, 1),
 	}
 	settings, ok, err := state.SettingsOf(r.viewAt(ctx, &c.Catalog.Reader, maxIndex))
@@ -194,11 +195,6 @@ func (r *Registry) IndexURL() string { return IndexURL(r.PublicURL) }
 
 // IndexURL is the index URL of the registry at base.
 func IndexURL(base string) string { return "sparse+" + strings.TrimSuffix(base, "/") + "/index/" }
-
-// MayRead decides whether asker may see artifacts. Every route asks it.
-func (r *Registry) MayRead(asker policy.Asker) policy.Decision {
-	return policy.Read(asker, policy.Settings{AnonymousRead: r.AnonymousRead})
-}
 
 // maxIndex is above every index: "as of now, published or not".
 const maxIndex = translog.MaxSize

@@ -41,7 +41,7 @@ func (r *Registry) Mint(ctx context.Context, assertion string) (token string, li
 	if denial := policy.CheckAssertion(t, r.SessionURL(), since, now); denial != nil {
 		return "", 0, denial
 	}
-	holder, err := r.Holder(ctx, t.Claims.Subject)
+	holder, err := r.holder(ctx, t.Claims.Subject, t.Claims.Grant)
 	if err != nil {
 		return "", 0, err
 	}
@@ -67,15 +67,16 @@ func (r *Registry) Mint(ctx context.Context, assertion string) (token string, li
 	return token, time.Duration(claims.Expiry-claims.IssuedAt) * time.Second, err
 }
 
-// Authenticate says who a session token stands for now. Only the signature's
-// result is cached; time, membership and issuer are looked at on every call.
+// Authenticate says who a session token stands for now, and under which grant it
+// reads. Only the signature's result is cached, and what a grant's CID names; time,
+// membership, issuer and which grant is in force are looked at on every call.
 // Errors: ErrUnauthenticated or a *policy.Denial.
 func (r *Registry) Authenticate(ctx context.Context, token string) (policy.Asker, error) {
 	t, err := r.verifiedSession(token)
 	if err != nil {
 		return policy.Asker{}, err
 	}
-	holder, err := r.Holder(ctx, t.Claims.Subject)
+	holder, err := r.holder(ctx, t.Claims.Subject, t.Claims.Grant)
 	if err != nil {
 		return policy.Asker{}, err
 	}
@@ -84,11 +85,12 @@ func (r *Registry) Authenticate(ctx context.Context, token string) (policy.Asker
 			return policy.Asker{}, err
 		}
 	}
-	asker, denial := policy.CheckSession(t, holder, r.origin, r.Clock())
+	now := r.Clock()
+	asker, denial := policy.CheckSession(t, holder, r.origin, now)
 	if denial != nil {
 		return policy.Asker{}, fmt.Errorf("%w: %w", ErrUnauthenticated, denial)
 	}
-	return asker, nil
+	return asker, r.resolve(ctx, &asker, holder.Grants, now)
 }
 
 func (r *Registry) verifiedSession(token string) (policy.Token[particle.SessionToken], error) {

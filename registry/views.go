@@ -16,8 +16,8 @@ import (
 // everything else is the file's, byte for byte. Where that changes nothing the
 // view is the file itself.
 
-// view is kept for all who read under the same.
-type view struct {
+// indexView is kept for all who read under the same.
+type indexView struct {
 	// generation, epoch: what it was made of. Of others it says nothing.
 	generation, epoch int64
 	// until is when it is to be made anew, zero for never.
@@ -34,12 +34,12 @@ type sameness struct {
 }
 
 // holds reports whether v still says what is seen of file.
-func (v *view) holds(file *IndexFile, t *terms, now time.Time) bool {
+func (v *indexView) holds(file *IndexFile, t *terms, now time.Time) bool {
 	return v.generation == file.of.generation && v.epoch == t.epoch && (v.until.IsZero() || now.Before(v.until))
 }
 
 // of is what v shows of file.
-func (v *view) of(file *IndexFile) (*IndexFile, error) {
+func (v *indexView) of(file *IndexFile) (*IndexFile, error) {
 	switch {
 	case v.hidden:
 		return nil, ErrNotFound
@@ -77,7 +77,7 @@ func (r *Registry) IndexFile(ctx context.Context, asker policy.Asker, lowerName 
 		}
 	}
 	of := thing{family: viewFamily, name: canonical, under: who}
-	if v, ok := r.cache.peek(of).(*view); ok && v.holds(file, t, r.Clock()) {
+	if v, ok := r.cache.peek(of).(*indexView); ok && v.holds(file, t, r.Clock()) {
 		return v.of(file)
 	}
 	return r.viewOf(ctx, asker, t, of, file)
@@ -100,7 +100,7 @@ func (r *Registry) viewOf(ctx context.Context, asker policy.Asker, t *terms, of 
 	asker.Until, asker.GrantUntil = time.Time{}, time.Time{}
 	now := r.Clock()
 	fresh := func(value any) bool {
-		v, ok := value.(*view)
+		v, ok := value.(*indexView)
 		return ok && v.holds(file, t, now)
 	}
 	load := func(ctx context.Context, _ int64) (found, error) {
@@ -123,7 +123,7 @@ func (r *Registry) viewOf(ctx context.Context, asker policy.Asker, t *terms, of 
 	if err != nil {
 		return nil, err
 	}
-	v := value.(*view)
+	v := value.(*indexView)
 	if s := file.sameFor(of.under); s != nil && v.file == nil && !v.hidden {
 		s.Store(&sameness{v.epoch, v.until})
 	}
@@ -131,12 +131,12 @@ func (r *Registry) viewOf(ctx context.Context, asker policy.Asker, t *terms, of 
 }
 
 // makeView decides about every version of file.
-func (r *Registry) makeView(ctx context.Context, asker *policy.Asker, t *terms, file *IndexFile, now time.Time) (*view, error) {
+func (r *Registry) makeView(ctx context.Context, asker *policy.Asker, t *terms, file *IndexFile, now time.Time) (*indexView, error) {
 	decisions, err := r.decideAll(ctx, asker, t, file.of, now)
 	if err != nil {
 		return nil, err
 	}
-	v := &view{generation: file.of.generation, epoch: t.epoch}
+	v := &indexView{generation: file.of.generation, epoch: t.epoch}
 	for _, d := range decisions {
 		v.until = earlier(v.until, d.ValidUntil)
 		if d.Unscanned {

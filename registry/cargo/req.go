@@ -2,6 +2,7 @@ package cargo
 
 import (
 	"cmp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -150,6 +151,17 @@ func (r Req) Matches(v Version) bool {
 		named = named || c.pre != "" && c.major == v.major && c.minor == v.minor && c.patch == v.patch
 	}
 	return v.pre == "" || named
+}
+
+// Covers reports whether r shuts v out, for rules that deny: like Matches, but no
+// pre-release escapes for want of being named. It is covered by its place in the
+// order of versions (a number left out of a "<" is 0), and as the release that it precedes.
+func (r Req) Covers(v Version) bool {
+	release := v
+	release.pre = ""
+	return r.Matches(release) || !slices.ContainsFunc(r.comparators, func(c comparator) bool {
+		return !c.matches(v) && !(c.op == "<" && v.Compare(Version{major: c.major, minor: c.minor, patch: c.patch, pre: c.pre}) < 0)
+	})
 }
 
 // matches is the Rust crate's rule for one term. A term that leaves out minor

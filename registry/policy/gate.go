@@ -2,57 +2,72 @@ package policy
 
 import (
 	"slices"
+	"time"
 
 	"phoenix-lab.org/aln-registry/registry/particle"
 )
-
-// verdict is a Decision about everything at once, its text being constant.
-func verdict(allow bool, rule Rule, asker *Asker, text string) Decision {
-	d := Decision{Known: allow, Listed: allow, Allow: allow, Rule: rule, say: reason{kind: sayText, text: text}}
-	if !asker.Anonymous() {
-		d.ValidUntil = asker.Until
-	}
-	return d
-}
 
 // Read is the gate of every route that yields an artifact or tells of one:
 // whether asker may read here at all. What it may see of each, Decide says, which
 // asks the gate first.
 func Read(asker Asker, s Settings) Decision {
-	return gate(&asker, &s)
+	rule, text, ok := gate(&asker, &s)
+	return verdict(&asker, rule, text, ok)
 }
 
-// gate: first what the session is for, then what bars it, then its tier.
-func gate(asker *Asker, s *Settings) Decision {
-	d := member(asker, s.AnonymousRead)
-	switch {
-	case !d.Allow || asker.HasScope(particle.ScopeAudit):
-		return d
-	case asker.Barred != nil:
-		d = verdict(false, asker.Barred.Rule, asker, asker.Barred.Reason)
-	case asker.GrantNamed != "" && asker.Grant == nil:
-		d = verdict(false, RuleGrant, asker, "the session names an EnvGrant, and nothing is known of it")
-	case asker.Grant == nil && !asker.Anonymous() && tierDenied(asker.Tier, s.DenyTiers):
-		d = verdict(false, RuleTier, asker, "hosts of this tier read only under an EnvGrant, and none is in force; ask a grantor of this registry for one")
+// verdict is a Decision about everything at once.
+func verdict(asker *Asker, rule Rule, text string, allow bool) Decision {
+	d := Decision{Known: allow, Listed: allow, Allow: allow, Rule: rule, say: reason{kind: sayText, text: text}}
+	if !asker.Anonymous() {
+		d.ValidUntil = asker.ends()
 	}
 	return d
 }
 
-// member: whether somebody may read because of who they are and what their session is for.
-func member(asker *Asker, open bool) Decision {
+// gate: first what the session is for, then what bars it, then its tier.
+func gate(asker *Asker, s *Settings) (rule Rule, text string, ok bool) {
+	rule, text, ok = enters(asker, s.AnonymousRead)
+	switch {
+	case !ok || asker.audits():
+		return rule, text, ok
+	case asker.Barred != nil:
+		return asker.Barred.Rule, asker.Barred.Reason, false
+	case asker.GrantNamed != "" && asker.Grant == nil:
+		return RuleGrant, "the session names an EnvGrant of which nothing is known; ask a grantor of this registry", false
+	case asker.Grant == nil && !asker.Anonymous() && tierDenied(asker.Tier, s.DenyTiers):
+		return RuleTier, "hosts of this tier read only under an EnvGrant, and none is in force for this one; ask a grantor of this registry", false
+	}
+	return rule, text, true
+}
+
+// enters: whether somebody may read because of who they are and what their session is for.
+func enters(asker *Asker, open bool) (rule Rule, text string, ok bool) {
 	if asker.Anonymous() {
 		if open {
-			return verdict(true, RuleAnonymous, asker, "this registry lets everybody read")
+			return RuleAnonymous, "this registry lets everybody read", true
 		}
-		return verdict(false, RuleAnonymous, asker, "this registry answers only its members; type `aln-registry login URL`")
+		return RuleAnonymous, "this registry answers only its members; type `aln-registry login URL`", false
 	}
 	for _, scope := range asker.Scopes {
 		switch scope {
 		case particle.ScopeRead, particle.ScopeBuild, particle.ScopePublish, particle.ScopeAudit, particle.ScopeAdmin:
-			return verdict(true, RuleScope, asker, "the session is for reading")
+			return RuleScope, "the session is for reading", true
 		}
 	}
-	return verdict(false, RuleScope, asker, "the session has none of the scopes read, build, publish, audit, admin")
+	return RuleScope, "the session has none of the scopes read, build, publish, audit, admin", false
+}
+
+// audits reports whether neither grant nor tier nor cooldown binds the session.
+func (a *Asker) audits() bool {
+	return !a.Anonymous() && slices.Contains(a.Scopes, particle.ScopeAudit)
+}
+
+// ends is when the session, or what binds it, ends; the zero time: never.
+func (a *Asker) ends() time.Time {
+	if a.audits() {
+		return a.Until
+	}
+	return sooner(a.Until, a.GrantUntil)
 }
 
 func tierDenied(tier string, denied []string) bool {
@@ -67,23 +82,24 @@ func tierDenied(tier string, denied []string) bool {
 func ReadRecords(asker Asker, index int64, artifact bool, s Settings) Decision {
 	switch {
 	case index == 0:
-		return verdict(true, RuleAnonymous, &Asker{}, "entry 0 is public")
+		return verdict(&Asker{}, RuleAnonymous, "entry 0 is public", true)
 	case artifact:
 		return Read(asker, s)
 	case asker.Anonymous():
-		return verdict(false, RuleAnonymous, &asker, "records of authority are for members; type `aln-registry login URL`")
+		return verdict(&asker, RuleAnonymous, "records of authority are for members; type `aln-registry login URL`", false)
 	}
-	return member(&asker, false)
+	rule, text, ok := enters(&asker, false)
+	return verdict(&asker, rule, text, ok)
 }
 
 // ReadFigures decides whether asker may read the figures that the registry's
 // operators watch: they tell how much is done here, though not by whom.
 func ReadFigures(asker Asker) Decision {
 	if asker.Anonymous() {
-		return verdict(false, RuleAnonymous, &asker, "the metrics are for auditors and admins; ask with a session, as `aln-registry token --scope audit` prints it")
+		return verdict(&asker, RuleAnonymous, "the metrics are for auditors and admins; ask with a session, as `aln-registry token --scope audit` prints it", false)
 	}
 	if asker.HasScope(particle.ScopeAudit) || asker.HasScope(particle.ScopeAdmin) {
-		return verdict(true, RuleScope, &asker, "the session is for watching")
+		return verdict(&asker, RuleScope, "the session is for watching", true)
 	}
-	return verdict(false, RuleScope, &asker, "the metrics need a session with the scope audit or admin; `aln-registry token --scope audit` prints one to auditors and admins")
+	return verdict(&asker, RuleScope, "the metrics need a session with the scope audit or admin; `aln-registry token --scope audit` prints one to auditors and admins", false)
 }
