@@ -178,9 +178,9 @@ func (r *Registry) howToBeEntitled(h Heads, s record.Subject) string {
 	me := r.identity.DID()
 	switch {
 	case !s.Grant().IsZero():
-		return fmt.Sprintf("a grant needs the role grantor; an admin gives it to you with `aln-registry member add %s --role grantor`", me)
+		return fmt.Sprintf("%s needs the role grantor, and %s has not got it; an admin gives it with `aln-registry member add`, which is told all roles that are to stay", s, me)
 	case s.Rule() != "":
-		return fmt.Sprintf("a rule needs the role reviewer; an admin gives it to you with `aln-registry member add %s --role reviewer`", me)
+		return fmt.Sprintf("%s needs the role reviewer, and %s has not got it; an admin gives it with `aln-registry member add`, which is told all roles that are to stay", s, me)
 	case s.Kind() == "":
 		return fmt.Sprintf("only an admin may change %s, and %s is not one", s, me)
 	case h.Prev == "":

@@ -15,6 +15,7 @@ import (
 
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
@@ -38,13 +39,16 @@ func newPerson(t *testing.T) person {
 func (p person) did() did.DID { return p.key.Public().DID() }
 
 func (p person) asker(scopes ...string) policy.Asker {
-	return policy.Asker{DID: p.did(), Scopes: scopes, Until: time.Now().Add(time.Minute)}
+	return policy.Asker{DID: p.did(), Scopes: scopes, Tier: particle.TierCoreStakeholder, Until: time.Now().Add(time.Minute)}
 }
+
+// reader is somebody whom nothing but the rules keeps from reading.
+var reader = policy.Asker{DID: "did:web:reader.example", Tier: particle.TierCoreStakeholder, Scopes: []string{particle.ScopeRead}}
 
 // sign signs a record of p's with what the registry's heads say, changed by change.
 func (p person) sign(t *testing.T, r *Registry, subject record.Subject, body record.Body, change func(*record.Draft)) *record.Record {
 	t.Helper()
-	heads, err := r.HeadsFor(context.Background(), p.did(), subject.Thing())
+	heads, err := r.HeadsFor(context.Background(), p.asker("read"), subject.Thing())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,13 +12,13 @@ import (
 func TestNothingIsToldOfWhatIsNotThere(t *testing.T) {
 	ctx := context.Background()
 	r, _ := openTest(t)
-	if _, err := r.Spelling(ctx, record.KindCrate, "none"); !errors.Is(err, ErrNotFound) {
+	if _, err := r.Spelling(ctx, reader, record.KindCrate, "none"); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}
-	if _, _, err := r.VersionsOf(ctx, record.KindCrate, "none"); !errors.Is(err, ErrNotFound) {
+	if _, _, err := r.VersionsOf(ctx, reader, record.KindCrate, "none"); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}
-	if _, err := r.Describe(ctx, state.Version{Kind: record.KindManifest}); !errors.Is(err, ErrRequest) {
+	if _, err := r.Describe(ctx, Judged{Version: state.Version{Kind: record.KindManifest}}); !errors.Is(err, ErrRequest) {
 		t.Error(err)
 	}
 	if times, err := r.EntryTimes(ctx, 0, r.Size()); err != nil || len(times) != genesisEntries || times[0].IsZero() {

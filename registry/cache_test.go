@@ -177,7 +177,7 @@ func TestReadersSeeEveryAcknowledgedChange(t *testing.T) {
 	// The number of changes that were begun, and of those acknowledged; odd ones yank.
 	var begun, acknowledged atomic.Int64
 	shown := func() bool {
-		file, err := r.IndexFile(t.Context(), u.name)
+		file, err := r.IndexFile(t.Context(), reader, u.name)
 		if err != nil {
 			t.Error(err)
 			return false
@@ -185,7 +185,7 @@ func TestReadersSeeEveryAcknowledgedChange(t *testing.T) {
 		return bytes.Contains(file.Plain.Bytes, []byte(`"yanked":true`))
 	}
 	version := func() bool {
-		v, err := r.Version(t.Context(), record.KindCrate, u.name, "1.0.0")
+		v, err := r.Version(t.Context(), reader, record.KindCrate, u.name, "1.0.0")
 		if err != nil {
 			t.Error(err)
 		}

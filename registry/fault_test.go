@@ -240,7 +240,7 @@ func newUpload(name string) upload {
 // publish signs and publishes u as the admin.
 func (w *world) publish(r *Registry, u upload) (Published, error) {
 	ctx, me := context.Background(), w.admin.Public().DID()
-	heads, err := r.HeadsFor(ctx, me, "crate/"+u.name)
+	heads, err := r.HeadsFor(ctx, policy.Asker{DID: me}, "crate/"+u.name)
 	if err != nil {
 		return Published{}, err
 	}
@@ -280,13 +280,13 @@ func (w *world) publishAll(r *Registry, uploads []upload) (answers []Published, 
 func (w *world) visible(r *Registry, u upload) record.ID {
 	w.t.Helper()
 	ctx := context.Background()
-	v, err := r.Version(ctx, record.KindCrate, u.name, "1.0.0")
-	line, lineErr := r.IndexFile(ctx, u.name)
+	v, err := r.Version(ctx, reader, record.KindCrate, u.name, "1.0.0")
+	line, lineErr := r.IndexFile(ctx, reader, u.name)
 	if errors.Is(err, ErrNotFound) && errors.Is(lineErr, ErrNotFound) {
 		return ""
 	}
 	if err != nil || lineErr != nil || !bytes.Contains(line.Plain.Bytes, []byte(storage.CIDOf(u.crate).Hex())) {
-		w.t.Errorf("%s is there in part: %v, %v, %s", u.name, err, lineErr, line)
+		w.t.Errorf("%s is there in part: %v, %v, %v", u.name, err, lineErr, line)
 		return ""
 	}
 	blob, err := r.OpenArtifact(ctx, v)

@@ -63,7 +63,7 @@ func (a actor) session(scope string, rec record.ID) (string, error) {
 // submit signs body about subject with the heads of now, and enters it.
 func (a actor) submit(subject record.Subject, body record.Body, attachments ...[]byte) (Receipt, error) {
 	a.t.Helper()
-	heads, err := a.r.HeadsFor(a.t.Context(), a.id.DID, subject.Thing())
+	heads, err := a.r.HeadsFor(a.t.Context(), policy.Asker{DID: a.id.DID}, subject.Thing())
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func (a actor) submit(subject record.Subject, body record.Body, attachments ...[
 // publish enters bytes of a kind that has no rules of its own.
 func (a actor) publish(subject record.Subject, content []byte) {
 	a.t.Helper()
-	heads, err := a.r.HeadsFor(a.t.Context(), a.id.DID, subject.Thing())
+	heads, err := a.r.HeadsFor(a.t.Context(), policy.Asker{DID: a.id.DID}, subject.Thing())
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -249,7 +249,11 @@ func TestBundleBringsLaterChangesOfKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	items, err := admin.r.Bundle(t.Context(), record.KindManifest, "plan")
+	plan, err := admin.r.Version(t.Context(), reader, record.KindManifest, "plan", "1.0.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	items, err := admin.r.Bundle(t.Context(), plan)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"phoenix-lab.org/aln-registry/registry/cargo"
@@ -30,8 +31,8 @@ func (j Judged) Refusal() error {
 	return &Denied{Version: j.Version, Decision: j.Decision}
 }
 
-// Listed reports whether the asker's resolvers may pick the version.
-func (j Judged) Listed() bool { return j.Decision.Listed && !j.Yanked }
+// Pickable reports whether the asker's resolvers may pick the version.
+func (j Judged) Pickable() bool { return j.Decision.Listed && !j.Yanked }
 
 // Denied is the refusal of a version's bytes. It wraps a *policy.Denial.
 type Denied struct {
@@ -57,12 +58,18 @@ func (r *Registry) MayRead(asker policy.Asker) policy.Decision {
 	return policy.Read(asker, r.published.Load().terms.Settings)
 }
 
-// gate is MayRead as an error: ErrUnauthenticated where nobody asks, else a *policy.Denial.
-func (r *Registry) gate(asker *policy.Asker, t *terms) error {
-	return asError(asker, policy.Read(*asker, t.Settings))
+// MayReadAuthority decides whether asker may read what the registry goes by: its
+// members, settings, grants, rules and the records about them. No grant binds that.
+func (r *Registry) MayReadAuthority(asker policy.Asker) policy.Decision {
+	return policy.ReadRecords(asker, 1, false, r.published.Load().terms.Settings)
 }
 
-func asError(asker *policy.Asker, d policy.Decision) error {
+// gate is MayRead as an error: ErrUnauthenticated where nobody asks, else a *policy.Denial.
+func (r *Registry) gate(asker *policy.Asker, t *terms) error {
+	return asError(*asker, policy.Read(*asker, t.Settings))
+}
+
+func asError(asker policy.Asker, d policy.Decision) error {
 	switch {
 	case d.Allow:
 		return nil
@@ -103,18 +110,23 @@ func (r *Registry) Judge(ctx context.Context, asker policy.Asker, v state.Versio
 	return r.decide(ctx, &asker, t, v)
 }
 
-// decide is Judge behind the gate.
+// decide is Judge behind the gate. What cannot be looked at is denied.
 func (r *Registry) decide(ctx context.Context, asker *policy.Asker, t *terms, v state.Version) (policy.Decision, error) {
 	f, now := plainFacts(v), r.Clock()
 	d := policy.Decide(asker, &t.Terms, &f, now)
 	if !d.Unscanned {
 		return d, nil
 	}
-	f, err := r.inside(ctx, v, f)
-	if err != nil {
-		return policy.Decision{}, err
+	looked, err := r.inside(ctx, v, f)
+	switch {
+	case ctx.Err() != nil:
+		return policy.Decision{}, ctx.Err()
+	case err != nil:
+		r.Log.Error("a version cannot be looked into, and is denied until it can", "cid", v.CID, "error", err)
+		d.Listed = false
+		return d, nil
 	}
-	return policy.Decide(asker, &t.Terms, &f, now), nil
+	return policy.Decide(asker, &t.Terms, &looked, now), nil
 }
 
 // judged is v as asker may see it; ErrNotFound when they may not know of it.
@@ -173,20 +185,24 @@ func (r *Registry) see(ctx context.Context, asker *policy.Asker, t *terms, l *li
 }
 
 // decideAll decides about each version of l, looking inside those about which
-// nothing else decides.
+// nothing else decides. What cannot be looked at stays denied, and unlisted.
 func (r *Registry) decideAll(ctx context.Context, asker *policy.Asker, t *terms, l *lineage, now time.Time) ([]policy.Decision, error) {
 	facts := l.known()
 	decisions := make([]policy.Decision, len(facts))
+	looked := false
 	for i := range facts {
-		decisions[i] = policy.Decide(asker, &t.Terms, &facts[i], now)
-		if !decisions[i].Unscanned {
-			continue
+		d := policy.Decide(asker, &t.Terms, &facts[i], now)
+		if d.Unscanned && !looked {
+			looked = true
+			if facts = r.lookInside(ctx, l); ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
 		}
-		var err error
-		if facts, err = r.lookInside(ctx, l); err != nil {
-			return nil, err
+		if d.Unscanned {
+			d = policy.Decide(asker, &t.Terms, &facts[i], now)
+			d.Listed = d.Listed && !d.Unscanned
 		}
-		decisions[i] = policy.Decide(asker, &t.Terms, &facts[i], now)
+		decisions[i] = d
 	}
 	return decisions, nil
 }
@@ -199,22 +215,31 @@ func (l *lineage) known() []policy.Facts {
 	return l.facts
 }
 
-// lookInside is known after a look at the bytes of all versions.
-func (r *Registry) lookInside(ctx context.Context, l *lineage) ([]policy.Facts, error) {
+// lookInside is known after a look at the bytes of all versions, those left out
+// that cannot be looked at now.
+func (r *Registry) lookInside(ctx context.Context, l *lineage) []policy.Facts {
 	l.looking.Lock()
 	defer l.looking.Unlock()
 	if inside := l.inside.Load(); inside != nil {
-		return *inside, nil
+		return *inside
 	}
-	facts := make([]policy.Facts, len(l.facts))
+	facts, whole := slices.Clone(l.facts), true
 	for i := range facts {
-		var err error
-		if facts[i], err = r.inside(ctx, l.versions[i].Version, l.facts[i]); err != nil {
-			return nil, err
+		f, err := r.inside(ctx, l.versions[i].Version, l.facts[i])
+		switch {
+		case ctx.Err() != nil:
+			return facts
+		case err != nil:
+			r.Log.Error("a version cannot be looked into, and is denied until it can", "cid", l.versions[i].CID, "error", err)
+			whole = false
+		default:
+			facts[i] = f
 		}
 	}
-	l.inside.Store(&facts)
-	return facts, nil
+	if whole {
+		l.inside.Store(&facts)
+	}
+	return facts
 }
 
 // seenOf judges the versions of the artifact that name means, however spelled.

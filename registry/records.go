@@ -36,7 +36,7 @@ func (r *Registry) Record(ctx context.Context, asker policy.Asker, id record.ID)
 // mayReadAuthority says why asker may not read the record at index, which is about
 // no artifact.
 func (r *Registry) mayReadAuthority(asker policy.Asker, index int64) error {
-	return asError(&asker, policy.ReadRecords(asker, index, false, r.published.Load().terms.Settings))
+	return asError(asker, policy.ReadRecords(asker, index, false, r.published.Load().terms.Settings))
 }
 
 // mayReadRecord says why asker may not read a record: that of a version is known to
@@ -46,7 +46,7 @@ func (r *Registry) mayReadRecord(ctx context.Context, asker policy.Asker, stored
 	t := r.published.Load().terms
 	subject := stored.Record.Subject()
 	about := subject.Kind() != ""
-	if err := asError(&asker, policy.ReadRecords(asker, stored.Index, about, t.Settings)); err != nil || !about {
+	if err := asError(asker, policy.ReadRecords(asker, stored.Index, about, t.Settings)); err != nil || !about {
 		return err
 	}
 	unknown := fmt.Errorf("%w: no record %s", ErrNotFound, stored.Record.ID())

@@ -33,29 +33,41 @@ func (r *Registry) holder(ctx context.Context, d did.DID, named string) (policy.
 	return h, err
 }
 
-// hostGrants is what the state says of d's grants. What superseded one another is
-// told of as one step, from the grant named to the head that judges it.
+// hostGrants is what the state says of d's grants: first the one named, where it is
+// no head, then the heads. What superseded one another is told of as one step, from
+// the grant named to the head that judges it.
 func (r *Registry) hostGrants(ctx context.Context, d did.DID, named string) ([]policy.HostGrant, error) {
 	host, _, err := cachedState(ctx, r, state.HostKey(d), state.DecodeHost)
 	if err != nil {
 		return nil, err
 	}
 	var grants []policy.HostGrant
+	if named != "" {
+		if grants, err = r.namedGrant(ctx, host, d, named); err != nil {
+			return nil, err
+		}
+	}
 	for _, head := range host.Grants {
+		if len(grants) > 0 && grants[0].CID == head.CID.String() {
+			continue
+		}
 		if err := r.addGrant(ctx, &grants, head, ""); err != nil {
 			return nil, err
 		}
 	}
-	if named == "" || slices.ContainsFunc(grants, func(g policy.HostGrant) bool { return g.CID == named }) {
-		return grants, nil
-	}
+	return grants, nil
+}
+
+// namedGrant is the one grant of host, which is d, that a session names; none where
+// it names no such.
+func (r *Registry) namedGrant(ctx context.Context, host state.Host, d did.DID, named string) (grants []policy.HostGrant, err error) {
 	id, err := storage.ParseCID(named)
 	if err != nil {
-		return grants, nil // names nothing, and is denied as that
+		return nil, nil // and is denied as naming none
 	}
 	g, ok, err := cachedState(ctx, r, state.GrantKey(id), state.DecodeGrant)
 	if err != nil || !ok || g.Subject != d {
-		return grants, err
+		return nil, err
 	}
 	next := ""
 	if g.SupersededBy != nil {

@@ -11,7 +11,6 @@ import (
 
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/record"
-	"phoenix-lab.org/aln-registry/registry/state"
 	"phoenix-lab.org/aln-registry/storage"
 )
 
@@ -61,7 +60,7 @@ func (s *Server) heads(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("%w: the path is not percent-encoded rightly", registry.ErrRequest)
 	}
-	heads, err := s.registry.HeadsFor(r.Context(), asker.DID, thing)
+	heads, err := s.registry.HeadsFor(r.Context(), asker, thing)
 	if err != nil {
 		return err
 	}
@@ -165,16 +164,17 @@ func (s *Server) members(w http.ResponseWriter, r *http.Request) error {
 	}{items})
 }
 
-// version finds the artifact version that the path names, if the asker may read it.
-func (s *Server) version(w http.ResponseWriter, r *http.Request) (state.Version, error) {
-	if _, err := s.reader(w, r); err != nil {
-		return state.Version{}, err
+// version finds the artifact version that the path names, if the asker may know of it.
+func (s *Server) version(w http.ResponseWriter, r *http.Request) (registry.Judged, error) {
+	asker, err := s.reader(w, r)
+	if err != nil {
+		return registry.Judged{}, err
 	}
 	kind, err := record.ParseKind(param(r, "kind"))
 	if err != nil {
-		return state.Version{}, fmt.Errorf("%w: %v", registry.ErrNotFound, err)
+		return registry.Judged{}, fmt.Errorf("%w: %v", registry.ErrNotFound, err)
 	}
-	return s.registry.Version(r.Context(), kind, param(r, "name"), param(r, "version"))
+	return s.registry.Version(r.Context(), asker, kind, param(r, "name"), param(r, "version"))
 }
 
 func (s *Server) artifact(w http.ResponseWriter, r *http.Request) error {
@@ -182,7 +182,7 @@ func (s *Server) artifact(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.answer(w, r, v)
+	return s.answer(w, r, versionOf(v))
 }
 
 // bundle is for members: among the records are those of members and settings.
@@ -199,7 +199,7 @@ func (s *Server) bundle(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer release()
-	items, err := s.registry.Bundle(r.Context(), v.Kind, v.Name)
+	items, err := s.registry.Bundle(r.Context(), v)
 	if err != nil {
 		return err
 	}

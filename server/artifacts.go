@@ -30,11 +30,41 @@ type artifactJSON struct {
 	Name         string        `json:"name"`
 	Owners       []did.DID     `json:"owners"`
 	VersionCount int           `json:"version_count"`
-	Newest       state.Version `json:"newest"`
+	Newest       versionJSON   `json:"newest"`
+}
+
+// versionJSON is a version as the API tells it. The decision stands there only
+// where something is denied.
+type versionJSON struct {
+	state.Version
+	Decision *decisionJSON `json:"decision,omitzero"`
+}
+
+// decisionJSON says what an asker is denied of a version, and why.
+type decisionJSON struct {
+	// Listed: resolvers may pick it; Allow: its bytes may be had.
+	Listed     bool        `json:"listed"`
+	Allow      bool        `json:"allow"`
+	Rule       policy.Rule `json:"rule"`
+	RuleID     string      `json:"rule_id"`
+	Reason     string      `json:"reason"`
+	ValidUntil *time.Time  `json:"valid_until"`
+}
+
+func versionOf(v registry.Judged) versionJSON {
+	d := v.Decision
+	if d.Listed && d.Allow {
+		return versionJSON{Version: v.Version}
+	}
+	told := &decisionJSON{Listed: d.Listed, Allow: d.Allow, Rule: d.Rule, RuleID: d.RuleID, Reason: d.Reason()}
+	if !d.ValidUntil.IsZero() {
+		told.ValidUntil = &d.ValidUntil
+	}
+	return versionJSON{v.Version, told}
 }
 
 func artifactOf(l registry.Listed) artifactJSON {
-	a := artifactJSON{Kind: l.Kind, Name: l.Name, Owners: []did.DID{}, VersionCount: l.Versions, Newest: l.Newest}
+	a := artifactJSON{Kind: l.Kind, Name: l.Name, Owners: []did.DID{}, VersionCount: l.Versions, Newest: versionOf(l.Newest)}
 	for _, o := range l.Owners {
 		a.Owners = append(a.Owners, o.DID)
 	}
@@ -74,7 +104,7 @@ func (s *Server) artifacts(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer release()
 	query := r.URL.Query()
-	found, next, err := s.registry.Artifacts(r.Context(), kind, query.Get("q"), query.Get("after"), limit)
+	found, next, err := s.registry.Artifacts(r.Context(), asker, kind, query.Get("q"), query.Get("after"), limit)
 	if err != nil {
 		return err
 	}
@@ -90,7 +120,8 @@ func (s *Server) artifacts(w http.ResponseWriter, r *http.Request) error {
 
 // versions is GET /v1/artifacts/{kind}/{name}: ?limit=&after=.
 func (s *Server) versions(w http.ResponseWriter, r *http.Request) error {
-	if _, err := s.reader(w, r); err != nil {
+	asker, err := s.reader(w, r)
+	if err != nil {
 		return err
 	}
 	kind, err := s.kind(r)
@@ -101,15 +132,19 @@ func (s *Server) versions(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	listed, versions, next, err := s.registry.Versions(r.Context(), kind, param(r, "name"), r.URL.Query().Get("after"), limit)
+	listed, versions, next, err := s.registry.Versions(r.Context(), asker, kind, param(r, "name"), r.URL.Query().Get("after"), limit)
 	if err != nil {
 		return err
 	}
+	told := []versionJSON{}
+	for _, v := range versions {
+		told = append(told, versionOf(v))
+	}
 	return s.answer(w, r, struct {
 		artifactJSON
-		Versions []state.Version `json:"versions"`
-		Next     string          `json:"next"`
-	}{artifactOf(listed), versions, next})
+		Versions []versionJSON `json:"versions"`
+		Next     string        `json:"next"`
+	}{artifactOf(listed), told, next})
 }
 
 // artifactContent is GET /v1/artifacts/{kind}/{name}/{version}/content. What
@@ -120,7 +155,7 @@ func (s *Server) artifactContent(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	file := v.Name + "-" + v.Version // of letters, digits and . _ - + only
+	file := v.Name + "-" + v.Version.Version // of letters, digits and . _ - + only
 	if v.Kind == record.KindCrate {
 		file += ".crate"
 	}
@@ -130,8 +165,12 @@ func (s *Server) artifactContent(w http.ResponseWriter, r *http.Request) error {
 	return s.content(w, r, v, "application/octet-stream")
 }
 
-// content sends the bytes of v, of which a part may be asked for.
-func (s *Server) content(w http.ResponseWriter, r *http.Request, v state.Version, mediaType string) error {
+// content sends the bytes of v, of which a part may be asked for, to whom they are
+// not denied: that comes before anything is said about them.
+func (s *Server) content(w http.ResponseWriter, r *http.Request, v registry.Judged, mediaType string) error {
+	if err := v.Refusal(); err != nil {
+		return err
+	}
 	etag := `"` + v.CID.Hex() + `"`
 	w.Header().Set("Content-Type", mediaType)
 	w.Header().Set("ETag", etag)

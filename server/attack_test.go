@@ -149,7 +149,7 @@ func TestBodiesAreBounded(t *testing.T) {
 		l.do(ask{method: http.MethodPost, path: "/v1/records", token: admin, body: []byte(body)}).want(t, 400)
 	}
 	attachments := strings.Repeat(`"AA==",`, 5)
-	rec := l.sign(l.admin, record.MemberSubject(didOf(l.member)), &record.Member{Roles: []string{"auditor"}, Tier: "guest", StakeholderAddrs: []string{}})
+	rec := l.sign(l.admin, record.MemberSubject(didOf(l.member)), &record.Member{Roles: []string{"auditor"}, Tier: "core_stakeholder", StakeholderAddrs: []string{}})
 	envelope := base64.StdEncoding.EncodeToString(rec.Envelope())
 	l.do(ask{method: http.MethodPost, path: "/v1/records", token: admin,
 		body: fmt.Appendf(nil, `{"record":%q,"attachments":[%s]}`, envelope, strings.TrimSuffix(attachments, ","))}).want(t, 400, "attachments")

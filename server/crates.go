@@ -43,10 +43,11 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) download(w http.ResponseWriter, r *http.Request) error {
-	if _, err := s.reader(w, r); err != nil {
+	asker, err := s.reader(w, r)
+	if err != nil {
 		return err
 	}
-	v, err := s.registry.Version(r.Context(), record.KindCrate, param(r, "crate"), param(r, "version"))
+	v, err := s.registry.Version(r.Context(), asker, record.KindCrate, param(r, "crate"), param(r, "version"))
 	if err != nil {
 		return err
 	}
@@ -88,10 +89,11 @@ func (s *Server) yank(yanked bool) handler {
 }
 
 func (s *Server) owners(w http.ResponseWriter, r *http.Request) error {
-	if _, err := s.reader(w, r); err != nil {
+	asker, err := s.reader(w, r)
+	if err != nil {
 		return err
 	}
-	owners, err := s.registry.Owners(r.Context(), param(r, "crate"))
+	owners, err := s.registry.Owners(r.Context(), asker, param(r, "crate"))
 	if err != nil {
 		return err
 	}
@@ -120,7 +122,7 @@ func (s *Server) changeOwners(add bool) handler {
 			if _, err := s.reader(w, r); err != nil {
 				return err
 			}
-			err = cmp.Or(s.registry.CheckOwner(r.Context(), asker.DID, param(r, "crate")), err)
+			err = cmp.Or(s.registry.CheckOwner(r.Context(), asker, param(r, "crate")), err)
 		}
 		if err != nil {
 			return err
@@ -171,7 +173,7 @@ func (s *Server) search(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	found, total, err := s.registry.Search(r.Context(), r.URL.Query().Get("q"), perPage, (page-1)*perPage)
+	found, total, err := s.registry.Search(r.Context(), asker, r.URL.Query().Get("q"), perPage, (page-1)*perPage)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/policy"
 )
 
 func (s *Server) indexConfig(w http.ResponseWriter, r *http.Request) error {
@@ -37,20 +38,22 @@ func (s *Server) config(w http.ResponseWriter, r *http.Request, authRequired boo
 }
 
 func (s *Server) indexFile(w http.ResponseWriter, r *http.Request) error {
-	if _, err := s.member(w, r); err != nil {
+	asker, err := s.member(w, r)
+	if err != nil {
 		return err
 	}
-	return s.file(w, r)
+	return s.file(w, r, asker)
 }
 
 func (s *Server) publicIndexFile(w http.ResponseWriter, r *http.Request) error {
 	if err := s.requirePublic(); err != nil {
 		return err
 	}
-	if _, err := s.reader(w, r); err != nil {
+	asker, err := s.reader(w, r)
+	if err != nil {
 		return err
 	}
-	return s.file(w, r)
+	return s.file(w, r, asker)
 }
 
 // requirePublic: without --anonymous-read there is no public index at all.
@@ -61,13 +64,13 @@ func (s *Server) requirePublic() error {
 	return nil
 }
 
-func (s *Server) file(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) file(w http.ResponseWriter, r *http.Request, asker policy.Asker) error {
 	_, rest, _ := strings.Cut(r.URL.Path, "/index/")
 	name := path.Base(rest)
 	if cargo.ValidateName(name) != nil || rest != cargo.IndexPath(name) {
 		return fmt.Errorf("%w: no such file in the index", registry.ErrNotFound)
 	}
-	file, err := s.registry.IndexFile(r.Context(), name)
+	file, err := s.registry.IndexFile(r.Context(), asker, name)
 	if err != nil {
 		return err
 	}

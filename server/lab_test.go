@@ -200,7 +200,7 @@ func (l *lab) forge(who did.PrivateKey, scope string, change ...func(*particle.S
 // sign makes a record with the heads as the registry tells them to who.
 func (l *lab) sign(who did.PrivateKey, s record.Subject, body record.Body, digest ...[32]byte) *record.Record {
 	l.t.Helper()
-	h, err := l.registry.HeadsFor(context.Background(), didOf(who), s.Thing())
+	h, err := l.registry.HeadsFor(context.Background(), knowing(who), s.Thing())
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -220,10 +220,15 @@ func (l *lab) sign(who did.PrivateKey, s record.Subject, body record.Body, diges
 	return r
 }
 
+// knowing is who as one who may know of everything.
+func knowing(who did.PrivateKey) policy.Asker {
+	return policy.Asker{DID: didOf(who), Tier: particle.TierCoreStakeholder, Scopes: []string{particle.ScopeRead}}
+}
+
 func (l *lab) admit(who did.PrivateKey, roles ...string) {
 	l.t.Helper()
 	l.submit(l.admin, record.MemberSubject(didOf(who)), &record.Member{
-		Roles: append([]string{}, roles...), Tier: particle.TierCollaborator, StakeholderAddrs: []string{},
+		Roles: append([]string{}, roles...), Tier: particle.TierCoreStakeholder, StakeholderAddrs: []string{},
 	})
 }
 

@@ -265,24 +265,29 @@ func (s *Server) signer(r *http.Request) (policy.Asker, []byte, error) {
 }
 
 // reader is asker, allowed to read artifacts. Every route that yields an
-// artifact or tells of one starts with it.
+// artifact or tells of one starts with it; what of them the asker may see, the
+// functions of package registry decide, which take the asker for that.
 func (s *Server) reader(w http.ResponseWriter, r *http.Request) (policy.Asker, error) {
+	return s.admitted(w, r, s.registry.MayRead)
+}
+
+// member is for what only members get: what the registry goes by, which no grant hides.
+func (s *Server) member(w http.ResponseWriter, r *http.Request) (policy.Asker, error) {
+	asker, err := s.admitted(w, r, s.registry.MayReadAuthority)
+	if err == nil && asker.Anonymous() {
+		err = registry.ErrUnauthenticated
+	}
+	return asker, err
+}
+
+func (s *Server) admitted(w http.ResponseWriter, r *http.Request, may func(policy.Asker) policy.Decision) (policy.Asker, error) {
 	w.Header()["Vary"], w.Header()["Cache-Control"] = varyAsker, privateNoCache
 	asker, err := s.asker(r)
 	if err != nil {
 		return policy.Asker{}, err
 	}
-	if d := s.registry.MayRead(asker); !d.Allow {
-		return policy.Asker{}, &policy.Denial{Rule: d.Rule, Reason: d.Reason()}
+	if d := may(asker); !d.Allow {
+		return policy.Asker{}, d.Denial()
 	}
 	return asker, nil
-}
-
-// member is reader for what anonymous readers never get.
-func (s *Server) member(w http.ResponseWriter, r *http.Request) (policy.Asker, error) {
-	asker, err := s.reader(w, r)
-	if err == nil && asker.Anonymous() {
-		err = registry.ErrUnauthenticated
-	}
-	return asker, err
 }

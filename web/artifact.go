@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
@@ -18,13 +19,13 @@ import (
 // artifactPage is the body of the page of one version of an artifact.
 type artifactPage struct {
 	Of kindOf
-	state.Version
+	registry.Judged
 	Signer   did.URL
 	Owners   []state.Owner
 	Size     int64
-	Versions []state.Version // a page of them, newest first
-	Count    int             // of all versions
-	Newer    state.Version   // the one to show first
+	Versions []registry.Judged // a page of them, newest first
+	Count    int               // of all versions
+	Newer    registry.Judged   // the one to show first
 	Previous string          // links to other pages of versions
 	Next     string
 
@@ -40,15 +41,21 @@ type artifactPage struct {
 func (a artifactPage) Chosen(v string) bool { return a.Version.Version == v }
 
 // Older: there is a better version than this one.
-func (a artifactPage) Older() bool { return a.Newer.Version != a.Version.Version }
+func (a artifactPage) Older() bool { return a.Newer.Version.Version != a.Version.Version }
 
 // Later: the better version is a newer one too, and not an older one that is
 // better because this one was yanked.
 func (a artifactPage) Later() bool {
-	better, err := cargo.ParseVersion(a.Newer.Version)
+	better, err := cargo.ParseVersion(a.Newer.Version.Version)
 	this, failed := cargo.ParseVersion(a.Version.Version)
 	return err == nil && failed == nil && better.Compare(this) > 0
 }
+
+// Denied: the visitor does not get the bytes; Decision says why.
+func (a artifactPage) Denied() bool { return !a.Decision.Allow }
+
+// Unlisted: builds that have it in their lockfile still get it, and no others.
+func (a artifactPage) Unlisted() bool { return a.Decision.Allow && !a.Decision.Listed }
 
 // Cargo: the commands of cargo are for this kind.
 func (a artifactPage) Cargo() bool { return a.Kind == record.KindCrate }
@@ -77,7 +84,7 @@ func (p *Pages) artifact(w http.ResponseWriter, r *http.Request, v *visit) error
 		return err
 	}
 	name, version := param(r, "name"), param(r, "version")
-	spelling, err := p.Registry.Spelling(r.Context(), kind.Kind, name)
+	spelling, err := p.Registry.Spelling(r.Context(), v.Asker, kind.Kind, name)
 	if err != nil {
 		return err
 	}
@@ -110,23 +117,23 @@ func (p *Pages) artifactPage(r *http.Request, v *visit, kind kindOf, name, versi
 		return artifactPage{}, err
 	}
 	defer leave()
-	known, versions, err := p.Registry.VersionsOf(ctx, kind.Kind, name)
+	known, versions, err := p.Registry.VersionsOf(ctx, v.Asker, kind.Kind, name)
 	if err != nil {
 		return artifactPage{}, err
 	}
 	body := artifactPage{Of: kind, Owners: known.Owners, Count: len(versions), Newer: known.Newest}
-	body.Version = body.Newer
+	body.Judged = body.Newer
 	path := []string{"artifacts", string(kind.Kind), known.Name}
 	if version != "" {
 		path = append(path, version)
-		if body.Version, err = p.Registry.Version(ctx, kind.Kind, known.Name, version); err != nil {
+		if body.Judged, err = p.Registry.Version(ctx, v.Asker, kind.Kind, known.Name, version); err != nil {
 			return artifactPage{}, err
 		}
 	}
 	if body.Versions, body.Previous, body.Next, err = turn(r, p.Link(path...), versions); err != nil {
 		return artifactPage{}, err
 	}
-	if body.Size, err = p.Registry.ArtifactSize(ctx, body.Version); err != nil {
+	if body.Size, err = p.Registry.ArtifactSize(ctx, body.Judged); err != nil {
 		return artifactPage{}, err
 	}
 	stored, err := p.Registry.Record(ctx, v.Asker, body.Record)
@@ -138,7 +145,7 @@ func (p *Pages) artifactPage(r *http.Request, v *visit, kind kindOf, name, versi
 }
 
 // turn cuts a page out of all versions, and says how to turn to the others, below path.
-func turn(r *http.Request, path string, all []state.Version) (versions []state.Version, previous, next string, err error) {
+func turn(r *http.Request, path string, all []registry.Judged) (versions []registry.Judged, previous, next string, err error) {
 	page, err := pageNumber(r)
 	if err != nil {
 		return nil, "", "", err
@@ -156,9 +163,13 @@ func turn(r *http.Request, path string, all []state.Version) (versions []state.V
 	return all[from:min(len(all), from+perPage)], previous, next, nil
 }
 
-// describe adds what the crate says of itself.
+// describe adds what the crate says of itself, for whom its bytes are not denied:
+// what is kept of it was read for somebody else.
 func (p *Pages) describe(ctx context.Context, body *artifactPage) error {
-	d, err := p.readmes.get(ctx, body.CID, func(ctx context.Context) (*cargo.Crate, error) { return p.Registry.Describe(ctx, body.Version) })
+	if body.Denied() {
+		return nil
+	}
+	d, err := p.readmes.get(ctx, body.CID, func(ctx context.Context) (*cargo.Crate, error) { return p.Registry.Describe(ctx, body.Judged) })
 	if errors.Is(err, errBusy) {
 		body.Busy = true
 		return nil
@@ -229,12 +240,12 @@ func (p *Pages) groups(all []cargo.Dependency) []dependencyGroup {
 }
 
 // download sends a version's bytes as a file: never as something to show.
-func (p *Pages) download(w http.ResponseWriter, r *http.Request, _ *visit) error {
+func (p *Pages) download(w http.ResponseWriter, r *http.Request, v *visit) error {
 	kind, err := kindIn(r)
 	if err != nil {
 		return err
 	}
-	version, err := p.Registry.Version(r.Context(), kind.Kind, param(r, "name"), param(r, "version"))
+	version, err := p.Registry.Version(r.Context(), v.Asker, kind.Kind, param(r, "name"), param(r, "version"))
 	if err != nil {
 		return err
 	}
@@ -243,7 +254,7 @@ func (p *Pages) download(w http.ResponseWriter, r *http.Request, _ *visit) error
 		return err
 	}
 	defer blob.Close()
-	name := version.Name + "-" + version.Version
+	name := version.Name + "-" + version.Version.Version
 	if kind.Kind == record.KindCrate {
 		name += ".crate"
 	}

@@ -3,6 +3,7 @@ package web
 import (
 	"testing"
 
+	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/state"
 )
 
@@ -17,7 +18,7 @@ func TestAVersionIsCalledNewerOnlyWhereItIs(t *testing.T) {
 		{"0.2.0", "0.1.0", false}, // 0.2.0 was yanked
 		{"1.0.0", "1.0.0", false},
 	} {
-		page := artifactPage{Version: state.Version{Version: c.this}, Newer: state.Version{Version: c.better}}
+		page := artifactPage{Judged: registry.Judged{Version: state.Version{Version: c.this}}, Newer: registry.Judged{Version: state.Version{Version: c.better}}}
 		if got := page.Later(); got != c.want {
 			t.Errorf("%s beside %s: %v", c.better, c.this, got)
 		}

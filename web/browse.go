@@ -13,7 +13,6 @@ import (
 
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/record"
-	"phoenix-lab.org/aln-registry/registry/state"
 )
 
 // Lengths of lists.
@@ -53,7 +52,7 @@ type frontPage struct {
 }
 
 // recent is a version that was published not long ago.
-type recent struct{ state.Version }
+type recent struct{ registry.Judged }
 
 func (p *Pages) front(w http.ResponseWriter, r *http.Request, v *visit) error {
 	v.Active = "front"
@@ -80,21 +79,21 @@ type lately struct {
 
 // recent is what was published last, as far as the asker may know of it.
 func (p *Pages) recent(ctx context.Context, v *visit) ([]recent, error) {
-	entries, err := p.published(ctx, v)
+	entries, err := p.published(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var found []recent
 	for _, i := range entries {
 		stored, err := p.Registry.RecordAt(ctx, v.Asker, i)
-		if denied(err) {
+		if hidden(err) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
 		s := stored.Record.Subject()
-		version, err := p.Registry.Version(ctx, s.Kind(), s.Name(), s.Version())
+		version, err := p.Registry.Version(ctx, v.Asker, s.Kind(), s.Name(), s.Version())
 		if err != nil {
 			return nil, err
 		}
@@ -103,27 +102,18 @@ func (p *Pages) recent(ctx context.Context, v *visit) ([]recent, error) {
 	return found, nil
 }
 
-// published looks through the newest entries, once for each size of the log,
-// on behalf of somebody who may read artifacts.
-func (p *Pages) published(ctx context.Context, v *visit) ([]int64, error) {
+// published looks through the newest entries, once for each size of the log. It
+// is the same for all visitors: what of it they may know of is not asked here.
+func (p *Pages) published(ctx context.Context) ([]int64, error) {
 	p.lately.mu.Lock()
 	defer p.lately.mu.Unlock()
 	size := p.Registry.Size()
 	if p.lately.size == size {
 		return p.lately.entries, nil
 	}
-	var entries []int64
-	for i := size - 1; i >= max(0, size-lookBack) && len(entries) < mostRecent; i-- {
-		stored, err := p.Registry.RecordAt(ctx, v.Asker, i)
-		if denied(err) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if stored.Record.Type() == record.TypePublish {
-			entries = append(entries, i)
-		}
+	entries, err := p.Registry.Publications(ctx, max(0, size-lookBack), size, mostRecent)
+	if err != nil {
+		return nil, err
 	}
 	p.lately.size, p.lately.entries = size, entries
 	return entries, nil
@@ -146,7 +136,7 @@ func (p *Pages) search(w http.ResponseWriter, r *http.Request, v *visit) error {
 		return fmt.Errorf("%w: a search has at most %d bytes", registry.ErrRequest, maxQuery)
 	}
 	v.Query = query
-	body, err := p.find(r, p.Link("search"), query)
+	body, err := p.find(r, v, p.Link("search"), query)
 	if err != nil {
 		return err
 	}
@@ -158,7 +148,7 @@ func (p *Pages) search(w http.ResponseWriter, r *http.Request, v *visit) error {
 }
 
 // find searches for query and says how to turn the pages of what is found, which are below path.
-func (p *Pages) find(r *http.Request, path, query string) (searchPage, error) {
+func (p *Pages) find(r *http.Request, v *visit, path, query string) (searchPage, error) {
 	page, err := pageNumber(r)
 	if err != nil {
 		return searchPage{}, err
@@ -170,7 +160,7 @@ func (p *Pages) find(r *http.Request, path, query string) (searchPage, error) {
 	defer leave()
 	body := searchPage{Query: query}
 	offset := (page - 1) * perPage
-	body.Found, body.Total, err = p.Registry.Search(r.Context(), query, perPage, offset)
+	body.Found, body.Total, err = p.Registry.Search(r.Context(), v.Asker, query, perPage, offset)
 	if err != nil {
 		return searchPage{}, err
 	}
@@ -178,7 +168,7 @@ func (p *Pages) find(r *http.Request, path, query string) (searchPage, error) {
 		return searchPage{}, errNoPage
 	}
 	if query != "" && page == 1 {
-		if body.Others, err = p.others(r.Context(), query); err != nil {
+		if body.Others, err = p.others(r.Context(), v, query); err != nil {
 			return searchPage{}, err
 		}
 	}
@@ -196,12 +186,12 @@ func (p *Pages) find(r *http.Request, path, query string) (searchPage, error) {
 const mostOthers = 10
 
 // others finds artifacts of the kinds that say nothing of themselves, by their names.
-func (p *Pages) others(ctx context.Context, query string) (found []registry.Listed, err error) {
+func (p *Pages) others(ctx context.Context, v *visit, query string) (found []registry.Listed, err error) {
 	for _, k := range kindNames {
 		if k.Kind == record.KindCrate {
 			continue
 		}
-		some, _, err := p.Registry.Artifacts(ctx, k.Kind, query, "", mostOthers)
+		some, _, err := p.Registry.Artifacts(ctx, v.Asker, k.Kind, query, "", mostOthers)
 		if err != nil {
 			return nil, err
 		}
@@ -259,7 +249,7 @@ func (p *Pages) list(w http.ResponseWriter, r *http.Request, v *visit) error {
 	body := listPage{Of: kind}
 	if kind.Kind == record.KindCrate {
 		v.Active = "crate"
-		crates, err := p.find(r, p.Link("artifacts", string(kind.Kind)), "")
+		crates, err := p.find(r, v, p.Link("artifacts", string(kind.Kind)), "")
 		if err != nil {
 			return err
 		}
@@ -271,7 +261,7 @@ func (p *Pages) list(w http.ResponseWriter, r *http.Request, v *visit) error {
 	}
 	defer leave()
 	var next string
-	body.Artifacts, next, err = p.Registry.Artifacts(r.Context(), kind.Kind, "", r.URL.Query().Get("after"), perPage)
+	body.Artifacts, next, err = p.Registry.Artifacts(r.Context(), v.Asker, kind.Kind, "", r.URL.Query().Get("after"), perPage)
 	if err != nil {
 		return err
 	}

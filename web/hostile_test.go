@@ -45,7 +45,7 @@ func TestACrateThatPanicsEndsNothing(t *testing.T) {
 	})
 	l.fill()
 	token := l.session(l.member, "read")
-	v := must(l.registry.Version(t.Context(), record.KindCrate, "secret-crate", "0.2.0"))
+	v := must(l.registry.Version(t.Context(), knowing(l.member), record.KindCrate, "secret-crate", "0.2.0"))
 	store.at.Store(&v.CID)
 	for range mostReadmes + 1 { // the places come free again
 		l.get("/artifacts/crate/secret-crate", token).want(t, 200, "cannot be read", "Identity and proof")
@@ -81,7 +81,7 @@ func TestKeptDescriptionsAreCountedAsWhatTheyTake(t *testing.T) {
 		"words":            {"readme = \"README.txt\"\n", much(400<<10, func(int) string { return "many words\n" })},
 	} {
 		l.publish(name, "1.0.0", c.manifest, [2]string{"README.txt", c.readme})
-		v := must(l.registry.Version(t.Context(), record.KindCrate, name, "1.0.0"))
+		v := must(l.registry.Version(t.Context(), knowing(l.member), record.KindCrate, name, "1.0.0"))
 		const copies = 8
 		kept := make([]described, copies)
 		before := inUse()

@@ -67,7 +67,7 @@ func newLab(t testing.TB, change ...func(*registry.Config)) *lab {
 	l.pages = New(Config{Registry: l.registry, Log: config.Log, Clock: l.now, Version: "v0"})
 	t.Cleanup(func() { l.registry.Close(); db.Close(); store.Close() })
 	l.submit(l.admin, record.MemberSubject(didOf(l.member)), &record.Member{
-		Roles: []string{"publisher"}, Tier: particle.TierCollaborator, StakeholderAddrs: []string{},
+		Roles: []string{"publisher"}, Tier: particle.TierCoreStakeholder, StakeholderAddrs: []string{},
 	})
 	return l
 }
@@ -87,7 +87,7 @@ func (l *lab) now() time.Time { return time.Now().Add(time.Duration(l.ahead.Load
 
 func (l *lab) sign(who did.PrivateKey, s record.Subject, body record.Body, digest ...[32]byte) *record.Record {
 	l.t.Helper()
-	h := must(l.registry.HeadsFor(context.Background(), didOf(who), s.Thing()))
+	h := must(l.registry.HeadsFor(context.Background(), knowing(who), s.Thing()))
 	now := time.Now().UTC().Truncate(time.Second)
 	d := record.Draft{Subject: s, Body: body, Header: record.Header{
 		Registry: h.Origin, IssuedAt: now, Expires: now.Add(2 * time.Minute), Prev: h.Prev, By: h.By, Key: h.Key,
@@ -96,6 +96,11 @@ func (l *lab) sign(who did.PrivateKey, s record.Subject, body record.Body, diges
 		d.Digest = digest[0]
 	}
 	return must(record.Sign(d, who.Signer(who.Public().URL())))
+}
+
+// knowing is who as one who may know of everything.
+func knowing(who did.PrivateKey) policy.Asker {
+	return policy.Asker{DID: didOf(who), Tier: particle.TierCoreStakeholder, Scopes: []string{particle.ScopeRead}}
 }
 
 func (l *lab) submit(who did.PrivateKey, s record.Subject, body record.Body) {
@@ -237,6 +242,6 @@ func credential(token string, r *record.Record) string {
 func (l *lab) admitReader(who did.PrivateKey) {
 	l.t.Helper()
 	l.submit(l.admin, record.MemberSubject(didOf(who)), &record.Member{
-		Roles: []string{"auditor"}, Tier: particle.TierGuest, StakeholderAddrs: []string{},
+		Roles: []string{"auditor"}, Tier: particle.TierCoreStakeholder, StakeholderAddrs: []string{},
 	})
 }

@@ -56,10 +56,10 @@ func (p *Pages) subject(s record.Subject) subject {
 	return subject{Text: s.String()}
 }
 
-// denied: the policy keeps a record from the asker.
-func denied(err error) bool {
+// hidden: the policy keeps a record from the asker, or that there is one.
+func hidden(err error) bool {
 	var denial *policy.Denial
-	return errors.As(err, &denial) || errors.Is(err, registry.ErrUnauthenticated)
+	return errors.As(err, &denial) || errors.Is(err, registry.ErrUnauthenticated) || errors.Is(err, registry.ErrNotFound)
 }
 
 func (p *Pages) log(w http.ResponseWriter, r *http.Request, v *visit) error {
@@ -89,7 +89,7 @@ func (p *Pages) log(w http.ResponseWriter, r *http.Request, v *visit) error {
 		row := logRow{Index: i, Time: times[i-body.First]}
 		stored, err := p.Registry.RecordAt(r.Context(), v.Asker, i)
 		switch {
-		case denied(err):
+		case hidden(err):
 			row.Hidden = true
 		case err != nil:
 			return err

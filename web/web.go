@@ -3,12 +3,12 @@
 // them, and none can run.
 //
 // Invariants: who may not read is told no name, and gets the same answer for
-// names that exist and names that do not; what a page tells of artifacts is
-// asked of the one policy function first (registry.MayRead, and for records
-// registry.RecordAt); every page is sent with a policy under which nothing runs
-// and nothing is loaded but the style sheet and the icon; texts of other people
-// reach a page escaped, or, in a README, through a list of allowed elements;
-// the cookie is a read session and means nothing outside these pages.
+// names that exist and names that do not; what a page tells of artifacts comes from
+// functions of package registry that take the visitor and ask the one policy
+// function; every page is sent with a policy under which nothing runs and nothing
+// is loaded but the style sheet and the icon; texts of other people reach a page
+// escaped, or, in a README, through a list of allowed elements; the cookie is a
+// read session and means nothing outside these pages.
 package web
 
 import (
@@ -134,6 +134,7 @@ type visit struct {
 	Ended bool
 	// MayRead: the policy function lets the asker see artifacts.
 	MayRead bool
+	gate    policy.Decision
 	// Active is the entry of the navigation to mark.
 	Active string
 	// Query is what was searched for.
@@ -162,10 +163,13 @@ func (p *Pages) page(h handler) http.HandlerFunc {
 // the path but its shape is looked at.
 func (p *Pages) reader(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request, v *visit) error {
-		if !v.MayRead {
+		switch {
+		case v.MayRead:
+			return h(w, r, v)
+		case v.gate.Rule == policy.RuleAnonymous, v.gate.Rule == policy.RuleScope:
 			return errMembersOnly
 		}
-		return h(w, r, v)
+		return v.gate.Denial()
 	}
 }
 
@@ -186,7 +190,8 @@ func (p *Pages) visit(w http.ResponseWriter, r *http.Request) (*visit, error) {
 			v.Asker = asker
 		}
 	}
-	v.MayRead = p.Registry.MayRead(v.Asker).Allow
+	v.gate = p.Registry.MayRead(v.Asker)
+	v.MayRead = v.gate.Allow
 	return v, nil
 }
 

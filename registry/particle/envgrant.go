@@ -204,7 +204,7 @@ func ParseList(raw []byte) ([][32]byte, error) {
 	hashes := make([][32]byte, len(raw)/line)
 	for i := range hashes {
 		text := raw[i*line : (i+1)*line]
-		if text[line-1] != '\n' || bytes.ContainsFunc(text[:line-1], func(r rune) bool { return !strings.ContainsRune("0123456789abcdef", r) }) {
+		if text[line-1] != '\n' || !lowerHex(text[:line-1]) {
 			return nil, malformed("line %d of the list of crates is not 64 lower-case hex digits", i+1)
 		}
 		if _, err := hex.Decode(hashes[i][:], text[:line-1]); err != nil {
@@ -215,6 +215,15 @@ func ParseList(raw []byte) ([][32]byte, error) {
 		}
 	}
 	return hashes, nil
+}
+
+func lowerHex(text []byte) bool {
+	for _, c := range text {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
 }
 
 // MarshalList writes a list blob of hashes, sorted and each once.

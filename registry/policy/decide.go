@@ -56,22 +56,28 @@ const day = 24 * 60 * 60 // seconds
 // (docs/FORMATS.md §7): first the gate, which is Read; then what denies, in the
 // order quarantine, grant, cooldown, and the first names the rule; last, whether
 // the bytes have been scanned.
-func Decide(asker *Asker, t *Terms, f *Facts, now time.Time) Decision {
-	if d, ok := admits(asker, t, f, now); !ok {
-		return d
+func Decide(asker *Asker, t *Terms, f *Facts, now time.Time) (d Decision) {
+	if rule, text, ok := admits(asker, t, f, now); !ok {
+		return refused(asker, rule, text)
 	}
-	c := caseOf(asker, t, f, now.Unix())
-	d := Decision{Known: true, DryRun: idOf(c.found.dry)}
-	c.until = min(c.until, c.found.until)
-	var byGrant reason
-	if c.grant != nil {
-		byGrant = c.grant.judge(asker.DID, f, c.at)
-		d.Known = byGrant.kind == sayNothing || !c.grant.OffshoreFlag
-		c.until = min(c.until, c.grant.until(c.at))
+	var q question
+	q.pose(asker, t, f, now.Unix())
+	d.Known = true
+	if q.found.dry != nil {
+		d.DryRun = q.found.dry.id
 	}
-	c.settle(&d, byGrant)
-	if c.until != never {
-		d.ValidUntil = time.Unix(c.until, 0).UTC()
+	q.settle(&d)
+	if q.until != never {
+		d.ValidUntil = time.Unix(q.until, 0)
+	}
+	return d
+}
+
+// refused is the decision where the gate does not open.
+func refused(asker *Asker, rule Rule, text string) Decision {
+	d := Decision{Rule: rule, say: reason{kind: sayText, text: text}}
+	if asker != nil {
+		d.ValidUntil = asker.ends()
 	}
 	return d
 }
@@ -83,91 +89,104 @@ type question struct {
 	facts *Facts
 	name  string
 	// grant judges; nil where none does: an auditor is not bound by one.
-	grant  *Grant
-	audit  bool
-	found  findings
-	at     int64
-	until  int64
-	waiver *rule
+	grant *Grant
+	audit bool
+	found findings
+	// due is when it is days old, in Unix seconds; waiver is what that was waived by.
+	due, days int64
+	waiver    *rule
+	// at is now, until when the answer may change, in Unix seconds.
+	at, until int64
 }
 
-func caseOf(asker *Asker, t *Terms, f *Facts, at int64) question {
-	q := question{asker: asker, terms: t, facts: f, name: canonical(f.Name), at: at, until: never}
-	if end := asker.ends(); !end.IsZero() {
-		q.until = end.Unix()
-	}
+func (q *question) pose(asker *Asker, t *Terms, f *Facts, at int64) {
+	q.asker, q.terms, q.facts, q.name, q.at, q.until = asker, t, f, canonical(f.Name), at, never
 	if q.audit = asker.audits(); !q.audit {
 		q.grant = asker.Grant
+		q.ends(asker.GrantUntil)
 	}
-	q.found = t.Rules.judge(f, q.name, at)
-	return q
+	q.ends(asker.Until)
+	t.Rules.judge(&q.found, f, q.name, at)
+	q.until = min(q.until, q.found.until)
+}
+
+// ends lowers until to t, which may never come.
+func (q *question) ends(t time.Time) {
+	if !t.IsZero() {
+		q.until = min(q.until, t.Unix())
+	}
 }
 
 // settle fills in what decided.
-func (q *question) settle(d *Decision, byGrant reason) {
-	if r := q.found.denied; r != nil {
-		d.Rule, d.RuleID, d.say = RuleQuarantine, r.id, reason{kind: sayText, text: r.reason}
-		return
+func (q *question) settle(d *Decision) {
+	byGrant := sayNothing
+	if q.grant != nil {
+		byGrant = q.grant.judge(q.asker.DID, q.facts, q.at)
+		d.Known = byGrant == sayNothing || !q.grant.OffshoreFlag
+		q.until = min(q.until, q.grant.until(q.at))
 	}
-	if byGrant.kind != sayNothing {
-		d.Rule, d.RuleID, d.say = ruleOf(byGrant), q.grant.CID, byGrant
-		return
-	}
-	if young := q.cooldown(); young.kind != sayNothing {
-		d.Rule, d.say = RuleCooldown, young
-		return
-	}
-	d.Listed = q.found.graced == nil
 	switch {
+	case q.found.denied != nil:
+		d.quarantined(sayRule, q.found.denied)
+	case byGrant != sayNothing:
+		d.Rule, d.RuleID, d.say.kind, d.say.grant = byGrant.grantRule(), q.grant.CID, byGrant, q.grant
+	case q.young():
+		d.Rule, d.say.kind, d.say.at, d.say.days = RuleCooldown, sayYoung, q.due, q.days
 	case q.found.unscanned != nil:
-		r := q.found.unscanned
-		d.Unscanned, d.Rule, d.RuleID, d.say = true, RuleQuarantine, r.id, reason{kind: sayUnscanned}
-		return
+		d.quarantined(sayUnscanned, q.found.unscanned)
+		d.Listed, d.Unscanned = q.found.graced == nil, true
 	case q.found.graced != nil:
-		r := q.found.graced
-		d.Rule, d.RuleID, d.say = RuleQuarantine, r.id, reason{kind: sayGrace, text: r.reason, at: r.grace}
+		d.quarantined(sayGrace, q.found.graced)
+		d.Allow = true
 	default:
-		d.Rule, d.RuleID, d.say = q.allowedBy()
+		d.Listed, d.Allow = true, true
+		d.Rule, d.say.kind = q.allowedBy()
+		if q.grant != nil {
+			d.RuleID = q.grant.CID
+		}
 	}
-	d.Allow = true
+}
+
+func (d *Decision) quarantined(kind say, r *rule) {
+	d.Rule, d.RuleID, d.say.kind, d.say.rule = RuleQuarantine, r.id, kind, r
 }
 
 // allowedBy is what allows, where nothing denies.
-func (q *question) allowedBy() (Rule, string, reason) {
+func (q *question) allowedBy() (Rule, say) {
 	switch {
 	case q.audit:
-		return RuleScope, "", reason{kind: sayText, text: "the session is for an audit"}
+		return RuleScope, sayAudit
 	case q.asker.Anonymous():
-		return RuleAnonymous, "", reason{kind: sayText, text: "this registry lets everybody read"}
+		return RuleAnonymous, sayEverybody
 	case q.grant != nil:
-		return RuleAllowed, q.grant.CID, reason{kind: sayText, text: "the EnvGrant allows it"}
+		return RuleAllowed, sayListed
 	}
-	return RuleTier, "", reason{kind: sayText, text: "hosts of this tier read without an EnvGrant"}
+	return RuleTier, sayTier
 }
 
-// cooldown says why the artifact is too young, zero if it is not, or if a rule
-// waives that. It lowers until to when that may change.
-func (q *question) cooldown() reason {
-	days := q.terms.MinAgeDays
+// young reports whether the artifact is too young and no rule waives that. It
+// lowers until to when that may change.
+func (q *question) young() bool {
+	q.days = q.terms.MinAgeDays
 	if q.grant != nil {
-		days = max(days, q.grant.MinAgeDays)
+		q.days = max(q.days, q.grant.MinAgeDays)
 	}
-	if days <= 0 || q.audit {
-		return reason{}
+	if q.days <= 0 || q.audit {
+		return false
 	}
-	due := dueAt(q.facts.Since, days)
-	if q.at >= due {
-		return reason{}
+	q.due = dueAt(q.facts.Since, q.days)
+	if q.at >= q.due {
+		return false
 	}
 	q.waiver = q.terms.Rules.waiver(q.facts, q.name, q.at)
 	switch {
 	case q.waiver == nil:
-		q.until = min(q.until, due)
-		return reason{kind: sayYoung, at: due, days: days}
-	case q.waiver.expires < due:
+		q.until = min(q.until, q.due)
+		return true
+	case q.waiver.expires < q.due:
 		q.until = min(q.until, q.waiver.expires)
 	}
-	return reason{}
+	return false
 }
 
 // dueAt is when what began its age at since is that many days old, in Unix
@@ -185,27 +204,16 @@ func dueAt(since time.Time, days int64) int64 {
 }
 
 // admits is the gate, and what nobody can judge.
-func admits(asker *Asker, t *Terms, f *Facts, now time.Time) (Decision, bool) {
+func admits(asker *Asker, t *Terms, f *Facts, now time.Time) (rule Rule, text string, ok bool) {
 	switch {
 	case asker == nil || t == nil || t.Rules == nil || f == nil:
-		return Decision{Rule: RuleUnknown, say: reason{kind: sayText, text: "this registry cannot read its own rules now; tell whoever runs it"}}, false
+		return RuleUnknown, "this registry cannot read its own rules now; tell whoever runs it", false
 	case f.Kind == "" || f.Name == "" || f.Version == "" || f.Source == "" || f.Digest == [32]byte{}:
-		return Decision{Rule: RuleUnknown, say: reason{kind: sayText, text: "too little is known of this artifact to allow it"}}, false
+		return RuleUnknown, "too little is known of this artifact to allow it", false
 	case !asker.Until.IsZero() && !now.Before(asker.Until):
-		return Decision{Rule: RuleLifetime, say: reason{kind: sayText, text: "the session has expired"}}, false
+		return RuleLifetime, "the session has expired", false
 	case !asker.GrantUntil.IsZero() && !now.Before(asker.GrantUntil) && !asker.audits():
-		return Decision{Rule: RuleGrant, say: reason{kind: sayText, text: "which EnvGrant binds the session has changed meanwhile; ask again"}}, false
+		return RuleGrant, "which EnvGrant binds the session has changed meanwhile; ask again", false
 	}
-	rule, text, ok := gate(asker, &t.Settings)
-	if ok {
-		return Decision{}, true
-	}
-	return verdict(asker, rule, text, false), false
-}
-
-func idOf(r *rule) string {
-	if r == nil {
-		return ""
-	}
-	return r.id
+	return gate(asker, &t.Settings)
 }

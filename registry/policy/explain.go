@@ -29,42 +29,35 @@ const (
 // Explain says what each rule says of f, in the order in which Decide asks them.
 // It tells all of it: whether the asker may know of f is the Decision's to say.
 func Explain(asker *Asker, t *Terms, f *Facts, now time.Time) []Step {
-	if d, ok := admits(asker, t, f, now); !ok {
-		return []Step{{Rule: d.Rule, ID: d.RuleID, Outcome: OutcomeDeny, Reason: d.Reason()}}
+	rule, text, ok := admits(asker, t, f, now)
+	if !ok {
+		return []Step{{Rule: rule, Outcome: OutcomeDeny, Reason: text}}
 	}
-	q := caseOf(asker, t, f, now.Unix())
-	rule, text, _ := gate(asker, &t.Settings)
+	var q question
+	q.pose(asker, t, f, now.Unix())
 	steps := []Step{{Rule: rule, Outcome: OutcomeAllow, Reason: text}}
 	quarantine, scan := q.explainRules()
 	steps = append(steps, quarantine...)
-	if !q.audit && !asker.Anonymous() {
+	if q.grant != nil || !q.audit && !asker.Anonymous() {
 		steps = append(steps, q.explainGrant())
 	}
 	return append(append(steps, q.explainCooldown()...), scan...)
 }
 
-func step(rule Rule, id, outcome string, r reason) Step {
-	return Step{Rule: rule, ID: id, Outcome: outcome, Reason: r.String()}
+func ruleStep(rule Rule, r *rule, outcome string, kind say) Step {
+	return Step{Rule: rule, ID: r.id, Outcome: outcome, Reason: reason{kind: kind, rule: r}.String()}
 }
 
 // explainRules: denials first, each kind by id; the scan that is missing apart.
 func (q *question) explainRules() (steps, scan []Step) {
 	for _, r := range q.terms.Rules.describing(q.facts) {
-		text := reason{kind: sayText, text: r.reason}
+		outcome, kind := q.ruleSays(r)
 		switch {
 		case !r.deny: // the cooldown tells of it
-		case q.at >= r.expires:
-			steps = append(steps, step(RuleQuarantine, r.id, OutcomeSilent, reason{kind: sayText, text: "the rule ended at " + second(r.expires)}))
-		case r.match == unscanned && r.enforced && q.at >= r.grace:
-			scan = append(scan, step(RuleQuarantine, r.id, OutcomeDeny, reason{kind: sayUnscanned}))
-		case r.match == unscanned:
-			steps = append(steps, step(RuleQuarantine, r.id, OutcomeSilent, reason{kind: sayUnscanned}))
-		case !r.enforced:
-			steps = append(steps, step(RuleQuarantine, r.id, OutcomeWouldDeny, text))
-		case q.at < r.grace:
-			steps = append(steps, step(RuleQuarantine, r.id, OutcomeGrace, reason{kind: sayGrace, text: r.reason, at: r.grace}))
+		case kind == sayUnscanned && outcome == OutcomeDeny:
+			scan = append(scan, ruleStep(RuleQuarantine, r.rule, outcome, kind))
 		default:
-			steps = append(steps, step(RuleQuarantine, r.id, OutcomeDeny, text))
+			steps = append(steps, ruleStep(RuleQuarantine, r.rule, outcome, kind))
 		}
 	}
 	order := []string{OutcomeDeny, OutcomeGrace, OutcomeWouldDeny, OutcomeSilent}
@@ -74,35 +67,56 @@ func (q *question) explainRules() (steps, scan []Step) {
 	return steps, scan
 }
 
+func (q *question) ruleSays(r described) (outcome string, kind say) {
+	switch {
+	case q.at >= r.expires:
+		return OutcomeSilent, sayEnded
+	case r.match == unscanned && r.enforced && q.at >= r.grace:
+		return OutcomeDeny, sayUnscanned
+	case r.match == unscanned:
+		return OutcomeSilent, sayUnscanned
+	case !r.enforced:
+		return OutcomeWouldDeny, sayRule
+	case q.at < r.grace:
+		return OutcomeGrace, sayGrace
+	}
+	return OutcomeDeny, sayRule
+}
+
 func (q *question) explainGrant() Step {
 	if q.grant == nil {
-		return step(RuleTier, "", OutcomeAllow, reason{kind: sayText, text: "hosts of this tier read without an EnvGrant, and none is in force"})
+		return Step{Rule: RuleTier, Outcome: OutcomeAllow, Reason: reason{kind: sayTier}.String()}
 	}
-	if r := q.grant.judge(q.asker.DID, q.facts, q.at); r.kind != sayNothing {
-		return step(ruleOf(r), q.grant.CID, OutcomeDeny, r)
+	s := Step{Rule: RuleAllowed, ID: q.grant.CID, Outcome: OutcomeAllow}
+	kind := q.grant.judge(q.asker.DID, q.facts, q.at)
+	if kind == sayNothing {
+		kind = sayListed
+	} else {
+		s.Rule, s.Outcome = kind.grantRule(), OutcomeDeny
 	}
-	return step(RuleAllowed, q.grant.CID, OutcomeAllow, reason{kind: sayText, text: "the EnvGrant allows it"})
+	s.Reason = reason{kind: kind, grant: q.grant}.String()
+	return s
 }
 
 // explainCooldown tells also of waivers that change nothing.
 func (q *question) explainCooldown() []Step {
 	var steps []Step
-	young := q.cooldown()
-	switch {
-	case young.kind != sayNothing:
-		steps = append(steps, step(RuleCooldown, "", OutcomeDeny, young))
+	switch young := q.young(); {
+	case young:
+		steps = append(steps, Step{Rule: RuleCooldown, Outcome: OutcomeDeny, Reason: reason{kind: sayYoung, at: q.due, days: q.days}.String()})
 	case q.waiver == nil:
-		steps = append(steps, step(RuleCooldown, "", OutcomeAllow, reason{kind: sayText, text: "no cooldown holds it back"}))
+		steps = append(steps, Step{Rule: RuleCooldown, Outcome: OutcomeAllow, Reason: reason{kind: sayOld}.String()})
 	}
 	for _, r := range q.terms.Rules.describing(q.facts) {
-		if r.deny || r.match != hits {
-			continue
+		switch {
+		case r.deny || r.match != hits:
+		case q.at >= r.expires:
+			steps = append(steps, ruleStep(RuleCooldown, r.rule, OutcomeSilent, sayEnded))
+		case q.waiver != nil && r.enforced:
+			steps = append(steps, ruleStep(RuleCooldown, r.rule, OutcomeWaived, sayRule))
+		default:
+			steps = append(steps, ruleStep(RuleCooldown, r.rule, OutcomeSilent, sayRule))
 		}
-		outcome := OutcomeSilent
-		if q.waiver != nil && r.enforced && q.at < r.expires {
-			outcome = OutcomeWaived
-		}
-		steps = append(steps, step(RuleCooldown, r.id, outcome, reason{kind: sayText, text: r.reason}))
 	}
 	return steps
 }

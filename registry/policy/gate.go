@@ -17,10 +17,8 @@ func Read(asker Asker, s Settings) Decision {
 
 // verdict is a Decision about everything at once.
 func verdict(asker *Asker, rule Rule, text string, allow bool) Decision {
-	d := Decision{Known: allow, Listed: allow, Allow: allow, Rule: rule, say: reason{kind: sayText, text: text}}
-	if !asker.Anonymous() {
-		d.ValidUntil = asker.ends()
-	}
+	d := refused(asker, rule, text)
+	d.Known, d.Listed, d.Allow = allow, allow, allow
 	return d
 }
 

@@ -73,7 +73,7 @@ func readList(digest [32]byte, list []byte, obtained bool) (hashes [][32]byte, u
 // Unreadable says why the grant allows nothing, "" if it can be read.
 func (g *Grant) Unreadable() string { return g.unreadable }
 
-// Listed is how many hashes the grant holds: about 50 bytes of memory each.
+// Listed is how many hashes the grant holds: about 90 bytes of memory each.
 func (g *Grant) Listed() int { return len(g.hashes) }
 
 // lists reports whether the grant allows f: a crate that it lists; of other kinds
@@ -88,21 +88,23 @@ func (g *Grant) lists(f *Facts) bool {
 	return f.Kind != KindCrate && (!g.OffshoreFlag || slices.Contains(g.named, f.Digest))
 }
 
-// judge says why the grant does not allow f to asker, zero if it does.
-func (g *Grant) judge(asker did.DID, f *Facts, at int64) reason {
+// judge says why the grant does not allow f to asker, sayNothing if it does.
+func (g *Grant) judge(asker did.DID, f *Facts, at int64) say {
 	switch {
 	case g.Subject != asker || asker == "":
-		return reason{kind: sayForeign}
+		return sayForeign
 	case at < g.from:
-		return reason{kind: sayTooEarly, at: g.from}
+		return sayTooEarly
 	case at >= g.to:
-		return reason{kind: sayTooLate, at: g.to}
+		return sayTooLate
 	case g.unreadable != "":
-		return reason{kind: sayUnreadable, text: g.unreadable}
-	case !g.lists(f):
-		return reason{kind: sayUnlisted, text: f.Kind}
+		return sayUnreadable
+	case g.lists(f):
+		return sayNothing
+	case f.Kind != KindCrate:
+		return sayNotNamed
 	}
-	return reason{}
+	return sayUnlisted
 }
 
 // until is when the grant's time begins or ends, in Unix seconds.

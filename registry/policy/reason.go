@@ -11,6 +11,9 @@ import (
 type reason struct {
 	kind say
 	text string
+	// rule and grant are those of the kinds that tell of one.
+	rule  *rule
+	grant *Grant
 	// at is in Unix seconds.
 	at, days int64
 }
@@ -19,51 +22,75 @@ type say uint8
 
 const (
 	sayNothing say = iota
+	// What text says.
 	sayText
+	// Of a quarantine rule.
+	sayRule
 	sayGrace
 	sayUnscanned
+	sayEnded
+	// Of the cooldown.
 	sayYoung
+	sayOld
+	// Of a grant that does not allow it.
 	sayForeign
 	sayTooEarly
 	sayTooLate
 	sayUnreadable
 	sayUnlisted
+	sayNotNamed
+	// Of what allows it.
+	sayListed
+	sayAudit
+	sayEverybody
+	sayTier
 )
+
+// said are the kinds that are the same words always.
+var said = map[say]string{
+	sayUnscanned: "its bytes have not yet been looked through for what the rule is about",
+	sayOld:       "no cooldown holds it back",
+	sayForeign:   "the EnvGrant is another host's",
+	sayUnlisted:  "the EnvGrant does not list it",
+	sayNotNamed:  "the EnvGrant is offshore, and neither names nor lists it",
+	sayListed:    "the EnvGrant allows it",
+	sayAudit:     "the session is for an audit",
+	sayEverybody: "this registry lets everybody read",
+	sayTier:      "hosts of this tier read without an EnvGrant, and none is in force for this one",
+}
 
 // String makes the words.
 func (r reason) String() string {
 	switch r.kind {
+	case sayText:
+		return r.text
+	case sayRule:
+		return r.rule.reason
 	case sayGrace:
-		return fmt.Sprintf("only builds whose lockfile has it still get it, until %s: %s", second(r.at), r.text)
-	case sayUnscanned:
-		return "its bytes have not yet been looked through for what the rule is about"
+		return fmt.Sprintf("only builds whose lockfile has it still get it, until %s: %s", second(r.rule.grace), r.rule.reason)
+	case sayEnded:
+		return "the rule ended at " + second(r.rule.expires)
 	case sayYoung:
 		if r.at == never {
 			return fmt.Sprintf("it has to be %d days old, and its age is not known", r.days)
 		}
 		return fmt.Sprintf("it has to be %d days old, which it is at %s", r.days, second(r.at))
-	case sayForeign:
-		return "the EnvGrant is another host's"
 	case sayTooEarly:
-		return "the EnvGrant is in force only from " + second(r.at) + " on"
+		return "the EnvGrant is in force only from " + second(r.grant.from) + " on"
 	case sayTooLate:
-		return "the EnvGrant ended at " + second(r.at)
+		return "the EnvGrant ended at " + second(r.grant.to)
 	case sayUnreadable:
-		return "the EnvGrant allows nothing: " + r.text
-	case sayUnlisted:
-		if r.text == KindCrate {
-			return "the EnvGrant does not list it"
-		}
-		return "the EnvGrant is offshore, and neither names nor lists it"
+		return "the EnvGrant allows nothing: " + r.grant.unreadable
 	}
-	return r.text
+	return said[r.kind]
 }
 
 func second(at int64) string { return particle.At(time.Unix(at, 0)).String() }
 
-// ruleOf names the rule of what a grant says.
-func ruleOf(r reason) Rule {
-	if r.kind == sayUnlisted || r.kind == sayUnreadable {
+// grantRule names the rule of what a grant says.
+func (s say) grantRule() Rule {
+	switch s {
+	case sayUnlisted, sayNotNamed, sayUnreadable:
 		return RuleAllowed
 	}
 	return RuleGrant

@@ -33,7 +33,9 @@ type RuleSet struct {
 // index finds the members that may describe an artifact: by its name or hash or
 // publisher where they say one, which costs the same however many rules there are.
 type index struct {
-	names      map[string][]*member
+	names map[string][]*member
+	// shapes has a bit for the shape of each of names: most others need no look at the map.
+	shapes     uint64
 	hashes     map[[32]byte][]*member
 	publishers map[did.DID][]*member
 	// rest are those that a map cannot find: patterns, sources, versions, content.
@@ -142,19 +144,29 @@ func compileMember(r *rule, d particle.RuleMatch) (*member, error) {
 }
 
 func (x *index) add(m *member) {
+	named := len(m.names)+len(m.patterns) > 0
 	switch {
 	case len(m.hashes) > 0:
 		put(&x.hashes, m.hashes, m)
-	case len(m.names) > 0 && len(m.patterns) == 0:
+	case named:
 		put(&x.names, m.names, m)
-	case len(m.names)+len(m.patterns) == 0 && len(m.publishers) > 0:
+		for _, name := range m.names {
+			x.shapes |= shape(name)
+		}
+	case len(m.publishers) > 0:
 		put(&x.publishers, m.publishers, m)
-	case len(m.names) > 0: // and patterns
-		put(&x.names, m.names, m)
-		x.rest = append(x.rest, m)
-	default:
+	}
+	if len(m.hashes) == 0 && (len(m.patterns) > 0 || !named && len(m.publishers) == 0) {
 		x.rest = append(x.rest, m)
 	}
+}
+
+// shape is one bit, the same for the same name.
+func shape(name string) uint64 {
+	if name == "" {
+		return 0
+	}
+	return 1 << ((len(name)*31 + int(name[0])*7 + int(name[len(name)-1])*13) & 63)
 }
 
 func put[K comparable](to *map[K][]*member, keys []K, m *member) {
@@ -166,19 +178,22 @@ func put[K comparable](to *map[K][]*member, keys []K, m *member) {
 	}
 }
 
-// candidates are all members that may describe f, some of them twice.
-func (x *index) candidates(f *Facts, name string) (lists [4][]*member) {
-	if len(x.names) > 0 {
-		lists[0] = x.names[name]
+// lists is how many lists of members there are to look through.
+const lists = 4
+
+// list are members that may describe f; some stand in two lists.
+func (x *index) list(by int, f *Facts, name string) []*member {
+	switch {
+	case by == 0 && x.shapes&shape(name) != 0:
+		return x.names[name]
+	case by == 1 && len(x.hashes) > 0:
+		return x.hashes[f.Digest]
+	case by == 2 && len(x.publishers) > 0:
+		return x.publishers[f.Publisher]
+	case by == 3:
+		return x.rest
 	}
-	if len(x.hashes) > 0 {
-		lists[1] = x.hashes[f.Digest]
-	}
-	if len(x.publishers) > 0 {
-		lists[2] = x.publishers[f.Publisher]
-	}
-	lists[3] = x.rest
-	return lists
+	return nil
 }
 
 // match is what a member says of an artifact.
@@ -280,16 +295,16 @@ type findings struct {
 	until int64
 }
 
-func (s *RuleSet) judge(f *Facts, name string, at int64) findings {
-	found := findings{until: never}
-	for _, list := range s.deny.candidates(f, name) {
-		for _, m := range list {
+// judge fills in found.
+func (s *RuleSet) judge(found *findings, f *Facts, name string, at int64) {
+	found.until = never
+	for by := range lists {
+		for _, m := range s.deny.list(by, f, name) {
 			if at < m.expires {
 				found.add(m.rule, m.match(f, name), at)
 			}
 		}
 	}
-	return found
 }
 
 func (s *findings) add(r *rule, m match, at int64) {
@@ -325,8 +340,8 @@ func least(best **rule, r *rule) {
 // waiver is the rule that waives f's cooldown for longest, nil if there is none.
 func (s *RuleSet) waiver(f *Facts, name string, at int64) *rule {
 	var best *rule
-	for _, list := range s.waive.candidates(f, name) {
-		for _, m := range list {
+	for by := range lists {
+		for _, m := range s.waive.list(by, f, name) {
 			if at >= m.expires || m.match(f, name) != hits {
 				continue
 			}

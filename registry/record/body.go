@@ -121,7 +121,8 @@ type Revoke struct {
 
 // Quarantine makes a rule or amends it; an amendment states the whole rule.
 type Quarantine struct {
-	particle.QuarantineRule
+	// A member of its own: the rule says when it expires, as every predicate does of the record.
+	particle.QuarantineRule `json:"rule"`
 }
 
 // Release proposes to end a rule; enough approvals execute it.

@@ -236,7 +236,7 @@ func (a *application) requireRole(role string) error {
 	case slices.Contains(a.settings.Admins, m.DID):
 		return refuse(ErrNotEntitled, "by does not name the registry record in force, %s", a.settings.Record)
 	}
-	return refuse(ErrNotEntitled, "%s has not got the role %s; an admin gives it with `aln-registry member add %s --role %s`", m.DID, role, m.DID, role)
+	return refuse(ErrNotEntitled, "%s has not got the role %s; an admin gives it with `aln-registry member add`, which is told all roles that are to stay", m.DID, role)
 }
 
 // requireMember demands that d is a member now.

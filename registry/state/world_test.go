@@ -238,6 +238,9 @@ func (w *world) by(who actor, s record.Subject, body record.Body) record.ID {
 			}
 		}
 	}
+	if m := w.member(who.id()); !s.Grant().IsZero() && m.Has(RoleGrantor) || s.Rule() != "" && m.Has(RoleReviewer) {
+		return m.Record
+	}
 	if a, ok := w.artifact(s); ok && s.Kind() != "" {
 		if o, is := a.Owner(who.id()); is {
 			return o.Record
