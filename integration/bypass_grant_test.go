@@ -253,8 +253,7 @@ var oraclePaths = []string{
 // told is all that an answer about name tells, with the name taken out.
 func (l *lab) told(template, name, token string) string {
 	l.t.Helper()
-	a := l.ask(http.MethodGet, strings.ReplaceAll(template, "NAME", name), token, "Cookie", "aln-session="+token)
-	return a.told(name)
+	return l.ask(http.MethodGet, strings.ReplaceAll(template, "NAME", name), token, "Cookie", l.cookie(token)).told(name)
 }
 
 func (a reply) told(name string) string {

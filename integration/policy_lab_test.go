@@ -7,6 +7,7 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -473,4 +474,11 @@ func dids(users ...*user) []did.DID {
 		all = append(all, u.identity().DID())
 	}
 	return all
+}
+
+// cookie is what a browser sends of the registry with the origin of l's pin, to
+// which its user gave token.
+func (l *lab) cookie(token string) string {
+	sum := sha256.Sum256([]byte(l.operator.registry().Pin().Origin))
+	return "aln-session-" + hex.EncodeToString(sum[:4]) + "=" + token
 }
