@@ -64,25 +64,26 @@ func TestForgedSessions(t *testing.T) {
 	asRegistry.Issuer = l.registry.Origin()
 	own := l.member.Signer(l.member.Public().URL())
 	for name, token := range map[string]string{
-		"claims changed":              parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + "." + parts[2],
-		"no signature":                parts[0] + "." + parts[1] + ".",
-		"alg none":                    base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","typ":"aln-session+jwt"}`)) + "." + parts[1] + ".",
-		"signed by the holder":        must(policy.SignSession(self, did.EdDSA, own)),
-		"signed as the registry":      must(policy.SignSession(asRegistry, did.EdDSA, own)),
-		"the registry's kid":          must(policy.SignSession(asRegistry, did.EdDSA, l.member.Signer(l.keys.Signer().KeyID()))),
-		"for another registry":        l.forge(l.member, "read", func(t *particle.SessionToken) { t.Audience = didOf(l.member) }),
-		"by another issuer":           l.forge(l.member, "read", func(t *particle.SessionToken) { t.Issuer = didOf(l.member) }),
-		"for another host":            l.forge(l.member, "read", func(t *particle.SessionToken) { t.HostDID = string(didOf(l.owner)) }),
-		"longer than thirty minutes":  l.forge(l.member, "read", func(t *particle.SessionToken) { t.Expiry += 1 << 20 }),
-		"from the future":             l.forge(l.member, "read", func(t *particle.SessionToken) { t.IssuedAt += 600; t.Expiry += 600 }),
-		"with a grant that is not in": l.forge(l.member, "read", func(t *particle.SessionToken) { t.Grant = storage.CIDOf(nil).String() }),
-		"too long":                    strings.Repeat("a", policy.MaxToken+1),
-		"nothing of the kind":         "swordfish",
+		"claims changed":             parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + "." + parts[2],
+		"no signature":               parts[0] + "." + parts[1] + ".",
+		"alg none":                   base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","typ":"aln-session+jwt"}`)) + "." + parts[1] + ".",
+		"signed by the holder":       must(policy.SignSession(self, did.EdDSA, own)),
+		"signed as the registry":     must(policy.SignSession(asRegistry, did.EdDSA, own)),
+		"the registry's kid":         must(policy.SignSession(asRegistry, did.EdDSA, l.member.Signer(l.keys.Signer().KeyID()))),
+		"for another registry":       l.forge(l.member, "read", func(t *particle.SessionToken) { t.Audience = didOf(l.member) }),
+		"by another issuer":          l.forge(l.member, "read", func(t *particle.SessionToken) { t.Issuer = didOf(l.member) }),
+		"for another host":           l.forge(l.member, "read", func(t *particle.SessionToken) { t.HostDID = string(didOf(l.owner)) }),
+		"longer than thirty minutes": l.forge(l.member, "read", func(t *particle.SessionToken) { t.Expiry += 1 << 20 }),
+		"from the future":            l.forge(l.member, "read", func(t *particle.SessionToken) { t.IssuedAt += 600; t.Expiry += 600 }),
+		"too long":                   strings.Repeat("a", policy.MaxToken+1),
+		"nothing of the kind":        "swordfish",
 	} {
 		if r := l.get("/index/config.json", token); r.status != http.StatusUnauthorized {
 			t.Errorf("%s: %s", name, r)
 		}
 	}
+	stranger := l.forge(l.member, "read", func(t *particle.SessionToken) { t.Grant = storage.CIDOf(nil).String() })
+	l.get("/index/config.json", stranger).want(t, 403, "not granted to this host")
 	l.get("/index/config.json", "Bearer "+good).want(t, 200)
 	l.get("/index/config.json", good+"~what follows is ignored on reads").want(t, 200)
 	l.get("/index/config.json", "bearer "+good).want(t, 200)

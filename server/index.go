@@ -16,7 +16,7 @@ import (
 )
 
 func (s *Server) indexConfig(w http.ResponseWriter, r *http.Request) error {
-	if _, err := s.member(w, r); err != nil {
+	if _, err := s.ownReader(w, r); err != nil {
 		return err
 	}
 	return s.config(w, r, true)
@@ -38,7 +38,7 @@ func (s *Server) config(w http.ResponseWriter, r *http.Request, authRequired boo
 }
 
 func (s *Server) indexFile(w http.ResponseWriter, r *http.Request) error {
-	asker, err := s.member(w, r)
+	asker, err := s.ownReader(w, r)
 	if err != nil {
 		return err
 	}

@@ -271,6 +271,15 @@ func (s *Server) reader(w http.ResponseWriter, r *http.Request) (policy.Asker, e
 	return s.admitted(w, r, s.registry.MayRead)
 }
 
+// ownReader is reader for an index that anonymous readers never get.
+func (s *Server) ownReader(w http.ResponseWriter, r *http.Request) (policy.Asker, error) {
+	asker, err := s.reader(w, r)
+	if err == nil && asker.Anonymous() {
+		err = registry.ErrUnauthenticated
+	}
+	return asker, err
+}
+
 // member is for what only members get: what the registry goes by, which no grant hides.
 func (s *Server) member(w http.ResponseWriter, r *http.Request) (policy.Asker, error) {
 	asker, err := s.admitted(w, r, s.registry.MayReadAuthority)
