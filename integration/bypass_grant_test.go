@@ -185,7 +185,7 @@ func strangerOf(l *ruledLab) *user {
 func TestAnOffshoreHostCannotTellHiddenFromAbsent(t *testing.T) {
 	t.Parallel()
 	l := newRuledLab(t)
-	const hidden, absent = "hidden-crate", "absent-crate"
+	const hidden, absent = "hidden-crate", "hidder-crate" // in one folder of the index
 	shown, later, secret := packed("shown", "1.0.0", "", nil), packed("shown", "2.0.0", "", nil), packed(hidden, "1.0.0", "", nil)
 	l.uploads(shown, later, secret)
 	shard := l.shard(hidden, []byte(`{"hidden":true}`))
@@ -268,7 +268,7 @@ func (a reply) told(name string) string {
 		fmt.Fprintln(&text, key, header[key])
 	}
 	text.Write(a.body)
-	told := strings.ReplaceAll(text.String(), name, "NAME")
+	told := strings.NewReplacer(name, "NAME", strings.ReplaceAll(name, "-", "_"), "NAME").Replace(text.String())
 	if request != "" {
 		told = strings.ReplaceAll(told, request, "REQUEST")
 	}

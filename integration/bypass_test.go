@@ -207,6 +207,7 @@ func TestNoWayLeadsToAQuarantinedCrate(t *testing.T) {
 				tried++
 				if out := got.escaped(r); out != "" {
 					t.Errorf("%s %s to %s by %s: %s", r.name, r.version, a, who, out)
+					break // one way is enough to tell of
 				}
 			}
 		}

@@ -307,9 +307,13 @@ func downloadPath(name, version string) string {
 	return "/api/v1/crates/" + name + "/" + version + "/download"
 }
 
-// indexPath is where cargo looks for a name of four letters or more.
+// indexPath is where cargo looks for a name of three letters or more.
 func indexPath(name string) string {
-	return "/index/" + strings.ToLower(name[:2]+"/"+name[2:4]) + "/" + name
+	name = strings.ToLower(name)
+	if len(name) == 3 {
+		return "/index/3/" + name[:1] + "/" + name
+	}
+	return "/index/" + name[:2] + "/" + name[2:4] + "/" + name
 }
 
 // view is an index file as token gets it: version -> whether it may be picked.
