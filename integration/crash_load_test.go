@@ -21,6 +21,7 @@ import (
 
 	"phoenix-lab.org/aln-registry/client"
 	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/storage"
 )
@@ -251,7 +252,7 @@ func (l *lab) admitPublishers(ctx context.Context, people ...*publisher) {
 		l.t.Fatal(err)
 	}
 	for _, p := range people {
-		body := &record.Member{Roles: []string{"publisher"}, Tier: "collaborator", StakeholderAddrs: []string{}}
+		body := &record.Member{Roles: []string{"publisher"}, Tier: particle.TierCoreStakeholder, StakeholderAddrs: []string{}}
 		if _, err := registry.SignAndSubmit(ctx, client.Draft{Subject: record.MemberSubject(p.did), Body: body}); err != nil {
 			l.t.Fatal(err)
 		}

@@ -28,8 +28,8 @@ func indexSettings(s state.Settings) cargo.IndexSettings {
 	return cargo.IndexSettings{IndexURLs: s.IndexURLs, DependencyRegistries: s.DependencyRegistries}
 }
 
-// Submit enters any record but a publish: of members, settings, owners, yanks
-// and approvals. The session must be the signer's own and have the scope that
+// Submit enters any record but a publish: of members, settings, owners, yanks,
+// grants, rules and approvals. The session must be the signer's own and have the scope that
 // the record's type needs. attachments are the blobs that the record names.
 func (r *Registry) Submit(ctx context.Context, asker policy.Asker, envelope []byte, attachments [][]byte) (Receipt, error) {
 	rec, err := record.Parse(envelope)
@@ -51,6 +51,9 @@ func (r *Registry) Submit(ctx context.Context, asker policy.Asker, envelope []by
 	}
 	s := &submission{record: rec, attachments: named}
 	if _, err := r.precheck(ctx, s); err != nil {
+		return Receipt{}, err
+	}
+	if err := r.checkNamed(ctx, rec, named); err != nil {
 		return Receipt{}, err
 	}
 	return r.storeAndSubmit(ctx, s)
@@ -128,6 +131,8 @@ func attachmentsOf(rec *record.Record) []storage.CID {
 		return []storage.CID{body.DIDDocument}
 	case *record.Own:
 		return present(body.Intent)
+	case *record.Grant:
+		return []storage.CID{rec.Subject().Grant()}
 	}
 	return nil
 }
