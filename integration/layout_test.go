@@ -32,6 +32,7 @@ var mayImport = map[string][]string{
 	"storage/catalog/catalogtest": {"storage", "storage/catalog"},
 	"migrations":                  {},
 	"registry/cargo":              {},
+	"registry/content":            {},
 	"registry/particle":           {"did", "storage"},
 	"registry/translog":           {"storage"},
 	"registry/record":             {"did", "registry/cargo", "registry/particle", "storage"},
@@ -39,8 +40,8 @@ var mayImport = map[string][]string{
 	"registry/policy":             {"did", "registry/cargo", "registry/particle"},
 	"registry/verify":             {"did", "registry/cargo", "registry/record", "registry/state", "registry/translog", "storage"},
 	"registry": {
-		"did", "durable", "registry/cargo", "registry/particle", "registry/policy", "registry/record", "registry/state",
-		"registry/translog", "registry/verify", "storage", "storage/catalog",
+		"did", "durable", "registry/cargo", "registry/content", "registry/particle", "registry/policy", "registry/record",
+		"registry/state", "registry/translog", "registry/verify", "storage", "storage/catalog",
 	},
 	"server": {
 		"did", "durable", "registry", "registry/cargo", "registry/particle", "registry/policy", "registry/record", "registry/state",
@@ -62,7 +63,8 @@ var wireEverything = []string{"cmd/aln-registry", "integration"}
 // pure packages do no I/O of their own: they import none of sideEffects.
 var (
 	pure = []string{
-		"registry/cargo", "registry/particle", "registry/translog", "registry/record", "registry/state", "registry/policy", "registry/verify",
+		"registry/cargo", "registry/content", "registry/particle", "registry/translog", "registry/record", "registry/state", "registry/policy",
+		"registry/verify",
 	}
 	sideEffects = []string{"net", "net/http", "os", "os/exec", "database/sql", "crypto/rand", "math/rand", "math/rand/v2", "syscall", "log"}
 )

@@ -28,17 +28,8 @@ type source struct {
 // debianCrates copies the named crates below folder, installing what is missing.
 func debianCrates(t *testing.T, folder string, names []string) map[string]*source {
 	t.Helper()
-	if missing := absentCrates(names); len(missing) > 0 {
-		if out, err := exec.Command("testbed/crates.sh", missing...).CombinedOutput(); err != nil {
-			t.Fatalf("the sources of real crates are needed for this test: %v\n%s", err, out)
-		}
-	}
 	set := map[string]*source{}
-	for _, name := range names {
-		original := debianFolder(name)
-		if original == "" {
-			t.Fatalf("%s does not have %s, though its package is installed", debianSources, name)
-		}
+	for name, original := range installedCrates(t, names) {
 		set[name] = copySource(t, original, filepath.Join(folder, filepath.Base(original)))
 	}
 	if err := cutToSet(set); err != nil {
@@ -48,6 +39,23 @@ func debianCrates(t *testing.T, folder string, names []string) map[string]*sourc
 		s.write(t)
 	}
 	return set
+}
+
+// installedCrates are the folders of the named crates, installed where they are missing.
+func installedCrates(t *testing.T, names []string) map[string]string {
+	t.Helper()
+	if missing := absentCrates(names); len(missing) > 0 {
+		if out, err := exec.Command("testbed/crates.sh", missing...).CombinedOutput(); err != nil {
+			t.Fatalf("the sources of real crates are needed for this test: %v\n%s", err, out)
+		}
+	}
+	folders := map[string]string{}
+	for _, name := range names {
+		if folders[name] = debianFolder(name); folders[name] == "" {
+			t.Fatalf("%s does not have %s, though its package is installed", debianSources, name)
+		}
+	}
+	return folders
 }
 
 // absentCrates are the packages of the crates that are not installed.
