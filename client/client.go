@@ -74,6 +74,9 @@ type Config struct {
 	// Identity names the identity to ask as at every registry, in place of the
 	// one that its pin names; "" for the pin's.
 	Identity string
+	// Grant is the CID of the EnvGrant that sessions name (ALN_GRANT); "" for none,
+	// which is right where a host has one or none.
+	Grant string
 	// HTTP sends requests; its Timeout, Jar and CheckRedirect are not used. nil: http.DefaultTransport.
 	HTTP http.RoundTripper
 	// Now is this computer's clock.
@@ -98,6 +101,7 @@ type Client struct {
 	home     Home
 	keyFile  string
 	identity string
+	grant    string
 	web      web
 	rand     io.Reader
 	hasToken func(registry string) bool
@@ -115,7 +119,7 @@ func New(c Config) *Client {
 		maxAge = DefaultMaxAge
 	}
 	return &Client{
-		home: c.Home, keyFile: c.KeyFile, identity: c.Identity, rand: c.Rand, hasToken: c.HasToken, maxAge: maxAge,
+		home: c.Home, keyFile: c.KeyFile, identity: c.Identity, grant: c.Grant, rand: c.Rand, hasToken: c.HasToken, maxAge: maxAge,
 		web: newWeb(c.HTTP, c.Now, c.Version), trusting: map[string]web{},
 	}
 }
@@ -150,7 +154,7 @@ func (c *Client) Registry(pin Pin) (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pin of %s: %w", pin.URL, err)
 	}
-	r := &Registry{client: c, pin: pin, web: w}
+	r := &Registry{client: c, pin: pin, web: w, grant: c.grant}
 	name := c.identity
 	if name == "" {
 		name = pin.Identity

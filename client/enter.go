@@ -47,6 +47,7 @@ func (c *Client) Enter(ctx context.Context, met Login, makeIdentity bool) (Enter
 	if err != nil {
 		return Entered{}, err
 	}
+	r = r.Bare() // who the registry is does not hang on a grant
 	if makeIdentity && r.identity == nil && met.Pin.Identity != DefaultIdentity {
 		return Entered{}, fmt.Errorf("%w: %q, as which you asked %s before, is not in %s; name another with --identity", ErrNoIdentity, met.Pin.Identity, met.Pin.URL, c.home.path)
 	}

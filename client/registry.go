@@ -39,6 +39,7 @@ type Registry struct {
 	pin      Pin
 	web      web
 	identity *Identity // nil: nobody, only what is public can be asked
+	grant    string    // CID of the EnvGrant that its sessions name, "" for none
 }
 
 // Pin returns what is known of the registry.
@@ -108,6 +109,9 @@ type Heads struct {
 
 // Heads asks for the heads of the thing that s is about.
 func (r *Registry) Heads(ctx context.Context, s record.Subject) (Heads, error) {
+	if s.Kind() == "" {
+		r = r.Bare()
+	}
 	var h Heads
 	if err := r.readJSON(ctx, "/v1/heads/"+escapePath(s.Thing()), maxAnswer, &h); err != nil {
 		return Heads{}, err
@@ -207,6 +211,9 @@ func (r *Registry) SignAndSubmit(ctx context.Context, d Draft) (Submitted, error
 
 // Submit puts a signed record into the log, with a session for it alone.
 func (r *Registry) Submit(ctx context.Context, rec *record.Record, attachments [][]byte) (Submitted, error) {
+	if rec.Subject().Kind() == "" {
+		r = r.Bare()
+	}
 	session, err := r.Session(ctx, r.scopeFor(rec), rec.ID(), changeLifetime)
 	if err != nil {
 		return Submitted{}, err
@@ -310,7 +317,7 @@ func (r *Registry) Members(ctx context.Context) ([]Member, error) {
 	var answer struct {
 		Members []Member `json:"members"`
 	}
-	err := r.readJSON(ctx, "/v1/members", maxBundle, &answer)
+	err := r.Bare().readJSON(ctx, "/v1/members", maxBundle, &answer)
 	return answer.Members, err
 }
 
@@ -388,3 +395,7 @@ func copyHashed(out io.Writer, in io.Reader) (storage.CID, int64, error) {
 	}
 	return storage.CIDFromDigest([sha256.Size]byte(digest.Sum(nil))), size, nil
 }
+
+// Time is the time to sign and judge with: this computer's, corrected where the
+// registry's clock was seen to differ. ErrClock.
+func (r *Registry) Time() (time.Time, error) { return r.web.registryTime() }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -19,6 +20,7 @@ import (
 	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/storage"
 )
 
 const (
@@ -47,17 +49,20 @@ func (s Session) GoString() string { return s.String() }
 
 // sessionJSON is a cached read session.
 type sessionJSON struct {
-	Origin  did.DID `json:"origin"`
-	DID     did.DID `json:"did"`
-	Token   string  `json:"token"`
-	Expires int64   `json:"expires"` // Unix seconds
+	Origin did.DID `json:"origin"`
+	DID    did.DID `json:"did"`
+	// Grant is the EnvGrant that it names, "" for none.
+	Grant   string `json:"grant,omitzero"`
+	Token   string `json:"token"`
+	Expires int64  `json:"expires"` // Unix seconds
 }
 
-// Session returns a session for scope (one or several, separated by a space).
-// rec binds it to one record, "" to none; lifetime 0 is the registry's default.
-// A read session is kept in the home and handed out again while it has time left; others are
-// new each time. Errors: ErrNoIdentity, ErrClock, *APIError (403 for who is not
-// a member).
+// Session returns a session for scope (one or several, separated by a space), which
+// names the EnvGrant that the client was made with. rec binds it to one record, ""
+// to none; lifetime 0 is the registry's default. A read session is kept in the
+// home, apart for each grant, and handed out again while it has time left; others
+// are new each time. Errors: ErrNoIdentity, ErrClock, *APIError (403 for who is not
+// a member, and for a grant that is not theirs or was revoked).
 func (r *Registry) Session(ctx context.Context, scope string, rec record.ID, lifetime time.Duration) (Session, error) {
 	if r.identity == nil {
 		return Session{}, r.nobody()
@@ -100,8 +105,33 @@ func (r *Registry) nobody() error {
 }
 
 func (r *Registry) sessionName() string {
+	if r.grant == "" {
+		return r.sessionStem()
+	}
+	return r.sessionStem() + grantMark + fileID(r.grant)
+}
+
+// grantMark stands in a session's file name before what stands for its grant.
+const grantMark = "-"
+
+// sessionStem is how the names of our sessions begin, whatever grants they name.
+func (r *Registry) sessionStem() string {
 	// By key, not by DID: a session is refused once its key is replaced.
 	return fileID(r.pin.IndexURL, string(r.pin.Origin), r.identity.KeyID().String())
+}
+
+// Bare is r asked with sessions that name no grant: for what does not hang on one,
+// and to ask what is wrong with one.
+func (r *Registry) Bare() *Registry { return r.Under(storage.CID{}) }
+
+// Under is r asked with sessions that name that EnvGrant; the zero CID: none.
+func (r *Registry) Under(grant storage.CID) *Registry {
+	other := *r
+	other.grant = ""
+	if !grant.IsZero() {
+		other.grant = grant.String()
+	}
+	return &other
 }
 
 func (r *Registry) sessionFile(name string) string {
@@ -121,25 +151,44 @@ func (r *Registry) cached(name string) (Session, bool) {
 	}
 	s := Session{Token: j.Token, Expires: time.Unix(j.Expires, 0)}
 	left := s.Expires.Sub(r.web.now())
-	ok := j.Origin == r.pin.Origin && j.DID == r.identity.DID() && validToken(s.Token) &&
+	ok := j.Origin == r.pin.Origin && j.DID == r.identity.DID() && j.Grant == r.grant && validToken(s.Token) &&
 		left > sessionMargin && left <= policy.MaxSession
 	return s, ok
 }
 
 func (r *Registry) store(name string, s Session) error {
-	data, err := json.Marshal(sessionJSON{Origin: r.pin.Origin, DID: r.identity.DID(), Token: s.Token, Expires: s.Expires.Unix()})
+	data, err := json.Marshal(sessionJSON{Origin: r.pin.Origin, DID: r.identity.DID(), Grant: r.grant, Token: s.Token, Expires: s.Expires.Unix()})
 	if err != nil {
 		return fmt.Errorf("keep session: %w", err)
 	}
 	return durable.WriteFile(r.sessionFile(name), data, fileMode)
 }
 
-// DropSession forgets the cached read session; found says whether there was one.
+// DropSession forgets the cached read sessions, of whatever grants; found says
+// whether there was one.
 func (r *Registry) DropSession(ctx context.Context) (found bool, err error) {
 	if r.identity == nil {
 		return false, nil
 	}
-	name := r.sessionName()
+	stem := r.sessionStem()
+	kept, err := r.client.home.names(folderSessions, ".json")
+	if err != nil {
+		return false, err
+	}
+	for _, name := range kept {
+		if name != stem && !strings.HasPrefix(name, stem+grantMark) {
+			continue
+		}
+		one, err := r.dropOne(ctx, name)
+		if err != nil {
+			return found, err
+		}
+		found = found || one
+	}
+	return found, nil
+}
+
+func (r *Registry) dropOne(ctx context.Context, name string) (found bool, err error) {
 	unlock, err := r.client.home.lock(ctx, folderSessions, name)
 	if err != nil {
 		return false, err
@@ -200,7 +249,7 @@ func (r *Registry) assertion(scope string, rec record.ID, lifetime time.Duration
 	return policy.SignAssertion(policy.Assertion{
 		Issuer: r.identity.DID(), Subject: r.identity.DID(), Audience: r.pin.URL + sessionPath,
 		IssuedAt: at.Unix(), Expiry: at.Add(policy.MaxAssertion).Unix(), ID: hex.EncodeToString(id),
-		Lifetime: int64(lifetime / time.Second), Scope: scope, Rec: string(rec),
+		Lifetime: int64(lifetime / time.Second), Scope: scope, Grant: r.grant, Rec: string(rec),
 	}, r.identity.Algorithm(), r.identity.Signer())
 }
 

@@ -22,7 +22,7 @@ type Settings struct {
 // Settings asks for the settings in force, as the registry tells them; not proved.
 func (r *Registry) Settings(ctx context.Context) (Settings, error) {
 	var s Settings
-	if err := r.readJSON(ctx, "/v1/settings", maxAnswer, &s); err != nil {
+	if err := r.Bare().readJSON(ctx, "/v1/settings", maxAnswer, &s); err != nil {
 		return Settings{}, err
 	}
 	if s.Settings == nil || s.Settings.DID != r.pin.Origin {
@@ -45,7 +45,7 @@ func (r *Registry) Proposals(ctx context.Context) ([]Proposal, error) {
 	var answer struct {
 		Proposals []Proposal `json:"proposals"`
 	}
-	if err := r.readJSON(ctx, "/v1/proposals", maxBundle, &answer); err != nil {
+	if err := r.Bare().readJSON(ctx, "/v1/proposals", maxBundle, &answer); err != nil {
 		return nil, err
 	}
 	for _, p := range answer.Proposals {

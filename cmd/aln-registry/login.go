@@ -36,6 +36,11 @@ func (a *app) provideTo(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", maxAgeVariable, err)
 		}
 	}
+	if text := os.Getenv(grantVariable); text != "" {
+		if err := a.grant.Set(text); err != nil {
+			return fmt.Errorf("%s: %w", grantVariable, err)
+		}
+	}
 	a.identity = os.Getenv(identityVariable)
 	c, err := a.client()
 	if err != nil {

@@ -60,6 +60,7 @@ type app struct {
 	registry string
 	identity string
 	maxAge   maxAge
+	grant    grantCID
 }
 
 func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
@@ -128,9 +129,11 @@ func (a *app) root() *cobra.Command {
 	flags.StringVar(&a.registry, "registry", "", "URL of the registry to ask, or its name in cargo's configuration (needed only when several are known)")
 	flags.StringVar(&a.identity, "identity", "", "name of the identity to sign with (default: the one given at login, or \"default\")")
 	flags.Var(&a.maxAge, "max-age", "how old the log's newest checkpoint may be, by this computer's clock; the log cosigns it every hour (\"off\": any age)")
+	flags.Var(&a.grant, "grant", "`CID` of the EnvGrant to be judged by (needed only when several are in force for you)")
 	root.AddCommand(
 		a.serveCommand(), a.rebuildCommand(), a.keyCommand(), a.loginCommand(), a.memberCommand(), a.didCommand(), a.settingsCommand(), a.approveCommand(),
 		a.publishCommand(), a.getCommand(), a.listCommand(), a.ownerCommand(), a.yankCommand(),
+		a.grantCommand(), a.quarantineCommand(), a.whyCommand(), a.preflightCommand(),
 		a.verifyCommand(), a.logCommand(), a.doctorCommand(), a.tokenCommand(), a.completionCommand(), a.versionCommand(),
 	)
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error { return fromEnvironment(c, os.LookupEnv) }
@@ -250,7 +253,7 @@ func (a *app) client() (*client.Client, error) {
 		return nil, err
 	}
 	return client.New(client.Config{
-		Home: h, KeyFile: os.Getenv("ALN_KEY_FILE"), Identity: a.identity, HTTP: own, Now: time.Now, Rand: rand.Reader,
+		Home: h, KeyFile: os.Getenv("ALN_KEY_FILE"), Identity: a.identity, Grant: a.grant.String(), HTTP: own, Now: time.Now, Rand: rand.Reader,
 		MaxAge: a.maxAge.age, HasToken: cargoHasToken, Version: version,
 	}), nil
 }

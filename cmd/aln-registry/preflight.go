@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"phoenix-lab.org/aln-registry/client"
+	"phoenix-lab.org/aln-registry/client/cargoconfig"
+	"phoenix-lab.org/aln-registry/registry/cargo"
+)
+
+// preflightFlags are what preflight is told.
+type preflightFlags struct {
+	lock          string
+	memMB, diskMB int64
+}
+
+func (a *app) preflightCommand() *cobra.Command {
+	var f preflightFlags
+	c := &cobra.Command{
+		Use: "preflight", Short: "Check, before anything compiles, that a build keeps to its EnvGrant", Args: cobra.NoArgs,
+		Long: "Check that the build of the Cargo.lock here keeps to the EnvGrant that you are judged by: every crate that it\nlocks, and those already in CARGO_HOME; where they come from; [patch], [source] and paths; memory and disk; the\nhosts that cargo asks; the grant's time, its list and its shards. Each finding says what to do. Exit status 1\nwhen there is one, and when no grant is in force for you.\n\nRun it in the folder, with the CARGO_HOME and the configuration, of the build itself, and build with --locked.\nWhat --config says on cargo's command line is not seen.",
+		RunE: func(c *cobra.Command, _ []string) error { return a.preflight(c.Context(), f) },
+	}
+	c.Flags().StringVar(&f.lock, "lockfile", "", "Cargo.lock to check (default: that of the project here)")
+	c.Flags().Int64Var(&f.memMB, "mem-mb", 0, "memory that the build takes, in MiB (default: not stated, not checked)")
+	c.Flags().Int64Var(&f.diskMB, "disk-mb", 0, "disk that the build takes, in MiB (default: not stated, not checked)")
+	return c
+}
+
+// preflightJSON is preflight for programs.
+type preflightJSON struct {
+	OK bool `json:"ok"`
+	// Grant is what was checked against, "" where there was none.
+	Grant    string           `json:"grant"`
+	Issuer   string           `json:"issuer"`
+	Expires  string           `json:"expires"`
+	Crates   int              `json:"crates"`
+	Findings []client.Finding `json:"findings"`
+}
+
+func (a *app) preflight(ctx context.Context, f preflightFlags) error {
+	if f.memMB < 0 || f.diskMB < 0 {
+		return usageError{errors.New("--mem-mb and --disk-mb are in MiB, from 0 on")}
+	}
+	build, err := readBuild(f)
+	if err != nil {
+		return err
+	}
+	r, err := a.open()
+	if err != nil {
+		return err
+	}
+	if build.Overrides, err = r.Place(build.Locked, build.Overrides); err != nil {
+		return err
+	}
+	result := preflightJSON{Crates: len(build.Locked), Findings: []client.Finding{}}
+	charter, wrong, ok, err := r.Charter(ctx)
+	if err != nil {
+		return err
+	}
+	result.Findings = append(result.Findings, wrong...)
+	if !charter.CID.IsZero() {
+		result.Grant, result.Issuer, result.Expires = charter.CID.String(), string(charter.Env.Issuer), charter.Env.Expires.String()
+	}
+	if !ok {
+		result.Findings = append(result.Findings, build.Check()...)
+		return a.printPreflight(result)
+	}
+	decided, err := r.Decide(ctx, charter.CID, client.Judgeable(build.Locked))
+	if err != nil {
+		return err
+	}
+	if build.Asked, err = r.Endpoints(ctx, build.Locked); err != nil {
+		return err
+	}
+	now, err := r.Time()
+	if err != nil {
+		return err
+	}
+	result.Findings = append(result.Findings, charter.Check(build, decided, now)...)
+	return a.printPreflight(result)
+}
+
+// readBuild reads what of a build is on this computer.
+func readBuild(f preflightFlags) (b client.Build, err error) {
+	b.MemMB, b.DiskMB = f.memMB, f.diskMB
+	path := f.lock
+	if path == "" {
+		if path, err = findLock(); err != nil {
+			return b, err
+		}
+	}
+	packages, err := readLock(path)
+	if err != nil {
+		return b, err
+	}
+	root, err := filepath.Abs(filepath.Dir(path))
+	if err != nil {
+		return b, err
+	}
+	dir, home := root, ""
+	if here, err := os.Getwd(); err == nil && f.lock == "" {
+		dir = here // cargo reads its configuration from where it is run
+	}
+	if home, err = cargoHome(); err != nil {
+		return b, err
+	}
+	overrides, err := cargoconfig.Overrides(root, dir, home)
+	if err != nil {
+		return b, err
+	}
+	for _, o := range overrides {
+		b.Overrides = append(b.Overrides, client.Override(o))
+	}
+	b.Locked, err = withCached(packages, home)
+	return b, err
+}
+
+// withCached adds to each locked crate what lies in CARGO_HOME under its name:
+// cargo keeps the crates of each registry in a folder HOST-HASH of registry/cache.
+func withCached(packages []cargo.Locked, home string) ([]client.Locked, error) {
+	cache := filepath.Join(home, "registry", "cache")
+	folders, err := os.ReadDir(cache)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("CARGO_HOME: %w", err)
+	}
+	var all []client.Locked
+	for _, p := range packages {
+		locked := client.Locked{Locked: p}
+		host := cacheHost(p.Source)
+		for _, folder := range folders {
+			if p.Checksum == "" || host == "" || !strings.HasPrefix(folder.Name(), host+"-") {
+				continue
+			}
+			path := filepath.Join(cache, folder.Name(), p.Name+"-"+p.Version+".crate")
+			if cached, found := hashCached(path); found {
+				locked.Cached = append(locked.Cached, cached)
+			}
+		}
+		all = append(all, locked)
+	}
+	return all, nil
+}
+
+// cacheHost is how the folder of a source's crates begins: with its host, and for
+// crates.io with that of either index that it has.
+func cacheHost(source string) string {
+	if source == "registry+https://github.com/rust-lang/crates.io-index" {
+		source = "sparse+https://index.crates.io/" // the protocol is not said; that is today's
+	}
+	e, _ := client.EndpointOf(source, "")
+	host, _, _ := strings.Cut(e.Host, ":")
+	return host
+}
+
+// hashCached hashes a crate's file; found is false where there is none.
+func hashCached(path string) (cached client.Cached, found bool) {
+	cached.Path = path
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return cached, false
+	case err == nil && !info.Mode().IsRegular(): // opening a pipe would wait for ever
+		err = errors.New("it is not a regular file")
+	case err == nil:
+		file, failed := os.Open(path)
+		if err = failed; err == nil {
+			defer file.Close()
+			id, failed := hashOf(file)
+			cached.Hash, err = id.Digest(), failed
+		}
+	}
+	if err != nil {
+		cached.Problem = err.Error()
+	}
+	return cached, true
+}
+
+func (a *app) printPreflight(result preflightJSON) error {
+	result.OK = len(result.Findings) == 0
+	if a.json {
+		if err := a.printJSON(result); err != nil {
+			return err
+		}
+	} else {
+		for _, f := range result.Findings {
+			fmt.Fprintf(a.out, "%s %s: %s -> %s\n", a.paint(checkFail), f.Clause, tidy(f.Detail), tidy(f.Mend))
+		}
+		if result.OK {
+			fmt.Fprintf(a.out, "%s %s keep to the grant %s of %s, which expires at %s\n", a.paint(checkOK), counted(int64(result.Crates), "package", "packages"), result.Grant, result.Issuer, result.Expires)
+		} else {
+			fmt.Fprintf(a.out, "%s; do not build. What stands behind -> mends it.\n", counted(int64(len(result.Findings)), "finding", "findings"))
+		}
+	}
+	if !result.OK {
+		return errSilent
+	}
+	return nil
+}

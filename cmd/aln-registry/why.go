@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"phoenix-lab.org/aln-registry/client"
+)
+
+func (a *app) whyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "why [KIND/]NAME[@VERSION]", Short: "Explain, rule by rule, whether a build may use an artifact", Args: cobra.ExactArgs(1),
+		Long: "Explain, rule by rule, how the registry decides about an artifact's versions, or about one: as you are judged,\nor under the grant of --grant, which may be another host's if you are a grantor, reviewer, auditor or admin.\nExit status 0 when it may be used (of several versions: when one may), 1 when it is denied.",
+		RunE: func(c *cobra.Command, args []string) error { return a.why(c.Context(), args[0]) },
+	}
+}
+
+func (a *app) why(ctx context.Context, what string) error {
+	s, err := reference(what)
+	if err != nil {
+		return err
+	}
+	r, err := a.open()
+	if err != nil {
+		return err
+	}
+	decisions, err := judgedAs(ctx, r).Why(ctx, s, a.grant.id)
+	if err != nil {
+		return err
+	}
+	if len(decisions) == 0 {
+		return fmt.Errorf("the registry knows of no version of %s, or may not tell you of it", s)
+	}
+	allowed := false
+	for _, d := range decisions {
+		allowed = allowed || d.Allow
+	}
+	if a.json {
+		err = a.printJSON(struct {
+			Allowed   bool              `json:"allowed"`
+			Decisions []client.Decision `json:"decisions"`
+		}{allowed, decisions})
+	} else {
+		a.printWhy(decisions)
+	}
+	if err == nil && !allowed {
+		err = errSilent
+	}
+	return err
+}
+
+// judgedAs is r with sessions that name its grant, where the registry gives any:
+// a grant that is another's, or is over, can still be asked about.
+func judgedAs(ctx context.Context, r *client.Registry) *client.Registry {
+	_, err := r.Session(ctx, "read", "", 0)
+	var refused *client.APIError
+	if errors.As(err, &refused) && refused.Status == http.StatusForbidden {
+		return r.Bare()
+	}
+	return r
+}
+
+func (a *app) printWhy(decisions []client.Decision) {
+	for i, d := range decisions {
+		if i > 0 {
+			fmt.Fprintln(a.out)
+		}
+		fmt.Fprintf(a.out, "%s/%s@%s: %s\n", tidy(d.Kind), tidy(d.Name), tidy(d.Version), tidy(verdictOf(d)))
+		var rows [][]string
+		for _, step := range d.Steps {
+			rows = append(rows, []string{"  " + step.Outcome, string(step.Rule), step.ID, step.Reason})
+		}
+		a.table(rows)
+		if d.ValidUntil != nil {
+			fmt.Fprintf(a.out, "  until %s\n", d.ValidUntil.UTC().Format(time.RFC3339))
+		}
+	}
+}
+
+// verdictOf is a decision in a line.
+func verdictOf(d client.Decision) string {
+	says := "denied"
+	switch {
+	case d.Allow && d.Listed:
+		says = "allowed"
+	case d.Allow:
+		says = "allowed to a build whose lock has it, picked by none"
+	}
+	rule := d.Rule
+	if d.RuleID != "" {
+		rule += " " + d.RuleID
+	}
+	if rule != "" {
+		says += " by rule " + rule
+	}
+	if d.Reason != "" {
+		says += ": " + d.Reason
+	}
+	return says
+}
