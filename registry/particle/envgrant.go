@@ -130,9 +130,9 @@ func (g EnvGrant) Marshal() ([]byte, error) {
 
 // Check reports the first breach of the particle's own rules.
 func (g EnvGrant) Check() error {
-	for name, d := range map[string]did.DID{"registry": g.Registry, "issuer": g.Issuer, "subject": g.Subject} {
+	for i, d := range []did.DID{g.Registry, g.Issuer, g.Subject} {
 		if _, err := did.Parse(string(d)); err != nil {
-			return malformed("%s: %v", name, err)
+			return malformed("%s: %v", []string{"registry", "issuer", "subject"}[i], err)
 		}
 	}
 	most, known := tierMemory[g.Tier]
@@ -150,10 +150,7 @@ func (g EnvGrant) Check() error {
 	case (g.AllowedCrates == nil) == (g.AllowedCratesList == nil):
 		return malformed("exactly one of allowed_crates and allowed_crates_list is given")
 	}
-	if err := checkTexts("allowed_protocols", g.AllowedProtocols); err != nil {
-		return err
-	}
-	if err := checkTexts("allowed_endpoints", g.AllowedEndpoints); err != nil {
+	if err := checkAll(texts{"allowed_protocols", g.AllowedProtocols}, texts{"allowed_endpoints", g.AllowedEndpoints}); err != nil {
 		return err
 	}
 	_, _, err := g.Hashes()
@@ -260,6 +257,22 @@ func parse[T any](what string, raw []byte) (T, error) {
 		return none, malformed("%s: a member is missing, or spelled in another way than FORMATS §7 says", what)
 	}
 	return v, nil
+}
+
+// texts is a list of texts and the member's name that holds it.
+type texts struct {
+	name string
+	list []string
+}
+
+// checkAll is checkTexts of each, in their order: the same breach is named every time.
+func checkAll(all ...texts) error {
+	for _, t := range all {
+		if err := checkTexts(t.name, t.list); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func checkTexts(name string, list []string) error {

@@ -118,10 +118,9 @@ func (m RuleMatch) check() error {
 		}
 		publishers = append(publishers, string(d))
 	}
-	for name, list := range map[string][]string{"names": m.Names, "hashes": m.Hashes, "publishers": publishers, "sources": m.Sources, "content": m.Content} {
-		if err := checkTexts(name, list); err != nil {
-			return err
-		}
+	err := checkAll(texts{"names", m.Names}, texts{"hashes", m.Hashes}, texts{"publishers", publishers}, texts{"sources", m.Sources}, texts{"content", m.Content})
+	if err != nil {
+		return err
 	}
 	for _, pattern := range m.Names {
 		if !patternForm.MatchString(pattern) {

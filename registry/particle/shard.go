@@ -30,12 +30,10 @@ func ParseMemoryPoolShard(raw []byte) (MemoryPoolShard, error) {
 	if p.MaxBytes < 0 || p.MaxBytes >= 1<<53 {
 		return MemoryPoolShard{}, malformed("MemoryPoolShard: max_bytes %d is out of range", p.MaxBytes)
 	}
-	for name, list := range map[string][]string{
-		"pool_id": {p.PoolID}, "stakeholder_addrs": p.StakeholderAddrs, "encryption_scheme": {p.EncryptionScheme}, "jurisdiction": {p.JurisdictionScope},
-	} {
-		if err := checkTexts(name, list); err != nil {
-			return MemoryPoolShard{}, err
-		}
+	err = checkAll(texts{"pool_id", []string{p.PoolID}}, texts{"stakeholder_addrs", p.StakeholderAddrs},
+		texts{"encryption_scheme", []string{p.EncryptionScheme}}, texts{"jurisdiction", []string{p.JurisdictionScope}})
+	if err != nil {
+		return MemoryPoolShard{}, err
 	}
 	return p, nil
 }
@@ -57,12 +55,10 @@ func ParseExecutionDomain(raw []byte) (ExecutionDomain, error) {
 	if err != nil {
 		return ExecutionDomain{}, err
 	}
-	for name, list := range map[string][]string{
-		"name": {d.Name}, "code_origins": d.CodeOrigins, "networking": d.Networking, "syscalls": d.Syscalls, "attestation": {d.Attestation},
-	} {
-		if err := checkTexts(name, list); err != nil {
-			return ExecutionDomain{}, err
-		}
+	err = checkAll(texts{"name", []string{d.Name}}, texts{"code_origins", d.CodeOrigins}, texts{"networking", d.Networking},
+		texts{"syscalls", d.Syscalls}, texts{"attestation", []string{d.Attestation}})
+	if err != nil {
+		return ExecutionDomain{}, err
 	}
 	return d, nil
 }

@@ -68,7 +68,7 @@ func Decide(asker *Asker, t *Terms, f *Facts, now time.Time) (d Decision) {
 	}
 	q.settle(&d)
 	if q.until != never {
-		d.ValidUntil = time.Unix(q.until, 0)
+		d.ValidUntil = time.Unix(q.until, 0).UTC()
 	}
 	return d
 }
@@ -190,17 +190,17 @@ func (q *question) young() bool {
 }
 
 // dueAt is when what began its age at since is that many days old, in Unix
-// seconds; never if since is not known.
+// seconds; never if since is not known, or for more days than a rule may say.
 func dueAt(since time.Time, days int64) int64 {
-	if since.IsZero() {
+	const most = 1 << 20
+	if since.IsZero() || days > most {
 		return never
 	}
-	const most = 1 << 32 // days: whatever is more does not come either
 	begin := since.Unix()
 	if since.Nanosecond() > 0 {
 		begin++
 	}
-	return begin + min(days, most)*day
+	return begin + days*day
 }
 
 // admits is the gate, and what nobody can judge.

@@ -72,7 +72,7 @@ func (r reason) String() string {
 		return "the rule ended at " + second(r.rule.expires)
 	case sayYoung:
 		if r.at == never {
-			return fmt.Sprintf("it has to be %d days old, and its age is not known", r.days)
+			return fmt.Sprintf("it has to be %d days old, and nobody knows when it is", r.days)
 		}
 		return fmt.Sprintf("it has to be %d days old, which it is at %s", r.days, second(r.at))
 	case sayTooEarly:

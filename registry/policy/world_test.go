@@ -102,4 +102,4 @@ func (a *asked) decide(tb testing.TB) Decision {
 	return Decide(&a.asker, &a.terms, &a.facts, a.now)
 }
 
-func publisherOf(tb testing.TB) did.DID { return newKey(tb, 4).Public().DID() }
+func somebody(tb testing.TB) []did.DID { return []did.DID{newKey(tb, 4).Public().DID()} }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/storage"
 )
 
 // FuzzParse: what Parse accepts has one spelling, is its own identity, and says
@@ -61,7 +62,7 @@ func checkParsed(t *testing.T, r *Record, data []byte) {
 
 // FuzzParseSubject: a subject has one spelling, and the constructors make it.
 func FuzzParseSubject(f *testing.F) {
-	for _, text := range []string{"registry", "crate/a", "crate/a@1.0.0-rc.1+b", "manifest/a.b", "member/did%3Aweb%3Alab.example%253A8443", "member/did%3aweb", "crate/a@1"} {
+	for _, text := range []string{"registry", "crate/a", "crate/a@1.0.0-rc.1+b", "manifest/a.b", "member/did%3Aweb%3Alab.example%253A8443", "member/did%3aweb", "crate/a@1", "rule/blake3", "rule/A", "grant/" + storage.CIDOf(nil).String(), "grant/x"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -84,6 +85,10 @@ func FuzzParseSubject(f *testing.F) {
 			again, err = VersionSubject(s.Kind(), s.Name(), s.Version())
 		case s.Kind() != "":
 			again, err = ArtifactSubject(s.Kind(), s.Name())
+		case !s.Grant().IsZero():
+			again = GrantSubject(s.Grant())
+		case s.Rule() != "":
+			again, err = RuleSubject(s.Rule())
 		default:
 			again = RegistrySubject()
 		}

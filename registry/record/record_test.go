@@ -40,6 +40,8 @@ func keyOf(t testing.TB, name string) did.PrivateKey {
 		return edKey(t, 1)
 	case strings.HasPrefix(name, "publish"), name == "yank", name == "own", name == "own-intent":
 		return p256Key(t, 3)
+	case name == "grant", name == "release":
+		return edKey(t, 5)
 	}
 	return edKey(t, 2)
 }
@@ -68,6 +70,11 @@ func TestParseGivesBackWhatWasSigned(t *testing.T) {
 	}
 	if got := vectorNamed(t, "publish").record.Digest(); got != sha256.Sum256([]byte("bytes of demo-one-0.1.0.crate")) {
 		t.Error("a publish record's digest is not that of the bytes")
+	}
+	for _, name := range []string{"grant", "revoke"} {
+		if got := vectorNamed(t, name).record; got.Digest() != sha256.Sum256(vectorGrant(t)) || got.Subject().Grant() != storage.CIDOf(vectorGrant(t)) {
+			t.Errorf("a %s record's digest is not that of the shard", name)
+		}
 	}
 }
 
@@ -114,7 +121,7 @@ func TestParseAcceptsOtherOrderAndSpaceInThePayload(t *testing.T) {
 		},
 	}
 	for name, edit := range accepted {
-		for _, vector := range []string{"publish", "yank", "own", "member-publisher", "registry", "did"} {
+		for _, vector := range []string{"publish", "yank", "own", "member-publisher", "registry", "did", "revoke", "quarantine"} {
 			v := vectorNamed(t, vector)
 			payload := edit(string(v.record.payload))
 			if name != "as written" && payload == string(v.record.payload) {
@@ -167,7 +174,7 @@ func TestEveryFlippedBitIsFound(t *testing.T) {
 			}
 		})
 	}
-	if len(seen) != 8 {
+	if len(seen) != 12 {
 		t.Errorf("%d types of records", len(seen))
 	}
 }
@@ -263,6 +270,7 @@ func TestParseIDAcceptsOneForm(t *testing.T) {
 func TestARecordSaysWhatItDoes(t *testing.T) {
 	for want, body := range map[string]Body{
 		"settings": &Registry{}, "member": &Member{Roles: []string{"publisher"}}, "member removed": &Member{},
+		"grant": &Grant{}, "revoke": &Revoke{}, "quarantine": &Quarantine{}, "release": &Release{},
 		"yank": &Yank{Yanked: true}, "unyank": &Yank{}, "publish": &Publish{}, "did": &DIDChange{}, "own": &Own{}, "approve": &Approve{},
 	} {
 		if got := (&Record{body: body}).Act(); got != want {

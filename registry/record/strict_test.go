@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -101,6 +102,7 @@ type edit struct {
 // payloadEdits each make one payload lax or wrong, replacing old by new.
 func payloadEdits(t testing.TB) []edit {
 	yankDigest := storage.CIDOf([]byte("crate/demo-one@0.1.0")).Hex()
+	shard := storage.CIDOf(vectorGrant(t))
 	self := edKey(t, 2).Public().DID().String()
 	signer := p256Key(t, 3).Public().URL().String()
 	return []edit{
@@ -250,6 +252,46 @@ func payloadEdits(t testing.TB) []edit {
 		{"registry", "other registries null", `"dependency_registries":[]`, `"dependency_registries":null`},
 		{"registry", "private names null", `["lab-"]`, `null`},
 		{"registry", "private name empty", `["lab-"]`, `[""]`},
+
+		{"grant", "digest of the subject's name", shard.Hex(), storage.CIDOf([]byte("grant/" + shard.String())).Hex()},
+		{"grant", "subject another shard", shard.String(), storage.CIDOf(nil).String()},
+		{"grant", "subject as hex", shard.String(), shard.Hex()},
+		{"grant", "subject in upper case", shard.String(), strings.ToUpper(shard.String())},
+		{"grant", "with a body", `"key":null`, `"key":null,"reason":""`},
+		{"revoke", "missing reason", `,"reason":"the runner was sold"`, ``},
+		{"revoke", "reason null", `"the runner was sold"`, `null`},
+		{"revoke", "reason too long", `the runner`, strings.Repeat("x", maxReason)},
+		{"revoke", "terminal escape in reason", `the runner`, `\u001b[2J`},
+		{"quarantine", "rule in upper case", `rule/left-pad`, `rule/Left-Pad`},
+		{"quarantine", "rule null", `"rule":{`, `"rule":null,"x":{`},
+		{"quarantine", "rule beside the header", `"rule":{"effect":"deny",`, `"effect":"deny","rule":{`},
+		{"quarantine", "unknown effect", `"effect":"deny"`, `"effect":"allow"`},
+		{"quarantine", "unknown mode", `"mode":"enforce"`, `"mode":"audit"`},
+		{"quarantine", "mode null", `"mode":"enforce"`, `"mode":null`},
+		{"quarantine", "unknown key in the rule", `"mode":"enforce"`, `"mode":"enforce","also":1`},
+		{"quarantine", "unknown key in match", `"names":["left-pad"`, `"kinds":[],"names":["left-pad"`},
+		{"quarantine", "match that describes nothing", `"content":["blake3"]`, `"content":[]},{"names":[],"versions":"","hashes":[],"publishers":[],"sources":[],"content":[]`},
+		{"quarantine", "names null", `["left-pad","left-pad-*"]`, `null`},
+		{"quarantine", "name with a slash", `"left-pad-*"`, `"left/pad"`},
+		{"quarantine", "name twice", `"left-pad-*"`, `"left-pad"`},
+		{"quarantine", "versions that are none", `>=1.2, <2`, `newest`},
+		{"quarantine", "versions null", `">=1.2, <2"`, `null`},
+		{"quarantine", "missing versions", `"versions":"",`, ``},
+		{"quarantine", "hash cut short", storage.CIDOf([]byte("evidence")).Hex()[:63] + "0", storage.CIDOf([]byte("evidence")).Hex()[:63]},
+		{"quarantine", "unknown source", `mirror/lab-2`, `git`},
+		{"quarantine", "unknown recogniser", `["blake3"]`, `["sha1"]`},
+		{"quarantine", "empty reason", `"reason":"it vanished once"`, `"reason":""`},
+		{"quarantine", "line break in reason", `it vanished`, `it\nvanished`},
+		{"quarantine", "evidence empty", `"evidence":"` + storage.CIDOf([]byte("evidence")).String() + `"`, `"evidence":""`},
+		{"quarantine", "expires with a fraction", `"expires":"2026-07-03T12:00:00Z"`, `"expires":"2026-07-03T12:00:00.0Z"`},
+		{"quarantine", "expires a number", `"expires":"2026-07-03T12:00:00Z"`, `"expires":1`},
+		{"quarantine", "missing expires", `"expires":"2026-07-03T12:00:00Z",`, ``},
+		{"quarantine", "grace to the end", `"grace":"2026-07-02T12:00:00Z"`, `"grace":"2026-07-03T12:00:00Z"`},
+		{"quarantine", "waiver with a grace", `"effect":"deny"`, `"effect":"waive_min_age"`},
+		{"release", "missing evidence", `,"evidence":"` + storage.CIDOf([]byte("evidence")).String() + `"`, ``},
+		{"release", "reason null", `"it is back"`, `null`},
+		{"release", "of a grant", `rule/left-pad`, `grant/` + shard.String()},
+		{"approve-release", "record null", `"record":"`, `"record":null,"x":"`},
 	}
 }
 
@@ -295,17 +337,19 @@ func TestUnknownTypesAreToldFromMalformedRecords(t *testing.T) {
 
 // TestSubjectsFitTypes tries every type's record about every kind of subject.
 func TestSubjectsFitTypes(t *testing.T) {
-	fits := map[Type]string{
-		TypeRegistry: "registry", TypeApprove: "registry", TypeMember: "member", TypeDID: "member",
-		TypePublish: "version", TypeYank: "version", TypeOwn: "artifact", TypeOwnIntent: "artifact",
+	fits := map[Type][]string{
+		TypeRegistry: {"registry"}, TypeApprove: {"registry", "rule"}, TypeMember: {"member"}, TypeDID: {"member"},
+		TypePublish: {"version"}, TypeYank: {"version"}, TypeOwn: {"artifact"}, TypeOwnIntent: {"artifact"},
+		TypeGrant: {"grant"}, TypeRevoke: {"grant"}, TypeQuarantine: {"rule"}, TypeRelease: {"rule"}, "import": nil,
 	}
 	subjects := map[string]Subject{
 		"registry": RegistrySubject(), "member": MemberSubject(edKey(t, 1).Public().DID()),
 		"version": mustSubject(t, "manifest/a@1.0.0"), "artifact": mustSubject(t, "manifest/a"), "none": {},
+		"grant": GrantSubject(storage.CIDOf(nil)), "rule": mustSubject(t, "rule/registry"),
 	}
 	for recordType, fit := range fits {
 		for name, s := range subjects {
-			if got := s.fits(recordType); got != (name == fit) {
+			if got := s.fits(recordType); got != slices.Contains(fit, name) {
 				t.Errorf("%s about %s: %v", recordType, name, got)
 			}
 		}

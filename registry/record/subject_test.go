@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/storage"
 )
 
 func TestParseSubjectReadsEveryForm(t *testing.T) {
@@ -27,8 +28,12 @@ func TestParseSubjectReadsEveryForm(t *testing.T) {
 		"member/did%3Aweb%3Alab.example%253A8443%3Aada":                       "member/did%3Aweb%3Alab.example%253A8443%3Aada",
 		"member/did%3Akey%3Az6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp": "member/did%3Akey%3Az6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp",
 		MemberSubject(long).String():                                          MemberSubject(long).String(),
-		"crate/" + strings.Repeat("a", 64):                                    "crate/" + strings.Repeat("a", 64),
-		"manifest/" + strings.Repeat("0", 64):                                 "manifest/" + strings.Repeat("0", 64),
+		GrantSubject(storage.CIDOf(nil)).String():                             "grant/" + storage.CIDOf(nil).String(),
+		"rule/blake3":                         "rule/blake3",
+		"rule/0.a_b-c":                        "rule/0.a_b-c", // ids have one spelling, not names
+		"rule/" + strings.Repeat("r", 64):     "rule/" + strings.Repeat("r", 64),
+		"crate/" + strings.Repeat("a", 64):    "crate/" + strings.Repeat("a", 64),
+		"manifest/" + strings.Repeat("0", 64): "manifest/" + strings.Repeat("0", 64),
 	}
 	for text, thing := range cases {
 		s, err := ParseSubject(text)
@@ -48,7 +53,8 @@ func TestParseSubjectRefuses(t *testing.T) {
 		"member/", "member/did:web:lab.example", "member/did%3aweb%3alab.example", "member/did%3Aweb%3ALAB.example", "member/did%3Aweb%3Alab%2Eexample",
 		"member/did%3Aweb%3Alab.example@1.0.0", "member/did%3Aweb%3Alab.example%253a8443", "member/did%3Aweb%3Alab.example%3A8443%", "member/%", "member/%4", "member/%zz",
 		"member/did%3Aexample%3Aa", "member/did%3Aweb%3Alab.example%2Fada", "member/did%3Aweb%3Alab.example%3A..", "member/did%3Aweb%3Auser%40lab.example",
-		"member/registry", "rule/", "rule/X", "rule/a/b", "rule/-a", "grant/", "grant/x", "upstream/a/b", strings.Repeat("a", 1000), "member/" + strings.Repeat("%61", 300),
+		"member/registry", "rule/", "rule/X", "rule/a/b", "rule/-a", "rule/a b", "rule/a@1.0.0", "rule/a*", "rule/é", "rule/" + strings.Repeat("r", 65), "rule", "grant", "grant/", "grant/x",
+		"grant/" + storage.CIDOf(nil).Hex(), "grant/" + strings.ToUpper(storage.CIDOf(nil).String()), "grant/" + storage.CIDOf(nil).String() + "/", "grant/" + storage.CIDOf(nil).String() + "@1.0.0", "upstream/a/b", strings.Repeat("a", 1000), "member/" + strings.Repeat("%61", 300),
 	} {
 		if s, err := ParseSubject(text); !errors.Is(err, ErrMalformed) || s != (Subject{}) {
 			t.Errorf("%q: %q, %v", text, s, err)

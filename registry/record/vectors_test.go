@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/storage"
 )
 
@@ -94,7 +95,40 @@ func vectors(t testing.TB) []vector {
 		&Own{Add: []did.DID{}, Remove: []did.DID{publisher.Public().DID()}, Intent: &intent})
 	sign("approve", admin, RegistrySubject(), none, settings, settings,
 		&Approve{Record: IDOf([]byte("a proposal")), Verdict: VerdictApprove, Reason: "reviewed é <ok>???"})
+
+	reviewer := edKey(t, 5)
+	reviews := sign("member-reviewer", admin, MemberSubject(reviewer.Public().DID()), none, "", settings,
+		&Member{Roles: []string{"grantor", "reviewer"}, Tier: "core_stakeholder", StakeholderAddrs: []string{}})
+	granted := GrantSubject(storage.CIDOf(vectorGrant(t)))
+	grant := sign("grant", reviewer, granted, none, "", reviews, &Grant{})
+	sign("revoke", admin, granted, none, grant, settings, &Revoke{Reason: "the runner was sold"})
+	rule := mustSubject(t, "rule/left-pad")
+	evidence, expires, grace := storage.CIDOf([]byte("evidence")), particle.At(vectorTime.Add(48*time.Hour)), particle.At(vectorTime.Add(24*time.Hour))
+	quarantine := sign("quarantine", admin, rule, none, "", settings, &Quarantine{QuarantineRule: particle.QuarantineRule{
+		Effect: particle.EffectDeny, Mode: particle.ModeEnforce, Reason: "it vanished once", Evidence: &evidence, Expires: &expires, Grace: &grace,
+		Match: []particle.RuleMatch{
+			{Names: []string{"left-pad", "left-pad-*"}, Versions: ">=1.2, <2", Hashes: []string{}, Publishers: []did.DID{publisher.Public().DID()}, Sources: []string{particle.SourceCratesIO, "mirror/lab-2"}, Content: []string{}},
+			{Names: []string{}, Hashes: []string{evidence.String(), evidence.Hex()[:63] + "0"}, Publishers: []did.DID{}, Sources: []string{}, Content: []string{particle.ContentBLAKE3}},
+		},
+	}})
+	release := sign("release", reviewer, rule, none, quarantine, reviews, &Release{Reason: "it is back", Evidence: &evidence})
+	sign("approve-release", admin, rule, none, release, settings, &Approve{Record: release, Verdict: VerdictReject, Reason: ""})
 	return list
+}
+
+// vectorGrant is the blob that the vector "grant" is about.
+func vectorGrant(t testing.TB) []byte {
+	t.Helper()
+	raw, err := particle.EnvGrant{
+		Registry: edKey(t, 1).Public().DID(), Issuer: edKey(t, 5).Public().DID(), Subject: p256Key(t, 3).Public().DID(),
+		NotBefore: particle.At(vectorTime), Expires: particle.At(vectorTime.Add(30 * 24 * time.Hour)), MaxMemMB: 1000, MaxDiskMB: 20000,
+		AllowedCrates: []string{storage.CIDOf([]byte("bytes of demo-one-0.1.0.crate")).Hex(), storage.CIDOf([]byte("bytes of another.crate")).String()},
+		MinAgeDays:    7, AllowedProtocols: []string{"https"}, AllowedEndpoints: []string{"lab.example:8443"}, Tier: particle.TierCollaborator,
+	}.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
 }
 
 func exampleSettings(t testing.TB) *Registry {
@@ -124,6 +158,8 @@ func TestVectors(t *testing.T) {
 	fmt.Fprintf(&index, "key registry   Ed25519 seed   %x  %s\n", bytes.Repeat([]byte{1}, 32), edKey(t, 1).Public().DID())
 	fmt.Fprintf(&index, "key admin      Ed25519 seed   %x  %s\n", bytes.Repeat([]byte{2}, 32), edKey(t, 2).Public().DID())
 	fmt.Fprintf(&index, "key publisher  P-256 scalar   %x  %s\n", bytes.Repeat([]byte{3}, 32), p256Key(t, 3).Public().DID())
+	fmt.Fprintf(&index, "key reviewer   Ed25519 seed   %x  %s\n", bytes.Repeat([]byte{5}, 32), edKey(t, 5).Public().DID())
+	golden(t, "grant.attachment.json", vectorGrant(t))
 	for _, v := range vectors(t) {
 		golden(t, v.name+".payload.json", v.record.payload)
 		golden(t, v.name+".envelope.json", v.record.Envelope())

@@ -3,6 +3,7 @@ package verify
 import (
 	"errors"
 	"slices"
+	"strconv"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -93,6 +94,16 @@ func (p *plot) admitsSomebody(who *person) {
 	p.asked, p.expected[want.Subject.String()] = append(p.asked, want), counts
 }
 
+// endsRule lets one make and propose to end a rule, the other approve that if there is another.
+func (p *plot) endsRule(one, other *person) {
+	subject := p.lab.rule("r" + strconv.FormatInt(p.next(), 10))
+	made := p.log(one, subject, quarantineOf("pad"), cite{by: p.inForce})
+	release := p.log(one, subject, &record.Release{}, cite{prev: made, by: p.inForce})
+	if one != other {
+		p.log(other, subject, approving(release), cite{prev: release, by: p.inForce})
+	}
+}
+
 func (p *plot) steals(who *person) {
 	if _, already := p.stolen[who.did()]; !already {
 		p.stolen[who.did()] = p.next()
@@ -116,7 +127,7 @@ func (p *plot) step() {
 	open := slices.DeleteFunc(slices.Clone(p.bills), func(b *bill) bool {
 		return b.base != p.inForce || b.record == p.inForce || slices.Contains(b.voters, who.did())
 	})
-	switch what := rapid.IntRange(0, 11).Draw(p.rt, "what"); {
+	switch what := rapid.IntRange(0, 12).Draw(p.rt, "what"); {
 	case what < 5 && len(open) > 0:
 		p.votes(who, oneOf(p.rt, open, "bill"))
 	case what < 5:
@@ -137,6 +148,8 @@ func (p *plot) step() {
 		p.enters(deputy, deputy, -1) // rotated, in whosever hands it is
 	case what == 11 && len(p.stolen) > 0 && p.lawful:
 		p.tells()
+	case what == 12: // the end of a rule is no business of the council's
+		p.endsRule(who, outside)
 	}
 }
 
