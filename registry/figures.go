@@ -15,8 +15,11 @@ type Figures struct {
 	// Batch is how long the batch under way has taken, zero where there is none.
 	Batch time.Duration
 	// State is the cache of the published state and of index files, Artifacts that of
-	// artifacts' bytes, Sessions that of verified signatures.
-	State, Artifacts, Sessions Stats
+	// artifacts' bytes, Sessions that of verified signatures, Grants that of EnvGrants
+	// made ready.
+	State, Artifacts, Sessions, Grants Stats
+	// Audit is the audit trail's.
+	Audit AuditFigures
 }
 
 // Figures returns those of this moment.
@@ -24,7 +27,8 @@ func (r *Registry) Figures() Figures {
 	p := r.published.Load()
 	f := Figures{
 		Published: p.Size, Committed: max(r.committed.Load(), p.Size), Cosigned: p.cosigned, Queue: len(r.queue), QueueLimit: cap(r.queue),
-		State: r.cache.stats(), Artifacts: r.artifacts.stats(), Sessions: r.verified.stats(),
+		State: r.cache.stats(), Artifacts: r.artifacts.stats(), Sessions: r.verified.stats(), Grants: r.grants.stats(),
+		Audit: r.trail.figures(),
 	}
 	if since := r.batchSince.Load(); since != 0 {
 		f.Batch = time.Since(time.Unix(0, since))

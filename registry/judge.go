@@ -136,10 +136,26 @@ func (r *Registry) judged(ctx context.Context, asker policy.Asker, v state.Versi
 		return Judged{}, err
 	}
 	if !d.Known {
-		return Judged{}, unknownVersion(v.Kind, v.Name, v.Version)
+		return Judged{}, &Hidden{What: versionName(v.Kind, v.Name, v.Version), Decision: d, err: unknownVersion(v.Kind, v.Name, v.Version)}
 	}
 	return Judged{v, d, true}, nil
 }
+
+// Hidden is ErrNotFound, in the words for what there is not, of what there is and
+// the asker may not know of: for the audit trail alone.
+type Hidden struct {
+	// What is the artifact, or its version.
+	What     string
+	Decision policy.Decision
+
+	err error
+}
+
+// Error says what it would if there were no such thing.
+func (e *Hidden) Error() string { return e.err.Error() }
+
+// Unwrap leads to ErrNotFound.
+func (e *Hidden) Unwrap() error { return e.err }
 
 func unknownVersion(kind record.Kind, name, version string) error {
 	return fmt.Errorf("%w: there is no %s/%s@%s", ErrNotFound, kind, name, version)
@@ -154,6 +170,8 @@ type seen struct {
 	versions []seenVersion
 	// newest is the one that a person means who names none.
 	newest seenVersion
+	// hidden is why one of those is kept from the asker that they may not know of.
+	hidden policy.Decision
 }
 
 type seenVersion struct {
@@ -173,6 +191,7 @@ func (r *Registry) see(ctx context.Context, asker *policy.Asker, t *terms, l *li
 	var s seen
 	for i, d := range decisions {
 		if !d.Known {
+			s.hidden = d
 			continue
 		}
 		v := seenVersion{l.versions[i], d}
@@ -251,9 +270,27 @@ func (r *Registry) seenOf(ctx context.Context, asker policy.Asker, kind record.K
 	}
 	s, err := r.seenUnder(ctx, &asker, t, kind, name)
 	if err == nil && len(s.versions) == 0 {
-		err = unknownName(kind, name)
+		err = s.unknown(kind, name)
 	}
 	return s, err
+}
+
+// unknown is what who sees nothing of an artifact is told.
+func (s seen) unknown(kind record.Kind, name string) error {
+	err := unknownName(kind, name)
+	subject, malformed := record.ArtifactSubject(kind, name)
+	if malformed != nil {
+		return err
+	}
+	return hiddenOr(err, subject, s.hidden)
+}
+
+// hiddenOr is err, for who may not know of subject because of d, if that says anything.
+func hiddenOr(err error, subject record.Subject, d policy.Decision) error {
+	if d.Rule == "" {
+		return err
+	}
+	return &Hidden{What: subject.String(), Decision: d, err: err}
 }
 
 // seenUnder is seenOf for who has passed the gate of t: nothing where there is

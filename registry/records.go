@@ -53,7 +53,7 @@ func (r *Registry) mayReadRecord(ctx context.Context, asker policy.Asker, stored
 	if subject.Version() == "" {
 		s, err := r.seenUnder(ctx, &asker, t, subject.Kind(), subject.Name())
 		if err == nil && len(s.versions) == 0 {
-			err = unknown
+			err = hiddenOr(unknown, subject, s.hidden)
 		}
 		return err
 	}
@@ -70,7 +70,9 @@ func (r *Registry) mayReadRecord(ctx context.Context, asker policy.Asker, stored
 		if d, err = r.decide(ctx, &asker, t, v); err != nil {
 			return err
 		}
-		ok = d.Known
+		if !d.Known {
+			return hiddenOr(unknown, subject, d)
+		}
 	}
 	if !ok {
 		return unknown

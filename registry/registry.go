@@ -67,6 +67,8 @@ type Config struct {
 	Limits cargo.Limits
 	// CacheBytes bounds what is kept in memory of the published state; 0 is DefaultCacheBytes.
 	CacheBytes int64
+	// AuditEntries is how many entries of the audit trail are kept; 0 is DefaultAuditEntries.
+	AuditEntries int64
 	// Clock and Rand are the sources of time and randomness.
 	Clock func() time.Time
 	Rand  io.Reader
@@ -85,6 +87,7 @@ type Registry struct {
 	artifacts *blobCache
 	verified  *sessionCache
 	grants    *grantCache
+	trail     *trail
 	queue     chan *submission
 	stop      context.CancelFunc
 	done      chan struct{}
@@ -146,7 +149,7 @@ func Open(ctx context.Context, c Config) (*Registry, error) {
 // prepare makes a Registry that is not running yet.
 func prepare(ctx context.Context, c Config) (*Registry, error) {
 	r := &Registry{
-		Config: c, cache: newCache(c.halfCache()), artifacts: newBlobCache(c.halfCache()), verified: newSessionCache(), grants: newGrantCache(c.halfCache()),
+		Config: c, cache: newCache(c.halfCache()), artifacts: newBlobCache(c.halfCache()), verified: newSessionCache(), grants: newGrantCache(c.halfCache()), trail: newTrail(c),
 		queue: make(chan *submission, queueLength), done: make(chan struct{}), failed: make(chan error, 1),
 	}
 	settings, ok, err := state.SettingsOf(r.viewAt(ctx, &c.Catalog.Reader, maxIndex))
@@ -166,14 +169,17 @@ func (r *Registry) start(ctx context.Context) {
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	r.stop = stop
 	go r.sequence(run)
+	go r.trail.run(context.WithoutCancel(ctx))
 }
 
 // Close stops taking changes, lets the batch that is being written finish and
-// tells the waiting ones ErrUnavailable. It does not close the stores.
+// tells the waiting ones ErrUnavailable, then writes what waits for the audit
+// trail. It does not close the stores.
 func (r *Registry) Close() {
 	r.closing.Do(func() {
 		r.stop()
 		<-r.done
+		r.trail.close()
 	})
 }
 

@@ -24,7 +24,7 @@ type indexView struct {
 	until time.Time
 	// file is nil where it is the whole file, or where none is to be known of (hidden).
 	file   *IndexFile
-	hidden bool
+	hidden *Hidden
 }
 
 // sameness notes that nothing changes in a file for those who read under no grant.
@@ -41,8 +41,8 @@ func (v *indexView) holds(file *IndexFile, t *terms, now time.Time) bool {
 // of is what v shows of file.
 func (v *indexView) of(file *IndexFile) (*IndexFile, error) {
 	switch {
-	case v.hidden:
-		return nil, ErrNotFound
+	case v.hidden != nil:
+		return nil, v.hidden
 	case v.file != nil:
 		return v.file, nil
 	}
@@ -124,7 +124,7 @@ func (r *Registry) viewOf(ctx context.Context, asker policy.Asker, t *terms, of 
 		return nil, err
 	}
 	v := value.(*indexView)
-	if s := file.sameFor(of.under); s != nil && v.file == nil && !v.hidden {
+	if s := file.sameFor(of.under); s != nil && v.file == nil && v.hidden == nil {
 		s.Store(&sameness{v.epoch, v.until})
 	}
 	return v.of(file)
@@ -148,7 +148,7 @@ func (r *Registry) makeView(ctx context.Context, asker *policy.Asker, t *terms, 
 	case text == nil:
 		return v, nil
 	case len(text) == 0:
-		v.hidden = true
+		v.hidden = &Hidden{What: "crate/" + cargo.CanonicalName(file.name), Decision: decisions[0], err: ErrNotFound}
 		return v, nil
 	}
 	packed, err := pack(text)

@@ -40,6 +40,7 @@ func (s *Server) mint(w http.ResponseWriter, r *http.Request) error {
 	token, life, err := s.registry.Mint(r.Context(), r.PostForm.Get("assertion"))
 	s.metrics.minted(err)
 	if err != nil {
+		s.noteUnminted(r, r.PostForm.Get("assertion"), err)
 		return err
 	}
 	writeJSON(w, http.StatusOK, struct {
@@ -81,6 +82,7 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	receipt, err := s.registry.Submit(r.Context(), asker, request.Record, request.Attachments)
+	s.noteAct(r, asker, request.Record, err)
 	if err != nil {
 		return err
 	}

@@ -26,11 +26,11 @@ const (
 
 // artifactJSON is a name as the API tells it.
 type artifactJSON struct {
-	Kind         record.Kind   `json:"kind"`
-	Name         string        `json:"name"`
-	Owners       []did.DID     `json:"owners"`
-	VersionCount int           `json:"version_count"`
-	Newest       versionJSON   `json:"newest"`
+	Kind         record.Kind `json:"kind"`
+	Name         string      `json:"name"`
+	Owners       []did.DID   `json:"owners"`
+	VersionCount int         `json:"version_count"`
+	Newest       versionJSON `json:"newest"`
 }
 
 // versionJSON is a version as the API tells it. The decision stands there only
@@ -171,6 +171,7 @@ func (s *Server) content(w http.ResponseWriter, r *http.Request, v registry.Judg
 	if err := v.Refusal(); err != nil {
 		return err
 	}
+	s.noteDryRun(r, v)
 	etag := `"` + v.CID.Hex() + `"`
 	w.Header().Set("Content-Type", mediaType)
 	w.Header().Set("ETag", etag)

@@ -35,10 +35,17 @@ var (
 	bytesDesc       = described("aln_cache_bytes", "How many bytes are in memory.", "cache")
 	bytesMostDesc   = described("aln_cache_limit_bytes", "How many bytes may be in memory.", "cache")
 
+	deniedDesc       = described("envgrnt_denied_total", "What was asked for and denied, by the rule that decided.", "rule")
+	auditDesc        = described("aln_audit_entries_total", "Entries of the audit trail that were written.")
+	auditCountedDesc = described("aln_audit_counted_total", "Events that had no room for an entry of their own, and were counted by rule.")
+	auditWaitDesc    = described("aln_audit_waiting", "Entries of the audit trail that are not written yet.")
+	auditMostDesc    = described("aln_audit_waiting_limit", "Entries of the audit trail that may wait.")
+
 	freeDesc    = described("aln_data_free_bytes", "Bytes that this program may still write to the data folder's file system.")
 	sizeDesc    = described("aln_data_size_bytes", "Bytes of the data folder's file system.")
 	expiryDesc  = described("aln_tls_certificate_expiry_timestamp_seconds", "When the TLS certificate ends.")
-	placesDescs = map[string]placeDescs{"uploads": describedPlaces("uploads"), "searches": describedPlaces("searches"), "proofs": describedPlaces("proofs")}
+	placesDescs = map[string]placeDescs{"uploads": describedPlaces("uploads"), "searches": describedPlaces("searches"), "proofs": describedPlaces("proofs"),
+		"decisions": describedPlaces("decisions"), "rule_tests": describedPlaces("rule_tests")}
 )
 
 // placeDescs are those of requests that need a place.
@@ -69,9 +76,13 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	collectCache(to, "state", figures.State)
 	collectCache(to, "artifacts", figures.Artifacts)
 	collectCache(to, "sessions", figures.Sessions)
+	collectCache(to, "grants", figures.Grants)
 	s.uploads.collect(to, placesDescs["uploads"])
 	s.searches.collect(to, placesDescs["searches"])
 	s.proofs.collect(to, placesDescs["proofs"])
+	s.decisions.collect(to, placesDescs["decisions"])
+	s.tests.collect(to, placesDescs["rule_tests"])
+	collectAudit(to, figures.Audit)
 	if s.metrics.config.Certificate != nil {
 		level(to, expiryDesc, float64(s.metrics.config.Certificate.NotAfter().Unix()))
 	}
@@ -84,6 +95,16 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		level(to, freeDesc, float64(free))
 		level(to, sizeDesc, float64(size))
 	}
+}
+
+func collectAudit(to chan<- prometheus.Metric, f registry.AuditFigures) {
+	for rule, n := range f.Denied {
+		count(to, deniedDesc, n, rule)
+	}
+	count(to, auditDesc, f.Written)
+	count(to, auditCountedDesc, f.Counted)
+	level(to, auditWaitDesc, float64(f.Waiting))
+	level(to, auditMostDesc, float64(f.WaitingMost))
 }
 
 func level(to chan<- prometheus.Metric, d *prometheus.Desc, value float64, labels ...string) {

@@ -146,6 +146,7 @@ func (s *Server) changeOwners(add bool) handler {
 			toAdd, toRemove, verb = nil, named, "removed from"
 		}
 		receipt, err := s.registry.ChangeOwners(r.Context(), asker, name, envelope, toAdd, toRemove)
+		s.noteAct(r, asker, envelope, err)
 		if err != nil {
 			return err
 		}

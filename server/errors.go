@@ -122,6 +122,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, render renderer, e
 	out := classify(err)
 	o.code = out.code
 	s.metrics.refused(out.code)
+	s.noteDenial(w, r, err)
 	detail := err.Error()
 	if !out.shown {
 		if !errors.Is(err, context.Canceled) { // a client that went away is not a failure

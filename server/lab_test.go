@@ -56,6 +56,8 @@ type lab struct {
 	crates, scrapes                int
 	// ownRecord is an own record that names intent (a CID), made by demo.
 	ownRecord, intent string
+	// grantCID is an EnvGrant's that the table of routes reads.
+	grantCID string
 }
 
 type safeBuffer struct {

@@ -25,6 +25,11 @@ type observation struct {
 	id    string
 	ids   [1]string
 	asker did.DID
+	// bearer is for whom a session was minted that is refused; grant is the EnvGrant
+	// that the session names. audited: the audit trail has what there is to say.
+	bearer  did.DID
+	grant   string
+	audited bool
 	// code is the refusal's, "" when there was none.
 	code string
 	// body is the request's, nil when it has none.

@@ -99,6 +99,31 @@ func watching(l *lab, who int) ask {
 	return ask{method: http.MethodGet, path: "/metrics", token: l.token(who, particle.ScopeAudit, nil)}
 }
 
+// auditing is watching for the audit trail.
+func auditing(l *lab, who int) ask {
+	return ask{method: http.MethodGet, path: "/v1/audit", token: l.token(who, particle.ScopeAudit, nil)}
+}
+
+// posting asks a question that is too long for a URL.
+func posting(path, body string) asking {
+	return func(l *lab, who int) ask {
+		return ask{method: http.MethodPost, path: path, token: l.token(who, particle.ScopeRead, nil), body: []byte(body)}
+	}
+}
+
+// blake3Test asks what the shipped rule's names hit.
+const blake3Test = `{"rule":{"effect":"deny","mode":"enforce","match":[{"names":["demo*"],"versions":"","hashes":[],"publishers":[],"sources":[],"content":[]}],"reason":"a try","evidence":null,"expires":null,"grace":null}}`
+
+// granted reads an EnvGrant of somebody who does not stand in the table, so that it binds none of those.
+func granted(l *lab, who int) ask {
+	if l.grantCID == "" {
+		other := must(did.GenerateEd25519(zeros{200}))
+		l.admit(other, "builder")
+		l.grantCID = l.grant(l.admin, didOf(other)).String()
+	}
+	return reading("/v1/grants/"+l.grantCID)(l, who)
+}
+
 func publishing(l *lab, who int) ask {
 	name := l.newName()
 	l.publish(l.owner, name, "0.1.0")
@@ -221,13 +246,22 @@ var routesTable = map[string]struct {
 	"PUT /api/v1/crates/{crate}/owners":             {owning(http.MethodPut), ownersToo, unsaid},
 	"DELETE /api/v1/crates/{crate}/owners":          {owning(http.MethodDelete), ownersToo, unsaid},
 
-	"POST /v1/session":     {minting, [askers]int{401, 403, 403, 403, 200, 200, 200}, notStored},
-	"GET /v1/heads/*":      {reading("/v1/heads/crate/demo-one"), readers, forAsker},
-	"POST /v1/records":     {admitting, admins, forAsker},
-	"GET /v1/members":      {reading("/v1/members"), readers, forAsker},
-	"GET /v1/settings":     {reading("/v1/settings"), readers, forAsker},
-	"GET /v1/proposals":    {reading("/v1/proposals"), readers, forAsker},
-	"GET /v1/records/{id}": {reading("/v1/records/1"), readers, forAsker},
+	"POST /v1/session":                          {minting, [askers]int{401, 403, 403, 403, 200, 200, 200}, notStored},
+	"GET /v1/heads/*":                           {reading("/v1/heads/crate/demo-one"), readers, forAsker},
+	"POST /v1/records":                          {admitting, admins, forAsker},
+	"GET /v1/members":                           {reading("/v1/members"), readers, forAsker},
+	"GET /v1/settings":                          {reading("/v1/settings"), readers, forAsker},
+	"GET /v1/proposals":                         {reading("/v1/proposals"), readers, forAsker},
+	"GET /v1/grants":                            {reading("/v1/grants?in_force=true"), readers, forAsker},
+	"GET /v1/grants/{cid}":                      {granted, readers, forAsker},
+	"GET /v1/rules":                             {reading("/v1/rules"), readers, forAsker},
+	"POST /v1/rules/test":                       {posting("/v1/rules/test", blake3Test), readers, forAsker},
+	"GET /v1/rules/{id}":                        {reading("/v1/rules/blake3"), readers, forAsker},
+	"POST /v1/decisions":                        {posting("/v1/decisions", `{"grant":"","artifacts":[{"name":"demo-one","version":"0.1.0","sha256":"","source":"hosted"}]}`), readers, forAsker},
+	"GET /v1/decisions/{kind}/{name}":           {reading("/v1/decisions/crate/demo-one"), readers, forAsker},
+	"GET /v1/decisions/{kind}/{name}/{version}": {reading("/v1/decisions/crate/demo-one/0.1.0"), readers, forAsker},
+	"GET /v1/audit":                             {auditing, admins, forAsker},
+	"GET /v1/records/{id}":                      {reading("/v1/records/1"), readers, forAsker},
 	"GET /v1/records/{id}/attachments/{cid}": {
 		func(l *lab, who int) ask {
 			return reading("/v1/records/"+l.ownRecord+"/attachments/"+l.intent)(l, who)

@@ -36,6 +36,10 @@ const (
 	maxSearches    = 2
 	// maxProofs is how many may be gathered at once: the records of one name can be thousands.
 	maxProofs = 4
+	// maxDecisions is how many questions about many artifacts, of up to 4 MiB, are
+	// answered at once, maxTests how many rules are tried on everything.
+	maxDecisions = 2
+	maxTests     = 1
 	// maxWait is how long a request waits for a place.
 	maxWait = 30 * time.Second
 	// drainFactor: of a refused upload so many times what is allowed is read and thrown away.
@@ -55,9 +59,12 @@ type Server struct {
 	uploads  *places
 	searches *places
 	proofs   *places
-	ids      *requestIDs
-	routings sync.Pool // of *chi.Context
-	lines    sync.Map  // of slog.Handler, by *route
+	// decisions are questions why, tests those what a rule would hit.
+	decisions *places
+	tests     *places
+	ids       *requestIDs
+	routings  sync.Pool // of *chi.Context
+	lines     sync.Map  // of slog.Handler, by *route
 }
 
 // Config is what a Server is made of.
@@ -89,6 +96,7 @@ func newServer(c Config) *Server {
 	s := &Server{
 		registry: c.Registry, limits: c.Registry.Limits, log: c.Log, clock: c.Clock, pages: c.Pages, pace: c.Pace.orDefault(), metrics: c.Metrics,
 		uploads: newPlaces(maxUploads, maxUploadsEach), searches: newPlaces(maxSearches, maxSearches), proofs: newPlaces(maxProofs, maxProofs),
+		decisions: newPlaces(maxDecisions, maxDecisions), tests: newPlaces(maxTests, maxTests),
 		ids: newRequestIDs(), routings: sync.Pool{New: func() any { return chi.NewRouteContext() }},
 	}
 	s.ready.draining = c.Draining
@@ -146,6 +154,15 @@ func (s *Server) router() router {
 	m.Get("/v1/members", s.handle(asJSON, s.members))
 	m.Get("/v1/settings", s.handle(asJSON, s.settings))
 	m.Get("/v1/proposals", s.handle(asJSON, s.proposals))
+	m.Get("/v1/grants", s.handle(asJSON, s.grants))
+	m.Get("/v1/grants/{cid}", s.handle(asJSON, s.grant))
+	m.Get("/v1/rules", s.handle(asJSON, s.rules))
+	m.Post("/v1/rules/test", s.handle(asJSON, s.testRule))
+	m.Get("/v1/rules/{id}", s.handle(asJSON, s.rule))
+	m.Post("/v1/decisions", s.handle(asJSON, s.decide))
+	m.Get("/v1/decisions/{kind}/{name}", s.handle(asJSON, s.why))
+	m.Get("/v1/decisions/{kind}/{name}/{version}", s.handle(asJSON, s.why))
+	m.Get("/v1/audit", s.handle(asJSON, s.audit))
 	m.Get("/v1/artifacts", s.handle(asJSON, s.artifacts))
 	m.Get("/v1/artifacts/{kind}", s.handle(asJSON, s.artifacts))
 	m.Get("/v1/artifacts/{kind}/{name}", s.handle(asJSON, s.versions))
@@ -240,7 +257,10 @@ func (s *Server) asker(r *http.Request) (policy.Asker, error) {
 // authenticate says who a session stands for now, and notes it for the log.
 func (s *Server) authenticate(r *http.Request, session string) (policy.Asker, error) {
 	asker, err := s.registry.Authenticate(r.Context(), session)
-	observed(r.Context()).asker = asker.DID
+	o := observed(r.Context())
+	if o.asker, o.grant = asker.DID, asker.GrantNamed; err != nil {
+		o.bearer = s.registry.Bearer(session)
+	}
 	return asker, err
 }
 

@@ -1,0 +1,318 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/particle"
+	"phoenix-lab.org/aln-registry/registry/policy"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
+	"phoenix-lab.org/aln-registry/storage"
+)
+
+// Judgement is what was decided about one version, for whoever asks why.
+type Judgement struct {
+	Kind          record.Kind
+	Name, Version string
+	// CID is of its bytes, the zero one where they are not known.
+	CID                  storage.CID
+	Known, Listed, Allow bool
+	Rule                 policy.Rule
+	// RuleID is a quarantine rule's or a grant's.
+	RuleID, Reason string
+	// ValidUntil is when it may be decided otherwise without any change; zero: never.
+	ValidUntil time.Time
+	// Steps are what each rule says, where they were asked for.
+	Steps []policy.Step
+}
+
+func judgement(v state.Version, d policy.Decision) Judgement {
+	return Judgement{
+		Kind: v.Kind, Name: v.Name, Version: v.Version, CID: v.CID, Known: d.Known, Listed: d.Listed, Allow: d.Allow,
+		Rule: d.Rule, RuleID: d.RuleID, Reason: d.Reason(), ValidUntil: d.ValidUntil,
+	}
+}
+
+// standing is who asks, and under what it is decided.
+type standing struct {
+	own, judged policy.Asker
+	// another: what is decided is another host's.
+	another bool
+}
+
+// standingOf says under what it is decided for asker who names the grant ("":
+// none). Their own is as if their session named it. That of another host is for
+// whom policy.JudgeFor lets ask, and they are told only of what they know of
+// themselves. ErrNotFound for a grant that there is not.
+func (r *Registry) standingOf(ctx context.Context, asker policy.Asker, grant string) (standing, error) {
+	if grant == "" {
+		return standing{own: asker, judged: asker}, nil
+	}
+	id, err := storage.ParseCID(grant)
+	if err != nil {
+		return standing{}, fmt.Errorf("%w: grant is not the CID of an EnvGrant: %v", ErrRequest, err)
+	}
+	g, err := r.Grant(ctx, id)
+	if err != nil {
+		return standing{}, err
+	}
+	if denial := policy.JudgeFor(asker, g.Subject); denial != nil {
+		return standing{}, denial
+	}
+	judged, err := r.Under(ctx, asker, g.Subject, grant)
+	if err != nil {
+		return standing{}, err
+	}
+	if g.Subject == asker.DID {
+		return standing{own: judged, judged: judged}, nil
+	}
+	return standing{own: asker, judged: judged, another: true}, nil
+}
+
+// mostExplained bounds the versions of a name that Why tells of: the newest.
+const mostExplained = 1000
+
+// Why says what is decided about a version, or with version "" about the newest
+// 1,000 of a name, the newest first, and what each rule says: for asker, or under
+// the grant. The name may be spelled in any way. ErrNotFound where there is nothing
+// that asker may know of; a *policy.Denial where they may not read or ask at all.
+func (r *Registry) Why(ctx context.Context, asker policy.Asker, kind record.Kind, name, version, grant string) ([]Judgement, error) {
+	s, err := r.standingOf(ctx, asker, grant)
+	if err != nil {
+		return nil, err
+	}
+	t := r.published.Load().terms
+	if err := r.gate(&s.own, t); err != nil {
+		return nil, err
+	}
+	l, err := r.lineage(ctx, kind, name)
+	if err != nil {
+		return nil, err
+	}
+	if l == nil {
+		return nil, unknownName(kind, name)
+	}
+	var told []Judgement
+	for _, v := range l.newestFirst() {
+		if version != "" && v.Version.Version != version || len(told) == mostExplained {
+			continue
+		}
+		j, known, err := r.explained(ctx, s, t, v.Version, version != "")
+		if err != nil {
+			return nil, err
+		}
+		if known {
+			told = append(told, j)
+		}
+	}
+	switch {
+	case len(told) > 0:
+		return told, nil
+	case version != "":
+		return nil, unknownVersion(kind, name, version)
+	}
+	return nil, unknownName(kind, name)
+}
+
+// explained is what is decided about v with what each rule says; known is false
+// where s.own may not know of v. With look its bytes are looked at where a rule
+// asks, whatever decides.
+func (r *Registry) explained(ctx context.Context, s standing, t *terms, v state.Version, look bool) (j Judgement, known bool, err error) {
+	f, now := plainFacts(v), r.Clock()
+	if look && t.looksInside(now) || policy.Decide(&s.judged, &t.Terms, &f, now).Unscanned {
+		looked, err := r.inside(ctx, v, f)
+		switch {
+		case ctx.Err() != nil:
+			return Judgement{}, false, ctx.Err()
+		case err == nil:
+			f = looked
+		}
+	}
+	if s.another && !policy.Decide(&s.own, &t.Terms, &f, now).Known {
+		return Judgement{}, false, nil
+	}
+	d := policy.Decide(&s.judged, &t.Terms, &f, now)
+	if !s.another && !d.Known {
+		return Judgement{}, false, nil
+	}
+	d.Listed = d.Listed && !d.Unscanned
+	j = judgement(v, d)
+	j.Steps = policy.Explain(&s.judged, &t.Terms, &f, now)
+	return j, true, nil
+}
+
+// newestFirst are the versions of l, the newest by SemVer first.
+func (l *lineage) newestFirst() []ranked {
+	versions := slices.Clone(l.versions)
+	slices.SortFunc(versions, bySemVer)
+	return versions
+}
+
+// Asked is a crate to be decided about, as a lockfile names it.
+type Asked struct {
+	Name, Version string
+	// SHA256 is of its bytes, all zero where that is not known.
+	SHA256 [32]byte
+	// Source is particle.SourceHosted, SourceCratesIO or mirror/<name>.
+	Source string
+}
+
+// Decisions decides about crates, in the order asked, for asker or under the grant
+// as Why does. What is hosted here is judged by what is known of it, other things
+// by what is said of them. What asker may not know of is told as what there is not.
+// All is decided by the same terms.
+func (r *Registry) Decisions(ctx context.Context, asker policy.Asker, grant string, asked []Asked) ([]Judgement, error) {
+	s, err := r.standingOf(ctx, asker, grant)
+	if err != nil {
+		return nil, err
+	}
+	p := r.published.Load()
+	if err := r.gate(&s.own, p.terms); err != nil {
+		return nil, err
+	}
+	hosted, err := r.hosted(ctx, asked, p.Size)
+	if err != nil {
+		return nil, err
+	}
+	q := inquiry{r, s, p.terms, r.Clock()}
+	told := make([]Judgement, len(asked))
+	for i, a := range asked {
+		if a.Source != particle.SourceHosted {
+			told[i] = q.foreign(ctx, a)
+			continue
+		}
+		v, ok := hosted[i]
+		if told[i], err = q.ours(ctx, a, v, ok); err != nil {
+			return nil, err
+		}
+	}
+	return told, ctx.Err()
+}
+
+// hosted are the versions that asked names as hosted, by their place there, as of
+// a size of the log.
+func (r *Registry) hosted(ctx context.Context, asked []Asked, at int64) (map[int]state.Version, error) {
+	var keys []string
+	places := map[string][]int{}
+	for i, a := range asked {
+		if a.Source != particle.SourceHosted {
+			continue
+		}
+		subject, err := record.VersionSubject(record.KindCrate, a.Name, a.Version)
+		if err != nil {
+			continue // nothing is published under that
+		}
+		key, err := state.VersionKey(subject)
+		if err != nil {
+			continue
+		}
+		if len(places[key]) == 0 {
+			keys = append(keys, key)
+		}
+		places[key] = append(places[key], i)
+	}
+	rows, err := r.Catalog.States(ctx, keys, at)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[int]state.Version, len(rows))
+	for key, value := range rows {
+		v, err := state.DecodeVersion(value)
+		if err != nil {
+			return nil, err
+		}
+		for _, i := range places[key] {
+			if v.Version == asked[i].Version && cargo.CanonicalName(v.Name) == cargo.CanonicalName(asked[i].Name) {
+				found[i] = v
+			}
+		}
+	}
+	return found, nil
+}
+
+// inquiry is a question about many artifacts.
+type inquiry struct {
+	registry *Registry
+	standing standing
+	terms    *terms
+	now      time.Time
+}
+
+// ours decides about a crate that is asked for as hosted; ok: v is its version here.
+func (q *inquiry) ours(ctx context.Context, a Asked, v state.Version, ok bool) (Judgement, error) {
+	if !ok {
+		return a.unknown("this registry hosts no such version"), nil
+	}
+	d, err := q.decide(ctx, v)
+	if err != nil {
+		return Judgement{}, err
+	}
+	if !d.Known {
+		return a.unknown("this registry hosts no such version"), nil
+	}
+	if a.SHA256 != [32]byte{} && a.SHA256 != v.CID.Digest() {
+		j := a.unknown("this registry hosts other bytes under that version: what the lock pins never came from here")
+		j.Known = true
+		return j, nil
+	}
+	return judgement(v, d), nil
+}
+
+// decide is what is decided about v; what the asker may not know of themselves is
+// not known, whoever it is decided for.
+func (q *inquiry) decide(ctx context.Context, v state.Version) (policy.Decision, error) {
+	if q.standing.another {
+		f := plainFacts(v)
+		if own := policy.Decide(&q.standing.own, &q.terms.Terms, &f, q.now); !own.Known {
+			return own, nil
+		}
+	}
+	return q.registry.decide(ctx, &q.standing.judged, q.terms, v)
+}
+
+// foreign decides about a crate of another registry by what is said of it. Its
+// age is not known here, and what it holds only if the same bytes were looked at.
+func (q *inquiry) foreign(ctx context.Context, a Asked) Judgement {
+	f := policy.Facts{
+		Kind: policy.KindCrate, Name: cargo.CanonicalName(a.Name), Version: a.Version, Digest: a.SHA256, Publisher: did.DID(""), Source: a.Source,
+	}
+	d := policy.Decide(&q.standing.judged, &q.terms.Terms, &f, q.now)
+	if d.Unscanned {
+		if f.Findings, f.Scanned = q.registry.scannedBefore(ctx, storage.CIDFromDigest(a.SHA256)); f.Scanned {
+			d = policy.Decide(&q.standing.judged, &q.terms.Terms, &f, q.now)
+		}
+	}
+	v := state.Version{Kind: record.KindCrate, Name: a.Name, Version: a.Version}
+	if a.SHA256 != [32]byte{} {
+		v.CID = storage.CIDFromDigest(a.SHA256)
+	}
+	return judgement(v, d)
+}
+
+func (a Asked) unknown(why string) Judgement {
+	return Judgement{Kind: record.KindCrate, Name: a.Name, Version: a.Version, Rule: policy.RuleUnknown, Reason: why}
+}
+
+// scannedBefore is what was found in the bytes id, where they are hosted here.
+func (r *Registry) scannedBefore(ctx context.Context, id storage.CID) (findings []string, ok bool) {
+	at := r.Size()
+	keys, err := r.Catalog.VersionsByCID(ctx, id, at)
+	if err != nil || len(keys) == 0 {
+		return nil, false
+	}
+	raw, ok, err := r.Catalog.State(ctx, keys[0], at)
+	if err != nil || !ok {
+		return nil, false
+	}
+	v, err := state.DecodeVersion(raw)
+	if err != nil {
+		return nil, false
+	}
+	findings, err = r.scanned(ctx, v)
+	return findings, err == nil
+}

@@ -1,0 +1,73 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/policy"
+)
+
+// Outcomes of an Event.
+const (
+	// OutcomeDenied: somebody did not get what they asked to read.
+	OutcomeDenied = "denied"
+	// OutcomeWouldDeny: they got it, and a rule that is a dry run would have denied it.
+	OutcomeWouldDeny = "would_deny"
+	// OutcomeAccepted, OutcomeRefused: an act of authority, or a session.
+	OutcomeAccepted = "accepted"
+	OutcomeRefused  = "refused"
+)
+
+// Event is one thing that was decided, for the audit trail.
+type Event struct {
+	// Asker is who has shown to be that DID, "" for somebody unknown.
+	Asker did.DID
+	// Stranger: Asker is no member. All of them together have the room of one.
+	Stranger bool
+	// What is the artifact, the record's subject or the route's pattern.
+	What string
+	// Rule decided; RuleID is a quarantine rule's id, a grant's CID or a record's identity.
+	Rule, RuleID string
+	Outcome      string
+	// Request is the request's id.
+	Request string
+}
+
+// DenialOf is what err denied to asker, for Note; false where it denies nothing:
+// who has not said who they are is asked to, which is none. route is what it is
+// about where that is no artifact.
+func DenialOf(err error, asker policy.Asker, route, request string) (Event, bool) {
+	e := Event{Asker: asker.DID, What: route, Outcome: OutcomeDenied, Request: request}
+	var denied *Denied
+	var hidden *Hidden
+	var denial *policy.Denial
+	switch {
+	case errors.As(err, &denied):
+		e.What = versionName(denied.Version.Kind, denied.Version.Name, denied.Version.Version)
+		e.Rule, e.RuleID = string(denied.Decision.Rule), denied.Decision.RuleID
+	case errors.As(err, &hidden):
+		e.What, e.Rule, e.RuleID = hidden.What, string(hidden.Decision.Rule), hidden.Decision.RuleID
+	case !errors.As(err, &denial), denial.Rule == policy.RuleAnonymous, errors.Is(err, ErrUnauthenticated):
+		return Event{}, false
+	default:
+		e.Rule = string(denial.Rule)
+		if denial.Rule == policy.RuleGrant {
+			e.RuleID = asker.GrantNamed
+		}
+	}
+	return e, true
+}
+
+// DryRunOf is that asker gets the bytes of v, which a rule in dry run would deny,
+// for Note; false where none would.
+func DryRunOf(v Judged, asker did.DID, request string) (Event, bool) {
+	return Event{
+		Asker: asker, What: versionName(v.Kind, v.Name, v.Version.Version), Rule: string(policy.RuleQuarantine), RuleID: v.Decision.DryRun,
+		Outcome: OutcomeWouldDeny, Request: request,
+	}, v.Decision.DryRun != ""
+}
+
+func versionName[K ~string](kind K, name, version string) string {
+	return fmt.Sprintf("%s/%s@%s", kind, name, version)
+}

@@ -1,0 +1,34 @@
+package policy
+
+import (
+	"slices"
+
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/particle"
+)
+
+// ReadAudit decides whether asker may read the audit trail, which names hosts and
+// artifacts whoever asks may not know of otherwise.
+func ReadAudit(asker Asker) *Denial {
+	switch {
+	case asker.Anonymous():
+		return deny(RuleAnonymous, "the audit trail is for auditors and admins; ask with a session, as `aln-registry token --scope audit` prints it")
+	case asker.HasScope(particle.ScopeAudit), asker.HasScope(particle.ScopeAdmin):
+		return nil
+	}
+	return deny(RuleScope, "the audit trail needs a session with the scope audit or admin; `aln-registry token --scope audit` prints one to auditors and admins")
+}
+
+// JudgeFor decides whether asker may ask what is decided for the host subject:
+// for themselves everybody may, for others those who make or watch grants and rules.
+func JudgeFor(asker Asker, subject did.DID) *Denial {
+	switch {
+	case asker.Anonymous():
+		return deny(RuleAnonymous, "what is decided for hosts is told to members; type `aln-registry login URL`")
+	case asker.DID == subject, asker.Admin, asker.HasScope(particle.ScopeAudit):
+		return nil
+	case slices.Contains(asker.Roles, "grantor"), slices.Contains(asker.Roles, "reviewer"):
+		return nil
+	}
+	return deny(RuleRole, "what another host's grant allows is told to grantors, reviewers, admins and sessions with the scope audit")
+}

@@ -1,0 +1,183 @@
+package server
+
+import (
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"phoenix-lab.org/aln-registry/registry"
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/particle"
+	"phoenix-lab.org/aln-registry/registry/policy"
+	"phoenix-lab.org/aln-registry/registry/record"
+)
+
+// Bounds on a question about many artifacts.
+const (
+	maxQuestion = 4 << 20
+	mostAsked   = 20_000
+)
+
+// judgementJSON is a decision as the API tells it.
+type judgementJSON struct {
+	Kind    record.Kind `json:"kind"`
+	Name    string      `json:"name"`
+	Version string      `json:"version"`
+	// CID is "" where the bytes are not known.
+	CID        string        `json:"cid"`
+	Known      bool          `json:"known"`
+	Listed     bool          `json:"listed"`
+	Allow      bool          `json:"allow"`
+	Rule       policy.Rule   `json:"rule"`
+	RuleID     string        `json:"rule_id"`
+	Reason     string        `json:"reason"`
+	ValidUntil *time.Time    `json:"valid_until"`
+	Steps      []policy.Step `json:"steps,omitzero"`
+}
+
+func judgementOf(j registry.Judgement) judgementJSON {
+	told := judgementJSON{
+		Kind: j.Kind, Name: j.Name, Version: j.Version, Known: j.Known, Listed: j.Listed, Allow: j.Allow,
+		Rule: j.Rule, RuleID: j.RuleID, Reason: j.Reason, ValidUntil: orNever(j.ValidUntil), Steps: j.Steps,
+	}
+	if !j.CID.IsZero() {
+		told.CID = j.CID.String()
+	}
+	return told
+}
+
+// judgementsJSON is the answer of both routes.
+type judgementsJSON struct {
+	Decisions []judgementJSON `json:"decisions"`
+}
+
+func judgementsOf(all []registry.Judgement) judgementsJSON {
+	told := judgementsJSON{make([]judgementJSON, len(all))}
+	for i, j := range all {
+		told.Decisions[i] = judgementOf(j)
+	}
+	return told
+}
+
+// memberReader is reader for members.
+func (s *Server) memberReader(w http.ResponseWriter, r *http.Request) (policy.Asker, error) {
+	asker, err := s.reader(w, r)
+	if err == nil && asker.Anonymous() {
+		err = errNotForAnonymous
+	}
+	return asker, err
+}
+
+// why is GET /v1/decisions/{kind}/{name} and …/{version}, for members: ?grant=.
+// With a grant it is not asked whether they may read without.
+func (s *Server) why(w http.ResponseWriter, r *http.Request) error {
+	asker, err := s.member(w, r)
+	if err != nil {
+		return err
+	}
+	kind, err := s.kind(r)
+	if err != nil {
+		return err
+	}
+	release, err := s.decisions.take(r.Context(), anyone)
+	if err != nil {
+		return err
+	}
+	defer release()
+	told, err := s.registry.Why(r.Context(), asker, kind, param(r, "name"), param(r, "version"), r.URL.Query().Get("grant"))
+	if err != nil {
+		return err
+	}
+	return s.answer(w, r, judgementsOf(told))
+}
+
+// decide is POST /v1/decisions, for members: about all that a lockfile pins.
+func (s *Server) decide(w http.ResponseWriter, r *http.Request) error {
+	asker, err := s.member(w, r)
+	if err != nil {
+		return err
+	}
+	// The place comes before the body, so that only so many are in memory.
+	release, err := s.decisions.take(r.Context(), anyone)
+	if err != nil {
+		return err
+	}
+	defer release()
+	grant, asked, err := readQuestion(w, r)
+	if err != nil {
+		return err
+	}
+	told, err := s.registry.Decisions(r.Context(), asker, grant, asked)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, judgementsOf(told))
+	return nil
+}
+
+// askedJSON is an artifact that is asked about.
+type askedJSON struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	SHA256  string `json:"sha256"`
+	Source  string `json:"source"`
+}
+
+// readQuestion reads the body of POST /v1/decisions strictly.
+func readQuestion(w http.ResponseWriter, r *http.Request) (grant string, asked []registry.Asked, err error) {
+	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxQuestion))
+	if err != nil {
+		return "", nil, err
+	}
+	var question struct {
+		Grant     string      `json:"grant"`
+		Artifacts []askedJSON `json:"artifacts"`
+	}
+	if err := json.Unmarshal(raw, &question, json.RejectUnknownMembers(true)); err != nil {
+		return "", nil, fmt.Errorf("%w: the body is not JSON of the form expected here", registry.ErrRequest)
+	}
+	if len(question.Artifacts) > mostAsked {
+		return "", nil, fmt.Errorf("%w: %d artifacts in one question; at most %d", registry.ErrRequest, len(question.Artifacts), mostAsked)
+	}
+	asked = make([]registry.Asked, len(question.Artifacts))
+	for i, a := range question.Artifacts {
+		if asked[i], err = a.parse(); err != nil {
+			return "", nil, fmt.Errorf("%w: artifacts[%d]: %v", registry.ErrRequest, i, err)
+		}
+	}
+	return question.Grant, asked, nil
+}
+
+var (
+	// askedForm is wider than what can be published here: other registries have other names.
+	askedForm  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$`)
+	mirrorForm = regexp.MustCompile(`^mirror/[a-z0-9][a-z0-9-]{0,63}$`)
+)
+
+func (a askedJSON) parse() (registry.Asked, error) {
+	asked := registry.Asked{Name: a.Name, Version: a.Version, Source: a.Source}
+	if !askedForm.MatchString(a.Name) {
+		return asked, fmt.Errorf("name %.80q is no crate's", a.Name)
+	}
+	if _, err := cargo.ParseVersion(a.Version); err != nil {
+		return asked, fmt.Errorf("version: %v", err)
+	}
+	if a.Source != particle.SourceHosted && a.Source != particle.SourceCratesIO && !mirrorForm.MatchString(a.Source) {
+		return asked, fmt.Errorf("source %.80q is not hosted, crates-io or mirror/NAME", a.Source)
+	}
+	if a.SHA256 == "" {
+		return asked, nil
+	}
+	digest, err := hex.DecodeString(a.SHA256)
+	if err != nil || len(digest) != len(asked.SHA256) || strings.ToLower(a.SHA256) != a.SHA256 {
+		return asked, fmt.Errorf("sha256 %.80q is not 64 lower-case hex digits", a.SHA256)
+	}
+	asked.SHA256 = [32]byte(digest)
+	return asked, nil
+}
