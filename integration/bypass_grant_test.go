@@ -122,13 +122,18 @@ func TestGrantsThatNobodyMayMakeOrName(t *testing.T) {
 		"to a stranger":            {l.grantor, strangerOf(l), l.grantor, all},
 		"above the tier":           {l.grantor, guest, l.grantor, with(all, func(g *particle.EnvGrant) { g.Tier = particle.TierCollaborator })},
 		"of another registry":      {l.grantor, guest, l.grantor, with(all, func(g *particle.EnvGrant) { g.Registry = guest.identity().DID() })},
-		"that is over":             {l.grantor, guest, l.grantor, with(all, func(g *particle.EnvGrant) { g.NotBefore, g.Expires = particle.At(time.Now().Add(-2*time.Hour)), particle.At(time.Now().Add(-time.Hour)) })},
-		"in another's place":       {l.grantor, guest, l.grantor, superseding(theirs, all)},
-		"in nothing's place":       {l.grantor, guest, l.grantor, superseding(storage.CIDOf([]byte("nothing")), all)},
-		"of an unknown list":       {l.grantor, guest, l.grantor, func(g *particle.EnvGrant) { id := storage.CIDOf([]byte("no list")); g.AllowedCrates, g.AllowedCratesList = nil, &id }},
-		"of an unknown pool":       {l.grantor, guest, l.grantor, with(all, func(g *particle.EnvGrant) { id := storage.CIDOf([]byte("no pool")); g.MemoryPool = &id })},
-		"of a pool that is none":   {l.grantor, guest, l.grantor, with(all, func(g *particle.EnvGrant) { g.MemoryPool = &able.cid })},
-		"of an unknown domain":     {l.grantor, guest, l.grantor, with(all, func(g *particle.EnvGrant) { id := storage.CIDOf([]byte("no domain")); g.ExecutionDomain = &id })},
+		"that is over": {l.grantor, guest, l.grantor, with(all, func(g *particle.EnvGrant) {
+			g.NotBefore, g.Expires = particle.At(time.Now().Add(-2*time.Hour)), particle.At(time.Now().Add(-time.Hour))
+		})},
+		"in another's place": {l.grantor, guest, l.grantor, superseding(theirs, all)},
+		"in nothing's place": {l.grantor, guest, l.grantor, superseding(storage.CIDOf([]byte("nothing")), all)},
+		"of an unknown list": {l.grantor, guest, l.grantor, func(g *particle.EnvGrant) {
+			id := storage.CIDOf([]byte("no list"))
+			g.AllowedCrates, g.AllowedCratesList = nil, &id
+		}},
+		"of an unknown pool":     {l.grantor, guest, l.grantor, with(all, func(g *particle.EnvGrant) { id := storage.CIDOf([]byte("no pool")); g.MemoryPool = &id })},
+		"of a pool that is none": {l.grantor, guest, l.grantor, with(all, func(g *particle.EnvGrant) { g.MemoryPool = &able.cid })},
+		"of an unknown domain":   {l.grantor, guest, l.grantor, with(all, func(g *particle.EnvGrant) { id := storage.CIDOf([]byte("no domain")); g.ExecutionDomain = &id })},
 	} {
 		size := l.logSize()
 		if id, err := c.signer.trySubmit(grantDraft(l.envGrant(c.issuer, c.subject, c.edit))); err == nil {
@@ -142,7 +147,9 @@ func TestGrantsThatNobodyMayMakeOrName(t *testing.T) {
 		t.Error("a guest revoked a grant")
 	}
 	unentered := l.envGrant(l.grantor, guest, all)
-	early := l.grant(guest, with(all, func(g *particle.EnvGrant) { g.NotBefore, g.Expires = particle.At(time.Now().Add(time.Hour)), particle.At(time.Now().Add(2*time.Hour)) }))
+	early := l.grant(guest, with(all, func(g *particle.EnvGrant) {
+		g.NotBefore, g.Expires = particle.At(time.Now().Add(time.Hour)), particle.At(time.Now().Add(2*time.Hour))
+	}))
 	for name, cid := range map[string]string{
 		"another's": theirs.String(), "one that is not entered": storage.CIDOf(unentered).String(), "an artifact": able.cid.String(),
 		"nonsense": "*", "a path": "../" + theirs.String(), "in capitals": strings.ToUpper(theirs.String()), "one that begins later": early.String(),

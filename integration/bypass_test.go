@@ -94,7 +94,9 @@ type attempt struct {
 	header       []string
 }
 
-func (a attempt) String() string { return strings.Join(append([]string{a.method, a.path}, a.header...), " ") }
+func (a attempt) String() string {
+	return strings.Join(append([]string{a.method, a.path}, a.header...), " ")
+}
 
 // attempts are all ways to the bytes of r that anybody came up with.
 func attempts(r release) []attempt {

@@ -297,7 +297,8 @@ func (l *lab) want(status int, path, token string, words ...string) reply {
 	l.t.Helper()
 	a := l.ask(http.MethodGet, path, token)
 	if a.status != status {
-		l.t.Errorf("%s: status %d, want %d: %.300s", path, a.status, status, a.body)
+		l.t.Errorf("%s: status %d, want %d: %.300q", path, a.status, status, a.body)
+		return a
 	}
 	wantSays(l.t, string(a.body), words...)
 	return a
@@ -485,4 +486,12 @@ func dids(users ...*user) []did.DID {
 func (l *lab) cookie(token string) string {
 	sum := sha256.Sum256([]byte(l.operator.registry().Pin().Origin))
 	return "aln-session-" + hex.EncodeToString(sum[:4]) + "=" + token
+}
+
+// parseJSON reads what a command printed with --json.
+func parseJSON(t testing.TB, text string, into any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), into); err != nil {
+		t.Fatalf("%v:\n%s", err, text)
+	}
 }
