@@ -46,6 +46,8 @@ type fake struct {
 	skew time.Duration
 	// cosigned is how far from now its checkpoints say that they were cosigned.
 	cosigned time.Duration
+	// granted are the grants that sessions may name, whoever asks.
+	granted []policy.HostGrant
 	// tamper may answer in place of the fake.
 	tamper func(w http.ResponseWriter, r *http.Request) bool
 }
@@ -291,7 +293,7 @@ func (f *fake) serveSession(w http.ResponseWriter, r *http.Request) {
 		refuse(w, 403, "membership", string(t.Claims.Subject)+" is not a member; aln-registry member add "+string(t.Claims.Subject)+" --role publisher")
 		return
 	}
-	holder := policy.Holder{DID: t.Claims.Subject, Member: true, Admin: true, Roles: []string{"publisher", "auditor"}}
+	holder := policy.Holder{DID: t.Claims.Subject, Member: true, Admin: true, Roles: []string{"publisher", "auditor"}, Grants: f.granted}
 	claims, denial := policy.Admit(t.Claims, holder, f.origin.Public().DID(), fmt.Sprintf("token-number-%d", len(f.tokens)), f.now())
 	if denial != nil {
 		refuse(w, 403, string(denial.Rule), denial.Reason)

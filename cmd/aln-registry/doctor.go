@@ -162,13 +162,14 @@ func (d *doctor) checkRegistry(ctx context.Context, pin client.Pin) {
 		d.fail("key for "+pin.URL, "", "%v", err)
 		return
 	}
-	answers, holds := d.checkLog(ctx, r)
+	bare := r.Bare() // what is wrong with a grant is told by itself
+	answers, holds := d.checkLog(ctx, bare)
 	if answers {
-		d.checkClock(r)
+		d.checkClock(bare)
 	}
 	d.checkConflicts(pin)
-	if holds {
-		d.checkMembership(ctx, r)
+	if holds && d.checkMembership(ctx, bare) {
+		d.checkGrant(ctx, r)
 	}
 }
 
@@ -262,28 +263,30 @@ func (d *doctor) checkClock(r *client.Registry) {
 	}
 }
 
-// checkMembership mints a session and finds the roles that we have.
-func (d *doctor) checkMembership(ctx context.Context, r *client.Registry) {
+// checkMembership mints a session and finds the roles that we have; false where
+// there is no session.
+func (d *doctor) checkMembership(ctx context.Context, r *client.Registry) bool {
 	url := r.Pin().URL
 	identity, ok := r.Identity()
 	if !ok {
 		d.fail("identity", "aln-registry login "+url, "there is no key %q in %s", r.Pin().Identity, d.client.Home().Path())
-		return
+		return false
 	}
 	_, err := r.NewSession(ctx, "read", time.Minute)
 	var refused *client.APIError
 	switch {
 	case errors.As(err, &refused) && !unavailable(err):
 		d.fail("session at "+url, "have an admin type: aln-registry member add "+string(identity.DID())+" --role publisher", "%s", refused.Detail)
-		return
+		return false
 	case err != nil && unavailable(err):
 		d.fail("session at "+url, "ask the registry's operator, or again later", "%v", err)
-		return
+		return false
 	case err != nil:
 		d.fail("session at "+url, "aln-registry login "+url, "%v", err)
-		return
+		return false
 	}
 	d.ok("session at "+url, "minted for %s", identity.DID())
 	d.checkDeclared(ctx, r)
 	d.checkRoles(ctx, r, identity)
+	return true
 }

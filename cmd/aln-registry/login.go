@@ -129,9 +129,11 @@ type loginResult struct {
 	Name   string `json:"name"`
 	Member bool   `json:"member"`
 	// Refusal is why the registry gave no session; "" for a member.
-	Refusal string   `json:"refusal"`
-	Changed []string `json:"changed"`
-	Notes   []string `json:"notes"`
+	Refusal string `json:"refusal"`
+	// Reads says under what a member reads; null where that is not known.
+	Reads   *standing `json:"reads"`
+	Changed []string  `json:"changed"`
+	Notes   []string  `json:"notes"`
 }
 
 func (a *app) login(ctx context.Context, url string, f loginFlags) error {
@@ -164,6 +166,13 @@ func (a *app) login(ctx context.Context, url string, f loginFlags) error {
 			return fmt.Errorf("%w (the registry is known to you now, and an identity was made for you: %s)", err, entered.Identity.Path)
 		}
 		return err
+	}
+	if result.Member {
+		if r, err := c.Registry(entered.Pin); err == nil {
+			if reads, err := standingAt(ctx, r); err == nil {
+				result.Reads = &reads
+			}
+		}
 	}
 	if a.json {
 		return a.printJSON(result)
@@ -326,6 +335,9 @@ func (a *app) printLogin(result loginResult, first bool, refusal error) {
 	}
 	fmt.Fprintf(a.out, "%s %s\n", result.URL, verb)
 	rows := [][]string{{"  registry", result.Origin}, {"  you", result.DID}}
+	if result.Reads != nil && result.Reads.Grant != "" && result.Reads.Problem == "" {
+		rows = append(rows, []string{"  grant", result.Reads.Grant + " until " + result.Reads.Expires})
+	}
 	for _, path := range result.Changed {
 		rows = append(rows, []string{"  wrote", path})
 	}
@@ -335,6 +347,8 @@ func (a *app) printLogin(result loginResult, first bool, refusal error) {
 	}
 	var api *client.APIError
 	switch {
+	case result.Member && result.Reads != nil && result.Reads.Problem != "":
+		fmt.Fprintf(a.out, "You are a member, but may not read yet: %s\n-> %s\n", tidy(result.Reads.Problem), tidy(result.Reads.Mend))
 	case result.Member:
 		fmt.Fprintf(a.out, "You are a member. Now:  cargo publish --registry %s,  cargo add --registry %s NAME\n", result.Name, result.Name)
 	case errors.As(refusal, &api):

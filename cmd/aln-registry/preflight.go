@@ -84,7 +84,15 @@ func (a *app) preflight(ctx context.Context, f preflightFlags) error {
 	if err != nil {
 		return err
 	}
-	result.Findings = append(result.Findings, charter.Check(build, decided, now)...)
+	rules, err := r.Rules(ctx)
+	if err != nil {
+		return err
+	}
+	local, err := build.CheckLocal(rules, now)
+	if err != nil {
+		return err
+	}
+	result.Findings = append(append(result.Findings, charter.Check(build, decided, now)...), local...)
 	return a.printPreflight(result)
 }
 

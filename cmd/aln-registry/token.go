@@ -22,7 +22,7 @@ func (a *app) tokenCommand() *cobra.Command {
 	var f tokenFlags
 	c := &cobra.Command{
 		Use: "token", Short: "Print a session, for a build that has no key of its own", Args: cobra.NoArgs,
-		Long: "Print a session: a token that stands for you for minutes. It is meant for a build that shall read from the\nregistry and have no key, as in\n\n    CARGO_REGISTRIES_ALN_TOKEN=$(aln-registry token --lifetime 30m) cargo build\n\nA session changes nothing: every change is a record signed by a key. It is written to the standard output\nand nowhere else; whoever reads it may do the same until it ends.",
+		Long: "Print a session: a token that stands for you for minutes. It is meant for a build that shall read from the\nregistry and have no key, as in\n\n    CARGO_REGISTRIES_ALN_TOKEN=$(aln-registry token --lifetime 30m) cargo build\n\nWith --grant (ALN_GRANT) it reads by that EnvGrant. A session changes nothing: every change is a record\nsigned by a key. It is written to the standard output and nowhere else; whoever reads it may do the same\nuntil it ends.",
 		RunE: func(c *cobra.Command, _ []string) error { return a.token(c.Context(), f) },
 	}
 	c.Flags().StringVar(&f.scope, "scope", particle.ScopeRead, "what it is for: scopes, separated by spaces")
@@ -54,6 +54,8 @@ type tokenJSON struct {
 	Expires string `json:"expires"`
 	DID     string `json:"did"`
 	URL     string `json:"url"`
+	// Grant is the EnvGrant that it names, "" for none.
+	Grant string `json:"grant"`
 }
 
 func (a *app) token(ctx context.Context, f tokenFlags) error {
@@ -78,6 +80,6 @@ func (a *app) token(ctx context.Context, f tokenFlags) error {
 	}
 	identity, _ := r.Identity()
 	return a.printJSON(tokenJSON{
-		Token: s.Token, Scope: scope, Expires: s.Expires.UTC().Format(time.RFC3339), DID: string(identity.DID()), URL: r.Pin().URL,
+		Token: s.Token, Scope: scope, Expires: s.Expires.UTC().Format(time.RFC3339), DID: string(identity.DID()), URL: r.Pin().URL, Grant: a.grant.String(),
 	})
 }

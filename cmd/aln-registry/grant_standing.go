@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"phoenix-lab.org/aln-registry/client"
+	"phoenix-lab.org/aln-registry/registry/particle"
+	"phoenix-lab.org/aln-registry/registry/record"
+)
+
+// standing is under what somebody reads at a registry.
+type standing struct {
+	// Grant is the EnvGrant that decides, "" for none; Expires is its end.
+	Grant   string `json:"grant"`
+	Expires string `json:"expires"`
+	// Says tells it to people; Problem what is wrong, "" for nothing, and Mend what to do.
+	Says    string `json:"says"`
+	Problem string `json:"problem"`
+	Mend    string `json:"mend"`
+}
+
+// standingAt finds out under what r's identity reads. The error is of a registry
+// that cannot be asked, or knows of no grants.
+func standingAt(ctx context.Context, r *client.Registry) (standing, error) {
+	identity, ok := r.Identity()
+	if !ok {
+		return standing{}, client.ErrNoIdentity
+	}
+	mine := "`aln-registry grant list --in-force --subject " + string(identity.DID()) + "`"
+	g, err := r.OwnGrant(ctx)
+	switch {
+	case errors.Is(err, client.ErrNoGrant):
+		return withoutGrant(ctx, r, identity)
+	case errors.Is(err, client.ErrSeveralGrants), errors.Is(err, client.ErrUnknownGrant):
+		return standing{Problem: err.Error(), Mend: "set ALN_GRANT to one of " + mine}, nil
+	case err != nil:
+		return standing{}, err
+	}
+	s := standing{Grant: g.CID.String(), Expires: g.Expires.String()}
+	switch {
+	case g.Subject != identity.DID():
+		s.Problem = fmt.Sprintf("the grant %s is for %s, not for you", g.CID, g.Subject)
+	case g.Revoked:
+		s.Problem = fmt.Sprintf("the grant %s was revoked", g.CID)
+	case !g.InForce:
+		s.Problem = fmt.Sprintf("the grant %s is not in force: %s", g.CID, g.Why)
+	default:
+		s.Says = fmt.Sprintf("under the grant %s of %s, until %s", g.CID, g.Issuer, g.Expires)
+		return s, nil
+	}
+	s.Mend = "set ALN_GRANT to one of " + mine + ", or ask a grantor for another"
+	return s, nil
+}
+
+// withoutGrant is what the settings say of a host's tier.
+func withoutGrant(ctx context.Context, r *client.Registry, identity client.Identity) (standing, error) {
+	members, err := r.Members(ctx)
+	if err != nil {
+		return standing{}, err
+	}
+	in, err := r.Settings(ctx)
+	if err != nil {
+		return standing{}, err
+	}
+	tier := particle.TierGuest
+	if i := slices.IndexFunc(members, func(m client.Member) bool { return m.DID == identity.DID() }); i >= 0 {
+		tier = members[i].Tier
+	}
+	t := in.Settings.TierDefault
+	access := map[string]record.TierAccess{
+		particle.TierCoreStakeholder: t.CoreStakeholder, particle.TierCollaborator: t.Collaborator, particle.TierGuest: t.Guest,
+	}[tier]
+	if access != record.Allow {
+		return standing{
+			Problem: "no grant is in force for you, and hosts of the tier " + tier + " read nothing without one",
+			Mend:    "ask a grantor: aln-registry grant new --subject " + string(identity.DID()) + " --from-lockfile Cargo.lock",
+		}, nil
+	}
+	return standing{Says: "without a grant, as hosts of the tier " + tier + " may"}, nil
+}
+
+// noGrantsThere reports whether err is of a registry that does not know of grants yet.
+func noGrantsThere(err error) bool {
+	var refused *client.APIError
+	return errors.As(err, &refused) && refused.Status == http.StatusNotFound
+}
+
+// checkGrant says under which grant one reads.
+func (d *doctor) checkGrant(ctx context.Context, r *client.Registry) {
+	check := "grant at " + r.Pin().URL
+	s, err := standingAt(ctx, r)
+	switch {
+	case noGrantsThere(err):
+	case err != nil:
+		d.fail(check, "", "%v", err)
+	case s.Problem != "":
+		d.fail(check, s.Mend, "%s", s.Problem)
+	default:
+		d.ok(check, "you read %s", s.Says)
+	}
+}
