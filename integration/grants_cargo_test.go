@@ -73,7 +73,7 @@ func TestASharedCargoHomeSharesNoView(t *testing.T) {
 	var mu sync.Mutex
 	var views []reply
 	l := ruled(newFrontLab(t, &frontDoor{leave: func(r *http.Response) {
-		if strings.HasSuffix(r.Request.URL.Path, "/depend") {
+		if r.Request.URL.Path == indexPath("depend") {
 			mu.Lock()
 			defer mu.Unlock()
 			views = append(views, reply{status: r.StatusCode, header: r.Header.Clone()})
@@ -140,14 +140,15 @@ func TestCargoUnderTheBlake3Quarantine(t *testing.T) {
 	mustFail(t, u.runs(direct), "blake3", "1.1.0 is yanked")
 	for name, dependency := range map[string]string{
 		"renamed": `hasher = { package = "blake3", version = "1", registry = "aln" }`,
-		"older":   on("blake3", "=1.0.0"), "capital": on("Blake3", "1"), "renaming": on("renaming", "1"),
+		"older":   on("blake3", "=1.0.0"), "renaming": on("renaming", "1"),
 		"gate-open": `gated = { version = "1", features = ["fast"], registry = "aln" }`,
 		"optional":  `blake3 = { version = "1", optional = true, registry = "aln" }`,
-		"build":     "[build-dependencies]\n" + on("blake3", "1"), "dev": "[dev-dependencies]\n" + on("blake3", "1"),
+		"builder":   "[build-dependencies]\n" + on("blake3", "1"), "devel": "[dev-dependencies]\n" + on("blake3", "1"),
 		"target": "[target.'cfg(windows)'.dependencies]\n" + on("blake3", "1"), "content": on("fasthash", "0.1"),
 	} {
 		mustFail(t, u.cargo(u.app(l.lab, name, dependency, ""), "generate-lockfile"), "yanked")
 	}
+	mustFail(t, u.cargo(u.app(l.lab, "capital", on("Blake3", "1"), ""), "generate-lockfile"), "no matching package named `Blake3`")
 	u.prints("1.0.0", u.app(l.lab, "gate-shut", on("gated", "1"), printing("gated")))
 
 	why := u.aln(direct, "why", "blake3")
