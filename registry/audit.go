@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/storage/catalog"
 )
 
@@ -84,7 +85,7 @@ func newTrail(c Config) *trail {
 	}
 	return &trail{
 		catalog: c.Catalog, clock: c.Clock, log: c.Log, keep: keep, open: map[Event]*tally{}, each: map[did.DID]int{},
-		denied: map[string]uint64{}, closing: make(chan struct{}), closed: make(chan struct{}),
+		denied: noneDenied(), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 }
 
@@ -110,6 +111,15 @@ func (t *trail) note(e Event) {
 	}
 	y.count++
 	y.last, y.request = now, request
+}
+
+// noneDenied: who watches the figures sees a rule's before it denied anything.
+func noneDenied() map[string]uint64 {
+	none := map[string]uint64{}
+	for _, rule := range []policy.Rule{policy.RuleQuarantine, policy.RuleAllowed, policy.RuleGrant, policy.RuleTier, policy.RuleCooldown} {
+		none[string(rule)] = 0
+	}
+	return none
 }
 
 func (t *trail) countDenied(rule string) {

@@ -92,6 +92,9 @@ func (p *Pages) routes() http.Handler {
 	get("/artifacts/{kind}/{name}/{version}/download", p.reader(p.download))
 	get("/log", p.reader(p.log))
 	get("/record/{id}", p.reader(p.record))
+	get("/rules", p.member(p.rules))
+	get("/grants", p.member(p.grants))
+	get("/audit", p.audit)
 	m.Get("/assets/{file}", p.asset)
 	m.Head("/assets/{file}", p.asset)
 	return m
@@ -238,6 +241,7 @@ func classify(err error) problem {
 
 func (p *Pages) fail(w http.ResponseWriter, r *http.Request, v *visit, err error) {
 	told := classify(err)
+	p.noteDenial(w, v, err)
 	if told.Status == http.StatusInternalServerError {
 		told.Request = w.Header().Get("X-Request-Id")
 		if r.Context().Err() == nil { // a visitor who went away is not a failure
