@@ -93,7 +93,11 @@ func (g *grantor) serve(w http.ResponseWriter, r *http.Request) bool {
 	case strings.Contains(path, "/attachments/"):
 		w.Write(g.raw[must(storage.ParseCID(path[strings.LastIndex(path, "/")+1:]))])
 	case path == rulesPath:
-		writeJSON(w, map[string]any{"rules": g.rules})
+		rules, next := slices.DeleteFunc(slices.Clone(g.rules), func(i RuleInfo) bool { return i.ID <= r.FormValue("after") }), ""
+		if len(rules) > 2 {
+			rules, next = rules[:2], rules[1].ID
+		}
+		writeJSON(w, map[string]any{"rules": rules, "next": next})
 	case path == decisionsPath:
 		g.serveDecisions(w, r)
 	case path == "/index/config.json":
@@ -423,6 +427,29 @@ func TestTheTimeOfAGrantIsJudgedHere(t *testing.T) {
 	_, found, ok, err := g.r.Charter(t.Context())
 	if err != nil || ok || len(found) != 1 || found[0].Clause != ClauseTime {
 		t.Errorf("%+v, %v, %v", found, ok, err)
+	}
+}
+
+// A rule on a later page binds as well as one on the first.
+func TestAllPagesOfRulesAreRead(t *testing.T) {
+	g := newGrantor(t)
+	for _, id := range []string{"a", "b", "c", "d", "e"} {
+		g.rules = append(g.rules, RuleInfo{ID: id, State: RuleInForce})
+	}
+	rules, err := g.r.Rules(t.Context())
+	if err != nil || len(rules) != 5 || rules[4].ID != "e" {
+		t.Errorf("%+v, %v", rules, err)
+	}
+	served := g.tamper
+	g.tamper = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.EscapedPath() == rulesPath {
+			writeJSON(w, map[string]any{"rules": g.rules[:1], "next": "a"})
+			return true
+		}
+		return served(w, r)
+	}
+	if _, err := g.r.Rules(t.Context()); !errors.Is(err, ErrAnswer) {
+		t.Errorf("pages without end: %v", err)
 	}
 }
 

@@ -205,6 +205,7 @@ func (c Charter) checkCrates(locked []Locked, decided []Decision) []Finding {
 		all = append(all, p.checkCache()...)
 		for i, j := range judged {
 			switch {
+			case j.path != "" && !p.isCached(): // that it differs was said
 			case !c.All && !c.Listed[j.hash]:
 				all = append(all, j.denied("the grant "+c.CID.String()+" does not list its hash, "+j.SHA256, "ask a grantor for a grant that lists it (aln-registry grant new --from-lockfile Cargo.lock), or lock a version that is allowed"))
 			case i >= len(mine):
@@ -235,8 +236,8 @@ func named(d Decision) string {
 // checkCache compares what lies in CARGO_HOME with the lock: cargo, once it has
 // downloaded a crate, looks at its checksum no more.
 func (p Locked) checkCache() []Finding {
-	hash, err := particle.ParseHash(p.Checksum)
-	same := slices.ContainsFunc(p.Cached, func(c Cached) bool { return c.Problem == "" && c.Hash == hash })
+	_, err := particle.ParseHash(p.Checksum)
+	same := p.isCached()
 	var all []Finding
 	for _, c := range p.Cached {
 		switch {
@@ -247,6 +248,12 @@ func (p Locked) checkCache() []Finding {
 		}
 	}
 	return all
+}
+
+// isCached reports whether CARGO_HOME has the very bytes that the lock pins.
+func (p Locked) isCached() bool {
+	hash, err := particle.ParseHash(p.Checksum)
+	return err == nil && slices.ContainsFunc(p.Cached, func(c Cached) bool { return c.Problem == "" && c.Hash == hash })
 }
 
 func (c Charter) checkSize(b Build) []Finding {

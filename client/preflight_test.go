@@ -84,9 +84,10 @@ func TestPreflightFindings(t *testing.T) {
 		"an endpoint": {func(_ *Charter, b *Build) {
 			b.Asked = append(b.Asked, Endpoint{[]string{"https"}, "static.crates.io", "downloads"})
 		}, nil, map[string]string{ClauseEndpoints: "asks static.crates.io (downloads)"}},
-		"another port":             {func(_ *Charter, b *Build) { b.Asked[0].Host = "registry.example:8443" }, nil, map[string]string{ClauseEndpoints: "registry.example:8443"}},
-		"a protocol":               {func(_ *Charter, b *Build) { b.Asked[0].Protocols = []string{"sparse", "http"} }, nil, map[string]string{ClauseProtocols: "speaks http"}},
-		"other bytes in the cache": {func(_ *Charter, b *Build) { b.Locked[1].Cached[0].Hash = cidOf("serde").Digest() }, nil, map[string]string{ClauseCache: "has other bytes than the lock pins"}},
+		"another port":                            {func(_ *Charter, b *Build) { b.Asked[0].Host = "registry.example:8443" }, nil, map[string]string{ClauseEndpoints: "registry.example:8443"}},
+		"a protocol":                              {func(_ *Charter, b *Build) { b.Asked[0].Protocols = []string{"sparse", "http"} }, nil, map[string]string{ClauseProtocols: "speaks http"}},
+		"other bytes in the cache":                {func(_ *Charter, b *Build) { b.Locked[1].Cached[0].Hash = cidOf("serde").Digest() }, nil, map[string]string{ClauseCache: "has other bytes than the lock pins"}},
+		"other bytes in the cache, not listed":    {func(_ *Charter, b *Build) { b.Locked[1].Cached[0].Hash = cidOf("evil").Digest() }, nil, map[string]string{ClauseCache: "has other bytes than the lock pins"}},
 		"a file in the cache that cannot be read": {func(_ *Charter, b *Build) { b.Locked[1].Cached[0].Problem = "permission denied" }, nil, map[string]string{ClauseCache: "permission denied"}},
 		"a file of a registry beside it, allowed": {func(_ *Charter, b *Build) {
 			b.Locked[1].Cached = append(b.Locked[1].Cached, Cached{Path: "/d/demo-1.0.0.crate", Hash: cidOf("serde").Digest()})

@@ -17,7 +17,11 @@ import (
 	"phoenix-lab.org/aln-registry/storage"
 )
 
-const rulesPath = "/v1/rules"
+const (
+	rulesPath = "/v1/rules"
+	// mostRules is how many rules are listed, at most.
+	mostRules = 100_000
+)
 
 // States of a rule.
 const (
@@ -47,13 +51,27 @@ type ReleaseInfo struct {
 	Open      bool      `json:"open"`
 }
 
-// Rules lists the quarantine rules, those that ended too.
+// Rules lists the quarantine rules, those that ended too: all of them, in the order
+// of their ids.
 func (r *Registry) Rules(ctx context.Context) ([]RuleInfo, error) {
-	var answer struct {
-		Rules []RuleInfo `json:"rules"`
+	var found []RuleInfo
+	for after := ""; ; {
+		var page struct {
+			Rules []RuleInfo `json:"rules"`
+			Next  string     `json:"next"`
+		}
+		if err := r.Bare().readJSON(ctx, rulesPath+"?"+url.Values{"after": {after}}.Encode(), maxBundle, &page); err != nil {
+			return nil, err
+		}
+		found = append(found, page.Rules...)
+		switch {
+		case page.Next == "":
+			return found, nil
+		case page.Next <= after || len(page.Rules) == 0 || len(found) > mostRules:
+			return nil, fmt.Errorf("%w: its pages of rules have no end", ErrAnswer)
+		}
+		after = page.Next
 	}
-	err := r.Bare().readJSON(ctx, rulesPath, maxBundle, &answer)
-	return answer.Rules, err
 }
 
 // Rule asks for one quarantine rule.

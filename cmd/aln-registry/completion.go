@@ -34,17 +34,27 @@ func (a *app) completionCommand() *cobra.Command {
 
 // completeFlags offers what is known here for the flags that name it.
 func (a *app) completeFlags(root *cobra.Command) error {
-	offers := map[string]func() []string{"registry": a.knownURLs, "identity": a.knownIdentities, "scope": knownScopes, "max-age": func() []string { return []string{"24h", "48h", anyAge} }}
-	for name, offer := range offers {
-		c := root
-		if name == "scope" {
-			var err error
-			if c, _, err = root.Find([]string{"token"}); err != nil {
-				return err
-			}
+	fixed := func(values ...string) func() []string { return func() []string { return values } }
+	modes, effects := fixed(particle.ModeEnforce, particle.ModeDryRun), fixed(particle.EffectDeny, particle.EffectWaiveMinAge)
+	sources, content := fixed(particle.SourceHosted, particle.SourceCratesIO), fixed(particle.ContentBLAKE3)
+	for _, o := range []struct {
+		command []string // nil: root
+		flag    string
+		offer   func() []string
+	}{
+		{nil, "registry", a.knownURLs}, {nil, "identity", a.knownIdentities}, {nil, "max-age", fixed("24h", "48h", anyAge)},
+		{[]string{"token"}, "scope", knownScopes}, {[]string{"grant", "new"}, "tier", fixed(tiers...)},
+		{[]string{"quarantine", "add"}, "mode", modes}, {[]string{"quarantine", "test"}, "mode", modes},
+		{[]string{"quarantine", "add"}, "effect", effects}, {[]string{"quarantine", "test"}, "effect", effects},
+		{[]string{"quarantine", "add"}, "source", sources}, {[]string{"quarantine", "test"}, "source", sources},
+		{[]string{"quarantine", "add"}, "content", content}, {[]string{"quarantine", "test"}, "content", content},
+	} {
+		c, _, err := root.Find(o.command)
+		if err != nil {
+			return err
 		}
-		err := c.RegisterFlagCompletionFunc(name, func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return offer(), cobra.ShellCompDirectiveNoFileComp
+		err = c.RegisterFlagCompletionFunc(o.flag, func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return o.offer(), cobra.ShellCompDirectiveNoFileComp
 		})
 		if err != nil {
 			return err

@@ -130,6 +130,9 @@ func (a *app) grantSide(ctx context.Context, open func() (*client.Registry, erro
 			return side, err
 		}
 		side.env = g.Env
+		if me, ok := r.Identity(); ok && me.DID() == g.Subject && a.grant.id.IsZero() {
+			r = r.Under(id) // of several of one's own none need be named to look at one's list
+		}
 	}
 	side.hashes, _, err = r.ListOf(ctx, side.env)
 	return side, err

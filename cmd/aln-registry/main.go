@@ -108,7 +108,8 @@ func interrupted(ctx context.Context, err error) bool {
 func isUsage(err error) bool {
 	var usage usageError
 	return errors.As(err, &usage) || errors.Is(err, client.ErrURL) || errors.Is(err, client.ErrIdentityName) ||
-		errors.Is(err, cargoconfig.ErrName) || strings.HasPrefix(err.Error(), "unknown command")
+		errors.Is(err, cargoconfig.ErrName) || strings.HasPrefix(err.Error(), "unknown command") ||
+		strings.HasPrefix(err.Error(), "if any flags in the group") // cobra has no type for it
 }
 
 func (a *app) root() *cobra.Command {

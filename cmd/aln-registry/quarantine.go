@@ -32,7 +32,7 @@ func (a *app) quarantineAddCommand() *cobra.Command {
 	var f ruleFlags
 	c := &cobra.Command{
 		Use: "add ID", Short: "Make a rule, or amend one: in force from the next request on (reviewers, admins)", Args: cobra.ExactArgs(1),
-		Long: "Make a rule that denies what it describes to everybody, owners too. What it describes fits all of the flags\ngiven (and any value of each): --name foo --version '<2' is every foo before 2. On a rule that there is\nalready, a shipped one among them, it amends that: what no flag names stays as it is; any of --name,\n--version, --hash, --publisher, --source and --content puts what they say together in the place of what the\nrule described. The difference is shown, and proposals to end the rule are void.\n`quarantine test` with the same flags says what it would hit.",
+		Long: "Make a rule that denies what it describes to everybody, owners too. What it describes fits all of the flags\ngiven (and any value of each): --name foo --version '<2' is every foo before 2. On a rule that there is\nalready, a shipped one among them, it amends that: what --name, --version, --hash, --publisher, --source and\n--content describe together is added to what it describes, the other flags say anew what they name, and what\nno flag names stays. A rule that is in force can only be made stricter so; to loosen or end it takes a release.\nThe difference is shown, and proposals to end the rule are void. `quarantine test` with the same flags says\nwhat it would hit.",
 		RunE: func(c *cobra.Command, args []string) error {
 			f.given = c.Flags().Changed
 			return a.quarantineAdd(c.Context(), args[0], &f)

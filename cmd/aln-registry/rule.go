@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -95,7 +96,9 @@ func (f *ruleFlags) compose(before *particle.QuarantineRule, evidence *storage.C
 		if err != nil {
 			return rule, err
 		}
-		rule.Match = []particle.RuleMatch{match}
+		if !slices.ContainsFunc(rule.Match, func(m particle.RuleMatch) bool { return reflect.DeepEqual(m, match) }) {
+			rule.Match = append(slices.Clip(rule.Match), match)
+		}
 	}
 	for _, s := range []struct {
 		to   *string
