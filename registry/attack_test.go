@@ -27,7 +27,7 @@ import (
 // person is a key with the session that its holder would have.
 type person struct{ key did.PrivateKey }
 
-func newPerson(t *testing.T) person {
+func newPerson(t testing.TB) person {
 	t.Helper()
 	key, err := did.GenerateEd25519(rand.Reader)
 	if err != nil {
@@ -46,7 +46,7 @@ func (p person) asker(scopes ...string) policy.Asker {
 var reader = policy.Asker{DID: "did:web:reader.example", Tier: particle.TierCoreStakeholder, Scopes: []string{particle.ScopeRead}}
 
 // sign signs a record of p's with what the registry's heads say, changed by change.
-func (p person) sign(t *testing.T, r *Registry, subject record.Subject, body record.Body, change func(*record.Draft)) *record.Record {
+func (p person) sign(t testing.TB, r *Registry, subject record.Subject, body record.Body, change func(*record.Draft)) *record.Record {
 	t.Helper()
 	heads, err := r.HeadsFor(context.Background(), p.asker("read"), subject.Thing())
 	if err != nil {
@@ -67,7 +67,7 @@ func (p person) sign(t *testing.T, r *Registry, subject record.Subject, body rec
 }
 
 // admit makes p a member with roles.
-func admit(t *testing.T, r *Registry, admin, p person, roles ...string) {
+func admit(t testing.TB, r *Registry, admin, p person, roles ...string) {
 	t.Helper()
 	rec := admin.sign(t, r, record.MemberSubject(p.did()), &record.Member{Roles: roles, Tier: "guest", StakeholderAddrs: []string{}}, nil)
 	if _, err := r.Submit(context.Background(), admin.asker("admin"), rec.Envelope(), nil); err != nil {
@@ -76,7 +76,7 @@ func admit(t *testing.T, r *Registry, admin, p person, roles ...string) {
 }
 
 // files counts what is stored, log objects left out.
-func files(t *testing.T, folder string) int {
+func files(t testing.TB, folder string) int {
 	t.Helper()
 	n := 0
 	err := filepath.WalkDir(filepath.Join(folder, "blobs"), func(_ string, d fs.DirEntry, err error) error {

@@ -46,7 +46,7 @@ const (
 	documentFamily               // a parsed DID document, by its CID
 	lineageFamily                // all versions of an artifact, by kind/canonical name
 	viewFamily                   // an index file as some see it, by canonical crate name
-	scanFamily                   // what was found in bytes, by their CID
+	scanFamily                   // what was found in a crate, by its digest (of scans, not of a cache)
 )
 
 // cache keeps what was read of the published state: each value is what a read
@@ -225,6 +225,9 @@ func changedThings(key string) []thing {
 	}
 	return things
 }
+
+// crateVersions begins the keys of all versions of all crates.
+var crateVersions = versionPrefixes[record.KindCrate]
 
 // versionPrefixes begin the keys of all versions of all artifacts of a kind.
 var versionPrefixes = func() map[record.Kind]string {

@@ -240,7 +240,7 @@ func TestReadersSeeEveryAcknowledgedChange(t *testing.T) {
 	}
 }
 
-func versionSubject(t *testing.T, name string) record.Subject {
+func versionSubject(t testing.TB, name string) record.Subject {
 	t.Helper()
 	subject, err := record.VersionSubject(record.KindCrate, name, "1.0.0")
 	if err != nil {

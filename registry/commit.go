@@ -29,6 +29,8 @@ type submission struct {
 	attachments state.Attachments
 	// crate is what the .crate says, for publish records of crates.
 	crate *cargo.Crate
+	// scan is what was found in it, nil where nobody has looked yet.
+	scan *catalog.Scan
 	// result receives exactly one outcome.
 	result chan outcome
 
@@ -307,6 +309,11 @@ func (r *Registry) applyOne(ctx context.Context, tx *catalog.Tx, s *submission, 
 	}
 	if err := enter(ctx, tx, entry, s.record, changes, line); err != nil {
 		return nil, err
+	}
+	if s.scan != nil {
+		if err := tx.PutScan(ctx, *s.scan); err != nil {
+			return nil, err
+		}
 	}
 	s.receipt, s.changes = Receipt{Record: s.record.ID(), Index: index}, changes
 	return nil, nil

@@ -19,7 +19,7 @@ import (
 
 // court is a registry with people who grant and quarantine, at a clock that can be set.
 type court struct {
-	t     *testing.T
+	t     testing.TB
 	w     *world
 	r     *Registry
 	blobs *hidingBlobs
@@ -53,7 +53,7 @@ func (b *hidingBlobs) Open(ctx context.Context, id storage.CID) (storage.Blob, e
 	return b.Blobs.Open(ctx, id)
 }
 
-func newCourt(t *testing.T, change ...func(*Config)) *court {
+func newCourt(t testing.TB, change ...func(*Config)) *court {
 	t.Helper()
 	c := &court{t: t, w: newWorld(t)}
 	c.w.stores()

@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
-	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/policy"
@@ -94,9 +94,6 @@ func (r *Registry) Why(ctx context.Context, asker policy.Asker, kind record.Kind
 	if err != nil {
 		return nil, err
 	}
-	if l == nil {
-		return nil, unknownName(kind, name)
-	}
 	var told []Judgement
 	for _, v := range l.newestFirst() {
 		if version != "" && v.Version.Version != version || len(told) == mostExplained {
@@ -146,8 +143,11 @@ func (r *Registry) explained(ctx context.Context, s standing, t *terms, v state.
 	return j, true, nil
 }
 
-// newestFirst are the versions of l, the newest by SemVer first.
+// newestFirst are the versions of l (nil: none), the newest by SemVer first.
 func (l *lineage) newestFirst() []ranked {
+	if l == nil {
+		return nil
+	}
 	versions := slices.Clone(l.versions)
 	slices.SortFunc(versions, bySemVer)
 	return versions
@@ -279,13 +279,16 @@ func (q *inquiry) decide(ctx context.Context, v state.Version) (policy.Decision,
 // age is not known here, and what it holds only if the same bytes were looked at.
 func (q *inquiry) foreign(ctx context.Context, a Asked) Judgement {
 	f := policy.Facts{
-		Kind: policy.KindCrate, Name: cargo.CanonicalName(a.Name), Version: a.Version, Digest: a.SHA256, Publisher: did.DID(""), Source: a.Source,
+		Kind: policy.KindCrate, Name: cargo.CanonicalName(a.Name), Version: a.Version, Digest: a.SHA256, Source: a.Source,
 	}
 	d := policy.Decide(&q.standing.judged, &q.terms.Terms, &f, q.now)
-	if d.Unscanned {
-		if f.Findings, f.Scanned = q.registry.scannedBefore(ctx, storage.CIDFromDigest(a.SHA256)); f.Scanned {
-			d = policy.Decide(&q.standing.judged, &q.terms.Terms, &f, q.now)
+	if d.Unscanned { // and the grant, if any, lists it, so that nothing is told that is hidden
+		if v, ok := q.registry.hostedAs(ctx, storage.CIDFromDigest(a.SHA256)); ok {
+			if looked, err := q.registry.inside(ctx, v, f); err == nil {
+				d = policy.Decide(&q.standing.judged, &q.terms.Terms, &looked, q.now)
+			}
 		}
+		d.Listed = d.Listed && !d.Unscanned
 	}
 	v := state.Version{Kind: record.KindCrate, Name: a.Name, Version: a.Version}
 	if a.SHA256 != [32]byte{} {
@@ -298,21 +301,18 @@ func (a Asked) unknown(why string) Judgement {
 	return Judgement{Kind: record.KindCrate, Name: a.Name, Version: a.Version, Rule: policy.RuleUnknown, Reason: why}
 }
 
-// scannedBefore is what was found in the bytes id, where they are hosted here.
-func (r *Registry) scannedBefore(ctx context.Context, id storage.CID) (findings []string, ok bool) {
+// hostedAs is a version here whose bytes are id, of a crate; false for none.
+func (r *Registry) hostedAs(ctx context.Context, id storage.CID) (state.Version, bool) {
 	at := r.Size()
 	keys, err := r.Catalog.VersionsByCID(ctx, id, at)
-	if err != nil || len(keys) == 0 {
-		return nil, false
+	i := slices.IndexFunc(keys, func(key string) bool { return strings.HasPrefix(key, versionPrefixes[record.KindCrate]) })
+	if err != nil || i < 0 {
+		return state.Version{}, false
 	}
-	raw, ok, err := r.Catalog.State(ctx, keys[0], at)
+	raw, ok, err := r.Catalog.State(ctx, keys[i], at)
 	if err != nil || !ok {
-		return nil, false
+		return state.Version{}, false
 	}
 	v, err := state.DecodeVersion(raw)
-	if err != nil {
-		return nil, false
-	}
-	findings, err = r.scanned(ctx, v)
-	return findings, err == nil
+	return v, err == nil
 }

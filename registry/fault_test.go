@@ -126,7 +126,7 @@ func (b *faultyBlobs) List(ctx context.Context, prefix, after string) iter.Seq2[
 
 // world is a registry's stores, opened as often as a test needs.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	folder string
 	keys   Keys
 	admin  did.PrivateKey
@@ -135,7 +135,7 @@ type world struct {
 	open   []io.Closer
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, folder: t.TempDir()}
 	var err error

@@ -20,13 +20,13 @@ import (
 
 // actor is somebody at a registry: a key and the name it signs by.
 type actor struct {
-	t   *testing.T
+	t   testing.TB
 	r   *Registry
 	key did.PrivateKey
 	id  did.URL
 }
 
-func newKey(t *testing.T) did.PrivateKey {
+func newKey(t testing.TB) did.PrivateKey {
 	t.Helper()
 	key, err := did.GenerateEd25519(rand.Reader)
 	if err != nil {
@@ -35,7 +35,7 @@ func newKey(t *testing.T) did.PrivateKey {
 	return key
 }
 
-func (a actor) document(t *testing.T) []byte {
+func (a actor) document(t testing.TB) []byte {
 	t.Helper()
 	raw, err := did.NewDocument(a.id.DID, []did.DocumentKey{{ID: a.id, Key: a.key.Public()}})
 	if err != nil {

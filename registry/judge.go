@@ -89,13 +89,16 @@ func (r *Registry) FactsOf(ctx context.Context, v state.Version) (policy.Facts, 
 	return r.inside(ctx, v, f)
 }
 
-// inside is f with what the bytes of v hold.
+// inside is f with what the bytes of v hold. What nobody can look at is told as that.
 func (r *Registry) inside(ctx context.Context, v state.Version, f policy.Facts) (policy.Facts, error) {
-	found, err := r.scanned(ctx, v)
+	scanned, found, err := r.findings(ctx, v)
 	if err != nil {
 		return f, err
 	}
-	f.Scanned, f.Findings = true, found
+	if !scanned && v.Kind == record.KindCrate {
+		scanned, found = true, []string{policy.FindingUnreadable}
+	}
+	f.Scanned, f.Findings = scanned, found
 	return f, nil
 }
 
@@ -113,20 +116,20 @@ func (r *Registry) Judge(ctx context.Context, asker policy.Asker, v state.Versio
 // decide is Judge behind the gate. What cannot be looked at is denied.
 func (r *Registry) decide(ctx context.Context, asker *policy.Asker, t *terms, v state.Version) (policy.Decision, error) {
 	f, now := plainFacts(v), r.Clock()
+	if t.looksInside(now) {
+		looked, err := r.inside(ctx, v, f)
+		switch {
+		case ctx.Err() != nil:
+			return policy.Decision{}, ctx.Err()
+		case err != nil:
+			r.Log.Error("a version cannot be looked into, and is denied until it can", "cid", v.CID, "error", err)
+		default:
+			f = looked
+		}
+	}
 	d := policy.Decide(asker, &t.Terms, &f, now)
-	if !d.Unscanned {
-		return d, nil
-	}
-	looked, err := r.inside(ctx, v, f)
-	switch {
-	case ctx.Err() != nil:
-		return policy.Decision{}, ctx.Err()
-	case err != nil:
-		r.Log.Error("a version cannot be looked into, and is denied until it can", "cid", v.CID, "error", err)
-		d.Listed = false
-		return d, nil
-	}
-	return policy.Decide(asker, &t.Terms, &looked, now), nil
+	d.Listed = d.Listed && !d.Unscanned
+	return d, nil
 }
 
 // judged is v as asker may see it; ErrNotFound when they may not know of it.
@@ -171,7 +174,8 @@ type seen struct {
 	// newest is the one that a person means who names none.
 	newest seenVersion
 	// hidden is why one of those is kept from the asker that they may not know of.
-	hidden policy.Decision
+	hidden     policy.Decision
+	hiddenName string
 }
 
 type seenVersion struct {
@@ -191,7 +195,7 @@ func (r *Registry) see(ctx context.Context, asker *policy.Asker, t *terms, l *li
 	var s seen
 	for i, d := range decisions {
 		if !d.Known {
-			s.hidden = d
+			s.hidden, s.hiddenName = d, l.versions[i].Name
 			continue
 		}
 		v := seenVersion{l.versions[i], d}
@@ -203,40 +207,30 @@ func (r *Registry) see(ctx context.Context, asker *policy.Asker, t *terms, l *li
 	return s, nil
 }
 
-// decideAll decides about each version of l, looking inside those about which
-// nothing else decides. What cannot be looked at stays denied, and unlisted.
+// decideAll decides about each version of l. What cannot be looked at stays denied,
+// and unlisted.
 func (r *Registry) decideAll(ctx context.Context, asker *policy.Asker, t *terms, l *lineage, now time.Time) ([]policy.Decision, error) {
-	facts := l.known()
+	facts := l.facts
+	if t.looksInside(now) {
+		if facts = r.lookInside(ctx, l); ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
 	decisions := make([]policy.Decision, len(facts))
-	looked := false
 	for i := range facts {
-		d := policy.Decide(asker, &t.Terms, &facts[i], now)
-		if d.Unscanned && !looked {
-			looked = true
-			if facts = r.lookInside(ctx, l); ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
-		}
-		if d.Unscanned {
-			d = policy.Decide(asker, &t.Terms, &facts[i], now)
-			d.Listed = d.Listed && !d.Unscanned
-		}
-		decisions[i] = d
+		d := &decisions[i]
+		*d = policy.Decide(asker, &t.Terms, &facts[i], now)
+		d.Listed = d.Listed && !d.Unscanned
 	}
 	return decisions, nil
 }
 
-// known are the facts of l, with what was found in the bytes if they were looked at.
-func (l *lineage) known() []policy.Facts {
+// lookInside are the facts of l with what the bytes of all versions hold, those
+// left out that cannot be looked at now.
+func (r *Registry) lookInside(ctx context.Context, l *lineage) []policy.Facts {
 	if inside := l.inside.Load(); inside != nil {
 		return *inside
 	}
-	return l.facts
-}
-
-// lookInside is known after a look at the bytes of all versions, those left out
-// that cannot be looked at now.
-func (r *Registry) lookInside(ctx context.Context, l *lineage) []policy.Facts {
 	l.looking.Lock()
 	defer l.looking.Unlock()
 	if inside := l.inside.Load(); inside != nil {
@@ -278,8 +272,8 @@ func (r *Registry) seenOf(ctx context.Context, asker policy.Asker, kind record.K
 // unknown is what who sees nothing of an artifact is told.
 func (s seen) unknown(kind record.Kind, name string) error {
 	err := unknownName(kind, name)
-	subject, malformed := record.ArtifactSubject(kind, name)
-	if malformed != nil {
+	subject, malformed := record.ArtifactSubject(kind, s.hiddenName)
+	if malformed != nil { // nothing is hidden
 		return err
 	}
 	return hiddenOr(err, subject, s.hidden)

@@ -90,6 +90,7 @@ func (r *Registry) publishArtifact(ctx context.Context, asker policy.Asker, in i
 		if err := s.crate.CheckPublish(indexSettings(r.Settings())); err != nil {
 			return Published{}, err
 		}
+		s.scan = r.scanUpload(ctx, id, spool)
 	}
 	if _, err := spool.Seek(0, io.SeekStart); err != nil {
 		return Published{}, fmt.Errorf("spool the upload: %w", err)

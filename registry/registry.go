@@ -88,7 +88,9 @@ type Registry struct {
 	verified  *sessionCache
 	grants    *grantCache
 	trail     *trail
+	scans     *scans
 	queue     chan *submission
+	running   context.Context // ends with Close
 	stop      context.CancelFunc
 	done      chan struct{}
 	closing   sync.Once
@@ -150,6 +152,7 @@ func Open(ctx context.Context, c Config) (*Registry, error) {
 func prepare(ctx context.Context, c Config) (*Registry, error) {
 	r := &Registry{
 		Config: c, cache: newCache(c.halfCache()), artifacts: newBlobCache(c.halfCache()), verified: newSessionCache(), grants: newGrantCache(c.halfCache()), trail: newTrail(c),
+		scans: newScans(),
 		queue: make(chan *submission, queueLength), done: make(chan struct{}), failed: make(chan error, 1),
 	}
 	settings, ok, err := state.SettingsOf(r.viewAt(ctx, &c.Catalog.Reader, maxIndex))
@@ -167,9 +170,10 @@ func prepare(ctx context.Context, c Config) (*Registry, error) {
 
 func (r *Registry) start(ctx context.Context) {
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	r.stop = stop
+	r.running, r.stop = run, stop
 	go r.sequence(run)
 	go r.trail.run(context.WithoutCancel(ctx))
+	r.scans.running.Go(func() { r.scanUnscanned(run) })
 }
 
 // Close stops taking changes, lets the batch that is being written finish and
@@ -180,6 +184,7 @@ func (r *Registry) Close() {
 		r.stop()
 		<-r.done
 		r.trail.close()
+		r.scans.close()
 	})
 }
 

@@ -23,12 +23,12 @@ import (
 )
 
 // openTest opens a new registry in a folder of its own; admin is its first admin.
-func openTest(t *testing.T) (r *Registry, admin did.PrivateKey) {
+func openTest(t testing.TB) (r *Registry, admin did.PrivateKey) {
 	t.Helper()
 	return openTestIn(t, t.TempDir())
 }
 
-func openTestIn(t *testing.T, folder string) (r *Registry, admin did.PrivateKey) {
+func openTestIn(t testing.TB, folder string) (r *Registry, admin did.PrivateKey) {
 	t.Helper()
 	ctx := context.Background()
 	check := func(err error) {

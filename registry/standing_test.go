@@ -207,3 +207,27 @@ func TestAGrantNamesWhatIsPublishedHere(t *testing.T) {
 		t.Error("a grant without its blob was taken in")
 	}
 }
+
+// Under is what somebody else's session would see: for whoever has to say why.
+func TestUnderIsWhatAnothersSessionSees(t *testing.T) {
+	c := newCourt(t)
+	c.publish("demo")
+	host := c.member(particle.TierGuest)
+	grant := c.grant(c.admin, host, func(*particle.EnvGrant) {})
+	as, err := c.r.Under(t.Context(), c.asker(c.admin, "audit", ""), host.id.DID, grant.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := c.r.Judge(t.Context(), c.asker(host, "read", grant.String()), c.version("demo"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := c.r.Judge(t.Context(), as, c.version("demo"))
+	if err != nil || d.Allow || d.Rule != policy.RuleAllowed || d.RuleID != grant.String() || theirs.Rule != d.Rule || theirs.Allow {
+		t.Errorf("%+v, theirs %+v, %v", d, theirs, err)
+	}
+	facts, err := c.r.FactsOf(t.Context(), c.version("demo"))
+	if err != nil || !facts.Scanned || facts.Digest != c.version("demo").CID.Digest() {
+		t.Errorf("%+v, %v", facts, err)
+	}
+}

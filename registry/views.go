@@ -148,7 +148,7 @@ func (r *Registry) makeView(ctx context.Context, asker *policy.Asker, t *terms, 
 	case text == nil:
 		return v, nil
 	case len(text) == 0:
-		v.hidden = &Hidden{What: "crate/" + cargo.CanonicalName(file.name), Decision: decisions[0], err: ErrNotFound}
+		v.hidden = &Hidden{What: "crate/" + file.name, Decision: decisions[0], err: ErrNotFound}
 		return v, nil
 	}
 	packed, err := pack(text)

@@ -53,7 +53,9 @@ type lab struct {
 	secrets []string
 
 	admin, owner, member, stranger did.PrivateKey
-	crates, scrapes                int
+	// guest and offshore are admitted by admitBound.
+	guest, offshore did.PrivateKey
+	crates, scrapes int
 	// ownRecord is an own record that names intent (a CID), made by demo.
 	ownRecord, intent string
 	// grantCID is an EnvGrant's that the table of routes reads.
@@ -86,7 +88,7 @@ func newLab(t testing.TB, change ...func(*registry.Config)) *lab {
 	l := &lab{t: t, folder: folder, log: new(safeBuffer), metrics: NewMetrics(MetricsConfig{Version: "1.2.3", Room: func() (uint64, uint64, error) { return 1 << 30, 1 << 40, nil }})}
 	httpServer := httptest.NewUnstartedServer(nil)
 	l.url = "http://" + httpServer.Listener.Addr().String()
-	for _, key := range []*did.PrivateKey{&l.admin, &l.owner, &l.member, &l.stranger} {
+	for _, key := range []*did.PrivateKey{&l.admin, &l.owner, &l.member, &l.stranger, &l.guest, &l.offshore} {
 		*key = must(did.GenerateEd25519(rand.Reader))
 	}
 	l.keys = must(registry.OpenKeys(filepath.Join(folder, "registry.jwk"), "", rand.Reader))
@@ -234,9 +236,61 @@ func (l *lab) admit(who did.PrivateKey, roles ...string) {
 	})
 }
 
-func (l *lab) submit(who did.PrivateKey, s record.Subject, body record.Body) {
+// admitBound admits those whom tier or grant keeps from reading.
+func (l *lab) admitBound() {
 	l.t.Helper()
-	if _, err := l.registry.Submit(context.Background(), policy.Asker{DID: didOf(who), Scopes: []string{"publish", "admin"}}, l.sign(who, s, body).Envelope(), nil); err != nil {
+	for _, key := range []did.PrivateKey{l.guest, l.offshore} {
+		l.admitTo(particle.TierGuest, key, "publisher")
+	}
+	l.grant(l.offshore, func(g *particle.EnvGrant) { g.OffshoreFlag = true })
+}
+
+func (l *lab) admitTo(tier string, who did.PrivateKey, roles ...string) {
+	l.t.Helper()
+	l.submit(l.admin, record.MemberSubject(didOf(who)), &record.Member{Roles: append([]string{}, roles...), Tier: tier, StakeholderAddrs: []string{}})
+}
+
+// grantOf is an EnvGrant from issuer that lists nothing, changed by change.
+func (l *lab) grantOf(issuer, host did.PrivateKey, change func(*particle.EnvGrant)) []byte {
+	l.t.Helper()
+	g := particle.EnvGrant{
+		Registry: l.registry.Origin(), Issuer: didOf(issuer), Subject: didOf(host),
+		NotBefore: particle.At(time.Now().Add(-time.Hour)), Expires: particle.At(time.Now().Add(24 * time.Hour)),
+		AllowedCrates: []string{}, AllowedProtocols: []string{}, AllowedEndpoints: []string{}, Tier: particle.TierGuest,
+	}
+	if change != nil {
+		change(&g)
+	}
+	return must(g.Marshal())
+}
+
+// grant puts one of the admin's in force.
+func (l *lab) grant(host did.PrivateKey, change func(*particle.EnvGrant)) storage.CID {
+	l.t.Helper()
+	return l.grantBy(l.admin, host, change)
+}
+
+func (l *lab) grantBy(issuer, host did.PrivateKey, change func(*particle.EnvGrant)) storage.CID {
+	l.t.Helper()
+	raw := l.grantOf(issuer, host, change)
+	l.submit(issuer, record.GrantSubject(storage.CIDOf(raw)), &record.Grant{}, raw)
+	return storage.CIDOf(raw)
+}
+
+// quarantine makes a rule of the admin's.
+func (l *lab) quarantine(id string, change func(*particle.QuarantineRule)) {
+	l.t.Helper()
+	q := particle.QuarantineRule{
+		Effect: particle.EffectDeny, Mode: particle.ModeEnforce, Reason: "it was looked at",
+		Match: []particle.RuleMatch{{Names: []string{}, Hashes: []string{}, Publishers: []did.DID{}, Sources: []string{}, Content: []string{}}},
+	}
+	change(&q)
+	l.submit(l.admin, must(record.RuleSubject(id)), &record.Quarantine{QuarantineRule: q})
+}
+
+func (l *lab) submit(who did.PrivateKey, s record.Subject, body record.Body, attachments ...[]byte) {
+	l.t.Helper()
+	if _, err := l.registry.Submit(context.Background(), policy.Asker{DID: didOf(who), Scopes: []string{"publish", "admin"}}, l.sign(who, s, body).Envelope(), attachments); err != nil {
 		l.t.Fatal(err)
 	}
 }

@@ -30,10 +30,14 @@ const (
 	member
 	owner
 	admin
+	// guest is a member whose tier reads nothing without a grant, and who has none;
+	// offshore reads under one that lists nothing: demo-one is not to be known of.
+	guest
+	offshore
 	askers
 )
 
-var askerNames = [askers]string{"nobody", "expired", "wrong scope", "stranger", "member", "owner", "admin"}
+var askerNames = [askers]string{"nobody", "expired", "wrong scope", "stranger", "member", "owner", "admin", "guest", "offshore"}
 
 // Caching, as DESIGN invariant 6 demands of each family.
 const (
@@ -53,6 +57,10 @@ func (l *lab) key(who int) did.PrivateKey {
 		return l.member
 	case admin:
 		return l.admin
+	case guest:
+		return l.guest
+	case offshore:
+		return l.offshore
 	}
 	return l.owner
 }
@@ -119,7 +127,7 @@ func granted(l *lab, who int) ask {
 	if l.grantCID == "" {
 		other := must(did.GenerateEd25519(zeros{200}))
 		l.admit(other, "builder")
-		l.grantCID = l.grant(l.admin, didOf(other)).String()
+		l.grantCID = l.grant(other, nil).String()
 	}
 	return reading("/v1/grants/"+l.grantCID)(l, who)
 }
@@ -208,14 +216,17 @@ func minting(l *lab, who int) ask {
 	}
 }
 
-// everybody, readers: what each column gets.
+// What each column gets. A route that yields artifacts or tells of one is readers'
+// or lists'; members' is what the registry goes by, which no grant hides.
 var (
-	everybody = [askers]int{200, 200, 200, 200, 200, 200, 200}
-	absent    = [askers]int{404, 404, 404, 404, 404, 404, 404}
-	readers   = [askers]int{401, 401, 403, 401, 200, 200, 200}
-	owners    = [askers]int{401, 401, 403, 401, 403, 200, 403}
-	ownersToo = [askers]int{401, 401, 403, 401, 403, 200, 200} // and admins
-	admins    = [askers]int{401, 401, 403, 401, 403, 403, 200}
+	everybody = [askers]int{200, 200, 200, 200, 200, 200, 200, 200, 200}
+	absent    = [askers]int{404, 404, 404, 404, 404, 404, 404, 404, 404}
+	readers   = [askers]int{401, 401, 403, 401, 200, 200, 200, 403, 404}
+	lists     = [askers]int{401, 401, 403, 401, 200, 200, 200, 403, 200} // without what is hidden
+	members   = [askers]int{401, 401, 403, 401, 200, 200, 200, 200, 200}
+	owners    = [askers]int{401, 401, 403, 401, 403, 200, 403, 403, 403}
+	ownersToo = [askers]int{401, 401, 403, 401, 403, 200, 200, 403, 403} // and admins
+	admins    = [askers]int{401, 401, 403, 401, 403, 403, 200, 403, 403}
 )
 
 // routesTable is every route there is; a route that is not here fails the test.
@@ -232,12 +243,12 @@ var routesTable = map[string]struct {
 	"GET /openapi.json":         {reading("/openapi.json"), everybody, public},
 	"GET /.well-known/did.json": {reading("/.well-known/did.json"), absent, notStored}, // a did:key has none
 
-	"GET /index/config.json":        {reading("/index/config.json"), readers, forAsker},
+	"GET /index/config.json":        {reading("/index/config.json"), lists, forAsker},
 	"GET /index/*":                  {reading("/index/de/mo/demo-one"), readers, forAsker},
 	"GET /public/index/config.json": {reading("/public/index/config.json"), absent, notStored},
 	"GET /public/index/*":           {reading("/public/index/de/mo/demo-one"), absent, notStored},
 
-	"GET /api/v1/crates":                            {reading("/api/v1/crates?q=demo"), readers, forAsker},
+	"GET /api/v1/crates":                            {reading("/api/v1/crates?q=demo"), lists, forAsker},
 	"PUT /api/v1/crates/new":                        {publishing, owners, unsaid},
 	"GET /api/v1/crates/{crate}/{version}/download": {reading("/api/v1/crates/demo-one/0.1.0/download"), readers, forAsker},
 	"DELETE /api/v1/crates/{crate}/{version}/yank":  {yanking(true), ownersToo, unsaid},
@@ -246,43 +257,45 @@ var routesTable = map[string]struct {
 	"PUT /api/v1/crates/{crate}/owners":             {owning(http.MethodPut), ownersToo, unsaid},
 	"DELETE /api/v1/crates/{crate}/owners":          {owning(http.MethodDelete), ownersToo, unsaid},
 
-	"POST /v1/session":                          {minting, [askers]int{401, 403, 403, 403, 200, 200, 200}, notStored},
-	"GET /v1/heads/*":                           {reading("/v1/heads/crate/demo-one"), readers, forAsker},
-	"POST /v1/records":                          {admitting, admins, forAsker},
-	"GET /v1/members":                           {reading("/v1/members"), readers, forAsker},
-	"GET /v1/settings":                          {reading("/v1/settings"), readers, forAsker},
-	"GET /v1/proposals":                         {reading("/v1/proposals"), readers, forAsker},
-	"GET /v1/grants":                            {reading("/v1/grants?in_force=true"), readers, forAsker},
-	"GET /v1/grants/{cid}":                      {granted, readers, forAsker},
-	"GET /v1/rules":                             {reading("/v1/rules"), readers, forAsker},
-	"POST /v1/rules/test":                       {posting("/v1/rules/test", blake3Test), readers, forAsker},
-	"GET /v1/rules/{id}":                        {reading("/v1/rules/blake3"), readers, forAsker},
-	"POST /v1/decisions":                        {posting("/v1/decisions", `{"grant":"","artifacts":[{"name":"demo-one","version":"0.1.0","sha256":"","source":"hosted"}]}`), readers, forAsker},
-	"GET /v1/decisions/{kind}/{name}":           {reading("/v1/decisions/crate/demo-one"), readers, forAsker},
-	"GET /v1/decisions/{kind}/{name}/{version}": {reading("/v1/decisions/crate/demo-one/0.1.0"), readers, forAsker},
-	"GET /v1/audit":                             {auditing, admins, forAsker},
-	"GET /v1/records/{id}":                      {reading("/v1/records/1"), readers, forAsker},
+	"POST /v1/session":     {minting, [askers]int{401, 403, 403, 403, 200, 200, 200, 200, 200}, notStored},
+	"GET /v1/heads/*":      {reading("/v1/heads/crate/demo-one"), members, forAsker},
+	"POST /v1/records":     {admitting, admins, forAsker},
+	"GET /v1/members":      {reading("/v1/members"), members, forAsker},
+	"GET /v1/settings":     {reading("/v1/settings"), members, forAsker},
+	"GET /v1/proposals":    {reading("/v1/proposals"), members, forAsker},
+	"GET /v1/records/{id}": {reading("/v1/records/1"), members, forAsker},
 	"GET /v1/records/{id}/attachments/{cid}": {
 		func(l *lab, who int) ask {
 			return reading("/v1/records/"+l.ownRecord+"/attachments/"+l.intent)(l, who)
 		}, readers, forAsker,
 	},
-	"GET /v1/artifacts":                                 {reading("/v1/artifacts"), readers, forAsker},
-	"GET /v1/artifacts/{kind}":                          {reading("/v1/artifacts/crate"), readers, forAsker},
+	"GET /v1/artifacts":                                 {reading("/v1/artifacts"), lists, forAsker},
+	"GET /v1/artifacts/{kind}":                          {reading("/v1/artifacts/crate"), lists, forAsker},
 	"GET /v1/artifacts/{kind}/{name}":                   {reading("/v1/artifacts/crate/demo-one"), readers, forAsker},
 	"PUT /v1/artifacts/{kind}/{name}/{version}":         {publishingShard, owners, unsaid},
 	"GET /v1/artifacts/{kind}/{name}/{version}/content": {reading("/v1/artifacts/crate/demo-one/0.1.0/content"), readers, forAsker},
 	"GET /v1/artifacts/{kind}/{name}/{version}":         {reading("/v1/artifacts/crate/demo-one/0.1.0"), readers, forAsker},
 	"GET /v1/artifacts/{kind}/{name}/{version}/bundle":  {reading("/v1/artifacts/crate/demo-one/0.1.0/bundle"), readers, forAsker},
 
+	"GET /v1/grants":                            {reading("/v1/grants?in_force=true"), members, forAsker},
+	"GET /v1/grants/{cid}":                      {granted, members, forAsker},
+	"GET /v1/rules":                             {reading("/v1/rules"), members, forAsker},
+	"POST /v1/rules/test":                       {posting("/v1/rules/test", blake3Test), lists, forAsker},
+	"GET /v1/rules/{id}":                        {reading("/v1/rules/blake3"), members, forAsker},
+	"POST /v1/decisions":                        {posting("/v1/decisions", `{"grant":"","artifacts":[{"name":"demo-one","version":"0.1.0","sha256":"","source":"hosted"}]}`), lists, forAsker},
+	"GET /v1/decisions/{kind}/{name}":           {reading("/v1/decisions/crate/demo-one"), readers, forAsker},
+	"GET /v1/decisions/{kind}/{name}/{version}": {reading("/v1/decisions/crate/demo-one/0.1.0"), readers, forAsker},
+	"GET /v1/audit":                             {auditing, admins, forAsker},
+
 	"GET /log/checkpoint": {reading("/log/checkpoint"), everybody, public},
-	"GET /log/keys":       {reading("/log/keys"), [askers]int{200, 401, 200, 401, 200, 200, 200}, forAsker}, // until keys are replaced
+	"GET /log/keys":       {reading("/log/keys"), [askers]int{200, 401, 200, 401, 200, 200, 200, 200, 200}, forAsker}, // until keys are replaced
 	"GET /log/tile/*":     {reading("/log/tile/0/000.p/1"), everybody, forever},
 }
 
 func TestEveryRouteForEverybody(t *testing.T) {
 	l := newLab(t)
 	l.demo()
+	l.admitBound()
 	seen := map[string]bool{}
 	err := chi.Walk(l.routes, func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		name := method + " " + route
@@ -301,6 +314,9 @@ func TestEveryRouteForEverybody(t *testing.T) {
 					continue
 				}
 				l.checkHeaders(t, askerNames[who], r, row.caching)
+				if who >= guest && a.method == http.MethodGet {
+					checkHidden(t, askerNames[who], r)
+				}
 				if a.method == http.MethodGet {
 					l.checkHead(t, askerNames[who], a, r)
 				}
@@ -315,6 +331,15 @@ func TestEveryRouteForEverybody(t *testing.T) {
 		if !seen[name] {
 			t.Errorf("there is no route %s", name)
 		}
+	}
+}
+
+// checkHidden: who may not know of demo-one is not told of it, in whatever words.
+func checkHidden(t *testing.T, who string, r reply) {
+	t.Helper()
+	told := strings.ReplaceAll(string(r.body), `"thing":"crate/demo-one"`, "") // what was asked for
+	if r.status == http.StatusOK && (strings.Contains(told, "demo-one") || strings.Contains(told, `"prev":"`)) {
+		t.Errorf("%s is told of demo-one: %s", who, r.body)
 	}
 }
 

@@ -26,7 +26,7 @@ type artifactPage struct {
 	Versions []registry.Judged // a page of them, newest first
 	Count    int               // of all versions
 	Newer    registry.Judged   // the one to show first
-	Previous string          // links to other pages of versions
+	Previous string            // links to other pages of versions
 	Next     string
 
 	// Crate and what follows are nil or empty for other kinds, and where the crate cannot be read, or not now.
@@ -254,6 +254,7 @@ func (p *Pages) download(w http.ResponseWriter, r *http.Request, v *visit) error
 		return err
 	}
 	defer blob.Close()
+	p.noteDryRun(w, v, version)
 	name := version.Name + "-" + version.Version.Version
 	if kind.Kind == record.KindCrate {
 		name += ".crate"

@@ -40,14 +40,14 @@ type lab struct {
 	pages    http.Handler
 	ahead    atomic.Int64 // of the clock, in nanoseconds
 
-	admin, member, stranger did.PrivateKey
+	admin, member, stranger, guest, offshore did.PrivateKey
 }
 
 func newLab(t testing.TB, change ...func(*registry.Config)) *lab {
 	t.Helper()
 	ctx, folder := context.Background(), t.TempDir()
 	l := &lab{t: t}
-	for _, key := range []*did.PrivateKey{&l.admin, &l.member, &l.stranger} {
+	for _, key := range []*did.PrivateKey{&l.admin, &l.member, &l.stranger, &l.guest, &l.offshore} {
 		*key = must(did.GenerateEd25519(rand.Reader))
 	}
 	l.keys = must(registry.OpenKeys(filepath.Join(folder, "registry.jwk"), "", rand.Reader))
@@ -103,15 +103,46 @@ func knowing(who did.PrivateKey) policy.Asker {
 	return policy.Asker{DID: didOf(who), Tier: particle.TierCoreStakeholder, Scopes: []string{particle.ScopeRead}}
 }
 
+// admitBound admits those whom tier or grant keeps from reading.
+func (l *lab) admitBound() {
+	l.t.Helper()
+	for _, key := range []did.PrivateKey{l.guest, l.offshore} {
+		l.submit(l.admin, record.MemberSubject(didOf(key)), &record.Member{Roles: []string{"publisher"}, Tier: particle.TierGuest, StakeholderAddrs: []string{}})
+	}
+	l.grant(l.offshore, func(g *particle.EnvGrant) { g.OffshoreFlag = true })
+}
+
+// grant puts a grant that lists nothing in force, changed by change.
+func (l *lab) grant(host did.PrivateKey, change func(*particle.EnvGrant)) {
+	l.t.Helper()
+	g := particle.EnvGrant{
+		Registry: l.registry.Origin(), Issuer: didOf(l.admin), Subject: didOf(host),
+		NotBefore: particle.At(time.Now().Add(-time.Hour)), Expires: particle.At(time.Now().Add(24 * time.Hour)),
+		AllowedCrates: []string{}, AllowedProtocols: []string{}, AllowedEndpoints: []string{}, Tier: particle.TierGuest,
+	}
+	change(&g)
+	raw := must(g.Marshal())
+	l.enter(l.admin, l.sign(l.admin, record.GrantSubject(storage.CIDOf(raw)), &record.Grant{}), raw)
+}
+
+// quarantine makes a rule about names.
+func (l *lab) quarantine(id, versions string, names ...string) {
+	l.t.Helper()
+	l.submit(l.admin, must(record.RuleSubject(id)), &record.Quarantine{QuarantineRule: particle.QuarantineRule{
+		Effect: particle.EffectDeny, Mode: particle.ModeEnforce, Reason: "it was <looked> at",
+		Match: []particle.RuleMatch{{Names: names, Versions: versions, Hashes: []string{}, Publishers: []did.DID{}, Sources: []string{}, Content: []string{}}},
+	}})
+}
+
 func (l *lab) submit(who did.PrivateKey, s record.Subject, body record.Body) {
 	l.t.Helper()
 	l.enter(who, l.sign(who, s, body))
 }
 
-func (l *lab) enter(who did.PrivateKey, signed *record.Record) {
+func (l *lab) enter(who did.PrivateKey, signed *record.Record, attachments ...[]byte) {
 	l.t.Helper()
 	asker := policy.Asker{DID: didOf(who), Scopes: []string{"publish", "admin"}}
-	if _, err := l.registry.Submit(context.Background(), asker, signed.Envelope(), nil); err != nil {
+	if _, err := l.registry.Submit(context.Background(), asker, signed.Envelope(), attachments); err != nil {
 		l.t.Fatal(err)
 	}
 }

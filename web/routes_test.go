@@ -25,10 +25,14 @@ const (
 	member
 	owner
 	admin
+	// guest has no grant, and a tier that reads nothing without one; offshore reads
+	// under one that lists nothing.
+	guest
+	offshore
 	visitors
 )
 
-var visitorNames = [visitors]string{"nobody", "expired", "wrong scope", "stranger", "member", "owner", "admin"}
+var visitorNames = [visitors]string{"nobody", "expired", "wrong scope", "stranger", "member", "owner", "admin", "guest", "offshore"}
 
 // token is the session of a column; that of the wrong scope is a member's.
 func (l *lab) token(who int, readerKey did.PrivateKey) string {
@@ -46,6 +50,10 @@ func (l *lab) token(who int, readerKey did.PrivateKey) string {
 		return l.forge(readerKey, "read")
 	case owner:
 		return l.forge(l.member, "read")
+	case guest:
+		return l.forge(l.guest, "read")
+	case offshore:
+		return l.forge(l.offshore, "read")
 	}
 	return l.forge(l.admin, "read")
 }
@@ -59,10 +67,12 @@ func (l *lab) forgeUntil(who did.PrivateKey, scope string, until time.Time) stri
 }
 
 var (
-	everybody = [visitors]int{200, 200, 200, 200, 200, 200, 200}
-	readers   = [visitors]int{401, 401, 401, 401, 200, 200, 200}
-	moved     = [visitors]int{401, 401, 401, 401, 302, 302, 302}
-	led       = [visitors]int{303, 303, 303, 303, 303, 303, 303}
+	everybody = [visitors]int{200, 200, 200, 200, 200, 200, 200, 200, 200}
+	readers   = [visitors]int{401, 401, 401, 401, 200, 200, 200, 403, 404}
+	lists     = [visitors]int{401, 401, 401, 401, 200, 200, 200, 403, 200} // without what is hidden
+	insiders  = [visitors]int{401, 401, 401, 401, 200, 200, 200, 200, 200}
+	moved     = [visitors]int{401, 401, 401, 401, 302, 302, 302, 403, 404}
+	led       = [visitors]int{303, 303, 303, 303, 303, 303, 303, 303, 303}
 )
 
 // pagesTable is every page there is, with the address at which it is tried; a
@@ -74,16 +84,19 @@ var pagesTable = map[string]struct {
 }{
 	"GET /":                                  {"/", everybody},
 	"GET /me":                                {"/me", everybody},
-	"POST /me":                               {"/me", [visitors]int{400, 400, 400, 400, 303, 303, 303}},
+	"POST /me":                               {"/me", [visitors]int{400, 400, 400, 400, 303, 303, 303, 303, 303}},
 	"POST /me/sign-out":                      {"/me/sign-out", led},
-	"GET /search":                            {"/search?q=secret", readers},
-	"GET /artifacts":                         {"/artifacts", readers},
-	"GET /artifacts/{kind}":                  {"/artifacts/crate", readers},
+	"GET /search":                            {"/search?q=secret-key", lists},
+	"GET /artifacts":                         {"/artifacts", lists},
+	"GET /artifacts/{kind}":                  {"/artifacts/crate", lists},
 	"GET /artifacts/{kind}/{name}":           {"/artifacts/crate/secret-crate", readers},
 	"GET /artifacts/{kind}/{name}/{version}": {"/artifacts/crate/Secret_Crate/0.1.0", moved},
 	"GET /artifacts/{kind}/{name}/{version}/download": {"/artifacts/crate/secret-crate/0.1.0/download", readers},
-	"GET /log":           {"/log", readers},
-	"GET /record/{id}":   {"/record/2", readers},
+	"GET /rules":         {"/rules", insiders},
+	"GET /grants":        {"/grants", insiders},
+	"GET /audit":         {"/audit", [visitors]int{401, 401, 403, 401, 403, 403, 403, 403, 403}}, // to all sessions for reading
+	"GET /log":           {"/log", insiders},
+	"GET /record/{id}":   {"/record/2", insiders},
 	"GET /assets/{file}": {"/assets/" + assets["style.css"].name, everybody},
 }
 
@@ -92,6 +105,7 @@ func TestEveryPageForEverybody(t *testing.T) {
 	l.fill()
 	reader := must(did.GenerateEd25519(zeros{7}))
 	l.admitReader(reader)
+	l.admitBound()
 	seen := map[string]bool{}
 	err := chi.Walk(l.pages.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		name := strings.Replace(method+" "+route, http.MethodHead, http.MethodGet, 1) // HEAD is tried beside GET
@@ -113,7 +127,8 @@ func TestEveryPageForEverybody(t *testing.T) {
 				if r.Code != status {
 					t.Errorf("%s gets %d, not %d: %s", visitorNames[who], r.Code, status, r)
 				}
-				l.checkPage(t, visitorNames[who], method, r, who < member)
+				outsider := who < member || who >= guest && !strings.HasPrefix(row.path, "/search") // which shows what is searched for
+				l.checkPage(t, visitorNames[who], method, r, outsider)
 			}
 		})
 		return nil

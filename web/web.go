@@ -90,8 +90,8 @@ func (p *Pages) routes() http.Handler {
 	get("/artifacts/{kind}/{name}", p.reader(p.artifact))
 	get("/artifacts/{kind}/{name}/{version}", p.reader(p.artifact))
 	get("/artifacts/{kind}/{name}/{version}/download", p.reader(p.download))
-	get("/log", p.reader(p.log))
-	get("/record/{id}", p.reader(p.record))
+	get("/log", p.insider(p.log))
+	get("/record/{id}", p.insider(p.record))
 	get("/rules", p.member(p.rules))
 	get("/grants", p.member(p.grants))
 	get("/audit", p.audit)
@@ -176,6 +176,18 @@ func (p *Pages) reader(h handler) handler {
 	}
 }
 
+// insider is reader, and for members too whom tier or grant keeps from artifacts:
+// what the registry goes by is theirs to read. Which records those are, the functions
+// that yield them decide.
+func (p *Pages) insider(h handler) handler {
+	return func(w http.ResponseWriter, r *http.Request, v *visit) error {
+		if p.Registry.MayReadAuthority(v.Asker).Allow {
+			return h(w, r, v)
+		}
+		return p.reader(h)(w, r, v)
+	}
+}
+
 // visit says who asks. A session that is over, or never was one, is nobody's.
 func (p *Pages) visit(w http.ResponseWriter, r *http.Request) (*visit, error) {
 	v := &visit{Pages: p}
@@ -217,8 +229,11 @@ type problem struct {
 
 // classify says what a visitor is told of err. What is not known is told as a failure without its text.
 func classify(err error) problem {
+	var denied *registry.Denied
 	var denial *policy.Denial
 	switch {
+	case errors.As(err, &denied):
+		return problem{Status: http.StatusForbidden, Title: "Denied", Text: denied.Error()}
 	case errors.Is(err, errMembersOnly):
 		return problem{Status: http.StatusUnauthorized, Title: "For members only", SignIn: true}
 	case errors.Is(err, errCrossSite):

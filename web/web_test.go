@@ -36,6 +36,7 @@ var privatePages = [][2]string{
 	{"/artifacts/crate/secret-crate/0.1.0", "/artifacts/crate/secret-crate/9.9.9"},
 	{"/artifacts/crate/secret-crate/0.2.0", "/artifacts/crate/other-crate/0.2.0"},
 	{"/artifacts/crate/secret-crate/0.2.0/download", "/artifacts/crate/other-crate/0.2.0/download"},
+	{"/rules", ""}, {"/rules?after=a", ""}, {"/grants", ""},
 	{"/log", "/log?before=99"}, {"/record/3", "/record/99"}, {"/record/0", "/record/zz"},
 }
 
@@ -203,7 +204,7 @@ func TestLinksBeginWithThePublicURLsPrefix(t *testing.T) {
 	l.fill()
 	token := l.session(l.member, "read")
 	link := regexp.MustCompile(`(?:href|src|action)="(/[^"]*)"`)
-	for _, path := range []string{"/", "/me", "/artifacts", "/artifacts/crate", "/artifacts/crate/secret-crate", "/log", "/record/3", "/nothing", "/search?q=secret"} {
+	for _, path := range []string{"/", "/me", "/artifacts", "/artifacts/crate", "/artifacts/crate/secret-crate", "/rules", "/grants", "/log", "/record/3", "/nothing", "/search?q=secret"} {
 		page := l.get(path, token)
 		for _, found := range link.FindAllStringSubmatch(page.Body.String(), -1) {
 			if !strings.HasPrefix(found[1], "/registry/") {

@@ -37,6 +37,8 @@ type rebuildResult struct {
 	Root   string `json:"root"`
 	State  string `json:"state"`
 	Before string `json:"state_before"`
+	// Audit is how many entries of the audit trail were taken over.
+	Audit int64 `json:"audit"`
 	// Kept is where the catalog that was there before is now, "" for none.
 	Kept     string   `json:"kept"`
 	Refused  []string `json:"refused"`
@@ -90,6 +92,10 @@ func (a *app) rebuild(ctx context.Context, data string) error {
 	if err != nil {
 		return err
 	}
+	audit, err := takeOverAudit(ctx, n.config.Catalog, filepath.Join(folder, catalogFile))
+	if err != nil {
+		a.logger().Warn("the audit trail is not taken over; it stays in the catalog that is kept", "error", err)
+	}
 	n.close() // so that all of it is in one file
 	before, kept, err := replaceCatalog(ctx, folder)
 	if err != nil {
@@ -97,7 +103,7 @@ func (a *app) rebuild(ctx context.Context, data string) error {
 	}
 	result := rebuildResult{
 		Origin: string(done.Origin), Entries: done.Entries, Checkpoint: done.Checkpoint,
-		Root: base64.StdEncoding.EncodeToString(done.Root[:]), State: hex.EncodeToString(digest[:]), Before: before, Kept: kept,
+		Root: base64.StdEncoding.EncodeToString(done.Root[:]), State: hex.EncodeToString(digest[:]), Before: before, Kept: kept, Audit: audit,
 		Refused: alarms(done.Refused), Withheld: alarms(done.Withheld),
 	}
 	return a.printRebuilt(result)
@@ -113,6 +119,9 @@ func (a *app) printRebuilt(result rebuildResult) error {
 		if result.Kept != "" {
 			fmt.Fprintf(a.out, "before %s (kept as %s)\n", result.Before, result.Kept)
 		}
+		if result.Audit > 0 {
+			fmt.Fprintf(a.out, "%s of the audit trail taken over\n", entries(result.Audit))
+		}
 		for _, r := range result.Refused {
 			fmt.Fprintln(a.out, "ALARM: void by the rules:", r)
 		}
@@ -124,6 +133,20 @@ func (a *app) printRebuilt(result rebuildResult) error {
 		return errSilent
 	}
 	return nil
+}
+
+// takeOverAudit copies the audit trail, which the log does not tell, from the
+// catalog at path, where there is one that can be read.
+func takeOverAudit(ctx context.Context, db *catalog.DB, path string) (entries int64, err error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	old, err := catalog.OpenSQLite(ctx, path)
+	if err != nil {
+		return 0, err
+	}
+	defer old.Close()
+	return db.CopyAudit(ctx, old)
 }
 
 // replaceCatalog puts the rebuilt catalog in place. One that was there before is

@@ -133,6 +133,33 @@ func TestCaretAndTildeAreRanges(t *testing.T) {
 	})
 }
 
+// A rule that shuts versions out is not escaped by a pre-release or by +build.
+func TestCovers(t *testing.T) {
+	cases := []struct {
+		req, version string
+		want         bool
+	}{
+		{"=1.2.0", "1.2.0", true}, {"=1.2.0", "1.2.1", false}, {"=1.2.0", "1.2.0+x", true}, {"=1.2.0+y", "1.2.0+x", true},
+		{"=1.2.0", "1.2.0-rc.1", true}, {"=1.2.0", "1.2.0-rc.1+x", true}, {"=1.2.0", "1.2.1-rc.1", false},
+		{"*", "1.2.0-rc.1", true}, {"1.*", "1.2.0-rc.1", true}, {"1.*", "2.0.0-rc.1", false},
+		{"<1.2.0", "1.2.0-rc.1", true}, {"<1.2", "1.2.0-rc.1", true}, {"<2", "2.0.0-alpha", true}, {"<2", "2.0.1-alpha", false}, {"<2", "2.0.0", false},
+		{"<1.2.0-rc.2", "1.2.0-rc.1", true}, {"<1.2.0-rc.2", "1.2.0-rc.3", false},
+		{"<=1.2.0", "1.2.0-rc.1", true}, {"<=1.2", "1.2.9-rc.1", true}, {"<=1.2.0", "1.2.1-rc.1", false},
+		{">1.2.0", "1.2.0-rc.1", false}, {">1.2.0", "1.2.1-rc.1", true}, {">=1.2.0", "1.2.0-rc.1", true},
+		{">=1.5.0, <1.5.1", "1.5.1-rc.1", true}, {">=1.5.0, <1.5.1", "1.5.0-rc.1", true}, {">1.5.0-rc.2, <1.5.0", "1.5.0-rc.1", false},
+		{"~1.2", "1.2.3-rc.1", true}, {"~1.2", "1.3.0-rc.1", false}, {"^0.0.3", "0.0.3-a", true}, {"^0.0.3", "0.0.4-a", false},
+	}
+	for _, c := range cases {
+		req, err := ParseReq(c.req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := req.Covers(mustVersion(t, c.version)); got != c.want {
+			t.Errorf("%q covers %s: %v", c.req, c.version, got)
+		}
+	}
+}
+
 func FuzzParseVersion(f *testing.F) {
 	for _, s := range []string{"1.2.3", "1.0.0-rc.1+b", "01.2.3", "1.2"} {
 		f.Add(s)
@@ -164,6 +191,9 @@ func FuzzParseReq(f *testing.F) {
 		for _, v := range []string{"0.0.0", "1.0.0", "1.2.3-rc.1", "1.2.3"} {
 			if v := mustVersion(t, v); req.Matches(v) != again.Matches(v) {
 				t.Errorf("%q and %q disagree on %s", s, again, v)
+			}
+			if v := mustVersion(t, v); req.Matches(v) && !req.Covers(v) || v.pre == "" && req.Covers(v) != req.Matches(v) {
+				t.Errorf("%q covers and matches %s otherwise than it should", s, v)
 			}
 		}
 	})

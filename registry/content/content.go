@@ -87,11 +87,6 @@ func Crate(r io.Reader, l Limits) ([]Finding, error) {
 	return look(r, l, (*walk).crate)
 }
 
-// File looks at bytes that may be anything, an archive too.
-func File(r io.Reader, l Limits) ([]Finding, error) {
-	return look(r, l, func(w *walk, in io.Reader) error { return w.file(in, "", 0) })
-}
-
 // errFound ends a look: there is nothing more to find.
 var errFound = errors.New("found")
 

@@ -3,12 +3,18 @@ package content
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 )
+
+// File looks at one file, which may be an archive.
+func File(r io.Reader, l Limits) ([]Finding, error) {
+	return look(r, l, func(w *walk, in io.Reader) error { return w.file(in, "", 0) })
+}
 
 // find looks at one file and returns what gave it away, "" for nothing.
 func find(t testing.TB, data string) string {

@@ -243,7 +243,7 @@ func parse[T any](what string, raw []byte) (T, error) {
 		return none, malformed("%s of %d bytes; at most %d", what, len(raw), MaxBytes)
 	}
 	if err := json.Unmarshal(raw, &v, json.RejectUnknownMembers(true)); err != nil {
-		return none, malformed("%s: not strict JSON of this form: %v", what, err)
+		return none, malformed("%s: not strict JSON of this form: %.300s", what, err.Error()) // which quotes what it was given
 	}
 	ours, err := json.Marshal(v)
 	if err != nil {

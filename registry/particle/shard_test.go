@@ -180,11 +180,11 @@ func everyMemberCounts(t *testing.T, raw []byte, parse func([]byte) error, nulla
 		}
 	}
 	for what, text := range map[string]string{
-		"unknown member": `{"extra":1,` + string(raw[1:]), "data after it": string(raw) + "{}", "empty": "", "null": "null", "an array": "[" + string(raw) + "]",
+		"unknown member": `{"extra":1,` + string(raw[1:]), "unknown member without end": `{"` + strings.Repeat("x", 30000) + `":1,` + string(raw[1:]), "data after it": string(raw) + "{}", "empty": "", "null": "null", "an array": "[" + string(raw) + "]",
 		"invalid UTF-8": strings.Replace(string(raw), `":"`, "\":\"\xff", 1), "larger than allowed": string(raw) + strings.Repeat(" ", MaxBytes),
 		"nested beyond any measure": strings.Repeat("[", MaxBytes),
 	} {
-		if err := parse([]byte(text)); !errors.Is(err, ErrMalformed) {
+		if err := parse([]byte(text)); !errors.Is(err, ErrMalformed) || len(err.Error()) > 1024 {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

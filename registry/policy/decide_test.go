@@ -135,6 +135,19 @@ func TestWhatCannotBeJudgedIsDenied(t *testing.T) {
 	}
 }
 
+func TestNothingIsAllowedFromTheSecondOnInWhichASessionEnds(t *testing.T) {
+	for name, alter := range map[string]func(*Asker){
+		"lifetime": func(a *Asker) { a.Until = now },
+		"grant":    func(a *Asker) { a.GrantUntil = now },
+	} {
+		a := goodAsked(t)
+		alter(&a.asker)
+		if d := a.decide(t); outcomeOf(d) != (outcome{"", Rule(name), ""}) {
+			t.Errorf("%s: %+v", name, d)
+		}
+	}
+}
+
 func TestWhatAGrantAllows(t *testing.T) {
 	const cid = "bafkrei-grant"
 	allowed, unlisted := outcome{"kla", RuleAllowed, cid}, outcome{"k", RuleAllowed, cid}
@@ -270,6 +283,9 @@ func TestCooldown(t *testing.T) {
 		{"waived until a second", aged(0, 1, waived(time.Minute, demo)), old, time.Minute},
 		{"waived until after it is old", aged(0, 1, waived(2*aDay, demo)), old, 0},
 		{"a waiver that ends this second", aged(0, 1, waived(time.Second, demo), func(a *asked) { a.now = now.Add(time.Second) }), young, aDay - time.Second},
+		{"waived by two, until the last ends", aged(0, 1, waived(time.Minute, demo), waived(time.Hour, demo), func(a *asked) { a.rules[1].ID = "a-second" }), old, time.Hour},
+		{"waived by two, the first ends last", aged(0, 1, waived(time.Hour, demo), waived(time.Minute, demo), func(a *asked) { a.rules[1].ID = "z-second" }), old, time.Hour},
+		{"waived by two, one of them for ever", aged(0, 1, waived(time.Hour, demo), waived(0, demo), func(a *asked) { a.rules[1].ID = "z-second" }), old, 0},
 		{"a waiver of another", aged(0, 1, waived(0, names("demon"))), young, aDay},
 		{"a waiver in dry_run", aged(0, 1, waived(0, demo), dry), young, aDay},
 		{"a waiver of a publisher", aged(0, 1, waived(0, particle.RuleMatch{Publishers: somebody(t)})), old, 0},

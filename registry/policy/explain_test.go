@@ -2,6 +2,7 @@ package policy
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,6 +48,27 @@ func TestExplainTellsTheRulesInTheirOrder(t *testing.T) {
 	want = [][3]string{{"grant", "", "deny"}}
 	if got := outline(t, Explain(&a.asker, &a.terms, &a.facts, now)); !slices.Equal(got, want) {
 		t.Errorf("somebody barred is told of rules: %v", got)
+	}
+}
+
+// What is not known of bytes that were not scanned denies only where the rule is enforced, and its grace over.
+func TestExplainAContentRuleWithoutAScan(t *testing.T) {
+	later := particle.At(now.Add(time.Hour))
+	for want, alter := range map[string]func(*NamedRule){
+		OutcomeDeny:         func(*NamedRule) {},
+		OutcomeSilent:       func(r *NamedRule) { r.Mode = particle.ModeDryRun },
+		OutcomeSilent + " ": func(r *NamedRule) { r.Grace = &later },
+	} {
+		a := goodAsked(t)
+		a.facts.Scanned = false
+		r := denyRule("r", particle.RuleMatch{Content: []string{"blake3"}})
+		alter(&r)
+		a.rules = []NamedRule{r}
+		a.compile(t)
+		steps := Explain(&a.asker, &a.terms, &a.facts, now)
+		if i := slices.IndexFunc(steps, func(s Step) bool { return s.ID == "r" }); i < 0 || steps[i].Outcome != strings.TrimSpace(want) {
+			t.Errorf("%s: %+v", want, steps)
+		}
 	}
 }
 

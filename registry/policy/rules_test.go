@@ -44,6 +44,7 @@ func TestWhatARuleDescribes(t *testing.T) {
 		{"a pattern in capitals", names("BLAKE3_*"), called("Blake3-ref"), true},
 		{"a pattern needs its hyphen", names("blake3-*"), called("blake3"), false},
 		{"everything", names("*"), same, true},
+		{"the first of names of many shapes", names("demo", "a", "some_longer_name"), same, true},
 		{"a name beside a pattern", names("x*", "demo"), same, true},
 		{"a dot is a dot", names("d.mo*"), same, false},
 		{"of every kind", names("demo"), is(func(f *Facts) { f.Kind = "manifest" }), true},

@@ -192,7 +192,7 @@ func (r *Record) checkComplete() error {
 
 func decodeStrict(data []byte, into any) error {
 	if err := json.Unmarshal(data, into, json.RejectUnknownMembers(true)); err != nil {
-		return fmt.Errorf("not strict JSON of this form: %w", err)
+		return fmt.Errorf("not strict JSON of this form: %.300s", err.Error()) // which quotes what it was given
 	}
 	return nil
 }

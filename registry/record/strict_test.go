@@ -126,6 +126,7 @@ func payloadEdits(t testing.TB) []edit {
 		{"yank", "predicate null", `"predicate":{`, `"predicate":null,"x":{`},
 		{"yank", "unknown key in predicate", `"yanked"`, `"also":1,"yanked"`},
 		{"yank", "body of another type", `"yanked":true`, `"add":[],"remove":[],"intent":null`},
+		{"yank", "unknown key without end", `"yanked"`, `"` + strings.Repeat("x", 30000) + `":1,"yanked"`},
 		{"yank", "missing yanked", `,"yanked":true`, ``},
 		{"yank", "yanked null", `"yanked":true`, `"yanked":null`},
 		{"yank", "yanked a string", `"yanked":true`, `"yanked":"true"`},

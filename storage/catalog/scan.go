@@ -49,6 +49,11 @@ func (r Reader) ScanOf(ctx context.Context, id storage.CID) (s Scan, ok bool, er
 
 // PutScan keeps s, in place of what was known of the bytes before.
 func (db *DB) PutScan(ctx context.Context, s Scan) error {
+	return db.Update(ctx, func(t *Tx) error { return t.PutScan(ctx, s) })
+}
+
+// PutScan is DB's, within the transaction.
+func (t *Tx) PutScan(ctx context.Context, s Scan) error {
 	if s.CID.IsZero() {
 		return fmt.Errorf("a scan names no bytes: %w", ErrBadText)
 	}
@@ -60,13 +65,33 @@ func (db *DB) PutScan(ctx context.Context, s Scan) error {
 			return fmt.Errorf("finding %q has a line break: %w", f, ErrBadText)
 		}
 	}
-	return db.Update(ctx, func(t *Tx) error {
-		_, err := t.tx.ExecContext(ctx, `INSERT INTO scan (cid, recognisers, findings, failure, detail, scanned_at)
-			VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (cid) DO UPDATE SET recognisers = excluded.recognisers,
-			findings = excluded.findings, failure = excluded.failure, detail = excluded.detail, scanned_at = excluded.scanned_at`,
-			s.CID.String(), s.Recognisers, strings.Join(s.Findings, "\n"), clean(s.Failure), clean(s.Detail), s.Time.Unix())
-		return failed(ctx, "keep a scan", err)
-	})
+	_, err := t.tx.ExecContext(ctx, `INSERT INTO scan (cid, recognisers, findings, failure, detail, scanned_at)
+		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (cid) DO UPDATE SET recognisers = excluded.recognisers,
+		findings = excluded.findings, failure = excluded.failure, detail = excluded.detail, scanned_at = excluded.scanned_at`,
+		s.CID.String(), s.Recognisers, strings.Join(s.Findings, "\n"), clean(s.Failure), clean(s.Detail), s.Time.Unix())
+	return failed(ctx, "keep a scan", err)
+}
+
+// Unscanned returns CIDs, in their order, of versions whose state key begins with
+// prefix and of which there is no scan by recognisers: at most limit, those
+// behind after, which is zero for the beginning.
+func (r Reader) Unscanned(ctx context.Context, prefix string, recognisers int, after storage.CID, limit int) (ids []storage.CID, err error) {
+	from := ""
+	if !after.IsZero() {
+		from = after.String()
+	}
+	err = r.each(ctx, "look for what was not scanned", func(rows *sql.Rows) error {
+		var text string
+		if err := rows.Scan(&text); err != nil {
+			return err
+		}
+		id, err := storage.ParseCID(text)
+		ids = append(ids, id)
+		return err
+	}, `SELECT DISTINCT v.cid FROM version_cid v LEFT JOIN scan s ON s.cid = v.cid AND s.recognisers = $1
+		WHERE v.cid > $2 AND v.key >= $3 AND v.key < $4 AND s.cid IS NULL ORDER BY v.cid LIMIT $5`,
+		recognisers, from, prefix, PrefixEnd(prefix), max(limit, 0))
+	return ids, err
 }
 
 // MaxVersionsOfCID bounds how many versions with the same bytes VersionsByCID tells of.

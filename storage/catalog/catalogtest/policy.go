@@ -45,6 +45,35 @@ func testScans(t *testing.T, db *catalog.DB) {
 	}
 }
 
+func testUnscanned(t *testing.T, db *catalog.DB) {
+	ctx := t.Context()
+	var ids []storage.CID
+	for i := range 5 {
+		ids = append(ids, storage.CIDOf([]byte{byte(i)}))
+	}
+	slices.SortFunc(ids, func(a, b storage.CID) int { return strings.Compare(a.String(), b.String()) })
+	grow(t, db, func(tx *catalog.Tx, idx int64) error {
+		return errors.Join(
+			tx.PutVersionCID(ctx, ids[3], "version/crate/a/1.0.0", idx), tx.PutVersionCID(ctx, ids[0], "version/crate/a/2.0.0", idx),
+			tx.PutVersionCID(ctx, ids[1], "version/crate/a/3.0.0", idx), tx.PutVersionCID(ctx, ids[1], "version/crate/b/3.0.0", idx),
+			tx.PutVersionCID(ctx, ids[2], "version/manifest/a/1.0.0", idx), tx.PutVersionCID(ctx, ids[4], "version/crate/c/1.0.0", idx),
+			tx.PutScan(ctx, catalog.Scan{CID: ids[4], Recognisers: 7}), tx.PutScan(ctx, catalog.Scan{CID: ids[0], Recognisers: 6, Failure: "x"}))
+	})
+	for _, test := range []struct {
+		recognisers int
+		after       storage.CID
+		limit       int
+		want        []storage.CID
+	}{
+		{7, storage.CID{}, 9, []storage.CID{ids[0], ids[1], ids[3]}}, {6, storage.CID{}, 9, []storage.CID{ids[1], ids[3], ids[4]}},
+		{7, storage.CID{}, 2, []storage.CID{ids[0], ids[1]}}, {7, ids[1], 2, []storage.CID{ids[3]}}, {7, ids[3], 2, nil}, {7, storage.CID{}, -1, nil},
+	} {
+		if got, err := db.Unscanned(ctx, "version/crate/", test.recognisers, test.after, test.limit); err != nil || !slices.Equal(got, test.want) {
+			t.Errorf("by %d, behind %v, at most %d: %v, %v, want %v", test.recognisers, test.after, test.limit, got, err, test.want)
+		}
+	}
+}
+
 func testVersionsByCID(t *testing.T, db *catalog.DB) {
 	ctx := t.Context()
 	one, other := storage.CIDOf([]byte("one")), storage.CIDOf([]byte("other"))

@@ -140,3 +140,10 @@ func (p *Pages) noteDenial(w http.ResponseWriter, v *visit, err error) {
 		p.Registry.Note(e)
 	}
 }
+
+// noteDryRun enters that a visitor gets what a rule in dry run would deny.
+func (p *Pages) noteDryRun(w http.ResponseWriter, v *visit, version registry.Judged) {
+	if e, ok := registry.DryRunOf(version, v.Asker.DID, w.Header().Get("X-Request-Id")); ok {
+		p.Registry.Note(e)
+	}
+}

@@ -1,0 +1,264 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"phoenix-lab.org/aln-registry/registry/content"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
+	"phoenix-lab.org/aln-registry/storage"
+	"phoenix-lab.org/aln-registry/storage/catalog"
+)
+
+// Bounds on looks into crates.
+const (
+	scansAtOnce  = 2               // each keeps a core busy
+	scansWaiting = 1024            // for one that is under way or waits
+	scanTime     = 2 * time.Minute // of one; the largest crate takes some seconds
+	knownScans   = 1 << 20         // bytes of results in memory
+)
+
+// scans holds what is known of the content of crates, and finds it out once for all
+// who ask.
+type scans struct {
+	mu      sync.Mutex
+	known   lru
+	flights map[storage.CID]*scanFlight
+	closed  bool
+	running sync.WaitGroup
+	room    chan struct{}
+}
+
+// scanFlight is a look under way, for all who wait for it.
+type scanFlight struct {
+	done chan struct{}
+	scan catalog.Scan
+	err  error
+}
+
+func newScans() *scans {
+	return &scans{known: newLRU(knownScans), flights: map[storage.CID]*scanFlight{}, room: make(chan struct{}, scansAtOnce)}
+}
+
+// findings says what the recognisers of content find in the bytes of v, and looks
+// now if nobody has: whoever asks waits, the first time. scanned is false for what
+// is no crate, which nobody looks into, and for a crate that cannot be looked at
+// whoever tries (scanOf says why). An error means that it could not be found out now.
+func (r *Registry) findings(ctx context.Context, v state.Version) (scanned bool, findings []string, err error) {
+	if v.Kind != record.KindCrate {
+		return false, nil, nil
+	}
+	s, err := r.scanOf(ctx, v.CID)
+	if err != nil || s.Failure != "" {
+		return false, nil, err
+	}
+	return true, s.Findings, nil
+}
+
+// scanOf is what is known of the crate whose bytes are id, by today's recognisers:
+// from memory, from the catalog, or by a look at it.
+func (r *Registry) scanOf(ctx context.Context, id storage.CID) (catalog.Scan, error) {
+	if s, ok := r.scans.lookUp(id); ok {
+		return s, nil
+	}
+	s, ok, err := r.Catalog.ScanOf(ctx, id)
+	if err != nil {
+		return catalog.Scan{}, err
+	}
+	if ok && s.Recognisers == content.Version {
+		r.scans.know(s)
+		return s, nil
+	}
+	f, err := r.scans.join(id, r.scanStored)
+	if err != nil {
+		return catalog.Scan{}, err
+	}
+	select {
+	case <-f.done:
+		return f.scan, f.err
+	case <-ctx.Done():
+		return catalog.Scan{}, ctx.Err()
+	}
+}
+
+func scanThing(id storage.CID) thing {
+	digest := id.Digest()
+	return thing{family: scanFamily, name: string(digest[:])}
+}
+
+func (s *scans) lookUp(id storage.CID) (catalog.Scan, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f, ok := s.known.get(scanThing(id))
+	if !ok {
+		return catalog.Scan{}, false
+	}
+	return f.value.(catalog.Scan), true
+}
+
+func (s *scans) know(scan catalog.Scan) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known.put(scanThing(scan.CID), found{scan, int64(len(scan.Failure) + len(scan.Detail))})
+}
+
+// join returns the look at id that is under way, or begins one, which goes on
+// whatever becomes of who asked.
+func (s *scans) join(id storage.CID, look func(storage.CID) (catalog.Scan, error)) (*scanFlight, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f, ok := s.flights[id]; ok {
+		return f, nil
+	}
+	if s.closed || len(s.flights) >= scansWaiting {
+		return nil, fmt.Errorf("%w: too many crates wait to be looked into, or this registry is shutting down", ErrUnavailable)
+	}
+	f := &scanFlight{done: make(chan struct{})}
+	s.flights[id] = f
+	s.running.Go(func() {
+		f.scan, f.err = look(id)
+		if f.err == nil {
+			s.know(f.scan)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.flights, id)
+		close(f.done)
+	})
+	return f, nil
+}
+
+// close waits for what is under way, which ends soon, and begins nothing more.
+func (s *scans) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.running.Wait()
+}
+
+// scanStored looks into the stored crate id and keeps what it finds.
+func (r *Registry) scanStored(id storage.CID) (catalog.Scan, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), scanTime)
+	defer cancel()
+	stop := context.AfterFunc(r.running, cancel)
+	defer stop()
+	select {
+	case r.scans.room <- struct{}{}:
+		defer func() { <-r.scans.room }()
+	case <-ctx.Done():
+		return catalog.Scan{}, scanStopped(ctx)
+	}
+	blob, err := r.Blobs.Open(ctx, id)
+	if err != nil {
+		return catalog.Scan{}, err
+	}
+	defer blob.Close()
+	s, err := r.scan(ctx, id, blob)
+	if err != nil {
+		return catalog.Scan{}, err
+	}
+	// What cannot be kept is right all the same; whoever asks later looks again.
+	if err := r.Catalog.PutScan(ctx, s); err != nil {
+		r.Log.Warn("what was found in a crate is not kept", "cid", id.String(), "error", err)
+	}
+	return s, nil
+}
+
+// scanStopped is the error of a look that its context has ended.
+func scanStopped(ctx context.Context) error {
+	return fmt.Errorf("%w: the look into a crate was stopped (%v)", ErrUnavailable, ctx.Err())
+}
+
+// scanUpload looks into a crate that is being published, so that nobody has to wait
+// later; nil where that does not succeed: then whoever asks first does.
+func (r *Registry) scanUpload(ctx context.Context, id storage.CID, upload io.ReadSeeker) *catalog.Scan {
+	ctx, cancel := context.WithTimeout(ctx, scanTime)
+	defer cancel()
+	select {
+	case r.scans.room <- struct{}{}:
+		defer func() { <-r.scans.room }()
+	case <-ctx.Done():
+		return nil
+	}
+	_, err := upload.Seek(0, io.SeekStart)
+	var s catalog.Scan
+	if err == nil {
+		s, err = r.scan(ctx, id, upload)
+	}
+	if err != nil {
+		r.Log.Warn("an upload was not looked into", "cid", id.String(), "error", err)
+		return nil
+	}
+	return &s
+}
+
+// scan looks into a crate. What nobody could look at is a result, kept like any other.
+func (r *Registry) scan(ctx context.Context, id storage.CID, crate io.Reader) (s catalog.Scan, err error) {
+	s = catalog.Scan{CID: id, Recognisers: content.Version, Time: r.Clock().UTC().Truncate(time.Second)}
+	defer func() {
+		// A crate must not end the registry, nor get out unseen by way of a fault of ours.
+		if cause := recover(); cause != nil {
+			r.Log.Error("the look into a crate panicked", "cid", id.String(), "cause", cause, "stack", string(debug.Stack()))
+			s.Findings, s.Failure, err = nil, "the recognisers failed at it", nil
+		}
+	}()
+	hits, err := content.Crate(crate, r.scanLimits(ctx))
+	switch {
+	case errors.Is(err, content.ErrUnreadable):
+		s.Failure = err.Error()
+	case err != nil:
+		return catalog.Scan{}, err
+	}
+	for _, f := range hits {
+		s.Findings, s.Detail = append(s.Findings, f.Name), f.String()
+	}
+	return s, nil
+}
+
+// scanLimits let through whatever this registry's limits let in.
+func (r *Registry) scanLimits(ctx context.Context) content.Limits {
+	l := content.DefaultLimits()
+	l.Bytes, l.Entries = max(l.Bytes, 2*r.Limits.UnpackedBytes), max(l.Entries, 2*r.Limits.Entries)
+	l.Check = func() error {
+		if ctx.Err() != nil {
+			return scanStopped(ctx)
+		}
+		return nil
+	}
+	return l
+}
+
+// scanUnscanned looks into all crates that today's recognisers have not seen, one
+// after another: after an upgrade or a rebuild.
+func (r *Registry) scanUnscanned(ctx context.Context) {
+	const page = 256
+	var after storage.CID
+	for {
+		ids, err := r.Catalog.Unscanned(ctx, crateVersions, content.Version, after, page)
+		if err != nil {
+			if ctx.Err() == nil {
+				r.Log.Warn("crates were not looked for that nobody has looked into", "error", err)
+			}
+			return
+		}
+		for _, id := range ids {
+			_, err := r.scanOf(ctx, id)
+			if ctx.Err() != nil {
+				return
+			}
+			if err != nil {
+				r.Log.Warn("a crate was not looked into", "cid", id.String(), "error", err)
+			}
+		}
+		if len(ids) < page {
+			return
+		}
+		after = ids[len(ids)-1]
+	}
+}
