@@ -155,10 +155,11 @@ func (r *Registry) HeadsFor(ctx context.Context, asker policy.Asker, thing strin
 		return Heads{}, err
 	}
 	if by == "" && subject.Kind() != "" && head.Record != "" {
-		if by, err = r.asIfNew(ctx, asker, subject); err != nil {
+		absent := false
+		if by, absent, err = r.asIfNew(ctx, asker, subject); err != nil {
 			return Heads{}, err
 		}
-		if by != "" {
+		if absent {
 			head = state.Head{}
 		}
 	}
@@ -169,22 +170,22 @@ func (r *Registry) HeadsFor(ctx context.Context, asker policy.Asker, thing strin
 	return Heads{Thing: subject.Thing(), Prev: head.Record, By: by, Key: key, Origin: r.origin}, nil
 }
 
-// asIfNew is what entitles asker to a name that there seems not to be: "" where
-// asker may know of it, or could not publish it either.
-func (r *Registry) asIfNew(ctx context.Context, asker policy.Asker, subject record.Subject) (record.ID, error) {
-	err := r.knows(ctx, asker, subject.Kind(), subject.Name())
+// asIfNew reports whether there seems to be no artifact of that name for asker,
+// and what entitles asker to it then: "" for who could not publish it either.
+func (r *Registry) asIfNew(ctx context.Context, asker policy.Asker, subject record.Subject) (by record.ID, absent bool, err error) {
+	err = r.knows(ctx, asker, subject.Kind(), subject.Name())
 	if err == nil {
-		return "", nil
+		return "", false, nil
 	}
 	var denial *policy.Denial
 	if !errors.Is(err, ErrNotFound) && !errors.As(err, &denial) && !errors.Is(err, ErrUnauthenticated) {
-		return "", err
+		return "", false, err
 	}
 	member, _, err := cachedState(ctx, r, state.MemberKey(asker.DID), state.DecodeMember)
 	if err != nil || !member.Has(state.RolePublisher) {
-		return "", err
+		return "", err == nil, err
 	}
-	return member.Record, nil
+	return member.Record, true, nil
 }
 
 // entitlement is the record that asker would cite as `by` about subject (the
