@@ -252,7 +252,8 @@ const mostReplaced = 16
 
 // sourceOf is where a source of that name is, by the first configuration that says
 // so, or by the last of those that it is itself replaced with: the URL of a
-// registry, otherwise its kind and place. A registry's name stands for its index.
+// registry, otherwise its kind and place. A registry's name stands for its index
+// where no configuration at all has a source of that name: cargo's own order.
 func sourceOf(configs []map[string]any, name string) string {
 	for range mostReplaced {
 		next := ""
@@ -277,6 +278,8 @@ func sourceOf(configs []map[string]any, name string) string {
 				return text
 			}
 		}
+	}
+	for _, config := range configs {
 		if index, ok := lookup(config, "registries", name, "index"); ok {
 			return fmt.Sprint(index)
 		}
