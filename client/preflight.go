@@ -130,11 +130,20 @@ func checkSources(locked []Locked) []Finding {
 			all = append(all, found(ClauseSources, "publish it here and depend on that version", "%s %s comes from a git repository, %s, whose content no grant names", p.Name, p.Version, p.Source))
 		case p.Place.Kind == PlaceForeign:
 			all = append(all, found(ClauseSources, "publish it here, or depend on another crate", "%s %s comes from %s, which is neither this registry nor crates.io", p.Name, p.Version, p.Source))
-		case p.Place.Kind != PlaceProject && p.Checksum == "":
+		case p.Place.Kind == PlaceProject:
+		case !isHash(p.Checksum) && p.Checksum != "":
+			all = append(all, found(ClauseSources, "write the lock anew with `cargo generate-lockfile`", "%s %s has %q for a checksum in the lock, which is no sha256", p.Name, p.Version, p.Checksum))
+		case p.Checksum == "":
 			all = append(all, found(ClauseSources, "write the lock anew with `cargo generate-lockfile`", "%s %s has no checksum in the lock, so that cargo would take any bytes", p.Name, p.Version))
 		}
 	}
 	return all
+}
+
+// isHash reports whether a lock's checksum is one that cargo writes: lower-case hex.
+func isHash(checksum string) bool {
+	raw, err := hex.DecodeString(checksum)
+	return err == nil && len(raw) == 32 && strings.ToLower(checksum) == checksum
 }
 
 func checkOverrides(overrides []Override) []Finding {

@@ -64,6 +64,8 @@ func TestPreflightFindings(t *testing.T) {
 		}, nil, map[string]string{ClauseSources: "g 1.0.0 comes from a git repository"}},
 		"a foreign registry": {func(_ *Charter, b *Build) { b.Locked[2].Place = Place{Kind: PlaceForeign} }, nil, map[string]string{ClauseSources: "neither this registry nor crates.io"}},
 		"no checksum":        {func(_ *Charter, b *Build) { b.Locked[2].Checksum = "" }, nil, map[string]string{ClauseSources: "has no checksum"}},
+		"a checksum that is none": {func(_ *Charter, b *Build) { b.Locked[2].Checksum = "none" }, nil, map[string]string{ClauseSources: "for a checksum in the lock"}},
+		"a checksum in capitals":  {func(_ *Charter, b *Build) { b.Locked[2].Checksum = strings.ToUpper(hexOf("serde")) }, nil, map[string]string{ClauseSources: "for a checksum in the lock"}},
 		"a patch": {func(_ *Charter, b *Build) {
 			b.Overrides = []Override{{OverridePatch, "/p/Cargo.toml", "serde", "path vendor/serde"}}
 		}, nil, map[string]string{ClauseOverrides: "puts path vendor/serde in the place of serde"}},
