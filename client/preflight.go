@@ -83,6 +83,7 @@ const (
 	OverridePaths   = "paths"
 	OverrideSource  = "source replacement"
 	OverrideInclude = "include"
+	OverrideStray   = "stray"
 )
 
 // Build is what is known of a build before it begins.
@@ -159,6 +160,8 @@ func checkOverrides(overrides []Override) []Finding {
 			says = fmt.Sprintf("paths in %s puts what lies in %s in the place of crates of its name", o.File, o.To)
 		case OverrideSource:
 			says = fmt.Sprintf("[source] in %s takes what belongs to %s from %s", o.File, o.What, o.To)
+		case OverrideStray:
+			says, mend = fmt.Sprintf("the lock has %s without a source, and no manifest that %s leads to is of that package", o.What, o.File), "name its folder in workspace.members, or check the Cargo.lock that lies beside the project's Cargo.toml"
 		case OverrideInclude:
 			says, mend = fmt.Sprintf("include in %s brings settings from elsewhere, which are not looked at", o.File), "write them into "+o.File+" itself"
 		}

@@ -104,3 +104,33 @@ func FuzzOverrides(f *testing.F) {
 
 // must passes over errors: a text that is no TOML is one.
 func must(found []Override, _ error) []Override { return found }
+
+// A package without a source is of a manifest that was looked at, or of none.
+func TestStraysAreWhatNoManifestIsOf(t *testing.T) {
+	named := func(name string) string { return strings.Replace(crate, `"x"`, `"`+name+`"`, 1) }
+	for name, c := range map[string]struct {
+		files map[string]string
+		local []string
+		want  []string
+	}{
+		"all met":              {map[string]string{"p/Cargo.toml": crate + "[dependencies]\nv = { path = \"v\", package = \"w\" }\n", "p/v/Cargo.toml": named("w")}, []string{"x", "w"}, nil},
+		"as of old":            {map[string]string{"p/Cargo.toml": strings.Replace(crate, "[package]", "[project]", 1)}, []string{"x"}, nil},
+		"a member":             {map[string]string{"p/Cargo.toml": "[workspace]\nmembers = [\"m/*\"]\n", "p/m/a/Cargo.toml": crate}, []string{"x"}, nil},
+		"one too deep":         {map[string]string{"p/Cargo.toml": "[workspace]\nmembers = [\"m/**\"]\n", "p/m/a/b/Cargo.toml": crate + "[dependencies]\nv = { path = \"../../../../v\" }\n", "v/Cargo.toml": named("v")}, []string{"x", "v"}, []string{"stray v", "stray x"}},
+		"found already":        {map[string]string{"p/Cargo.toml": crate + "[dependencies]\nv = { path = \"../v\", package = \"w\" }\n", "v/Cargo.toml": named("w")}, []string{"x", "w"}, []string{"path dependency v"}},
+		"patched":              {map[string]string{"p/Cargo.toml": crate + "[patch.crates-io]\ns = { path = \"../s\", package = \"serde\" }\n", "s/Cargo.toml": named("serde")}, []string{"x", "serde"}, []string{"patch s"}},
+		"by way of one beyond": {map[string]string{"p/Cargo.toml": crate + "[dependencies]\nv = { path = \"../v\" }\n", "v/Cargo.toml": named("v") + "[dependencies]\nw = { path = \"../w\" }\n", "w/Cargo.toml": named("w")}, []string{"x", "v", "w"}, []string{"path dependency v", "stray w"}},
+		"a lock alone":         {map[string]string{"p/Cargo.lock": ""}, []string{"x"}, []string{"stray x"}},
+	} {
+		root, home := project(t, c.files)
+		found, err := Overrides(root, root, home, c.local...)
+		var got []string
+		for _, o := range found {
+			got = append(got, o.Kind+" "+o.What)
+		}
+		slices.Sort(got)
+		if err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v; %v", name, got, c.want, err)
+		}
+	}
+}

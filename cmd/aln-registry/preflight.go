@@ -121,7 +121,13 @@ func readBuild(f preflightFlags) (b client.Build, err error) {
 	if home, err = cargoHome(); err != nil {
 		return b, err
 	}
-	overrides, err := cargoconfig.Overrides(root, dir, home)
+	var local []string
+	for _, p := range packages {
+		if p.Source == "" {
+			local = append(local, p.Name)
+		}
+	}
+	overrides, err := cargoconfig.Overrides(root, dir, home, local...)
 	if err != nil {
 		return b, err
 	}
