@@ -78,6 +78,7 @@ func (a *app) preflight(ctx context.Context, f preflightFlags) error {
 	if err != nil {
 		return err
 	}
+	decided = client.LookInside(build.Locked, decided)
 	if build.Asked, err = r.Endpoints(ctx, build.Locked); err != nil {
 		return err
 	}
