@@ -107,8 +107,8 @@ func watching(l *lab, who int) ask {
 	return ask{method: http.MethodGet, path: "/metrics", token: l.token(who, particle.ScopeAudit, nil)}
 }
 
-// auditing is watching for the audit trail.
-func auditing(l *lab, who int) ask {
+// readingAudit is watching for the audit trail.
+func readingAudit(l *lab, who int) ask {
 	return ask{method: http.MethodGet, path: "/v1/audit", token: l.token(who, particle.ScopeAudit, nil)}
 }
 
@@ -119,8 +119,8 @@ func posting(path, body string) asking {
 	}
 }
 
-// blake3Test asks what the shipped rule's names hit.
-const blake3Test = `{"rule":{"effect":"deny","mode":"enforce","match":[{"names":["demo*"],"versions":"","hashes":[],"publishers":[],"sources":[],"content":[]}],"reason":"a try","evidence":null,"expires":null,"grace":null}}`
+// demoTest asks what a rule would hit.
+const demoTest = `{"rule":{"effect":"deny","mode":"enforce","match":[{"names":["demo*"],"versions":"","hashes":[],"publishers":[],"sources":[],"content":[]}],"reason":"a try","evidence":null,"expires":null,"grace":null}}`
 
 // granted reads an EnvGrant of somebody who does not stand in the table, so that it binds none of those.
 func granted(l *lab, who int) ask {
@@ -280,12 +280,12 @@ var routesTable = map[string]struct {
 	"GET /v1/grants":                            {reading("/v1/grants?in_force=true"), members, forAsker},
 	"GET /v1/grants/{cid}":                      {granted, members, forAsker},
 	"GET /v1/rules":                             {reading("/v1/rules"), members, forAsker},
-	"POST /v1/rules/test":                       {posting("/v1/rules/test", blake3Test), lists, forAsker},
+	"POST /v1/rules/test":                       {posting("/v1/rules/test", demoTest), lists, forAsker},
 	"GET /v1/rules/{id}":                        {reading("/v1/rules/blake3"), members, forAsker},
 	"POST /v1/decisions":                        {posting("/v1/decisions", `{"grant":"","artifacts":[{"name":"demo-one","version":"0.1.0","sha256":"","source":"hosted"}]}`), lists, forAsker},
 	"GET /v1/decisions/{kind}/{name}":           {reading("/v1/decisions/crate/demo-one"), readers, forAsker},
 	"GET /v1/decisions/{kind}/{name}/{version}": {reading("/v1/decisions/crate/demo-one/0.1.0"), readers, forAsker},
-	"GET /v1/audit":                             {auditing, admins, forAsker},
+	"GET /v1/audit":                             {readingAudit, admins, forAsker},
 
 	"GET /log/checkpoint": {reading("/log/checkpoint"), everybody, public},
 	"GET /log/keys":       {reading("/log/keys"), [askers]int{200, 401, 200, 401, 200, 200, 200, 200, 200}, forAsker}, // until keys are replaced
