@@ -289,7 +289,6 @@ func (q *inquiry) foreign(ctx context.Context, a Asked) Judgement {
 				d = policy.Decide(&q.standing.judged, &q.terms.Terms, &looked, q.now)
 			}
 		}
-		d.Listed = d.Listed && !d.Unscanned
 	}
 	v := state.Version{Kind: record.KindCrate, Name: a.Name, Version: a.Version}
 	if a.SHA256 != [32]byte{} {
