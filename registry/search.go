@@ -18,8 +18,12 @@ type Found struct {
 	Name, MaxVersion, Description string
 }
 
-// searchPage is how many crates are looked at together where some may be hidden.
-const searchPage = 100
+// searchPage is how many names are looked at together where some may be hidden;
+// crates of a search are looked for anew with every page, so there they are more.
+const (
+	searchPage = 100
+	cratesPage = 2000
+)
 
 // Search finds the crates that asker may know of by name, description and
 // keywords: at most limit of them behind the first offset, and how many there are.
@@ -37,8 +41,8 @@ func (r *Registry) Search(ctx context.Context, asker policy.Asker, query string,
 	// What is hidden must not show in the numbers either, so all have to be looked at.
 	var found []Found
 	total := 0
-	for from := 0; ; from += searchPage {
-		page, _, more, err := r.search(ctx, asker, t, query, at, searchPage, from)
+	for from := 0; ; from += cratesPage {
+		page, _, more, err := r.search(ctx, asker, t, query, at, cratesPage, from)
 		if err != nil {
 			return nil, 0, err
 		}
