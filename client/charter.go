@@ -39,6 +39,13 @@ func (r *Registry) Charter(ctx context.Context) (c Charter, all []Finding, ok bo
 	if all = c.checkTime(now); len(all) > 0 {
 		return c, all, false, nil
 	}
+	finding, bad, err := r.prove(ctx, g)
+	if err != nil {
+		return c, nil, false, err
+	}
+	if bad {
+		return c, []Finding{finding}, false, nil
+	}
 	all, err = r.fillCharter(ctx, &c)
 	return c, all, err == nil, err
 }
