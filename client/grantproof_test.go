@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"strings"
 	"testing"
+	"time"
 
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/particle"
@@ -107,5 +108,21 @@ func TestAForgedGrantIsNone(t *testing.T) {
 	g.logKey = newFake(t, *g.r.identity).logKey
 	if _, findings, ok, err := g.r.Charter(t.Context()); err == nil || ok {
 		t.Errorf("%v, %+v", ok, findings)
+	}
+}
+
+// A registry whose clock is late gives no grant a longer life.
+func TestALateClockKeepsNoGrantAlive(t *testing.T) {
+	for _, late := range []time.Duration{0, -10 * time.Minute} {
+		g := newGrantor(t)
+		e := g.env()
+		e.NotBefore, e.Expires = particle.At(time.Now().Add(-2*time.Hour)), particle.At(time.Now().Add(-5*time.Minute))
+		id := g.grant(e)
+		g.info(id).InForce = true
+		g.skew = late
+		_, findings, ok, err := g.r.Charter(t.Context())
+		if err != nil || ok || len(findings) != 1 || findings[0].Clause != ClauseTime {
+			t.Errorf("%s: %v, %+v, %v", late, ok, findings, err)
+		}
 	}
 }
