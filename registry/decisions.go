@@ -41,14 +41,15 @@ func judgement(v state.Version, d policy.Decision) Judgement {
 // standing is who asks, and under what it is decided.
 type standing struct {
 	own, judged policy.Asker
-	// another: what is decided is another host's.
+	// another: what is decided is another's than own reads under.
 	another bool
 }
 
 // standingOf says under what it is decided for asker who names the grant ("":
 // none). Their own is as if their session named it. That of another host is for
 // whom policy.JudgeFor lets ask, and they are told only of what they know of
-// themselves. ErrNotFound for a grant that there is not.
+// themselves; so is who has a session for another grant of their own, since a
+// session only narrows what its holder may know. ErrNotFound for a grant that there is not.
 func (r *Registry) standingOf(ctx context.Context, asker policy.Asker, grant string) (standing, error) {
 	if grant == "" {
 		return standing{own: asker, judged: asker}, nil
@@ -68,7 +69,7 @@ func (r *Registry) standingOf(ctx context.Context, asker policy.Asker, grant str
 	if err != nil {
 		return standing{}, err
 	}
-	if g.Subject == asker.DID {
+	if g.Subject == asker.DID && (asker.GrantNamed == "" || asker.GrantNamed == grant) {
 		return standing{own: judged, judged: judged}, nil
 	}
 	return standing{own: asker, judged: judged, another: true}, nil

@@ -25,7 +25,8 @@ var ErrTooLarge = errors.New("too large")
 // Published is what the publisher of an artifact is told.
 type Published struct {
 	Receipt
-	CID storage.CID
+	CID     storage.CID
+	Subject record.Subject
 }
 
 // incoming is an artifact on its way in.
@@ -71,10 +72,10 @@ func (r *Registry) publishArtifact(ctx context.Context, asker policy.Asker, in i
 	}
 	id := storage.CIDFromDigest(in.record.Digest())
 	s := &submission{record: in.record, attachments: state.Attachments{}}
-	if repeated, err := r.precheck(ctx, s); err != nil {
+	if repeated, err := r.precheck(ctx, asker, s); err != nil {
 		return Published{}, err
 	} else if repeated != nil && r.intact(ctx, id) {
-		return Published{Receipt: *repeated, CID: id}, nil
+		return Published{Receipt: *repeated, CID: id, Subject: in.record.Subject()}, nil
 	}
 	spool, err := openSpool(r.Spool)
 	if err != nil {
@@ -99,7 +100,27 @@ func (r *Registry) publishArtifact(ctx context.Context, asker policy.Asker, in i
 		return Published{}, err
 	}
 	receipt, err := r.storeAndSubmit(ctx, s)
-	return Published{Receipt: receipt, CID: id}, err
+	return Published{Receipt: receipt, CID: id, Subject: in.record.Subject()}, err
+}
+
+// HiddenFrom says why the resolvers of asker, who published p, do not pick it: by
+// a rule, a grant or the cooldown, in the words of its refusal; "" where they do,
+// or where its publisher has yanked it or nothing can be decided now. Cargo waits
+// for a version to appear in the view of who published it.
+func (r *Registry) HiddenFrom(ctx context.Context, asker policy.Asker, p Published) string {
+	j, err := r.Version(ctx, asker, p.Subject.Kind(), p.Subject.Name(), p.Subject.Version())
+	var denial *policy.Denial
+	switch {
+	case err != nil && errors.As(err, &denial):
+		return denial.Error()
+	case errors.Is(err, ErrNotFound):
+		return "the EnvGrant that binds this host does not list it; ask a grantor of this registry"
+	case err != nil || j.Decision.Listed:
+		return ""
+	case j.Decision.Allow: // a rule's grace
+		return j.Decision.Reason()
+	}
+	return j.Decision.Refusal(j.Name, j.Version.Version)
 }
 
 // intact reports whether the blob id is stored and whole; one that is not is

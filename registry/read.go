@@ -145,7 +145,10 @@ func (r *Registry) HeadsFor(ctx context.Context, asker policy.Asker, thing strin
 	if err != nil || subject.Version() != "" {
 		return Heads{}, fmt.Errorf("%w: %q is not a thing that records are about", ErrRequest, thing)
 	}
-	s := r.visible(ctx)
+	s, err := r.stateFor(ctx, asker, r.visible(ctx), subject)
+	if err != nil {
+		return Heads{}, err
+	}
 	head, _, err := state.HeadOf(s, subject.Thing())
 	if err != nil {
 		return Heads{}, err
@@ -154,38 +157,11 @@ func (r *Registry) HeadsFor(ctx context.Context, asker policy.Asker, thing strin
 	if err != nil {
 		return Heads{}, err
 	}
-	if by == "" && subject.Kind() != "" && head.Record != "" {
-		absent := false
-		if by, absent, err = r.asIfNew(ctx, asker, subject); err != nil {
-			return Heads{}, err
-		}
-		if absent {
-			head = state.Head{}
-		}
-	}
 	key, err := r.documentRecord(s, asker.DID)
 	if err != nil {
 		return Heads{}, err
 	}
 	return Heads{Thing: subject.Thing(), Prev: head.Record, By: by, Key: key, Origin: r.origin}, nil
-}
-
-// asIfNew reports whether there seems to be no artifact of that name for asker,
-// and what entitles asker to it then: "" for who could not publish it either.
-func (r *Registry) asIfNew(ctx context.Context, asker policy.Asker, subject record.Subject) (by record.ID, absent bool, err error) {
-	err = r.knows(ctx, asker, subject.Kind(), subject.Name())
-	if err == nil {
-		return "", false, nil
-	}
-	var denial *policy.Denial
-	if !errors.Is(err, ErrNotFound) && !errors.As(err, &denial) && !errors.Is(err, ErrUnauthenticated) {
-		return "", false, err
-	}
-	member, _, err := cachedState(ctx, r, state.MemberKey(asker.DID), state.DecodeMember)
-	if err != nil || !member.Has(state.RolePublisher) {
-		return "", err == nil, err
-	}
-	return member.Record, true, nil
 }
 
 // entitlement is the record that asker would cite as `by` about subject (the

@@ -18,7 +18,9 @@ import (
 
 // publish is PUT /api/v1/crates/new (Cargo reference, web API, "Publish").
 func (s *Server) publish(w http.ResponseWriter, r *http.Request) error {
+	var publisher policy.Asker
 	done, err := s.upload(w, r, s.crateLimit()+maxJSONSlack, func(asker policy.Asker, envelope []byte, body io.Reader) (registry.Published, error) {
+		publisher = asker
 		return s.registry.PublishCrate(r.Context(), asker, envelope, body)
 	})
 	if err != nil {
@@ -33,12 +35,13 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request) error {
 	if done.Repeated {
 		verb = "was published before, unchanged, as"
 	}
+	other := []string{fmt.Sprintf("%s %s, record %s, log index %d", verb, done.CID, done.Record, done.Index)}
+	if why := s.registry.HiddenFrom(r.Context(), publisher, done); why != "" {
+		other = append(other, "cargo will wait in vain for the version to appear, a minute long: press Ctrl-C, it is published. Its publisher may not build with it now: "+why)
+	}
 	writeJSON(w, http.StatusOK, struct {
 		Warnings warnings `json:"warnings"`
-	}{warnings{
-		Categories: []string{}, Badges: []string{},
-		Other: []string{fmt.Sprintf("%s %s, record %s, log index %d", verb, done.CID, done.Record, done.Index)},
-	}})
+	}{warnings{Categories: []string{}, Badges: []string{}, Other: other}})
 	return nil
 }
 

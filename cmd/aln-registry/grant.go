@@ -108,7 +108,7 @@ func (a *app) grantShow(ctx context.Context, text string) error {
 
 // grantRows are an EnvGrant for people: a name and a value each.
 func grantRows(g particle.EnvGrant) [][]string {
-	crates := fmt.Sprintf("%d hashes", len(g.AllowedCrates))
+	crates := counted(int64(len(g.AllowedCrates)), "hash", "hashes")
 	switch _, all, _ := g.Hashes(); {
 	case all:
 		crates = "* (all that nothing else forbids)"
@@ -136,7 +136,8 @@ func cidText(id *storage.CID) string {
 func (a *app) grantRevokeCommand() *cobra.Command {
 	var reason string
 	c := &cobra.Command{
-		Use: "revoke CID --reason TEXT", Short: "End an EnvGrant: denied from the next request on (grantors, admins)", Args: cobra.ExactArgs(1),
+		Use: "revoke CID --reason TEXT", Short: "End an EnvGrant, from the next request on (grantors, admins)", Args: cobra.ExactArgs(1),
+		Long: "End an EnvGrant, from the next request on: who names it is denied. A host that names none and has no other\nreads again what hosts of its tier read without a grant (`settings show`, tier_default): to shut it out\nwholly, an admin types `member remove`.",
 		RunE: func(c *cobra.Command, args []string) error { return a.grantRevoke(c.Context(), args[0], reason) },
 	}
 	c.Flags().StringVar(&reason, "reason", "", "why, for the log")
@@ -161,9 +162,20 @@ func (a *app) grantRevoke(ctx context.Context, text, reason string) error {
 		return plainly(err)
 	case err != nil:
 		return err
-	case a.json:
-		return a.printJSON(changedJSON{record.GrantSubject(id).String(), done})
+	}
+	notes := []string{}
+	if g, err := r.Grant(ctx, id); err == nil {
+		notes = append(notes, grantNotes(ctx, r, g.Subject, nil)...)
+	}
+	if a.json {
+		return a.printJSON(struct {
+			changedJSON
+			Notes []string `json:"notes"`
+		}{changedJSON{record.GrantSubject(id).String(), done}, notes})
 	}
 	fmt.Fprintf(a.out, "revoked %s: record %s, log index %d\n", id, done.Record, done.Index)
+	for _, note := range notes {
+		fmt.Fprintln(a.out, "note:", note)
+	}
 	return nil
 }

@@ -45,7 +45,7 @@ func (a *app) grantNewCommand() *cobra.Command {
 	var f grantFlags
 	c := &cobra.Command{
 		Use: "new --subject DID", Short: "Grant a host what it may build with (grantors, admins)", Args: cobra.NoArgs,
-		Long: "Put an EnvGrant in force: what the host with that DID may build with, and until when. The crates are those\nof --from-lockfile, --allow and --crates-list together, or with --allow-all all that nothing else forbids;\nwith none of them it allows nothing. More than " + fmt.Sprint(particle.MaxInlineCrates) + " of them are published first as a list, an aln-shard\nlist-CID@1.0.0, for which you need the role publisher. The registry's own host is always among the endpoints.",
+		Long: "Put an EnvGrant in force: what the host with that DID may build with, and until when. The crates are those\nof --from-lockfile, --allow and --crates-list together, or with --allow-all all that nothing else forbids;\nan empty --crates-list grants nothing. More than " + fmt.Sprint(particle.MaxInlineCrates) + " of them are published first as a list, an aln-shard\nlist-CID@1.0.0, for which you need the role publisher. The registry's own host is always among the endpoints.\nWhat is granted is all that the host reads from then on, whatever its tier reads without a grant.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			f.memGiven = c.Flags().Changed("max-mem-mb")
 			return a.grantNew(c.Context(), &f)
@@ -71,9 +71,6 @@ func (a *app) grantNewCommand() *cobra.Command {
 	flags.StringVar(&f.supersedes, "supersedes", "", "`CID` of the host's grant whose place this takes")
 	flags.StringVar(&f.out, "out", "", "write the EnvGrant to this `FILE` (a list to FILE"+listSuffix+") and enter nothing")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print the EnvGrant and enter nothing")
-	c.MarkFlagsMutuallyExclusive("allow-all", "from-lockfile")
-	c.MarkFlagsMutuallyExclusive("allow-all", "allow")
-	c.MarkFlagsMutuallyExclusive("allow-all", "crates-list")
 	return c
 }
 
@@ -117,7 +114,7 @@ func (f *grantFlags) allowed() (a allowance, err error) {
 			case err == nil:
 				a.hashes = append(a.hashes, h)
 			case p.Source == "":
-				a.uncovered = append(a.uncovered, p.Name+" "+p.Version+" (of the project, or by a path)")
+				a.uncovered = append(a.uncovered, p.Name+" "+p.Version+" (the project's own, or by a path)")
 			default:
 				a.uncovered = append(a.uncovered, p.Name+" "+p.Version+" ("+p.Source+")")
 			}
@@ -246,6 +243,14 @@ func (a *app) grantNew(ctx context.Context, f *grantFlags) error {
 	if f.tier != "" && !slices.Contains(tiers, f.tier) {
 		return usageError{fmt.Errorf("--tier %.80q is none of %s", f.tier, strings.Join(tiers, ", "))}
 	}
+	if f.allowAll && len(f.locks)+len(f.allow)+len(f.lists) > 0 {
+		return usageError{errors.New("--allow-all allows every crate: leave out --from-lockfile, --allow and --crates-list, or it")}
+	}
+	for _, endpoint := range f.endpoints {
+		if at, ok := client.EndpointOf("https://"+endpoint, ""); !ok || at.Host != strings.TrimSuffix(strings.ToLower(endpoint), ":443") {
+			return usageError{fmt.Errorf("--endpoint %.80q is not written as HOST or HOST:PORT", endpoint)}
+		}
+	}
 	crates, err := f.allowed()
 	if err != nil {
 		return err
@@ -273,6 +278,9 @@ func (a *app) grantNew(ctx context.Context, f *grantFlags) error {
 	if f.dryRun || f.out != "" {
 		return a.grantDraft(f, raw, list, result)
 	}
+	if !f.allowAll && len(f.locks)+len(f.allow)+len(f.lists) == 0 { // most likely forgotten, and the host could build nothing any more
+		return usageError{errors.New("the grant would allow no crate; say which with --from-lockfile Cargo.lock, --allow HASH, --crates-list FILE or --allow-all")}
+	}
 	if list != nil {
 		if result.List, err = publishList(ctx, r, list); err != nil {
 			return err
@@ -283,9 +291,7 @@ func (a *app) grantNew(ctx context.Context, f *grantFlags) error {
 		return err
 	}
 	result.Record, result.Index = &done.Record, &done.Index
-	if mine, err := r.Grants(ctx, g.Subject, true); err == nil && len(mine) > 1 {
-		result.Notes = append(result.Notes, fmt.Sprintf("%s has %d grants in force now, and has to name one: ALN_GRANT=%s (or --supersedes makes one take another's place)", g.Subject, len(mine), result.CID))
-	}
+	result.Notes = append(result.Notes, grantNotes(ctx, r, g.Subject, &result)...)
 	return a.printNewGrant(result)
 }
 
@@ -398,7 +404,7 @@ func (a *app) grantDraft(f *grantFlags, raw, list []byte, result newGrantJSON) e
 		fmt.Fprintf(a.out, "wrote %s: %s\n", f.out, result.CID)
 	}
 	for _, p := range result.NotCoverable {
-		fmt.Fprintln(a.err, "not coverable, having no checksum:", tidy(p))
+		fmt.Fprintln(a.err, "not in the grant, having no checksum in the lock:", tidy(p))
 	}
 	fmt.Fprintln(a.err, "nothing was entered")
 	return nil
@@ -414,7 +420,7 @@ func (a *app) printNewGrant(result newGrantJSON) error {
 		fmt.Fprintf(a.out, "list of %s: %s\n", counted(int64(result.Crates), "crate", "crates"), result.List)
 	}
 	for _, p := range result.NotCoverable {
-		fmt.Fprintln(a.out, "not coverable, having no checksum:", tidy(p))
+		fmt.Fprintln(a.out, "not in the grant, having no checksum in the lock:", tidy(p))
 	}
 	for _, note := range result.Notes {
 		fmt.Fprintln(a.out, "note:", note)

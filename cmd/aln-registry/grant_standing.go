@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"phoenix-lab.org/aln-registry/client"
+	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/record"
 )
@@ -58,29 +59,63 @@ func standingAt(ctx context.Context, r *client.Registry) (standing, error) {
 
 // withoutGrant is what the settings say of a host's tier.
 func withoutGrant(ctx context.Context, r *client.Registry, identity client.Identity) (standing, error) {
-	members, err := r.Members(ctx)
-	if err != nil {
+	tier, reads, err := readsWithoutGrant(ctx, r, identity.DID())
+	switch {
+	case err != nil:
 		return standing{}, err
-	}
-	in, err := r.Settings(ctx)
-	if err != nil {
-		return standing{}, err
-	}
-	tier := particle.TierGuest
-	if i := slices.IndexFunc(members, func(m client.Member) bool { return m.DID == identity.DID() }); i >= 0 {
-		tier = members[i].Tier
-	}
-	t := in.Settings.TierDefault
-	access := map[string]record.TierAccess{
-		particle.TierCoreStakeholder: t.CoreStakeholder, particle.TierCollaborator: t.Collaborator, particle.TierGuest: t.Guest,
-	}[tier]
-	if access != record.Allow {
+	case !reads:
 		return standing{
 			Problem: "no grant is in force for you, and hosts of the tier " + tier + " read nothing without one",
 			Mend:    "ask a grantor: aln-registry grant new --subject " + string(identity.DID()) + " --from-lockfile Cargo.lock",
 		}, nil
 	}
 	return standing{Says: "without a grant, as hosts of the tier " + tier + " may"}, nil
+}
+
+// readsWithoutGrant is the tier of a host, that of guests for who is no member,
+// and whether hosts of it read without a grant.
+func readsWithoutGrant(ctx context.Context, r *client.Registry, host did.DID) (tier string, reads bool, err error) {
+	members, err := r.Members(ctx)
+	if err != nil {
+		return "", false, err
+	}
+	in, err := r.Settings(ctx)
+	if err != nil {
+		return "", false, err
+	}
+	tier = particle.TierGuest
+	if i := slices.IndexFunc(members, func(m client.Member) bool { return m.DID == host }); i >= 0 {
+		tier = members[i].Tier
+	}
+	t := in.Settings.TierDefault
+	access := map[string]record.TierAccess{
+		particle.TierCoreStakeholder: t.CoreStakeholder, particle.TierCollaborator: t.Collaborator, particle.TierGuest: t.Guest,
+	}[tier]
+	return tier, access == record.Allow, nil
+}
+
+// grantNotes say what a change of a host's grants, or of its tier, leaves it with
+// where that may surprise: nothing to read, less than before, or everything. granted
+// is a grant just made, nil for none. They are of what is entered already, and left out where the registry does not say.
+func grantNotes(ctx context.Context, r *client.Registry, host did.DID, granted *newGrantJSON) []string {
+	mine, err := r.Grants(ctx, host, true)
+	if err != nil {
+		return nil
+	}
+	tier, reads, err := readsWithoutGrant(ctx, r, host)
+	switch {
+	case err != nil:
+		return nil
+	case granted != nil && len(mine) > 1:
+		return []string{fmt.Sprintf("%s has %d grants in force now, and has to name one: ALN_GRANT=%s (or --supersedes makes one take another's place)", host, len(mine), granted.CID)}
+	case granted != nil && reads && granted.Grant.Supersedes == nil:
+		return []string{fmt.Sprintf("%s read everything before, as hosts of the tier %s do without a grant; from now on it reads what this one allows", host, tier)}
+	case len(mine) > 0:
+		return nil
+	case reads:
+		return []string{fmt.Sprintf("%s has no grant in force now, and reads everything, as hosts of the tier %s do without one (settings set --tier-default, member add --tier, member remove)", host, tier)}
+	}
+	return []string{fmt.Sprintf("hosts of the tier %s read nothing without a grant; a grantor gives one:  aln-registry grant new --subject %s --from-lockfile Cargo.lock", tier, host)}
 }
 
 // noGrantsThere reports whether err is of a registry that does not know of grants yet.

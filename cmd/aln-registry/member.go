@@ -44,7 +44,7 @@ func (a *app) memberAddCommand() *cobra.Command {
 	var f documentFlags
 	c := &cobra.Command{
 		Use: "add DID", Short: "Admit a member, or change a member's roles (admins)", Args: cobra.ExactArgs(1),
-		Long: "Admit a member, or change one: the roles, the tier and the addresses given replace those that the\nmember has, so give all that are to stay. Roles that the registry knows: " + strings.Join(builtInRoles, ", ") + ";\nany other is one of your own, which by itself lets nobody do anything. (Admins.)\n\nThe document of a did:web is fetched from its host, or taken from --document, and goes into the log with\nthe record: its keys are the member's until `did update` brings another one.",
+		Long: "Admit a member, or change one: the roles, the tier and the addresses given replace those that the\nmember has, so give all that are to stay. Roles that the registry knows: " + strings.Join(builtInRoles, ", ") + ";\nany other is one of your own, which by itself lets nobody do anything, such as builder. (Admins.)\n\nThe document of a did:web is fetched from its host, or taken from --document, and goes into the log with\nthe record: its keys are the member's until `did update` brings another one.",
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(roles) == 0 {
 				return usageError{fmt.Errorf("member add needs at least one --role: %s, or a role of your own", strings.Join(builtInRoles, ", "))}
@@ -61,7 +61,7 @@ func (a *app) memberAddCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringSliceVar(&roles, "role", nil, "role: "+strings.Join(builtInRoles, ", ")+", or one of your own (repeatable; replaces the member's roles)")
-	c.Flags().StringVar(&tier, "tier", particle.TierCoreStakeholder, "tier: "+strings.Join(tiers, ", "))
+	c.Flags().StringVar(&tier, "tier", particle.TierCoreStakeholder, "tier: "+strings.Join(tiers, ", ")+"; as shipped, the last two read nothing without a grant")
 	f.register(c)
 	c.Flags().StringSliceVar(&addresses, "stakeholder-addr", nil, "address in the member's system that may act (repeatable)")
 	return c
@@ -120,7 +120,11 @@ func (a *app) memberChange(ctx context.Context, who string, body *record.Member,
 		return usageError{err}
 	case err != nil:
 		return err
-	case a.json:
+	}
+	if from != nil && result.Tier != particle.TierCoreStakeholder {
+		result.Notes = append(result.Notes, grantNotes(ctx, r, d, nil)...)
+	}
+	if a.json {
 		return a.printJSON(result)
 	}
 	fmt.Fprintf(a.out, "%s: record %s, log index %d\n", result.change(), result.Record, result.Index)

@@ -147,8 +147,11 @@ func stateText(rule client.RuleInfo) string {
 
 // effectText is what a rule does.
 func effectText(r particle.QuarantineRule) string {
-	if r.Mode == particle.ModeDryRun {
+	switch {
+	case r.Mode == particle.ModeDryRun:
 		return r.Effect + " (dry run)"
+	case r.Grace != nil:
+		return r.Effect + ", grace " + graceText(r.Grace)
 	}
 	return r.Effect
 }

@@ -45,7 +45,7 @@ func (f *ruleFlags) register(c *cobra.Command) {
 	flags.StringVar(&f.reason, "reason", "", "why; it is printed to everybody whom the rule stops")
 	flags.StringVar(&f.evidence, "evidence", "", "CID, or KIND/NAME@VERSION of an artifact here, that says more")
 	flags.StringVar(&f.expires, "expires", "", "when the rule ends: a time from now such as 12h or 30d, a day or second in UTC, or never")
-	flags.StringVar(&f.grace, "grace", "", "until when locked builds still download what it hits, written as --expires")
+	flags.StringVar(&f.grace, "grace", "", "until when locked builds still download what it hits, written as --expires; never: not at all")
 	flags.StringVar(&f.mode, "mode", "", "enforce (default), or dry_run: it only tells what it would deny")
 	flags.BoolVar(&f.dryRun, "dry-run-rule", false, "the same as --mode dry_run")
 	flags.StringVar(&f.effect, "effect", "", "deny (default), or waive_min_age: what it describes waits for no cooldown")
@@ -134,6 +134,9 @@ func setTime(to **particle.Time, flag, text string, now time.Time) error {
 		return nil
 	}
 	t, err := parseTime(flag, text, now)
+	if err == nil && !now.Before(t.Time) {
+		return usageError{fmt.Errorf("--%s %s: that is past; to take it from the rule write never", flag, text)}
+	}
 	*to = &t
 	return err
 }

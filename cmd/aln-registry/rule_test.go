@@ -44,6 +44,8 @@ func TestRuleFlagsBecomeARule(t *testing.T) {
 		"a bad source":   {[]string{"--source", "here", "--reason", "r"}, "", "is not hosted, crates-io or mirror/NAME"},
 		"a bad effect":   {[]string{"--name", "a", "--effect", "warn", "--reason", "r"}, "", "is not deny or waive_min_age"},
 		"no publisher":   {[]string{"--publisher", "ada", "--reason", "r"}, "", "--publisher"},
+		"grace over":     {[]string{"--name", "a", "--reason", "r", "--grace", "2020-01-01"}, "", "--grace 2020-01-01: that is past"},
+		"expired":        {[]string{"--name", "a", "--reason", "r", "--expires", "2020-01-01"}, "", "--expires 2020-01-01: that is past"},
 		"grace too long": {[]string{"--name", "a", "--reason", "r", "--grace", "2d", "--expires", "1d"}, "", "grace does not end before"},
 		"two lines":      {[]string{"--name", "a", "--reason", "r\nr"}, "", "not one line"},
 	} {

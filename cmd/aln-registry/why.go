@@ -77,7 +77,7 @@ func (a *app) printWhy(decisions []client.Decision) {
 		}
 		a.table(rows)
 		if d.ValidUntil != nil {
-			fmt.Fprintf(a.out, "  until %s\n", d.ValidUntil.UTC().Format(time.RFC3339))
+			fmt.Fprintf(a.out, "  decided anew at %s at the latest\n", d.ValidUntil.UTC().Format(time.RFC3339))
 		}
 	}
 }
@@ -89,7 +89,7 @@ func verdictOf(d client.Decision) string {
 	case d.Allow && d.Listed:
 		says = "allowed"
 	case d.Allow:
-		says = "allowed to a build whose lock has it, picked by none"
+		says = "in grace"
 	}
 	rule := d.Rule
 	if d.RuleID != "" {

@@ -41,7 +41,13 @@ func Explain(asker *Asker, t *Terms, f *Facts, now time.Time) []Step {
 	if q.grant != nil || !q.audit && !asker.Anonymous() {
 		steps = append(steps, q.explainGrant())
 	}
-	return append(append(steps, q.explainCooldown()...), scan...)
+	steps = append(steps, q.explainCooldown()...)
+	if slices.ContainsFunc(steps, func(s Step) bool { return s.Outcome == OutcomeDeny }) {
+		for i := range scan { // what is denied anyway nobody has to look through
+			scan[i].Outcome = OutcomeSilent
+		}
+	}
+	return append(steps, scan...)
 }
 
 func ruleStep(rule Rule, r *rule, outcome string, kind say) Step {

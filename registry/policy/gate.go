@@ -33,7 +33,7 @@ func gate(asker *Asker, s *Settings) (rule Rule, text string, ok bool) {
 	case asker.GrantNamed != "" && asker.Grant == nil:
 		return RuleGrant, "the session names an EnvGrant of which nothing is known; ask a grantor of this registry", false
 	case asker.Grant == nil && !asker.Anonymous() && tierDenied(asker.Tier, s.DenyTiers):
-		return RuleTier, "hosts of this tier read only under an EnvGrant, and none is in force for this one; ask a grantor of this registry", false
+		return RuleTier, "hosts of this tier read only under an EnvGrant, and none is in force for this one; ask a grantor of this registry (aln-registry grant new --subject " + string(asker.DID) + " --from-lockfile Cargo.lock)", false
 	}
 	return rule, text, true
 }
