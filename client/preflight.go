@@ -83,6 +83,7 @@ const (
 	OverridePaths   = "paths"
 	OverrideSource  = "source replacement"
 	OverrideInclude = "include"
+	OverrideStray   = "stray"
 )
 
 // Build is what is known of a build before it begins.
@@ -130,11 +131,20 @@ func checkSources(locked []Locked) []Finding {
 			all = append(all, found(ClauseSources, "publish it here and depend on that version", "%s %s comes from a git repository, %s, whose content no grant names", p.Name, p.Version, p.Source))
 		case p.Place.Kind == PlaceForeign:
 			all = append(all, found(ClauseSources, "publish it here, or depend on another crate", "%s %s comes from %s, which is neither this registry nor crates.io", p.Name, p.Version, p.Source))
-		case p.Place.Kind != PlaceProject && p.Checksum == "":
+		case p.Place.Kind == PlaceProject:
+		case !isHash(p.Checksum) && p.Checksum != "":
+			all = append(all, found(ClauseSources, "write the lock anew with `cargo generate-lockfile`", "%s %s has %q for a checksum in the lock, which is no sha256", p.Name, p.Version, p.Checksum))
+		case p.Checksum == "":
 			all = append(all, found(ClauseSources, "write the lock anew with `cargo generate-lockfile`", "%s %s has no checksum in the lock, so that cargo would take any bytes", p.Name, p.Version))
 		}
 	}
 	return all
+}
+
+// isHash reports whether a lock's checksum is one that cargo writes: lower-case hex.
+func isHash(checksum string) bool {
+	raw, err := hex.DecodeString(checksum)
+	return err == nil && len(raw) == 32 && strings.ToLower(checksum) == checksum
 }
 
 func checkOverrides(overrides []Override) []Finding {
@@ -150,6 +160,8 @@ func checkOverrides(overrides []Override) []Finding {
 			says = fmt.Sprintf("paths in %s puts what lies in %s in the place of crates of its name", o.File, o.To)
 		case OverrideSource:
 			says = fmt.Sprintf("[source] in %s takes what belongs to %s from %s", o.File, o.What, o.To)
+		case OverrideStray:
+			says, mend = fmt.Sprintf("the lock has %s without a source, and no manifest that %s leads to is of that package", o.What, o.File), "name its folder in workspace.members, or check the Cargo.lock that lies beside the project's Cargo.toml"
 		case OverrideInclude:
 			says, mend = fmt.Sprintf("include in %s brings settings from elsewhere, which are not looked at", o.File), "write them into "+o.File+" itself"
 		}

@@ -62,8 +62,10 @@ func TestPreflightFindings(t *testing.T) {
 		"a git source": {func(_ *Charter, b *Build) {
 			b.Locked[2] = Locked{Locked: cargo.Locked{Name: "g", Version: "1.0.0", Source: "git+https://git.example/g#1"}, Place: Place{Kind: PlaceGit}}
 		}, nil, map[string]string{ClauseSources: "g 1.0.0 comes from a git repository"}},
-		"a foreign registry": {func(_ *Charter, b *Build) { b.Locked[2].Place = Place{Kind: PlaceForeign} }, nil, map[string]string{ClauseSources: "neither this registry nor crates.io"}},
-		"no checksum":        {func(_ *Charter, b *Build) { b.Locked[2].Checksum = "" }, nil, map[string]string{ClauseSources: "has no checksum"}},
+		"a foreign registry":      {func(_ *Charter, b *Build) { b.Locked[2].Place = Place{Kind: PlaceForeign} }, nil, map[string]string{ClauseSources: "neither this registry nor crates.io"}},
+		"no checksum":             {func(_ *Charter, b *Build) { b.Locked[2].Checksum = "" }, nil, map[string]string{ClauseSources: "has no checksum"}},
+		"a checksum that is none": {func(_ *Charter, b *Build) { b.Locked[2].Checksum = "none" }, nil, map[string]string{ClauseSources: "for a checksum in the lock"}},
+		"a checksum in capitals":  {func(_ *Charter, b *Build) { b.Locked[2].Checksum = strings.ToUpper(hexOf("serde")) }, nil, map[string]string{ClauseSources: "for a checksum in the lock"}},
 		"a patch": {func(_ *Charter, b *Build) {
 			b.Overrides = []Override{{OverridePatch, "/p/Cargo.toml", "serde", "path vendor/serde"}}
 		}, nil, map[string]string{ClauseOverrides: "puts path vendor/serde in the place of serde"}},
@@ -74,6 +76,9 @@ func TestPreflightFindings(t *testing.T) {
 		"a source replaced": {func(_ *Charter, b *Build) {
 			b.Overrides = []Override{{OverrideSource, "/p/.cargo/config.toml", "crates-io", "directory vendor"}}
 		}, nil, map[string]string{ClauseOverrides: "takes what belongs to crates-io from directory vendor"}},
+		"a package of no manifest": {func(_ *Charter, b *Build) {
+			b.Overrides = []Override{{OverrideStray, "/p/Cargo.toml", "x", ""}}
+		}, nil, map[string]string{ClauseOverrides: "the lock has x without a source"}},
 		"include": {func(_ *Charter, b *Build) {
 			b.Overrides = []Override{{OverrideInclude, "/p/.cargo/config.toml", "", "x.toml"}}
 		}, nil, map[string]string{ClauseOverrides: "not looked at"}},

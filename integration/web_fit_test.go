@@ -59,9 +59,9 @@ func TestPagesFitTheirWindow(t *testing.T) {
 	b.wantFits("/me", 320, 1280)
 	b.open(l.url + "/log")
 	b.wantFits("closed", 320, 1280)
-	b.do(chromedp.SetValue(chromedp.CSS("#session"), u.session("read", 30*time.Minute)))
+	b.do(chromedp.SetValue(chromedp.CSS("#session"), u.session("audit", 30*time.Minute)))
 	b.leave("form.signin button")
-	for _, page := range []string{"/", "/me", "/search?q=" + word[:190], "/search?q=crate", "/artifacts", "/artifacts/crate", "/artifacts/aln-shard", "/artifacts/crate/" + long, "/artifacts/crate/demo-one", "/log", "/record/0", "/record/2", "/no/such/page"} {
+	for _, page := range []string{"/", "/me", "/search?q=" + word[:190], "/search?q=crate", "/artifacts", "/artifacts/crate", "/artifacts/aln-shard", "/artifacts/crate/" + long, "/artifacts/crate/demo-one", "/rules", "/grants", "/audit", "/log", "/record/0", "/record/2", "/no/such/page"} {
 		b.open(l.url + page)
 		b.wantFits(page, 320, 390, 641, 865, 1057, 1280) // the style sheet's limits among them
 	}

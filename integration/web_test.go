@@ -40,7 +40,7 @@ func TestAMemberLooksAroundInABrowser(t *testing.T) {
 		t.Errorf("signing in led to %s", to)
 	}
 	b.wantQuiet("signing in", l.url)
-	for _, page := range []string{"/", "/me", "/search?q=gentle", "/artifacts", "/artifacts/crate", "/artifacts/aln-shard", "/artifacts/crate/demo-one/0.1.0", "/log", "/record/0", "/record/2", "/no/such/page"} {
+	for _, page := range []string{"/", "/me", "/search?q=gentle", "/artifacts", "/artifacts/crate", "/artifacts/aln-shard", "/artifacts/crate/demo-one/0.1.0", "/rules", "/grants", "/log", "/record/0", "/record/2", "/no/such/page"} {
 		b.open(l.url + page)
 		b.wantQuiet(page, l.url)
 	}

@@ -56,8 +56,8 @@ type trail struct {
 	fresh []AuditEntry
 	// open are the kinds of events of this window.
 	open map[Event]*tally
-	// each is how many kinds of an asker are open.
-	each    map[did.DID]int
+	// each is how many kinds are open in a room.
+	each    map[room]int
 	denied  map[string]uint64
 	written uint64
 	counted uint64
@@ -74,7 +74,7 @@ type tally struct {
 	request     string
 	count       int64
 	// room is whose room it takes; others: nobody's.
-	room   did.DID
+	room   room
 	others bool
 }
 
@@ -84,7 +84,7 @@ func newTrail(c Config) *trail {
 		keep = DefaultAuditEntries
 	}
 	return &trail{
-		catalog: c.Catalog, clock: c.Clock, log: c.Log, keep: keep, open: map[Event]*tally{}, each: map[did.DID]int{},
+		catalog: c.Catalog, clock: c.Clock, log: c.Log, keep: keep, open: map[Event]*tally{}, each: map[room]int{},
 		denied: noneDenied(), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 }
@@ -129,11 +129,20 @@ func (t *trail) countDenied(rule string) {
 	t.denied[rule]++
 }
 
-func (e Event) room() did.DID {
+// room is what mostOpenEach bounds: an asker, all strangers being one. What was
+// accepted has one of its own, so that nobody acts unseen behind a flood of
+// denials, which cost nothing.
+type room struct {
+	asker    did.DID
+	accepted bool
+}
+
+func (e Event) room() room {
+	of := room{e.Asker, e.Outcome == OutcomeAccepted}
 	if e.Stranger {
-		return ""
+		of.asker = ""
 	}
-	return e.Asker
+	return of
 }
 
 func (t *trail) hasRoom(e Event) bool {
@@ -150,7 +159,7 @@ func (t *trail) begin(e Event, now time.Time) *tally {
 // others is the tally of what has no room: of one asker and rule, or where there
 // are too many of those too, of the rule.
 func (t *trail) others(e Event, now time.Time) *tally {
-	of := Event{Asker: e.room(), What: auditOthers, Rule: e.Rule, Outcome: e.Outcome}
+	of := Event{Asker: e.room().asker, What: auditOthers, Rule: e.Rule, Outcome: e.Outcome}
 	if _, ok := t.open[of]; !ok && len(t.open) >= mostOpen {
 		of.Asker = ""
 	}

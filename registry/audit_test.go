@@ -276,3 +276,20 @@ func TestWhatIsADenial(t *testing.T) {
 		})
 	}
 }
+
+// Who floods the trail with denials cannot act unseen behind them.
+func TestAFloodDoesNotHideTheActsOfWhoFloods(t *testing.T) {
+	l := newTrailLab(t, 0)
+	act := Event{Asker: "did:key:loud", What: "release rule/blake3", Rule: "record", RuleID: "ab", Outcome: OutcomeAccepted}
+	refused := act
+	refused.What, refused.Outcome = "grant grant/x", OutcomeRefused
+	for n := range 10_000 {
+		l.note(denial("did:key:loud", fmt.Sprint("crate/a@0.0.", n)))
+		l.note(Event{Asker: "did:key:loud", What: fmt.Sprint("quarantine rule/", n), Rule: "not_entitled", Outcome: OutcomeRefused})
+	}
+	l.note(act)
+	l.write(context.Background(), false)
+	if !slices.ContainsFunc(l.told(), func(e AuditEntry) bool { return e.What == act.What && e.RuleID == act.RuleID }) {
+		t.Error("the act is not told")
+	}
+}

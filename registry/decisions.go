@@ -22,7 +22,9 @@ type Judgement struct {
 	// CID is of its bytes, the zero one where they are not known.
 	CID                  storage.CID
 	Known, Listed, Allow bool
-	Rule                 policy.Rule
+	// Unscanned: only the look at its bytes is missing that a content rule asks for.
+	Unscanned bool
+	Rule      policy.Rule
 	// RuleID is a quarantine rule's or a grant's.
 	RuleID, Reason string
 	// ValidUntil is when it may be decided otherwise without any change; zero: never.
@@ -33,7 +35,7 @@ type Judgement struct {
 
 func judgement(v state.Version, d policy.Decision) Judgement {
 	return Judgement{
-		Kind: v.Kind, Name: v.Name, Version: v.Version, CID: v.CID, Known: d.Known, Listed: d.Listed, Allow: d.Allow,
+		Kind: v.Kind, Name: v.Name, Version: v.Version, CID: v.CID, Known: d.Known, Listed: d.Listed, Allow: d.Allow, Unscanned: d.Unscanned,
 		Rule: d.Rule, RuleID: d.RuleID, Reason: d.Reason(), ValidUntil: d.ValidUntil,
 	}
 }
@@ -41,14 +43,15 @@ func judgement(v state.Version, d policy.Decision) Judgement {
 // standing is who asks, and under what it is decided.
 type standing struct {
 	own, judged policy.Asker
-	// another: what is decided is another host's.
+	// another: what is decided is another's than own reads under.
 	another bool
 }
 
 // standingOf says under what it is decided for asker who names the grant ("":
 // none). Their own is as if their session named it. That of another host is for
 // whom policy.JudgeFor lets ask, and they are told only of what they know of
-// themselves. ErrNotFound for a grant that there is not.
+// themselves; so is who has a session for another grant of their own, since a
+// session only narrows what its holder may know. ErrNotFound for a grant that there is not.
 func (r *Registry) standingOf(ctx context.Context, asker policy.Asker, grant string) (standing, error) {
 	if grant == "" {
 		return standing{own: asker, judged: asker}, nil
@@ -68,7 +71,7 @@ func (r *Registry) standingOf(ctx context.Context, asker policy.Asker, grant str
 	if err != nil {
 		return standing{}, err
 	}
-	if g.Subject == asker.DID {
+	if g.Subject == asker.DID && (asker.GrantNamed == "" || asker.GrantNamed == grant) {
 		return standing{own: judged, judged: judged}, nil
 	}
 	return standing{own: asker, judged: judged, another: true}, nil
@@ -288,7 +291,6 @@ func (q *inquiry) foreign(ctx context.Context, a Asked) Judgement {
 				d = policy.Decide(&q.standing.judged, &q.terms.Terms, &looked, q.now)
 			}
 		}
-		d.Listed = d.Listed && !d.Unscanned
 	}
 	v := state.Version{Kind: record.KindCrate, Name: a.Name, Version: a.Version}
 	if a.SHA256 != [32]byte{} {

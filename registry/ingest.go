@@ -39,7 +39,7 @@ func (r *Registry) Submit(ctx context.Context, asker policy.Asker, envelope []by
 	if rec.Type() == record.TypePublish {
 		return Receipt{}, fmt.Errorf("%w: a publish record comes with the bytes it is about", ErrRequest)
 	}
-	if err := checkSession(asker, rec, scopeFor(rec)); err != nil {
+	if err := checkSession(asker, rec, rec.Scope()); err != nil {
 		return Receipt{}, err
 	}
 	named, err := matchAttachments(rec, attachments)
@@ -50,7 +50,7 @@ func (r *Registry) Submit(ctx context.Context, asker policy.Asker, envelope []by
 		return Receipt{}, err
 	}
 	s := &submission{record: rec, attachments: named}
-	if _, err := r.precheck(ctx, s); err != nil {
+	if _, err := r.precheck(ctx, asker, s); err != nil {
 		return Receipt{}, err
 	}
 	if err := r.checkNamed(ctx, rec, named); err != nil {
@@ -63,7 +63,8 @@ func (r *Registry) Submit(ctx context.Context, asker policy.Asker, envelope []by
 // stored, so that who may not change anything cannot fill the disk either. The
 // sequencer judges again; what is stale here is stale there, since prev can only
 // come from what was published. repeated: an owner's same bytes are there already.
-func (r *Registry) precheck(ctx context.Context, s *submission) (repeated *Receipt, err error) {
+// Of what asker may not know of a refusal says nothing.
+func (r *Registry) precheck(ctx context.Context, asker policy.Asker, s *submission) (repeated *Receipt, err error) {
 	before := r.visible(ctx)
 	entry, refusal, err := r.entryFor(ctx, before, s, before.before, r.Clock())
 	if err == nil {
@@ -84,29 +85,9 @@ func (r *Registry) precheck(ctx context.Context, s *submission) (repeated *Recei
 		return &receipt, nil
 	}
 	if isRefusal(err) {
-		err = refusalFor(before, s.record, err)
+		err = r.toldOf(ctx, asker, before, entry, s, refusalFor(before, s.record, err))
 	}
 	return nil, err
-}
-
-// scopeFor is the scope that a session needs to carry rec: admin for what only
-// admins sign, publish for what others sign too (grantors and reviewers cannot
-// have admin; the state says who is one).
-func scopeFor(rec *record.Record) string {
-	switch rec.Type() {
-	case record.TypePublish, record.TypeYank, record.TypeOwn, record.TypeOwnIntent,
-		record.TypeGrant, record.TypeRevoke, record.TypeQuarantine, record.TypeRelease:
-		return particle.ScopePublish
-	case record.TypeApprove:
-		if rec.Subject().Rule() != "" {
-			return particle.ScopePublish
-		}
-	case record.TypeDID:
-		if rec.Header().Signer.DID == rec.Subject().Member() {
-			return particle.ScopePublish
-		}
-	}
-	return particle.ScopeAdmin
 }
 
 // checkSession holds a record against the session that brings it.
@@ -192,12 +173,12 @@ func (r *Registry) ChangeOwners(ctx context.Context, asker policy.Asker, name st
 	// Another change may be in flight; its prev is then not ours, and the next attempt sees it.
 	const attempts = 3
 	for attempt := 1; ; attempt++ {
-		rec, err := r.signOwn(ctx, intent, add, remove)
+		rec, err := r.signOwn(ctx, asker, intent, add, remove)
 		if err != nil {
 			return Receipt{}, err
 		}
 		s := &submission{record: rec, attachments: state.Attachments{intent.CID(): intentEnvelope}}
-		if _, err := r.precheck(ctx, s); err != nil {
+		if _, err := r.precheck(ctx, asker, s); err != nil {
 			return Receipt{}, err
 		}
 		receipt, err := r.storeAndSubmit(ctx, s)
@@ -207,8 +188,12 @@ func (r *Registry) ChangeOwners(ctx context.Context, asker policy.Asker, name st
 	}
 }
 
-func (r *Registry) signOwn(ctx context.Context, intent *record.Record, add, remove []did.DID) (*record.Record, error) {
-	head, _, err := state.HeadOf(r.visible(ctx), intent.Subject().Thing())
+func (r *Registry) signOwn(ctx context.Context, asker policy.Asker, intent *record.Record, add, remove []did.DID) (*record.Record, error) {
+	seen, err := r.stateFor(ctx, asker, r.visible(ctx), intent.Subject())
+	if err != nil {
+		return nil, err
+	}
+	head, _, err := state.HeadOf(seen, intent.Subject().Thing())
 	if err != nil {
 		return nil, err
 	}

@@ -72,7 +72,7 @@ func (r *Registry) publishArtifact(ctx context.Context, asker policy.Asker, in i
 	}
 	id := storage.CIDFromDigest(in.record.Digest())
 	s := &submission{record: in.record, attachments: state.Attachments{}}
-	if repeated, err := r.precheck(ctx, s); err != nil {
+	if repeated, err := r.precheck(ctx, asker, s); err != nil {
 		return Published{}, err
 	} else if repeated != nil && r.intact(ctx, id) {
 		return Published{Receipt: *repeated, CID: id, Subject: in.record.Subject()}, nil

@@ -145,7 +145,10 @@ func (r *Registry) HeadsFor(ctx context.Context, asker policy.Asker, thing strin
 	if err != nil || subject.Version() != "" {
 		return Heads{}, fmt.Errorf("%w: %q is not a thing that records are about", ErrRequest, thing)
 	}
-	s := r.visible(ctx)
+	s, err := r.stateFor(ctx, asker, r.visible(ctx), subject)
+	if err != nil {
+		return Heads{}, err
+	}
 	head, _, err := state.HeadOf(s, subject.Thing())
 	if err != nil {
 		return Heads{}, err
@@ -154,37 +157,11 @@ func (r *Registry) HeadsFor(ctx context.Context, asker policy.Asker, thing strin
 	if err != nil {
 		return Heads{}, err
 	}
-	if by == "" && subject.Kind() != "" && head.Record != "" {
-		if by, err = r.asIfNew(ctx, asker, subject); err != nil {
-			return Heads{}, err
-		}
-		if by != "" {
-			head = state.Head{}
-		}
-	}
 	key, err := r.documentRecord(s, asker.DID)
 	if err != nil {
 		return Heads{}, err
 	}
 	return Heads{Thing: subject.Thing(), Prev: head.Record, By: by, Key: key, Origin: r.origin}, nil
-}
-
-// asIfNew is what entitles asker to a name that there seems not to be: "" where
-// asker may know of it, or could not publish it either.
-func (r *Registry) asIfNew(ctx context.Context, asker policy.Asker, subject record.Subject) (record.ID, error) {
-	err := r.knows(ctx, asker, subject.Kind(), subject.Name())
-	if err == nil {
-		return "", nil
-	}
-	var denial *policy.Denial
-	if !errors.Is(err, ErrNotFound) && !errors.As(err, &denial) && !errors.Is(err, ErrUnauthenticated) {
-		return "", err
-	}
-	member, _, err := cachedState(ctx, r, state.MemberKey(asker.DID), state.DecodeMember)
-	if err != nil || !member.Has(state.RolePublisher) {
-		return "", err
-	}
-	return member.Record, nil
 }
 
 // entitlement is the record that asker would cite as `by` about subject (the

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/registry/policy"
@@ -16,8 +18,12 @@ type Found struct {
 	Name, MaxVersion, Description string
 }
 
-// searchPage is how many crates are looked at together where some may be hidden.
-const searchPage = 100
+// searchPage is how many names are looked at together where some may be hidden;
+// crates of a search are looked for anew with every page, so there they are more.
+const (
+	searchPage = 100
+	cratesPage = 2000
+)
 
 // Search finds the crates that asker may know of by name, description and
 // keywords: at most limit of them behind the first offset, and how many there are.
@@ -35,8 +41,8 @@ func (r *Registry) Search(ctx context.Context, asker policy.Asker, query string,
 	// What is hidden must not show in the numbers either, so all have to be looked at.
 	var found []Found
 	total := 0
-	for from := 0; ; from += searchPage {
-		page, _, more, err := r.search(ctx, asker, t, query, at, searchPage, from)
+	for from := 0; ; from += cratesPage {
+		page, _, more, err := r.search(ctx, asker, t, query, at, cratesPage, from)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -71,20 +77,30 @@ func (r *Registry) search(ctx context.Context, asker policy.Asker, t *terms, que
 		if err != nil {
 			return nil, 0, false, err
 		}
-		if len(s.versions) > 0 {
+		if len(s.versions) > 0 && s.mayFind(hit, query) {
 			found = append(found, Found{Name: last.Name, MaxVersion: s.newest.Version.Version, Description: s.description(hit)})
 		}
 	}
 	return found, total, offset+len(hits) < total, nil
 }
 
+// mayFind reports whether hit says no more than the asker may know: the catalog
+// finds by what the newest version says of the crate, too, and where that is hidden
+// its name alone is looked for.
+func (s seen) mayFind(hit catalog.CrateHit, query string) bool {
+	return s.tells(hit) || strings.Contains(hit.NameKey, cargo.CanonicalName(query))
+}
+
+// tells reports whether the version that hit is about is to be known of.
+func (s seen) tells(hit catalog.CrateHit) bool {
+	return slices.ContainsFunc(s.versions, func(v seenVersion) bool { return v.Index == hit.Index })
+}
+
 // description is what the crate's newest version says of the crate, "" where that
 // version is not to be known of.
 func (s seen) description(hit catalog.CrateHit) string {
-	for _, v := range s.versions {
-		if v.Index == hit.Index {
-			return hit.Description
-		}
+	if s.tells(hit) {
+		return hit.Description
 	}
 	return ""
 }

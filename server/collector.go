@@ -45,7 +45,7 @@ var (
 	sizeDesc    = described("aln_data_size_bytes", "Bytes of the data folder's file system.")
 	expiryDesc  = described("aln_tls_certificate_expiry_timestamp_seconds", "When the TLS certificate ends.")
 	placesDescs = map[string]placeDescs{"uploads": describedPlaces("uploads"), "searches": describedPlaces("searches"), "proofs": describedPlaces("proofs"),
-		"decisions": describedPlaces("decisions"), "rule_tests": describedPlaces("rule_tests")}
+		"questions": describedPlaces("questions"), "decisions": describedPlaces("decisions"), "rule_tests": describedPlaces("rule_tests")}
 )
 
 // placeDescs are those of requests that need a place.
@@ -80,6 +80,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	s.uploads.collect(to, placesDescs["uploads"])
 	s.searches.collect(to, placesDescs["searches"])
 	s.proofs.collect(to, placesDescs["proofs"])
+	s.questions.collect(to, placesDescs["questions"])
 	s.decisions.collect(to, placesDescs["decisions"])
 	s.tests.collect(to, placesDescs["rule_tests"])
 	collectAudit(to, figures.Audit)

@@ -34,6 +34,7 @@ type judgementJSON struct {
 	Known      bool          `json:"known"`
 	Listed     bool          `json:"listed"`
 	Allow      bool          `json:"allow"`
+	Unscanned  bool          `json:"unscanned"`
 	Rule       policy.Rule   `json:"rule"`
 	RuleID     string        `json:"rule_id"`
 	Reason     string        `json:"reason"`
@@ -43,7 +44,7 @@ type judgementJSON struct {
 
 func judgementOf(j registry.Judgement) judgementJSON {
 	told := judgementJSON{
-		Kind: j.Kind, Name: j.Name, Version: j.Version, Known: j.Known, Listed: j.Listed, Allow: j.Allow,
+		Kind: j.Kind, Name: j.Name, Version: j.Version, Known: j.Known, Listed: j.Listed, Allow: j.Allow, Unscanned: j.Unscanned,
 		Rule: j.Rule, RuleID: j.RuleID, Reason: j.Reason, ValidUntil: orNever(j.ValidUntil), Steps: j.Steps,
 	}
 	if !j.CID.IsZero() {
@@ -85,12 +86,14 @@ func (s *Server) why(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	release, err := s.decisions.take(r.Context(), anyone)
+	done, err := s.questions.take(r.Context(), asker.DID)
 	if err != nil {
 		return err
 	}
-	defer release()
-	told, err := s.registry.Why(r.Context(), asker, kind, param(r, "name"), param(r, "version"), r.URL.Query().Get("grant"))
+	defer done()
+	told, err := s.decided(r, func() ([]registry.Judgement, error) {
+		return s.registry.Why(r.Context(), asker, kind, param(r, "name"), param(r, "version"), r.URL.Query().Get("grant"))
+	})
 	if err != nil {
 		return err
 	}
@@ -103,22 +106,35 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	// The place comes before the body, so that only so many are in memory.
-	release, err := s.decisions.take(r.Context(), anyone)
+	// This place comes before the body, so that only so many are in memory; that for
+	// deciding comes behind it, so that nobody holds it who is slow.
+	done, err := s.questions.take(r.Context(), asker.DID)
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer done()
 	grant, asked, err := readQuestion(w, r)
 	if err != nil {
 		return err
 	}
-	told, err := s.registry.Decisions(r.Context(), asker, grant, asked)
+	told, err := s.decided(r, func() ([]registry.Judgement, error) {
+		return s.registry.Decisions(r.Context(), asker, grant, asked)
+	})
 	if err != nil {
 		return err
 	}
 	writeJSON(w, http.StatusOK, judgementsOf(told))
 	return nil
+}
+
+// decided is what decide says, which has a place for as long as that takes.
+func (s *Server) decided(r *http.Request, decide func() ([]registry.Judgement, error)) ([]registry.Judgement, error) {
+	release, err := s.decisions.take(r.Context(), anyone)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return decide()
 }
 
 // askedJSON is an artifact that is asked about.

@@ -179,13 +179,13 @@ func TestManyAreDecidedInTheirOrder(t *testing.T) {
 		known, listed, allow bool
 		rule                 policy.Rule
 	}{
-		{true, false, false, policy.RuleQuarantine}, // nobody has looked inside
+		{true, true, false, policy.RuleQuarantine}, // nobody has looked inside
 		{true, true, true, policy.RuleTier}, {true, true, true, policy.RuleTier},
 		{true, false, false, policy.RuleUnknown}, // other bytes
 		{false, false, false, policy.RuleUnknown}, {true, false, false, policy.RuleQuarantine}, {false, false, false, policy.RuleUnknown},
 		{false, false, false, policy.RuleUnknown}, // too little is said
 		{true, true, true, policy.RuleTier},       // the bytes are here, and were looked at
-		{true, false, false, policy.RuleQuarantine},
+		{true, true, false, policy.RuleQuarantine},
 	} {
 		d := got[i]
 		if d.Name != asked[i].Name || d.Version != asked[i].Version || d.Known != want.known || d.Listed != want.listed || d.Allow != want.allow || d.Rule != want.rule || d.Reason == "" || len(d.Steps) != 0 {

@@ -36,10 +36,15 @@ const (
 	maxSearches    = 2
 	// maxProofs is how many may be gathered at once: the records of one name can be thousands.
 	maxProofs = 4
-	// maxDecisions is how many questions about many artifacts, of up to 4 MiB, are
-	// answered at once, maxTests how many rules are tried on everything.
+	// maxDecisions is how many questions are decided at once, maxTests how many rules
+	// are tried on everything.
 	maxDecisions = 2
 	maxTests     = 1
+	// maxQuestions is how many questions about many artifacts, of up to 4 MiB, are in
+	// memory, maxQuestionsEach how many of one member: whoever sends one slowly, or
+	// takes the answer slowly, holds no place of others.
+	maxQuestions     = 16
+	maxQuestionsEach = 8
 	// maxWait is how long a request waits for a place.
 	maxWait = 30 * time.Second
 	// drainFactor: of a refused upload so many times what is allowed is read and thrown away.
@@ -59,7 +64,9 @@ type Server struct {
 	uploads  *places
 	searches *places
 	proofs   *places
-	// decisions are questions why, tests those what a rule would hit.
+	// questions are sent, decided and answered, decisions are those being decided,
+	// tests what a rule would hit.
+	questions *places
 	decisions *places
 	tests     *places
 	ids       *requestIDs
@@ -96,7 +103,7 @@ func newServer(c Config) *Server {
 	s := &Server{
 		registry: c.Registry, limits: c.Registry.Limits, log: c.Log, clock: c.Clock, pages: c.Pages, pace: c.Pace.orDefault(), metrics: c.Metrics,
 		uploads: newPlaces(maxUploads, maxUploadsEach), searches: newPlaces(maxSearches, maxSearches), proofs: newPlaces(maxProofs, maxProofs),
-		decisions: newPlaces(maxDecisions, maxDecisions), tests: newPlaces(maxTests, maxTests),
+		questions: newPlaces(maxQuestions, maxQuestionsEach), decisions: newPlaces(maxDecisions, maxDecisions), tests: newPlaces(maxTests, maxTests),
 		ids: newRequestIDs(), routings: sync.Pool{New: func() any { return chi.NewRouteContext() }},
 	}
 	s.ready.draining = c.Draining

@@ -31,6 +31,8 @@ const (
 	OverridePaths = "paths"
 	// OverrideSource is a source with a replace-with.
 	OverrideSource = "source replacement"
+	// OverrideStray is a package without a source that no manifest of the project is of.
+	OverrideStray = "stray"
 	// OverrideInclude is a configuration that takes in another file, which is not read here.
 	OverrideInclude = "include"
 )
@@ -40,13 +42,15 @@ const mostManifests = 10_000
 
 // Overrides lists the overrides of the project whose root is given, as cargo meets
 // them when it is run in dir: of all manifests of the workspace, and of all
-// configurations that cargo reads there. What --config says on a command line is
-// nowhere to be found.
-func Overrides(root, dir, cargoHome string) ([]Override, error) {
-	w := workspace{root: root, inside: map[string]bool{}}
+// configurations that cargo reads there. local are the names of the packages that
+// Cargo.lock has without a source: one that no manifest met is of comes from a place
+// that was not looked at. What --config says on a command line is nowhere to be found.
+func Overrides(root, dir, cargoHome string, local ...string) ([]Override, error) {
+	w := workspace{root: root, inside: map[string]bool{}, named: map[string]bool{}}
 	if err := w.walk(); err != nil {
 		return nil, err
 	}
+	w.strays(local)
 	var decoded []map[string]any
 	for _, folder := range folders(dir, cargoHome) {
 		file, config, err := decode(folder)
@@ -68,7 +72,27 @@ func Overrides(root, dir, cargoHome string) ([]Override, error) {
 type workspace struct {
 	root   string
 	inside map[string]bool // folders of its members
+	named  map[string]bool // packages met: of manifests, and those that were found to come from elsewhere
 	found  []Override
+}
+
+// strays notes the local packages that were not met.
+func (w *workspace) strays(local []string) {
+	for _, name := range local {
+		if !w.named[name] {
+			w.found = append(w.found, Override{Kind: OverrideStray, File: filepath.Join(w.root, "Cargo.toml"), What: name})
+		}
+	}
+}
+
+// nameOfPackage is what a manifest calls its package, "" where it has none.
+func nameOfPackage(m map[string]any) string {
+	for _, table := range []string{"package", "project"} { // the latter as of old
+		if name, ok := lookup(m, table, "name"); ok {
+			return fmt.Sprint(name)
+		}
+	}
+	return ""
 }
 
 // walk reads the root's manifest, those of its members, and those that they lead
@@ -88,6 +112,7 @@ func (w *workspace) walk() error {
 		if err := toml.Unmarshal(raw, &m); err != nil {
 			return fmt.Errorf("%s is not valid TOML: %w", file, err)
 		}
+		w.named[nameOfPackage(m)] = true
 		if i == 0 {
 			w.members(m)
 			w.patches(file, m)
@@ -134,8 +159,18 @@ func (w *workspace) patches(file string, m map[string]any) {
 func (w *workspace) replaced(file string, table any) {
 	crates, _ := table.(map[string]any)
 	for _, name := range slices.Sorted(maps.Keys(crates)) {
+		w.named[packageOf(name, crates[name])] = true
 		w.found = append(w.found, Override{Kind: OverridePatch, File: file, What: name, To: origin(crates[name])})
 	}
+}
+
+// packageOf is the name of the package that a dependency called key is.
+func packageOf(key string, dependency any) string {
+	table, _ := dependency.(map[string]any)
+	if renamed, ok := table["package"].(string); ok {
+		return renamed
+	}
+	return key
 }
 
 // origin is where a dependency says that it comes from.
@@ -190,6 +225,7 @@ func (w *workspace) dependencies(file string, m map[string]any) (within []string
 				within = append(within, folder)
 				continue
 			}
+			w.named[packageOf(name, dependency)] = true
 			w.found = append(w.found, Override{Kind: OverridePath, File: file, What: name, To: path})
 		}
 	}
@@ -252,7 +288,8 @@ const mostReplaced = 16
 
 // sourceOf is where a source of that name is, by the first configuration that says
 // so, or by the last of those that it is itself replaced with: the URL of a
-// registry, otherwise its kind and place. A registry's name stands for its index.
+// registry, otherwise its kind and place. A registry's name stands for its index
+// where no configuration at all has a source of that name: cargo's own order.
 func sourceOf(configs []map[string]any, name string) string {
 	for range mostReplaced {
 		next := ""
@@ -277,6 +314,8 @@ func sourceOf(configs []map[string]any, name string) string {
 				return text
 			}
 		}
+	}
+	for _, config := range configs {
 		if index, ok := lookup(config, "registries", name, "index"); ok {
 			return fmt.Sprint(index)
 		}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"phoenix-lab.org/aln-registry/client"
+	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/storage"
 )
@@ -224,7 +226,7 @@ func TestCachedCratesAreHashed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	locked, err := withCached(packages, home)
+	locked, err := withCached(packages, home, nil)
 	if err != nil || len(locked) != 3 || len(locked[0].Cached)+len(locked[2].Cached) != 0 || len(locked[1].Cached) != 1 {
 		t.Fatalf("%+v, %v", locked, err)
 	}
@@ -232,10 +234,10 @@ func TestCachedCratesAreHashed(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	packages[1].Source = "registry+https://github.com/rust-lang/crates.io-index"
-	if locked, err = withCached(packages, home); err != nil || len(locked[1].Cached) != 1 || !strings.Contains(locked[1].Cached[0].Path, "index.crates.io-") {
+	if locked, err = withCached(packages, home, nil); err != nil || len(locked[1].Cached) != 1 || !strings.Contains(locked[1].Cached[0].Path, "index.crates.io-") {
 		t.Errorf("%+v, %v", locked, err)
 	}
-	if locked, err = withCached(packages, filepath.Join(home, "none")); err != nil || len(locked[1].Cached) != 0 {
+	if locked, err = withCached(packages, filepath.Join(home, "none"), nil); err != nil || len(locked[1].Cached) != 0 {
 		t.Errorf("no CARGO_HOME: %+v, %v", locked, err)
 	}
 	folder := filepath.Join(home, "registry", "cache", "index.crates.io-0123", "demo-1.0.0.crate")
@@ -245,7 +247,7 @@ func TestCachedCratesAreHashed(t *testing.T) {
 	if err := os.Mkdir(folder, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if locked, err = withCached(packages, home); err != nil || len(locked[1].Cached) != 1 || locked[1].Cached[0].Problem == "" {
+	if locked, err = withCached(packages, home, nil); err != nil || len(locked[1].Cached) != 1 || locked[1].Cached[0].Problem == "" {
 		t.Errorf("a folder in its place: %+v, %v", locked, err)
 	}
 }
@@ -261,6 +263,40 @@ func TestAGrantOfAllHasEveryHash(t *testing.T) {
 	}{"narrower": {all, some, 0, 0}, "wider": {some, all, 0, 0}, "from nothing": {none, some, 1, 0}, "to nothing": {some, none, 0, 1}} {
 		if d := compareGrants(c.a, c.b); len(d.Added) != c.added || len(d.Removed) != c.removed {
 			t.Errorf("%s: %d added, %d removed; want %d, %d", name, len(d.Added), len(d.Removed), c.added, c.removed)
+		}
+	}
+}
+
+// Cargo takes a crate from the folder of whatever registry it is told to ask.
+func TestCachedCratesAreSoughtWhereCargoKeepsThem(t *testing.T) {
+	const cratesIOSource = "registry+https://github.com/rust-lang/crates.io-index"
+	proxy := []client.Override{{Kind: client.OverrideSource, What: "crates-io", To: "sparse+http://127.0.0.1:8585/crates-io/index/"}}
+	for name, c := range map[string]struct {
+		source, folder string
+		overrides      []client.Override
+		found          bool
+	}{
+		"crates.io":                {cratesIOSource, "index.crates.io-0123", nil, true},
+		"crates.io over git":       {cratesIOSource, "github.com-0123", nil, true},
+		"crates.io by a proxy":     {cratesIOSource, "127.0.0.1-0123", proxy, true},
+		"no proxy":                 {cratesIOSource, "127.0.0.1-0123", nil, false},
+		"a proxy of crates.io's":   {"sparse+https://registry.example/index/", "127.0.0.1-0123", proxy, false},
+		"capitals":                 {"sparse+https://Registry.Example/index/", "Registry.Example-0123", nil, true},
+		"capitals that differ":     {"sparse+https://registry.example/index/", "REGISTRY.example-0123", nil, true},
+		"a port":                   {"sparse+https://registry.example:8443/index/", "registry.example-0123", nil, true},
+		"an address":               {"sparse+http://[::1]:8585/index/", "[::1]-0123", nil, true},
+		"an address without port":  {"sparse+http://[::1]/index/", "[::1]-0123", nil, true},
+		"a host that begins alike": {"sparse+https://registry.example/index/", "registry.example-evil-0123", nil, false},
+		"the project itself":       {"", "-0123", nil, false},
+	} {
+		home := t.TempDir()
+		if err := os.MkdirAll(filepath.Join(home, "registry", "cache", c.folder), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(home, "registry", "cache", c.folder, "demo-1.0.0.crate"), "x")
+		locked, err := withCached([]cargo.Locked{{Name: "demo", Version: "1.0.0", Source: c.source, Checksum: "00"}}, home, c.overrides)
+		if err != nil || (len(locked[0].Cached) == 1) != c.found {
+			t.Errorf("%s: %+v, %v", name, locked, err)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -77,6 +78,7 @@ func (a *app) preflight(ctx context.Context, f preflightFlags) error {
 	if err != nil {
 		return err
 	}
+	decided = client.LookInside(build.Locked, decided)
 	if build.Asked, err = r.Endpoints(ctx, build.Locked); err != nil {
 		return err
 	}
@@ -109,31 +111,56 @@ func readBuild(f preflightFlags) (b client.Build, err error) {
 	if err != nil {
 		return b, err
 	}
-	root, err := filepath.Abs(filepath.Dir(path))
+	root, dirs, home, err := placesOf(path, f.lock != "")
 	if err != nil {
 		return b, err
 	}
-	dir, home := root, ""
-	if here, err := os.Getwd(); err == nil && f.lock == "" {
-		dir = here // cargo reads its configuration from where it is run
+	var local []string
+	for _, p := range packages {
+		if p.Source == "" {
+			local = append(local, p.Name)
+		}
 	}
-	if home, err = cargoHome(); err != nil {
-		return b, err
+	for _, dir := range dirs {
+		overrides, err := cargoconfig.Overrides(root, dir, home, local...)
+		if err != nil {
+			return b, err
+		}
+		for _, o := range overrides {
+			if !slices.Contains(b.Overrides, client.Override(o)) {
+				b.Overrides = append(b.Overrides, client.Override(o))
+			}
+		}
 	}
-	overrides, err := cargoconfig.Overrides(root, dir, home)
-	if err != nil {
-		return b, err
-	}
-	for _, o := range overrides {
-		b.Overrides = append(b.Overrides, client.Override(o))
-	}
-	b.Locked, err = withCached(packages, home)
+	b.Locked, err = withCached(packages, home, b.Overrides)
 	return b, err
 }
 
+// placesOf are the root of the project whose lock is given, the folders that cargo may
+// be run in (this one; where the lock was named, its root too), and CARGO_HOME.
+func placesOf(lock string, named bool) (root string, dirs []string, home string, err error) {
+	if root, err = filepath.Abs(filepath.Dir(lock)); err != nil {
+		return "", nil, "", err
+	}
+	here, err := workingFolder()
+	if err != nil {
+		return "", nil, "", err
+	}
+	dirs = []string{here}
+	if named {
+		if physical, err := filepath.EvalSymlinks(root); err == nil {
+			root = physical
+		}
+		dirs = append(dirs, root)
+	}
+	home, err = cargoHome()
+	return root, dirs, home, err
+}
+
 // withCached adds to each locked crate what lies in CARGO_HOME under its name:
-// cargo keeps the crates of each registry in a folder HOST-HASH of registry/cache.
-func withCached(packages []cargo.Locked, home string) ([]client.Locked, error) {
+// cargo keeps the crates of each registry in a folder HOST-HASH of registry/cache,
+// those of a replaced one in that of the registry in its place.
+func withCached(packages []cargo.Locked, home string, overrides []client.Override) ([]client.Locked, error) {
 	cache := filepath.Join(home, "registry", "cache")
 	folders, err := os.ReadDir(cache)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -142,9 +169,9 @@ func withCached(packages []cargo.Locked, home string) ([]client.Locked, error) {
 	var all []client.Locked
 	for _, p := range packages {
 		locked := client.Locked{Locked: p}
-		host := cacheHost(p.Source)
+		hosts := cacheHosts(p.Source, overrides)
 		for _, folder := range folders {
-			if p.Checksum == "" || host == "" || !strings.HasPrefix(folder.Name(), host+"-") {
+			if p.Checksum == "" || !isOfHosts(folder.Name(), hosts) {
 				continue
 			}
 			path := filepath.Join(cache, folder.Name(), p.Name+"-"+p.Version+".crate")
@@ -157,15 +184,41 @@ func withCached(packages []cargo.Locked, home string) ([]client.Locked, error) {
 	return all, nil
 }
 
-// cacheHost is how the folder of a source's crates begins: with its host, and for
-// crates.io with that of either index that it has.
-func cacheHost(source string) string {
-	if source == "registry+https://github.com/rust-lang/crates.io-index" {
-		source = "sparse+https://index.crates.io/" // the protocol is not said; that is today's
+// cacheHosts are how the folders of a source's crates may begin: with its host, for
+// crates.io with those of both of its indexes and of what is put in its place.
+func cacheHosts(source string, overrides []client.Override) []string {
+	sources := []string{source}
+	if client.PlaceOf(source, nil).Kind == client.PlaceCratesIO {
+		sources = append(sources, "sparse+https://index.crates.io/", "https://github.com/")
+		for _, o := range overrides {
+			if o.Kind == client.OverrideSource {
+				sources = append(sources, o.To)
+			}
+		}
 	}
-	e, _ := client.EndpointOf(source, "")
-	host, _, _ := strings.Cut(e.Host, ":")
+	var hosts []string
+	for _, s := range sources {
+		if e, ok := client.EndpointOf(s, ""); ok {
+			hosts = append(hosts, portless(e.Host))
+		}
+	}
+	return hosts
+}
+
+// portless is a host without its port; the brackets of an IPv6 address stay, as in
+// cargo's folders.
+func portless(host string) string {
+	if at := strings.LastIndexByte(host, ':'); at > strings.LastIndexByte(host, ']') {
+		return host[:at]
+	}
 	return host
+}
+
+// isOfHosts reports whether a folder of CARGO_HOME is that of one of hosts, in
+// whatever letters its URL was written.
+func isOfHosts(folder string, hosts []string) bool {
+	at := strings.LastIndexByte(folder, '-')
+	return at > 0 && slices.ContainsFunc(hosts, func(host string) bool { return strings.EqualFold(folder[:at], host) })
 }
 
 // hashCached hashes a crate's file; found is false where there is none.

@@ -13,8 +13,8 @@
 // not unpacked here (xz, zstd, base64, …), or written with other numbers and
 // names, is not seen: this finds copies and ports, not somebody who hides one.
 //
-// Everything is bounded: by Limits the bytes unpacked, the entries, the depth;
-// the memory needed is some hundred KiB whatever the size.
+// Everything is bounded: by Limits the bytes unpacked, the entries, the depth,
+// and how many bzip2 streams there are; the memory needed is some hundred KiB whatever the size.
 package content
 
 import (

@@ -18,6 +18,7 @@ type walk struct {
 	limits  Limits
 	bytes   int64
 	entries int
+	bzip2s  int
 	flags   flagSet
 	found   *Finding
 	stopped error // what Check said
@@ -27,6 +28,9 @@ type walk struct {
 const (
 	bufferBytes = 32 << 10
 	mostPath    = 512
+	// mostBzip2 is how many bzip2 streams are unpacked: each one needs 3.6 MB that
+	// are cleared first, however few bytes it has.
+	mostBzip2 = 4096
 	// sniffed is how many of a file's first bytes say what archive it is.
 	sniffed = 512
 )
@@ -99,6 +103,9 @@ func (w *walk) gzip(in *bufio.Reader, path string, depth int) error {
 }
 
 func (w *walk) bzip2(in *bufio.Reader, path string, depth int) error {
+	if w.bzip2s++; w.bzip2s > mostBzip2 {
+		return fmt.Errorf("%w: more than %d bzip2 streams, at %q", ErrUnreadable, mostBzip2, path)
+	}
 	return w.unpacked(bzip2.NewReader(in), path, depth)
 }
 

@@ -330,3 +330,21 @@ func BenchmarkCrate(b *testing.B) {
 		})
 	}
 }
+
+// A bzip2 stream of nothing needs megabytes: 120,000 of them fit into 16 KB.
+func TestManyBzip2StreamsAreNotUnpackedOneByOne(t *testing.T) {
+	const nothing = "BZh1\x17\x72\x45\x38\x50\x90\x00\x00\x00\x00"
+	streams := func(n int) []file {
+		files := make([]file, n)
+		for i := range files {
+			files[i] = file{"a", nothing}
+		}
+		return files
+	}
+	if found, err := Crate(strings.NewReader(crateOf(t, file{"v.zip", zipOf(t, zip.Deflate, streams(mostBzip2)...)})), Limits{}); err != nil || found != nil {
+		t.Errorf("as many as there may be: %v, %v", found, err)
+	}
+	if found, err := Crate(strings.NewReader(crateOf(t, file{"v.zip", zipOf(t, zip.Deflate, streams(mostBzip2+1)...)})), Limits{}); !errors.Is(err, ErrUnreadable) || found != nil {
+		t.Errorf("one more: %v, %v", found, err)
+	}
+}

@@ -161,7 +161,7 @@ func ShippedRules() []ShippedRule {
 		QuarantineRule: QuarantineRule{
 			Effect: EffectDeny, Mode: ModeEnforce,
 			Match: []RuleMatch{
-				{Names: []string{"blake3", "blake3-*", "b3sum", "bao"}, Hashes: []string{}, Publishers: []did.DID{}, Sources: []string{}, Content: []string{}},
+				{Names: []string{"blake3", "blake3-*", "blake-3", "blake-3-*", "b3sum", "bao"}, Hashes: []string{}, Publishers: []did.DID{}, Sources: []string{}, Content: []string{}},
 				{Names: []string{}, Hashes: []string{}, Publishers: []did.DID{}, Sources: []string{}, Content: []string{ContentBLAKE3}},
 			},
 			Reason: "BLAKE3 is quarantined here until reviewers release it: content is addressed by SHA-256, and a second hash needs an audit first",

@@ -160,9 +160,9 @@ func (h HostGrant) turn(now time.Time) time.Time {
 
 // ResolveGrant says which of a host's grants judges it: the head of the chain of
 // the one that the session names, else the only one in force. "" with no denial:
-// there is none, and the tier says what the host gets. grants are all of the
-// host's and no others', in the order of their entries, so that what supersedes
-// follows. until is when the answer may change with time alone, the zero time: never.
+// there is none, and the tier says what the host gets. grants are the host's and
+// no others': the heads of all its chains that may be in force, and the one that is
+// named, before what superseded it (links between the two may be left out). until is when the answer may change with time alone, the zero time: never.
 func ResolveGrant(named string, grants []HostGrant, now time.Time) (cid string, until time.Time, denial *Denial) {
 	if named != "" {
 		return resolveNamed(named, grants, now)

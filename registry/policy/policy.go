@@ -55,8 +55,7 @@ type Holder struct {
 	StakeholderAddrs []string
 	// Tier is the member's, "" for an admin who is none.
 	Tier string
-	// Grants are all that were ever granted to DID, in force or not, and no others',
-	// in the order of their entries.
+	// Grants are DID's and no others', as ResolveGrant needs them.
 	Grants []HostGrant
 }
 

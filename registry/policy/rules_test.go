@@ -108,7 +108,7 @@ func TestTheShippedRule(t *testing.T) {
 	terms.MinAgeDays = 0
 	asker := askerWith("read")
 	cases := map[string]bool{
-		"blake3": true, "Blake3": true, "BLAKE3": true, "blake3-rs": true, "blake3_guts": true, "b3sum": true, "B3SUM": true, "bao": true,
+		"blake3": true, "Blake3": true, "BLAKE3": true, "blake-3": true, "Blake_3": true, "blake-3-rs": true, "blake3-rs": true, "blake3_guts": true, "b3sum": true, "B3SUM": true, "bao": true,
 		"blake2": false, "blake2b": false, "sha2": false, "baobab": false, "blake": false, "b3": false,
 	}
 	for name, denied := range cases {
