@@ -36,8 +36,20 @@ func (r *Registry) Charter(ctx context.Context) (c Charter, all []Finding, ok bo
 	if err != nil {
 		return c, nil, false, err
 	}
+	// The registry's clock may show that ours is slow, and never that a grant lives
+	// longer: whoever answers could make it late.
+	if ours := r.web.now(); ours.After(now) && !ours.Before(c.Env.Expires.Time) {
+		now = ours
+	}
 	if all = c.checkTime(now); len(all) > 0 {
 		return c, all, false, nil
+	}
+	finding, bad, err := r.prove(ctx, g)
+	if err != nil {
+		return c, nil, false, err
+	}
+	if bad {
+		return c, []Finding{finding}, false, nil
 	}
 	all, err = r.fillCharter(ctx, &c)
 	return c, all, err == nil, err

@@ -118,15 +118,19 @@ func (s shown) keys(ctx context.Context) ([]verify.Item, error) {
 // settings fetches every record about the registry's settings, which is for
 // members. ErrWithheld.
 func (s shown) settings(ctx context.Context) ([]verify.Item, error) {
-	var records []BundleRecord
-	err := s.as.asReader(ctx, func(token string) (err error) {
-		records, err = s.web.logKeys(ctx, token)
-		return err
-	})
+	records, err := s.settingsRecords(ctx)
 	if status := statusOf(err); status != 0 && status != http.StatusNotFound {
 		return nil, fmt.Errorf("%w: %w", ErrWithheld, err)
 	}
 	return s.proof(ctx, records, err)
+}
+
+func (s shown) settingsRecords(ctx context.Context) (records []BundleRecord, err error) {
+	err = s.as.asReader(ctx, func(token string) (err error) {
+		records, err = s.web.logKeys(ctx, token)
+		return err
+	})
+	return records, err
 }
 
 // proof makes of records, or of the err in place of them, what package verify judges by.

@@ -55,8 +55,18 @@ func (g *grantor) grant(e particle.EnvGrant) storage.CID {
 	defer g.mu.Unlock()
 	raw := must(e.Marshal())
 	id := storage.CIDOf(raw)
-	rec := g.sign(g.r.identity.Signer(), record.GrantSubject(id), id.Digest(), record.Header{By: g.members[g.r.identity.DID()]}, &record.Grant{})
-	g.log(rec)
+	rec := g.sign(g.r.identity.Signer(), record.GrantSubject(id), id.Digest(), record.Header{By: g.records[0].ID()}, &record.Grant{})
+	return g.tell(e, raw, rec, true)
+}
+
+// tell tells of a grant, and puts its record into the log or only shows it.
+func (g *grantor) tell(e particle.EnvGrant, raw []byte, rec *record.Record, logged bool) storage.CID {
+	id := storage.CIDOf(raw)
+	if logged {
+		g.log(rec)
+	} else {
+		g.records = append(g.records, rec)
+	}
 	g.raw[id] = raw
 	now := time.Now()
 	g.infos = append(g.infos, GrantInfo{

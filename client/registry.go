@@ -214,7 +214,7 @@ func (r *Registry) Submit(ctx context.Context, rec *record.Record, attachments [
 	if rec.Subject().Kind() == "" {
 		r = r.Bare()
 	}
-	session, err := r.Session(ctx, r.scopeFor(rec), rec.ID(), changeLifetime)
+	session, err := r.Session(ctx, rec.Scope(), rec.ID(), changeLifetime)
 	if err != nil {
 		return Submitted{}, err
 	}
@@ -231,24 +231,6 @@ func (r *Registry) Submit(ctx context.Context, rec *record.Record, attachments [
 		return Submitted{}, fmt.Errorf("%w: submitted %s, the registry speaks of %.80q at %d", ErrAnswer, rec.ID(), done.Record, done.Index)
 	}
 	return done, nil
-}
-
-// scopeFor is the session scope in which a record may be submitted: admin for
-// what only admins sign (package registry's scopeFor agrees).
-func (r *Registry) scopeFor(rec *record.Record) string {
-	switch rec.Type() {
-	case record.TypeRegistry, record.TypeMember:
-		return particle.ScopeAdmin
-	case record.TypeApprove:
-		if rec.Subject().Rule() == "" {
-			return particle.ScopeAdmin
-		}
-	case record.TypeDID:
-		if rec.Subject().Member() != r.identity.DID() {
-			return particle.ScopeAdmin
-		}
-	}
-	return particle.ScopePublish
 }
 
 // Record fetches the record whose identity or CID id is, and checks that it is

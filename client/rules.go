@@ -130,6 +130,9 @@ type Decision struct {
 	Known  bool `json:"known"`
 	Listed bool `json:"listed"`
 	Allow  bool `json:"allow"`
+	// Unscanned: it is denied only because the registry has not looked through its
+	// bytes for what the rule is about, since it has not got them.
+	Unscanned bool `json:"unscanned"`
 	// Rule decided; RuleID is a quarantine rule's or a grant's.
 	Rule   string `json:"rule"`
 	RuleID string `json:"rule_id"`

@@ -9,8 +9,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"phoenix-lab.org/aln-registry/registry/particle"
+	"phoenix-lab.org/aln-registry/storage"
 )
 
 // on is the line of a manifest that needs a crate of the lab.
@@ -221,7 +223,7 @@ func TestARuleWithGraceLetsLockedBuildsThrough(t *testing.T) {
 
 	add("2s")
 	token := u.token(l.lab, "")
-	eventually(t, 1e10, "the grace is over", func() bool {
+	eventually(t, 10*time.Second, "the grace is over", func() bool {
 		return l.ask(http.MethodGet, downloadPath("depend", "1.1.0"), token).status == http.StatusForbidden
 	})
 	u.forgets()
@@ -290,38 +292,65 @@ func TestPreflightStandsInFrontOfABuild(t *testing.T) {
 	if none.status != 1 || compiled() {
 		t.Errorf("without a grant, something compiled: %t\n%s", compiled(), none)
 	}
-	domain := l.shard("phoenix-safe", []byte(`{"name":"PhoenixLab.Safe","code_origins":["hosted"],"networking":[],"syscalls":["read"],"attestation":"none"}`))
-	pool := l.shard("small-pool", fmt.Appendf(nil, `{"pool_id":"small","owner_did":%q,"stakeholder_addrs":["aln1lab"],"max_bytes":268435456,"encryption_scheme":"none","jurisdiction":"lab"}`, l.operator.identity().DID()))
-	grant := l.grant(u, func(g *particle.EnvGrant) {
-		allowing(first)(g)
-		g.AllowedEndpoints, g.AllowedProtocols, g.MaxMemMB, g.MaxDiskMB = []string{"elsewhere.example"}, []string{"gopher"}, 100, 50
-		g.MemoryPool, g.ExecutionDomain = &pool, &domain
-	})
-	writeFiles(t, app, map[string]string{
-		"near/Cargo.toml": "[package]\nname = \"near\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[workspace]\n", "near/src/lib.rs": "",
-	})
-	manifest := filepath.Join(app, "Cargo.toml")
-	honest := textOf(t, manifest)
-	patched := honest + "\n[patch.aln]\nfirst = { path = \"near\" }\n"
-	if err := os.WriteFile(manifest, []byte(patched), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	lock := filepath.Join(app, "Cargo.lock")
-	locked := textOf(t, lock)
-	foreign := locked + "\n[[package]]\nname = \"from-git\"\nversion = \"0.1.0\"\nsource = \"git+https://git.example/x#0000000000000000000000000000000000000000\"\n" +
-		"\n[[package]]\nname = \"from-far\"\nversion = \"0.1.0\"\nsource = \"sparse+https://far.example/index/\"\nchecksum = \"" + strings.Repeat("0", 64) + "\"\n"
-	if err := os.WriteFile(lock, []byte(foreign), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	grant := l.spareGrant(u, first)
+	honest, locked := textOf(t, filepath.Join(app, "Cargo.toml")), textOf(t, filepath.Join(app, "Cargo.lock"))
+	corrupt(t, app, honest, locked)
 	many := mustFail(t, build(), "second 2.0.0", "from-git", "from-far", "patch", "memory", "disk", "http", strings.TrimPrefix(l.url, "http://"))
 	if many.status != 1 || compiled() || strings.Contains(many.stdout, "first 1.0.0 may not") {
 		t.Errorf("something compiled: %t\n%s", compiled(), many)
 	}
+	wantClauses(t, u.aln(app, "preflight", "--mem-mb", "200", "--disk-mb", "100", "--json").stdout)
+
+	writeFiles(t, app, map[string]string{"Cargo.toml": honest, "Cargo.lock": locked})
+	made := must(t, l.grantor.aln(app, "grant", "new", "--subject", u.did(), "--from-lockfile", "Cargo.lock", "--supersedes", grant.String(),
+		"--execution-domain", "aln-shard/phoenix-safe@1.0.0", "--memory-pool", "aln-shard/small-pool@1.0.0", "--max-mem-mb", "256"))
+	wantSays(t, made.stdout, "granted bafkrei")
+	if got := must(t, build()); strings.TrimSpace(got.stdout) != "2.0.0" {
+		t.Errorf("built: %s", got)
+	}
+	u.forgets()
+	u.prints("2.0.0", app, "--locked")
+	l.want(http.StatusForbidden, downloadPath("extra", "1.0.0"), u.token(l.lab, ""), "extra 1.0.0 is denied by rule allowed-crates")
+
+	// What lies in CARGO_HOME already is looked at, though cargo would not ask again.
+	u.warmWith(app, first, extra)
+	mustFail(t, build(), "first", "registry/cache")
+	u.forgets()
+	l.rule("late", particle.QuarantineRule{Match: named("first")})
+	mustFail(t, build(), "first 1.0.0", "quarantine late")
+}
+
+// spareGrant allows allowed and little else, and names a pool and a domain.
+func (l *ruledLab) spareGrant(u *user, allowed release) storage.CID {
+	l.t.Helper()
+	domain := l.shard("phoenix-safe", []byte(`{"name":"PhoenixLab.Safe","code_origins":["hosted"],"networking":[],"syscalls":["read"],"attestation":"none"}`))
+	pool := l.shard("small-pool", fmt.Appendf(nil, `{"pool_id":"small","owner_did":%q,"stakeholder_addrs":["aln1lab"],"max_bytes":268435456,"encryption_scheme":"none","jurisdiction":"lab"}`, l.operator.identity().DID()))
+	return l.grant(u, func(g *particle.EnvGrant) {
+		allowing(allowed)(g)
+		g.AllowedEndpoints, g.AllowedProtocols, g.MaxMemMB, g.MaxDiskMB = []string{"elsewhere.example"}, []string{"gopher"}, 100, 50
+		g.MemoryPool, g.ExecutionDomain = &pool, &domain
+	})
+}
+
+// corrupt has the project in app take code from where no registry decides.
+func corrupt(t *testing.T, app, manifest, lock string) {
+	t.Helper()
+	writeFiles(t, app, map[string]string{
+		"Cargo.toml": manifest + "\n[patch.aln]\nfirst = { path = \"near\" }\n",
+		"Cargo.lock": lock + "\n[[package]]\nname = \"from-git\"\nversion = \"0.1.0\"\nsource = \"git+https://git.example/x#0000000000000000000000000000000000000000\"\n" +
+			"\n[[package]]\nname = \"from-far\"\nversion = \"0.1.0\"\nsource = \"sparse+https://far.example/index/\"\nchecksum = \"" + strings.Repeat("0", 64) + "\"\n",
+		"near/Cargo.toml": "[package]\nname = \"near\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[workspace]\n", "near/src/lib.rs": "",
+	})
+}
+
+// wantClauses: the preflight says what is wrong with everything, and what to do.
+func wantClauses(t *testing.T, text string) {
+	t.Helper()
 	var told struct {
 		OK       bool `json:"ok"`
 		Findings []struct{ Clause, Detail, Mend string }
 	}
-	parseJSON(t, u.aln(app, "preflight", "--mem-mb", "200", "--disk-mb", "100", "--json").stdout, &told)
+	parseJSON(t, text, &told)
 	clauses := map[string]int{}
 	for _, f := range told.Findings {
 		clauses[f.Clause]++
@@ -337,24 +366,6 @@ func TestPreflightStandsInFrontOfABuild(t *testing.T) {
 	if told.OK {
 		t.Error("ok beside findings")
 	}
-
-	writeFiles(t, app, map[string]string{"Cargo.toml": honest, "Cargo.lock": locked})
-	made := must(t, l.grantor.aln(app, "grant", "new", "--subject", u.did(), "--from-lockfile", "Cargo.lock", "--supersedes", grant.String(),
-		"--execution-domain", "aln-shard/phoenix-safe@1.0.0", "--memory-pool", pool.String(), "--max-mem-mb", "256"))
-	wantSays(t, made.stdout, "granted bafkrei")
-	if got := must(t, build()); strings.TrimSpace(got.stdout) != "2.0.0" {
-		t.Errorf("built: %s", got)
-	}
-	u.forgets()
-	u.prints("2.0.0", app, "--locked")
-	l.want(http.StatusForbidden, downloadPath("extra", "1.0.0"), u.token(l.lab, ""), "extra 1.0.0 is denied by rule allowed-crates")
-
-	// What lies in CARGO_HOME already is looked at, though cargo would not ask again.
-	u.warmWith(app, first, extra)
-	mustFail(t, build(), "first", "registry/cache")
-	u.forgets()
-	l.rule("late", particle.QuarantineRule{Match: named("first")})
-	mustFail(t, build(), "first 1.0.0", "quarantine late")
 }
 
 // warmWith puts the bytes of other where cargo keeps those of r for the app.

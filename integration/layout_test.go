@@ -51,8 +51,8 @@ var mayImport = map[string][]string{
 		"did", "registry", "registry/cargo", "registry/particle", "registry/policy", "registry/record", "registry/state", "storage",
 	},
 	"client": {
-		"did", "durable", "registry/cargo", "registry/particle", "registry/policy", "registry/record", "registry/translog",
-		"registry/verify", "storage",
+		"did", "durable", "registry/cargo", "registry/content", "registry/particle", "registry/policy", "registry/record",
+		"registry/translog", "registry/verify", "storage",
 	},
 	"client/cargoconfig": {"durable"},
 }

@@ -22,7 +22,9 @@ type Judgement struct {
 	// CID is of its bytes, the zero one where they are not known.
 	CID                  storage.CID
 	Known, Listed, Allow bool
-	Rule                 policy.Rule
+	// Unscanned: only the look at its bytes is missing that a content rule asks for.
+	Unscanned bool
+	Rule      policy.Rule
 	// RuleID is a quarantine rule's or a grant's.
 	RuleID, Reason string
 	// ValidUntil is when it may be decided otherwise without any change; zero: never.
@@ -33,7 +35,7 @@ type Judgement struct {
 
 func judgement(v state.Version, d policy.Decision) Judgement {
 	return Judgement{
-		Kind: v.Kind, Name: v.Name, Version: v.Version, CID: v.CID, Known: d.Known, Listed: d.Listed, Allow: d.Allow,
+		Kind: v.Kind, Name: v.Name, Version: v.Version, CID: v.CID, Known: d.Known, Listed: d.Listed, Allow: d.Allow, Unscanned: d.Unscanned,
 		Rule: d.Rule, RuleID: d.RuleID, Reason: d.Reason(), ValidUntil: d.ValidUntil,
 	}
 }

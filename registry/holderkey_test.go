@@ -74,7 +74,7 @@ func (a actor) submit(subject record.Subject, body record.Body, attachments ...[
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	token, err := a.session(scopeFor(rec), rec.ID())
+	token, err := a.session(rec.Scope(), rec.ID())
 	if err != nil {
 		return Receipt{}, err
 	}

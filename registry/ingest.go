@@ -39,7 +39,7 @@ func (r *Registry) Submit(ctx context.Context, asker policy.Asker, envelope []by
 	if rec.Type() == record.TypePublish {
 		return Receipt{}, fmt.Errorf("%w: a publish record comes with the bytes it is about", ErrRequest)
 	}
-	if err := checkSession(asker, rec, scopeFor(rec)); err != nil {
+	if err := checkSession(asker, rec, rec.Scope()); err != nil {
 		return Receipt{}, err
 	}
 	named, err := matchAttachments(rec, attachments)
@@ -88,26 +88,6 @@ func (r *Registry) precheck(ctx context.Context, asker policy.Asker, s *submissi
 		err = r.toldOf(ctx, asker, before, entry, s, refusalFor(before, s.record, err))
 	}
 	return nil, err
-}
-
-// scopeFor is the scope that a session needs to carry rec: admin for what only
-// admins sign, publish for what others sign too (grantors and reviewers cannot
-// have admin; the state says who is one).
-func scopeFor(rec *record.Record) string {
-	switch rec.Type() {
-	case record.TypePublish, record.TypeYank, record.TypeOwn, record.TypeOwnIntent,
-		record.TypeGrant, record.TypeRevoke, record.TypeQuarantine, record.TypeRelease:
-		return particle.ScopePublish
-	case record.TypeApprove:
-		if rec.Subject().Rule() != "" {
-			return particle.ScopePublish
-		}
-	case record.TypeDID:
-		if rec.Header().Signer.DID == rec.Subject().Member() {
-			return particle.ScopePublish
-		}
-	}
-	return particle.ScopeAdmin
 }
 
 // checkSession holds a record against the session that brings it.

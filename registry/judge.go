@@ -225,17 +225,27 @@ func (r *Registry) decideAll(ctx context.Context, asker *policy.Asker, t *terms,
 	return decisions, nil
 }
 
+// lookTime bounds a look inside all versions of an artifact, however many there
+// are: what was found by then is remembered.
+const lookTime = 2 * time.Minute
+
 // lookInside are the facts of l with what the bytes of all versions hold, those
-// left out that cannot be looked at now.
+// left out that cannot be looked at now, or within lookTime.
 func (r *Registry) lookInside(ctx context.Context, l *lineage) []policy.Facts {
 	if inside := l.inside.Load(); inside != nil {
 		return *inside
 	}
-	l.looking.Lock()
-	defer l.looking.Unlock()
+	select {
+	case l.looking <- struct{}{}:
+		defer func() { <-l.looking }()
+	case <-ctx.Done():
+		return l.facts
+	}
 	if inside := l.inside.Load(); inside != nil {
 		return *inside
 	}
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
 	facts, whole := slices.Clone(l.facts), true
 	for i := range facts {
 		f, err := r.inside(ctx, l.versions[i].Version, l.facts[i])

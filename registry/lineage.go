@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"phoenix-lab.org/aln-registry/registry/cargo"
@@ -27,9 +26,9 @@ type lineage struct {
 	// generation is the index of the last entry that changed any of them.
 	generation int64
 
-	// looking is held by whoever looks inside; inside are the facts with what was
+	// looking has whoever looks inside; inside are the facts with what was
 	// found, nil before all of them were looked at.
-	looking sync.Mutex
+	looking chan struct{}
 	inside  atomic.Pointer[[]policy.Facts]
 }
 
@@ -78,7 +77,7 @@ func (r *Registry) readLineage(ctx context.Context, kind record.Kind, canonical 
 	if len(rows) == mostVersions { // better none than one shown as not yanked
 		return nil, fmt.Errorf("%s has more than %d versions", canonical, mostVersions)
 	}
-	l := &lineage{ids: make([]string, len(rows)), versions: make([]ranked, len(rows)), facts: make([]policy.Facts, len(rows))}
+	l := &lineage{ids: make([]string, len(rows)), versions: make([]ranked, len(rows)), facts: make([]policy.Facts, len(rows)), looking: make(chan struct{}, 1)}
 	for i, row := range rows {
 		if l.versions[i], err = decodeRanked(row.Value); err != nil {
 			return nil, err

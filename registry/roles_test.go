@@ -110,31 +110,3 @@ func TestReviewersEndARule(t *testing.T) {
 		t.Errorf("%+v, %v", held, err)
 	}
 }
-
-// TestScopesOfRecords: only what admins alone sign needs what admins alone can have.
-func TestScopesOfRecords(t *testing.T) {
-	r, key := openTest(t)
-	admin := person{key}
-	grant, rule, member := record.GrantSubject(storage.CIDOf(nil)), ruleSubject(t, "x"), record.MemberSubject("did:web:lab.example")
-	settings := r.Settings().Registry
-	vote := &record.Approve{Record: record.IDOf(nil), Verdict: record.VerdictReject}
-	quarantine := &record.Quarantine{QuarantineRule: particle.QuarantineRule{
-		Effect: particle.EffectDeny, Mode: particle.ModeDryRun, Reason: "seen",
-		Match: []particle.RuleMatch{{Names: []string{"*"}, Hashes: []string{}, Publishers: []did.DID{}, Sources: []string{}, Content: []string{}}},
-	}}
-	for _, c := range []struct {
-		subject record.Subject
-		body    record.Body
-		want    string
-	}{
-		{grant, &record.Grant{}, particle.ScopePublish}, {grant, &record.Revoke{}, particle.ScopePublish},
-		{rule, quarantine, particle.ScopePublish}, {rule, &record.Release{}, particle.ScopePublish}, {rule, vote, particle.ScopePublish},
-		{record.RegistrySubject(), vote, particle.ScopeAdmin}, {record.RegistrySubject(), &settings, particle.ScopeAdmin},
-		{member, &record.DIDChange{DIDDocument: storage.CIDOf(nil)}, particle.ScopeAdmin},
-	} {
-		rec := admin.sign(t, r, c.subject, c.body, nil)
-		if got := scopeFor(rec); got != c.want {
-			t.Errorf("%s about %s: %s, want %s", rec.Type(), c.subject, got, c.want)
-		}
-	}
-}

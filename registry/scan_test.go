@@ -16,6 +16,7 @@ import (
 
 	"phoenix-lab.org/aln-registry/registry/content"
 	"phoenix-lab.org/aln-registry/registry/particle"
+	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
 	"phoenix-lab.org/aln-registry/storage"
@@ -437,4 +438,38 @@ func TestACrateThatTakesTooLongIsLeftAloneForAWhile(t *testing.T) {
 	c.ahead.Store(int64(scanAgain + time.Second))
 	slow.slow.Store(false)
 	wantFindings(t, c.r, v, true)
+}
+
+// Who waits while another looks inside of an artifact can go away.
+func TestWhoWaitsForALookInsideCanGoAway(t *testing.T) {
+	plain := newUpload("plain")
+	_, r, b := watched(t, plain)
+	forget(t, r, plain)
+	b.set(make(chan struct{}), nil) // nobody will open it
+	l, err := r.lineage(t.Context(), record.KindCrate, "plain")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, stop := context.WithCancel(t.Context())
+	looked := make(chan struct{})
+	go func() { r.lookInside(first, l); close(looked) }()
+	defer func() { stop(); <-looked }()
+	for len(l.looking) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	told := make(chan error, 1)
+	go func() {
+		_, err := r.decideAll(gone, &policy.Asker{DID: "did:key:z6Mk", Scopes: []string{"read"}}, r.published.Load().terms, l, time.Now())
+		told <- err
+	}()
+	select {
+	case err := <-told:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("told %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("still waiting")
+	}
 }

@@ -41,7 +41,7 @@ func (r *Registry) Mint(ctx context.Context, assertion string) (token string, li
 	if denial := policy.CheckAssertion(t, r.SessionURL(), since, now); denial != nil {
 		return "", 0, denial
 	}
-	holder, err := r.holder(ctx, t.Claims.Subject, t.Claims.Grant)
+	holder, err := r.holder(ctx, keysOf(t.Claims.Subject), t.Claims.Grant)
 	if err != nil {
 		return "", 0, err
 	}
@@ -76,7 +76,7 @@ func (r *Registry) Authenticate(ctx context.Context, token string) (policy.Asker
 	if err != nil {
 		return policy.Asker{}, err
 	}
-	holder, err := r.holder(ctx, t.Claims.Subject, t.Claims.Grant)
+	holder, err := r.holder(ctx, t.holder, t.Claims.Grant)
 	if err != nil {
 		return policy.Asker{}, err
 	}
@@ -86,18 +86,26 @@ func (r *Registry) Authenticate(ctx context.Context, token string) (policy.Asker
 		}
 	}
 	now := r.Clock()
-	asker, denial := policy.CheckSession(t, holder, r.origin, now)
+	asker, denial := policy.CheckSession(t.Token, holder, r.origin, now)
 	if denial != nil {
 		return policy.Asker{}, fmt.Errorf("%w: %w", ErrUnauthenticated, denial)
 	}
 	return asker, r.resolve(ctx, &asker, holder.Grants, now)
 }
 
-func (r *Registry) verifiedSession(token string) (policy.Token[particle.SessionToken], error) {
+// session is a token whose signature was verified, with the keys of its holder's
+// state: looked up on every request, and spelled once.
+type session struct {
+	policy.Token[particle.SessionToken]
+	holder holderKeys
+}
+
+func (r *Registry) verifiedSession(token string) (session, error) {
 	if t, ok := r.verified.get(token); ok {
 		return t, nil
 	}
-	t, err := policy.ParseSession(token)
+	parsed, err := policy.ParseSession(token)
+	t := session{parsed, keysOf(parsed.Claims.Subject)}
 	if err != nil {
 		return t, fmt.Errorf("%w: %v", ErrUnauthenticated, err)
 	}
@@ -144,7 +152,7 @@ var ErrNoRecord = errors.New("this registry takes only signed changes: cargo mus
 // sessionCache remembers tokens whose signature has been verified.
 type sessionCache struct {
 	mu     sync.Mutex
-	tokens map[string]policy.Token[particle.SessionToken]
+	tokens map[string]session
 	counts Stats
 }
 
@@ -153,10 +161,10 @@ type sessionCache struct {
 const mostCached = 16 << 10
 
 func newSessionCache() *sessionCache {
-	return &sessionCache{tokens: map[string]policy.Token[particle.SessionToken]{}}
+	return &sessionCache{tokens: map[string]session{}}
 }
 
-func (c *sessionCache) get(token string) (policy.Token[particle.SessionToken], bool) {
+func (c *sessionCache) get(token string) (session, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t, ok := c.tokens[token]
@@ -168,7 +176,7 @@ func (c *sessionCache) get(token string) (policy.Token[particle.SessionToken], b
 	return t, ok
 }
 
-func (c *sessionCache) put(token string, t policy.Token[particle.SessionToken]) {
+func (c *sessionCache) put(token string, t session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.tokens) >= mostCached {

@@ -189,7 +189,7 @@ func TestOnlyASessionsSignatureIsRemembered(t *testing.T) {
 func TestSessionCacheIsBounded(t *testing.T) {
 	c := newSessionCache()
 	for i := range 2*mostCached + 1 {
-		c.put(strconv.Itoa(i), policy.Token[particle.SessionToken]{})
+		c.put(strconv.Itoa(i), session{})
 		if len(c.tokens) > mostCached {
 			t.Fatalf("%d tokens", len(c.tokens))
 		}

@@ -15,35 +15,43 @@ import (
 // Holder returns what the published state says of d, with the grants at the heads
 // of its chains.
 func (r *Registry) Holder(ctx context.Context, d did.DID) (policy.Holder, error) {
-	return r.holder(ctx, d, "")
+	return r.holder(ctx, keysOf(d), "")
 }
 
+// holderKeys are the keys of what the state says of d.
+type holderKeys struct {
+	did          did.DID
+	member, host string
+}
+
+func keysOf(d did.DID) holderKeys { return holderKeys{d, state.MemberKey(d), state.HostKey(d)} }
+
 // holder is Holder with the grant that a session names among the grants, where it
-// is one of d's, however it ended.
-func (r *Registry) holder(ctx context.Context, d did.DID, named string) (policy.Holder, error) {
-	m, _, err := cachedState(ctx, r, state.MemberKey(d), state.DecodeMember)
+// is one of the holder's, however it ended.
+func (r *Registry) holder(ctx context.Context, of holderKeys, named string) (policy.Holder, error) {
+	m, _, err := cachedState(ctx, r, of.member, state.DecodeMember)
 	if err != nil {
 		return policy.Holder{}, err
 	}
 	h := policy.Holder{
-		DID: d, Member: m.Active(), Admin: slices.Contains(r.Settings().Admins, d),
+		DID: of.did, Member: m.Active(), Admin: slices.Contains(r.Settings().Admins, of.did),
 		Roles: m.Roles, StakeholderAddrs: m.StakeholderAddrs, Tier: m.Tier,
 	}
-	h.Grants, err = r.hostGrants(ctx, d, named)
+	h.Grants, err = r.hostGrants(ctx, of, named)
 	return h, err
 }
 
-// hostGrants is what the state says of d's grants: first the one named, where it is
+// hostGrants is what the state says of a holder's grants: first the one named, where it is
 // no head, then the heads. What superseded one another is told of as one step, from
 // the grant named to the head that judges it.
-func (r *Registry) hostGrants(ctx context.Context, d did.DID, named string) ([]policy.HostGrant, error) {
-	host, _, err := cachedState(ctx, r, state.HostKey(d), state.DecodeHost)
+func (r *Registry) hostGrants(ctx context.Context, of holderKeys, named string) ([]policy.HostGrant, error) {
+	host, _, err := cachedState(ctx, r, of.host, state.DecodeHost)
 	if err != nil {
 		return nil, err
 	}
 	var grants []policy.HostGrant
 	if named != "" {
-		if grants, err = r.namedGrant(ctx, host, d, named); err != nil {
+		if grants, err = r.namedGrant(ctx, host, of.did, named); err != nil {
 			return nil, err
 		}
 	}
@@ -111,7 +119,7 @@ func (r *Registry) resolve(ctx context.Context, asker *policy.Asker, grants []po
 // for none) would read under: asker's own rights, or those of the grant's subject
 // where subject is another.
 func (r *Registry) Under(ctx context.Context, asker policy.Asker, subject did.DID, grant string) (policy.Asker, error) {
-	holder, err := r.holder(ctx, subject, grant)
+	holder, err := r.holder(ctx, keysOf(subject), grant)
 	if err != nil {
 		return policy.Asker{}, err
 	}

@@ -34,6 +34,7 @@ type judgementJSON struct {
 	Known      bool          `json:"known"`
 	Listed     bool          `json:"listed"`
 	Allow      bool          `json:"allow"`
+	Unscanned  bool          `json:"unscanned"`
 	Rule       policy.Rule   `json:"rule"`
 	RuleID     string        `json:"rule_id"`
 	Reason     string        `json:"reason"`
@@ -43,7 +44,7 @@ type judgementJSON struct {
 
 func judgementOf(j registry.Judgement) judgementJSON {
 	told := judgementJSON{
-		Kind: j.Kind, Name: j.Name, Version: j.Version, Known: j.Known, Listed: j.Listed, Allow: j.Allow,
+		Kind: j.Kind, Name: j.Name, Version: j.Version, Known: j.Known, Listed: j.Listed, Allow: j.Allow, Unscanned: j.Unscanned,
 		Rule: j.Rule, RuleID: j.RuleID, Reason: j.Reason, ValidUntil: orNever(j.ValidUntil), Steps: j.Steps,
 	}
 	if !j.CID.IsZero() {

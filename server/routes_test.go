@@ -224,8 +224,11 @@ var (
 	readers   = [askers]int{401, 401, 403, 401, 200, 200, 200, 403, 404}
 	lists     = [askers]int{401, 401, 403, 401, 200, 200, 200, 403, 200} // without what is hidden
 	members   = [askers]int{401, 401, 403, 401, 200, 200, 200, 200, 200}
-	owners    = [askers]int{401, 401, 403, 401, 403, 200, 403, 403, 403}
-	ownersToo = [askers]int{401, 401, 403, 401, 403, 200, 200, 403, 403} // and admins
+	// Who may not know of the name is told there is none: that prev names a record of
+	// nothing, or that there is nothing to change.
+	owners    = [askers]int{401, 401, 403, 401, 403, 200, 403, 409, 409}
+	ownersToo = [askers]int{401, 401, 403, 401, 403, 200, 200, 409, 409} // and admins
+	intents   = [askers]int{401, 401, 403, 401, 403, 200, 200, 404, 404}
 	admins    = [askers]int{401, 401, 403, 401, 403, 403, 200, 403, 403}
 )
 
@@ -254,8 +257,8 @@ var routesTable = map[string]struct {
 	"DELETE /api/v1/crates/{crate}/{version}/yank":  {yanking(true), ownersToo, unsaid},
 	"PUT /api/v1/crates/{crate}/{version}/unyank":   {yanking(false), ownersToo, unsaid},
 	"GET /api/v1/crates/{crate}/owners":             {reading("/api/v1/crates/demo-one/owners"), readers, forAsker},
-	"PUT /api/v1/crates/{crate}/owners":             {owning(http.MethodPut), ownersToo, unsaid},
-	"DELETE /api/v1/crates/{crate}/owners":          {owning(http.MethodDelete), ownersToo, unsaid},
+	"PUT /api/v1/crates/{crate}/owners":             {owning(http.MethodPut), intents, unsaid},
+	"DELETE /api/v1/crates/{crate}/owners":          {owning(http.MethodDelete), intents, unsaid},
 
 	"POST /v1/session":     {minting, [askers]int{401, 403, 403, 403, 200, 200, 200, 200, 200}, notStored},
 	"GET /v1/heads/*":      {reading("/v1/heads/crate/demo-one"), members, forAsker},

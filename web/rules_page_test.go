@@ -47,7 +47,7 @@ func TestMembersSeeTheRulesWithTheirVotes(t *testing.T) {
 		l.submit(who, must(record.RuleSubject("blake3")), &record.Approve{Record: proposal.ID(), Verdict: record.VerdictApprove, Reason: "read"})
 	}
 	approve(two)
-	l.get("/rules", token).want(t, 200, "1 approval of 2", string(didOf(two)))
+	l.get("/rules", token).want(t, 200, "1 approval of 2", string(didOf(two)), "aln-registry approve rule/")
 	approve(three)
 	l.get("/rules", token).want(t, 200, "released", "closed", "2 approvals", "Ended by")
 }
@@ -69,6 +69,18 @@ func TestAHostWithoutAGrantSeesTheRulesAndNoCrates(t *testing.T) {
 	l.grant(guest, func(g *particle.EnvGrant) { g.AllowedCrates = []string{particle.AllCrates} })
 	l.get("/grants", token).want(t, 200, string(didOf(guest)), "bafkrei", "guest")
 	l.get("/artifacts/crate/secret-crate", token).want(t, 200, "hidden words")
+}
+
+// A grant's whole identity would be ten lines of a table.
+func TestIdentifiersInWhatIsToldAreShort(t *testing.T) {
+	for text, want := range map[string]string{
+		"grant grant/bafkreia5cc3rfoftrd5s4oochebb5gkwxvrw7fcq5pbi34l4dcka4wdsva": "grant grant/bafkreia5cc3rfof…ka4wdsva",
+		"GET /v1/decisions/{kind}/{name}":                                         "GET /v1/decisions/{kind}/{name}", "crate/leaf@0.3.0": "crate/leaf@0.3.0", "": "",
+	} {
+		if got := brief(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
 }
 
 func TestTheAuditTrailIsForAuditors(t *testing.T) {

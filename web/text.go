@@ -17,6 +17,7 @@ var functions = template.FuncMap{
 	"size":  size,
 	"count": count,
 	"short": short,
+	"brief": brief,
 	"join":  strings.Join,
 }
 
@@ -80,6 +81,19 @@ func short(s any) string {
 		return text
 	}
 	return text[:16] + "…" + text[len(text)-8:]
+}
+
+// brief is s with identifiers between its spaces and slashes made short.
+func brief(s string) string {
+	words := strings.Split(s, " ")
+	for i, word := range words {
+		parts := strings.Split(word, "/")
+		for j, part := range parts {
+			parts[j] = short(part)
+		}
+		words[i] = strings.Join(parts, "/")
+	}
+	return strings.Join(words, " ")
 }
 
 // webURL is s if it is an address on the web, "" otherwise.

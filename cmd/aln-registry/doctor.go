@@ -96,7 +96,7 @@ func (a *app) newDoctor() (*doctor, error) {
 	if d.cargoHome, err = cargoHome(); err != nil {
 		return nil, err
 	}
-	d.folder, err = os.Getwd()
+	d.folder, err = workingFolder()
 	return d, err
 }
 

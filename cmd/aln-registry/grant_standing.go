@@ -108,7 +108,7 @@ func grantNotes(ctx context.Context, r *client.Registry, host did.DID, granted *
 		return nil
 	case granted != nil && len(mine) > 1:
 		return []string{fmt.Sprintf("%s has %d grants in force now, and has to name one: ALN_GRANT=%s (or --supersedes makes one take another's place)", host, len(mine), granted.CID)}
-	case granted != nil && reads && granted.Grant.Supersedes == nil:
+	case granted != nil && reads && len(mine) == 1 && granted.Grant.Supersedes == nil:
 		return []string{fmt.Sprintf("%s read everything before, as hosts of the tier %s do without a grant; from now on it reads what this one allows", host, tier)}
 	case len(mine) > 0:
 		return nil

@@ -12,6 +12,7 @@ import (
 	"phoenix-lab.org/aln-registry/client"
 	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/storage"
 )
 
 // mostListed bounds a listing: who has more narrows it.
@@ -106,14 +107,37 @@ func (a *app) listVersions(ctx context.Context, s record.Subject) error {
 		}{name, append([]client.Artifact{}, versions...)})
 	}
 	rows := [][]string{{"VERSION", "LOG INDEX", "PUBLISHED", "BY", "CID"}}
+	marks, denied := decidedMarks(ctx, r, s)
 	for _, v := range versions {
-		rows = append(rows, []string{shownVersion(v), fmt.Sprint(v.Index), v.Time.Format(time.RFC3339), string(v.Publisher), v.CID.String()})
+		rows = append(rows, []string{shownVersion(v) + marks[v.Version], fmt.Sprint(v.Index), v.Time.Format(time.RFC3339), string(v.Publisher), v.CID.String()})
 	}
 	a.table(rows)
 	if name.VersionCount > len(versions) {
 		fmt.Fprintf(a.err, "these are %d of %d versions\n", len(versions), name.VersionCount)
 	}
+	if denied {
+		fmt.Fprintf(a.err, "`aln-registry why %s` says why you may not build with those that are denied\n", s)
+	}
 	return nil
+}
+
+// decidedMarks say of the versions of s which are denied, or in grace; none where
+// the registry does not say.
+func decidedMarks(ctx context.Context, r *client.Registry, s record.Subject) (marks map[string]string, denied bool) {
+	decisions, err := r.Why(ctx, s, storage.CID{})
+	if err != nil {
+		return nil, false
+	}
+	marks = map[string]string{}
+	for _, d := range decisions {
+		switch {
+		case !d.Allow:
+			marks[d.Version], denied = " (denied)", true
+		case !d.Listed:
+			marks[d.Version] = " (in grace)"
+		}
+	}
+	return marks, denied
 }
 
 // compareVersions orders by SemVer precedence; what is no version comes last.

@@ -263,7 +263,7 @@ func setUpProject(result *loginResult, name, cargoHome string, older []string) e
 	}
 	if !ok {
 		result.Notes = append(result.Notes, "no Cargo.toml here or above, so no project was set up: type this again in a crate's folder")
-		if folder, err = os.Getwd(); err != nil {
+		if folder, err = workingFolder(); err != nil {
 			return err
 		}
 		result.Name, err = nameHere(name, folder, cargoHome, result.IndexURL)

@@ -124,7 +124,7 @@ func (a *app) root() *cobra.Command {
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetVersionTemplate("aln-registry {{.Version}}\n")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{flagError(err)} })
 	flags := root.PersistentFlags()
 	flags.BoolVar(&a.json, "json", false, "print JSON for programs")
 	flags.StringVar(&a.registry, "registry", "", "URL of the registry to ask, or its name in cargo's configuration (needed only when several are known)")
@@ -144,6 +144,15 @@ func (a *app) root() *cobra.Command {
 		panic(err) // a flag of that name is not there: a mistake of this program
 	}
 	return root
+}
+
+// flagError says what a number is where Go's words would tell of its parser.
+func flagError(err error) error {
+	before, parser, ok := strings.Cut(err.Error(), ": strconv.")
+	if !ok || !strings.HasPrefix(parser, "ParseInt") {
+		return err
+	}
+	return errors.New(before + ": write a whole number")
 }
 
 // group is a command that only holds others: alone it is a wrong command line.
@@ -229,7 +238,7 @@ func fromEnvironment(c *cobra.Command, lookup func(string) (string, bool)) error
 			return
 		}
 		if err := c.Flags().Set(f.Name, value); err != nil && failed == nil {
-			failed = usageError{fmt.Errorf("%s: %w", name, err)}
+			failed = usageError{fmt.Errorf("%s: %w", name, flagError(err))}
 		}
 	})
 	return failed

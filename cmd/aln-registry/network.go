@@ -24,7 +24,7 @@ func cargoSetting(variable string, path ...string) (cargoconfig.Setting, error) 
 	if err != nil {
 		return cargoconfig.Setting{}, err
 	}
-	folder, err := os.Getwd()
+	folder, err := workingFolder()
 	if err != nil {
 		return cargoconfig.Setting{}, err
 	}

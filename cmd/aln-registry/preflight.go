@@ -78,6 +78,7 @@ func (a *app) preflight(ctx context.Context, f preflightFlags) error {
 	if err != nil {
 		return err
 	}
+	decided = client.LookInside(build.Locked, decided)
 	if build.Asked, err = r.Endpoints(ctx, build.Locked); err != nil {
 		return err
 	}
@@ -110,15 +111,8 @@ func readBuild(f preflightFlags) (b client.Build, err error) {
 	if err != nil {
 		return b, err
 	}
-	root, err := filepath.Abs(filepath.Dir(path))
+	root, dirs, home, err := placesOf(path, f.lock != "")
 	if err != nil {
-		return b, err
-	}
-	dir, home := root, ""
-	if here, err := os.Getwd(); err == nil && f.lock == "" {
-		dir = here // cargo reads its configuration from where it is run
-	}
-	if home, err = cargoHome(); err != nil {
 		return b, err
 	}
 	var local []string
@@ -127,15 +121,40 @@ func readBuild(f preflightFlags) (b client.Build, err error) {
 			local = append(local, p.Name)
 		}
 	}
-	overrides, err := cargoconfig.Overrides(root, dir, home, local...)
-	if err != nil {
-		return b, err
-	}
-	for _, o := range overrides {
-		b.Overrides = append(b.Overrides, client.Override(o))
+	for _, dir := range dirs {
+		overrides, err := cargoconfig.Overrides(root, dir, home, local...)
+		if err != nil {
+			return b, err
+		}
+		for _, o := range overrides {
+			if !slices.Contains(b.Overrides, client.Override(o)) {
+				b.Overrides = append(b.Overrides, client.Override(o))
+			}
+		}
 	}
 	b.Locked, err = withCached(packages, home, b.Overrides)
 	return b, err
+}
+
+// placesOf are the root of the project whose lock is given, the folders that cargo may
+// be run in (this one; where the lock was named, its root too), and CARGO_HOME.
+func placesOf(lock string, named bool) (root string, dirs []string, home string, err error) {
+	if root, err = filepath.Abs(filepath.Dir(lock)); err != nil {
+		return "", nil, "", err
+	}
+	here, err := workingFolder()
+	if err != nil {
+		return "", nil, "", err
+	}
+	dirs = []string{here}
+	if named {
+		if physical, err := filepath.EvalSymlinks(root); err == nil {
+			root = physical
+		}
+		dirs = append(dirs, root)
+	}
+	home, err = cargoHome()
+	return root, dirs, home, err
 }
 
 // withCached adds to each locked crate what lies in CARGO_HOME under its name:

@@ -165,7 +165,11 @@ func (a *app) quarantineShow(ctx context.Context, id string) error {
 		return err
 	}
 	rule, err := r.Rule(ctx, id)
-	if err != nil {
+	var refused *client.APIError
+	switch {
+	case errors.As(err, &refused) && refused.Status == http.StatusNotFound:
+		return noRule(id)
+	case err != nil:
 		return err
 	}
 	if a.json {
@@ -178,6 +182,10 @@ func (a *app) quarantineShow(ctx context.Context, id string) error {
 	a.table(append([][]string{{"rule", rule.ID}, {"state", stateText(rule)}, {"record", made}}, ruleRows(rule.Rule)...))
 	a.printProposals(rule)
 	return nil
+}
+
+func noRule(id string) error {
+	return fmt.Errorf("there is no rule %s; `aln-registry quarantine list` shows them", id)
 }
 
 func (a *app) quarantineTestCommand() *cobra.Command {
@@ -213,7 +221,7 @@ func (a *app) quarantineTest(ctx context.Context, id string, f *ruleFlags) error
 			return err
 		}
 		if before == nil && !f.describes() {
-			return fmt.Errorf("there is no rule %s; `aln-registry quarantine list` shows them", id)
+			return noRule(id)
 		}
 	}
 	if f.reason == "" {

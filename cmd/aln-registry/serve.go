@@ -75,13 +75,25 @@ func (a *app) serveCommand() *cobra.Command {
 // index GET away (docs/PERFORMANCE.md). GOGC in the environment goes first.
 const garbagePercent = 400
 
+// memoryAim is what the process takes in all before garbage is collected more
+// often than that, beside a part for the caches: full ones are much that is live.
+const memoryAim = 128 << 20
+
+// tuneGarbage sets both; GOGC and GOMEMLIMIT in the environment go first.
+func tuneGarbage(cacheBytes int64) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(garbagePercent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryAim + 4*cacheBytes)
+	}
+}
+
 func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if f.cacheMB < 1 || f.cacheMB > 1<<16 {
 		return usageError{fmt.Errorf("--cache-mb %d is not from 1 to %d", f.cacheMB, 1<<16)}
 	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbagePercent)
-	}
+	tuneGarbage(f.cacheMB << 20)
 	lines := server.NewLogWriter(a.err)
 	defer lines.Close()
 	log := a.loggerTo(lines)

@@ -70,7 +70,7 @@ func findLock() (string, error) {
 		}
 		return path, nil
 	}
-	folder, err := os.Getwd()
+	folder, err := workingFolder()
 	if err != nil {
 		return "", err
 	}

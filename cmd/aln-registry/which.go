@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -90,10 +91,20 @@ func knownToProject(h client.Home) ([]client.Pin, error) {
 
 // projectFolder is the folder of cargo's project around the current one, if there is one.
 func projectFolder() (string, bool, error) {
-	folder, err := os.Getwd()
+	folder, err := workingFolder()
 	if err != nil {
 		return "", false, err
 	}
 	project, ok := cargoconfig.FindProject(folder)
 	return project, ok, nil
+}
+
+// workingFolder is the folder that this is run in, as cargo names it: on Unix without
+// symbolic links, so that its parents are the ones whose configuration cargo reads.
+func workingFolder() (string, error) {
+	folder, err := os.Getwd()
+	if err != nil || runtime.GOOS == "windows" {
+		return folder, err
+	}
+	return filepath.EvalSymlinks(folder)
 }

@@ -163,13 +163,12 @@ func CheckSession(t Token[particle.SessionToken], holder Holder, mint did.DID, n
 	case holder.DID != c.Subject || (!holder.Member && !holder.Admin):
 		return Asker{}, deny(RuleMember, "%s is not a member of this registry; an admin admits it with `aln-registry member add %s --role publisher`", c.Subject, c.Subject)
 	}
+	lost := func(role string) bool { return !slices.Contains(holder.Roles, role) }
 	asker := Asker{DID: c.Subject, Admin: holder.Admin, Tier: holder.Tier, Rec: c.Rec, Until: expires, GrantNamed: c.Grant}
-	for _, role := range c.Roles { // a role lost since then is lost at once
-		if slices.Contains(holder.Roles, role) {
-			asker.Roles = append(asker.Roles, role)
-		}
+	if asker.Roles = c.Roles; slices.ContainsFunc(c.Roles, lost) { // a role lost since then is lost at once
+		asker.Roles = slices.DeleteFunc(slices.Clone(c.Roles), lost)
 	}
-	for _, scope := range c.Scopes() {
+	for scope := range strings.FieldsSeq(c.Scope) {
 		if admitScope(scope, holder) == nil {
 			asker.Scopes = append(asker.Scopes, scope)
 		}

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,8 +12,51 @@ import (
 )
 
 // This file judges the records of grantors and reviewers. No artifact rests on
-// one, so evidence needs none; where it has some, they are held to who may sign
+// one, so its evidence needs none; where it has some, they are held to who may sign
 // them. What a grant or a rule then is, is state.Apply's to say (Replay).
+
+// Authority judges the evidence for one record, of whatever type: that it is in the
+// log, and rests, each step signed by who was entitled, on entry 0. What it brought
+// about, and whether that still holds, is not concluded.
+func Authority(want record.ID, ev Evidence, pin Pin) Verdict {
+	v := Verdict{Subject: string(want), Index: -1}
+	t := readTrail(ev.Items, pin.Origin)
+	opened, ok := v.checkLog(t, ev.Checkpoint, ev.Consistency, pin)
+	if !ok {
+		v.skip(CheckRecord, CheckSignature, CheckAuthority, CheckInclusion)
+		return v
+	}
+	target, err := t.record(want)
+	v.add(CheckRecord, err, "%s is the record wanted", short(target))
+	if err != nil {
+		v.skip(CheckSignature, CheckAuthority)
+		v.checkInclusion(t, opened)
+		return v
+	}
+	v.Subject = target.record.Subject().String()
+	v.describe(target)
+	chain := t.restsOn(target)
+	v.Chain = steps(chain)
+	v.add(CheckSignature, firstError(chain, func(l *line) error { return l.signature }), "%d records signed; this one by %s", len(chain), v.Signer)
+	v.add(CheckAuthority, firstError(chain, func(l *line) error { return l.authority }), "%d steps from %s to entry 0", len(chain), target)
+	v.checkInclusion(t, opened)
+	return v
+}
+
+// record returns the line of the record id.
+func (t *trail) record(id record.ID) (*line, error) {
+	if err := cmp.Or(t.problem, t.duplicate); err != nil {
+		return nil, err
+	}
+	if err := t.checkTimes(); err != nil {
+		return nil, err
+	}
+	l, ok := t.byID[id]
+	if !ok {
+		return nil, fmt.Errorf("the record %s is missing from the evidence, or logged after its checkpoint", id)
+	}
+	return l, nil
+}
 
 // release is a proposal to end a rule.
 type release struct {

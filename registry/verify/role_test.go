@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -265,4 +266,47 @@ func TestOnlyAGrantBringsItsBlob(t *testing.T) {
 	if failed, any := verdict.Failure(); !any || !strings.Contains(failed.Detail, "which no entry or record names") {
 		t.Errorf("%+v", verdict.Checks)
 	}
+}
+
+// TestTheAuthorityOfARecord: one record of any type is proved with what it rests on,
+// and not without.
+func TestTheAuthorityOfARecord(t *testing.T) {
+	o := newOffice(t)
+	o.grants(o.grantor, o.grantorMember)
+	at := int64(len(o.items) - 1)
+	grant, err := record.Parse(o.items[at].Envelope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	member := int64(-1)
+	for i, item := range o.items {
+		if rec, err := record.Parse(item.Envelope); err == nil && rec.ID() == o.grantorMember.ID() {
+			member = int64(i)
+		}
+	}
+	v := Authority(grant.ID(), o.evidence(0, member, at), o.pin())
+	wantOK(t, v)
+	if v.Record != grant.ID() || v.Index != at || len(v.Chain) != 3 || v.Signer.DID != o.grantor.did() || v.Subject != grant.Subject().String() {
+		t.Errorf("%+v", v)
+	}
+	wantOK(t, Authority(o.made.ID(), o.evidence(), o.pin()))
+	wantFailure(t, Authority(grant.ID(), o.evidence(0, at), o.pin()), CheckAuthority, "missing from the evidence")
+	wantFailure(t, Authority(grant.ID(), o.evidence(0, member), o.pin()), CheckRecord, "missing from the evidence")
+	wantFailure(t, Authority(grant.ID(), o.evidence(member, at), o.pin()), CheckEntry0, "entry 0")
+	wantFailure(t, Authority(grant.ID(), Evidence{}, o.pin()), CheckEntry0, "entry 0")
+
+	ev := o.evidence(0, member, at)
+	ev.Items[2].Proof = slices.Clone(ev.Items[2].Proof)
+	ev.Items[2].Proof[0] = flipHash(ev.Items[2].Proof[0])
+	wantFailure(t, Authority(grant.ID(), ev, o.pin()), CheckInclusion, "")
+	pin := o.pin()
+	pin.Origin = o.grantor.did()
+	wantFailure(t, Authority(grant.ID(), o.evidence(), pin), CheckEntry0, "")
+
+	o.log(o.reviewer, record.GrantSubject(storage.CIDOf(nil)), &record.Revoke{Reason: "x"}, cite{by: o.reviewerMember})
+	last, err := record.Parse(o.items[len(o.items)-1].Envelope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantFailure(t, Authority(last.ID(), o.evidence(), o.pin()), CheckAuthority, "has not got the role grantor")
 }
