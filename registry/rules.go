@@ -43,7 +43,7 @@ func (r *Registry) RulesWithVotes(ctx context.Context) ([]RuleInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	proposals, err := r.releases(ctx)
+	proposals, err := r.releases(ctx, rules, mostProposals)
 	if err != nil {
 		return nil, err
 	}
@@ -85,14 +85,16 @@ func stateOf(rule state.Rule, now time.Time) string {
 }
 
 // releases are all proposals to end rules, by the rule, in the order of the log.
-func (r *Registry) releases(ctx context.Context) (map[string][]state.Proposal, error) {
+// Where there have been most of any kind they are the open ones alone, so that no
+// reviewer who proposes over and over keeps the others from seeing and voting.
+func (r *Registry) releases(ctx context.Context, rules []state.Rule, most int) (map[string][]state.Proposal, error) {
 	prefix := state.ProposalPrefix()
-	rows, err := r.Catalog.StateRange(ctx, prefix, catalog.PrefixEnd(prefix), r.Size(), mostProposals)
+	rows, err := r.Catalog.StateRange(ctx, prefix, catalog.PrefixEnd(prefix), r.Size(), most)
 	if err != nil {
 		return nil, err
 	}
-	if len(rows) == mostProposals {
-		return nil, fmt.Errorf("there have been more than %d proposals", mostProposals)
+	if len(rows) == most {
+		return r.openReleases(ctx, rules)
 	}
 	slices.SortStableFunc(rows, func(a, b catalog.StateRow) int { return int(a.Index - b.Index) })
 	found := map[string][]state.Proposal{}
@@ -103,6 +105,24 @@ func (r *Registry) releases(ctx context.Context) (map[string][]state.Proposal, e
 		}
 		if p.Rule != "" {
 			found[p.Rule] = append(found[p.Rule], p)
+		}
+	}
+	return found, nil
+}
+
+// openReleases are the proposals that rules wait for, by the rule.
+func (r *Registry) openReleases(ctx context.Context, rules []state.Rule) (map[string][]state.Proposal, error) {
+	s, found := r.visible(ctx), map[string][]state.Proposal{}
+	for _, rule := range rules {
+		if rule.Proposal == "" {
+			continue
+		}
+		p, ok, err := state.ProposalOf(s, rule.Proposal)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			found[rule.ID] = []state.Proposal{p}
 		}
 	}
 	return found, nil

@@ -20,8 +20,16 @@ import (
 const (
 	scansAtOnce  = 2               // each keeps a core busy
 	scansWaiting = 1024            // for one that is under way or waits
+	scanWait     = 2 * time.Minute // for a turn
 	scanTime     = 2 * time.Minute // of one; the largest crate takes some seconds
-	knownScans   = 1 << 20         // bytes of results in memory
+	// uploadScan is how long who publishes waits for turn and look together: cargo
+	// gives up an upload that is not answered within 30 seconds.
+	uploadScan = 20 * time.Second
+	// scanAgain is how long a crate is left alone that took longer than scanTime: made
+	// for that, it would keep a core busy for as long as anybody asks for it.
+	scanAgain   = 15 * time.Minute
+	mostResting = 1024
+	knownScans  = 1 << 20 // bytes of results in memory
 )
 
 // scans holds what is known of the content of crates, and finds it out once for all
@@ -30,6 +38,10 @@ type scans struct {
 	mu      sync.Mutex
 	known   lru
 	flights map[storage.CID]*scanFlight
+	// most is how long a look may take; resting are the crates that took longer, with
+	// when they may be looked into again.
+	most    time.Duration
+	resting map[storage.CID]time.Time
 	closed  bool
 	running sync.WaitGroup
 	room    chan struct{}
@@ -43,7 +55,10 @@ type scanFlight struct {
 }
 
 func newScans() *scans {
-	return &scans{known: newLRU(knownScans), flights: map[storage.CID]*scanFlight{}, room: make(chan struct{}, scansAtOnce)}
+	return &scans{
+		known: newLRU(knownScans), flights: map[storage.CID]*scanFlight{}, room: make(chan struct{}, scansAtOnce),
+		most: scanTime, resting: map[storage.CID]time.Time{},
+	}
 }
 
 // findings says what the recognisers of content find in the bytes of v, and looks
@@ -75,6 +90,9 @@ func (r *Registry) scanOf(ctx context.Context, id storage.CID) (catalog.Scan, er
 		r.scans.know(s)
 		return s, nil
 	}
+	if r.scans.rests(id, r.Clock()) {
+		return catalog.Scan{}, fmt.Errorf("%w: a look into that crate took more than %s; nobody looks again before some minutes are over", ErrUnavailable, r.scans.most)
+	}
 	f, err := r.scans.join(id, r.scanStored)
 	if err != nil {
 		return catalog.Scan{}, err
@@ -100,6 +118,27 @@ func (s *scans) lookUp(id storage.CID) (catalog.Scan, bool) {
 		return catalog.Scan{}, false
 	}
 	return f.value.(catalog.Scan), true
+}
+
+// rest leaves id alone until then; where there are too many of them all are forgotten.
+func (s *scans) rest(id storage.CID, until time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.resting) >= mostResting {
+		clear(s.resting)
+	}
+	s.resting[id] = until
+}
+
+func (s *scans) rests(id storage.CID, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	until, ok := s.resting[id]
+	if ok && !now.Before(until) {
+		delete(s.resting, id)
+		return false
+	}
+	return ok
 }
 
 func (s *scans) know(scan catalog.Scan) {
@@ -144,16 +183,16 @@ func (s *scans) close() {
 
 // scanStored looks into the stored crate id and keeps what it finds.
 func (r *Registry) scanStored(id storage.CID) (catalog.Scan, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), scanTime)
+	turn, cancel := context.WithTimeout(r.running, scanWait)
 	defer cancel()
-	stop := context.AfterFunc(r.running, cancel)
-	defer stop()
 	select {
 	case r.scans.room <- struct{}{}:
 		defer func() { <-r.scans.room }()
-	case <-ctx.Done():
-		return catalog.Scan{}, scanStopped(ctx)
+	case <-turn.Done():
+		return catalog.Scan{}, scanStopped(turn)
 	}
+	ctx, cancel := context.WithTimeout(r.running, r.scans.most)
+	defer cancel()
 	blob, err := r.Blobs.Open(ctx, id)
 	if err != nil {
 		return catalog.Scan{}, err
@@ -161,6 +200,9 @@ func (r *Registry) scanStored(id storage.CID) (catalog.Scan, error) {
 	defer blob.Close()
 	s, err := r.scan(ctx, id, blob)
 	if err != nil {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			r.scans.rest(id, r.Clock().Add(scanAgain))
+		}
 		return catalog.Scan{}, err
 	}
 	// What cannot be kept is right all the same; whoever asks later looks again.
@@ -178,7 +220,7 @@ func scanStopped(ctx context.Context) error {
 // scanUpload looks into a crate that is being published, so that nobody has to wait
 // later; nil where that does not succeed: then whoever asks first does.
 func (r *Registry) scanUpload(ctx context.Context, id storage.CID, upload io.ReadSeeker) *catalog.Scan {
-	ctx, cancel := context.WithTimeout(ctx, scanTime)
+	ctx, cancel := context.WithTimeout(ctx, uploadScan)
 	defer cancel()
 	select {
 	case r.scans.room <- struct{}{}:

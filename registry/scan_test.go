@@ -10,6 +10,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -385,6 +386,58 @@ func TestVersionsAreFoundByTheirBytes(t *testing.T) {
 			t.Errorf("%s, before it was published: %v, %v", name, got, err)
 		}
 	}
+}
+
+// slowBlobs give bytes, while they are slow, only when who reads has no time any more.
+type slowBlobs struct {
+	storage.Blobs
+	slow   atomic.Bool
+	opened atomic.Int64
+}
+
+func (b *slowBlobs) Open(ctx context.Context, id storage.CID) (storage.Blob, error) {
+	if !b.slow.Load() {
+		return b.Blobs.Open(ctx, id)
+	}
+	b.opened.Add(1)
+	blob, err := b.Blobs.Open(context.WithoutCancel(ctx), id)
+	return slowBlob{blob, ctx}, err
+}
+
+type slowBlob struct {
+	storage.Blob
+	ctx context.Context
+}
+
+func (b slowBlob) Read(p []byte) (int, error) {
+	<-b.ctx.Done()
+	return b.Blob.Read(p)
+}
+
+// A crate made to take long keeps nobody busy for as long as somebody asks for it.
+func TestACrateThatTakesTooLongIsLeftAloneForAWhile(t *testing.T) {
+	slow := &slowBlobs{}
+	c := newCourt(t, func(config *Config) { slow.Blobs, config.Blobs = config.Blobs, slow })
+	c.publish("plain")
+	v := c.version("plain")
+	c.r.scans.mu.Lock()
+	c.r.scans.most, c.r.scans.known = 30*time.Millisecond, newLRU(knownScans)
+	c.r.scans.mu.Unlock()
+	if err := c.r.Catalog.PutScan(t.Context(), catalog.Scan{CID: v.CID, Recognisers: content.Version + 1, Time: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	slow.slow.Store(true)
+	for range 5 {
+		if scanned, _, err := c.r.findings(t.Context(), v); !errors.Is(err, ErrUnavailable) || scanned {
+			t.Errorf("%t, %v", scanned, err)
+		}
+	}
+	if n := slow.opened.Load(); n != 1 {
+		t.Errorf("the look was begun %d times", n)
+	}
+	c.ahead.Store(int64(scanAgain + time.Second))
+	slow.slow.Store(false)
+	wantFindings(t, c.r, v, true)
 }
 
 // Who waits while another looks inside of an artifact can go away.

@@ -14,31 +14,37 @@ import (
 )
 
 // mostProposals bounds a listing; closed ones count too, since state keeps them.
-const mostProposals = 100_000
+// proposalsPage is how many are read at once.
+const (
+	mostProposals = 100_000
+	proposalsPage = 500
+)
 
 // OpenProposals lists the proposals of settings that still wait for votes, in no
 // order that matters; those that other settings have voided are left out.
 func (r *Registry) OpenProposals(ctx context.Context) ([]state.Proposal, error) {
-	prefix := state.ProposalPrefix()
-	rows, err := r.Catalog.StateRange(ctx, prefix, catalog.PrefixEnd(prefix), r.Size(), mostProposals)
-	if err != nil {
-		return nil, err
-	}
-	if len(rows) == mostProposals {
-		return nil, fmt.Errorf("there have been more than %d proposals", mostProposals)
-	}
-	inForce := r.Settings().Record
+	prefix, at, inForce := state.ProposalPrefix(), r.Size(), r.Settings().Record
+	from, end := prefix, catalog.PrefixEnd(prefix)
 	var open []state.Proposal
-	for _, row := range rows {
-		p, err := state.DecodeProposal(row.Value)
+	for {
+		rows, err := r.Catalog.StateRange(ctx, from, end, at, proposalsPage)
 		if err != nil {
 			return nil, err
 		}
-		if p.Open && p.Base == inForce {
-			open = append(open, p)
+		for _, row := range rows {
+			p, err := state.DecodeProposal(row.Value)
+			if err != nil {
+				return nil, err
+			}
+			if p.Open && p.Base == inForce {
+				open = append(open, p)
+			}
 		}
+		if len(rows) < proposalsPage {
+			return open, nil
+		}
+		from = rows[len(rows)-1].Key + "\x01"
 	}
-	return open, nil
 }
 
 // checkOwnDocument refuses settings with a DID document of this registry that

@@ -94,9 +94,15 @@ func rulesPage(rules []registry.RuleInfo, after string, limit int) (told []ruleJ
 
 // rule is GET /v1/rules/{id}, for members.
 func (s *Server) rule(w http.ResponseWriter, r *http.Request) error {
-	if _, err := s.member(w, r); err != nil {
+	asker, err := s.member(w, r)
+	if err != nil {
 		return err
 	}
+	release, err := s.searches.take(r.Context(), asker.DID) // it reads all rules, too
+	if err != nil {
+		return err
+	}
+	defer release()
 	rule, err := s.registry.RuleWithVotes(r.Context(), param(r, "id"))
 	if err != nil {
 		return err
