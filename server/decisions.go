@@ -103,12 +103,14 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	// The place comes before the body, so that only so many are in memory.
+	// The place comes before the body, so that only so many are in memory; who has it
+	// and sends slowly keeps others waiting, no longer than they would wait.
 	release, err := s.decisions.take(r.Context(), anyone)
 	if err != nil {
 		return err
 	}
 	defer release()
+	comesWithin(r, s.pace.Stall)
 	grant, asked, err := readQuestion(w, r)
 	if err != nil {
 		return err
