@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/registry/policy"
@@ -71,20 +73,25 @@ func (r *Registry) search(ctx context.Context, asker policy.Asker, t *terms, que
 		if err != nil {
 			return nil, 0, false, err
 		}
-		if len(s.versions) > 0 {
-			found = append(found, Found{Name: last.Name, MaxVersion: s.newest.Version.Version, Description: s.description(hit)})
+		// Of a hidden version not even that it holds the query is told.
+		if shown := s.shows(hit); shown || len(s.versions) > 0 && nameHolds(hit, query) {
+			f := Found{Name: last.Name, MaxVersion: s.newest.Version.Version}
+			if shown {
+				f.Description = hit.Description
+			}
+			found = append(found, f)
 		}
 	}
 	return found, total, offset+len(hits) < total, nil
 }
 
-// description is what the crate's newest version says of the crate, "" where that
-// version is not to be known of.
-func (s seen) description(hit catalog.CrateHit) string {
-	for _, v := range s.versions {
-		if v.Index == hit.Index {
-			return hit.Description
-		}
-	}
-	return ""
+// shows reports whether the version whose words were searched, the crate's newest,
+// is to be known of.
+func (s seen) shows(hit catalog.CrateHit) bool {
+	return slices.ContainsFunc(s.versions, func(v seenVersion) bool { return v.Index == hit.Index })
+}
+
+// nameHolds reports whether query is part of the crate's name, as the catalog compares them.
+func nameHolds(hit catalog.CrateHit, query string) bool {
+	return strings.Contains(hit.NameKey, cargo.CanonicalName(query))
 }
