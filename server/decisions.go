@@ -113,6 +113,7 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer done()
+	comesWithin(r, s.pace.Stall)
 	grant, asked, err := readQuestion(w, r)
 	if err != nil {
 		return err

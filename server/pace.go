@@ -113,12 +113,17 @@ func (b *pacedBody) arm() {
 	}
 }
 
+// comesWithin bounds how long r's body may take in all, however steadily it comes.
+func comesWithin(r *http.Request, most time.Duration) {
+	if b := observed(r.Context()).body; b != nil {
+		b.end = time.Now().Add(most)
+	}
+}
+
 // letPass reads and throws away what is left of a refused upload, up to most
 // bytes and not for long: cargo reads the answer only when it has sent everything.
 func letPass(r *http.Request, most int64) {
-	if b := observed(r.Context()).body; b != nil {
-		b.end = time.Now().Add(refusedTime)
-	}
+	comesWithin(r, refusedTime)
 	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, most))
 }
 

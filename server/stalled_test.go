@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -114,5 +115,46 @@ func TestNotReadyIsOneStatusWhateverTheReason(t *testing.T) {
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
 	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "stopping") || strings.Contains(log.String(), "level=ERROR") {
 		t.Errorf("%d %s\n%s", w.Code, w.Body, log)
+	}
+}
+
+// Who asks about many artifacts and sends the question drop by drop has the place
+// of others no longer than these would wait for it.
+func TestWhoAsksSlowlyDoesNotKeepThePlace(t *testing.T) {
+	l := newLab(t)
+	l.get("/healthz", "").want(t, 200) // what a lab logs is looked at
+	s := httptest.NewServer(New(Config{
+		Registry: l.registry, Log: slog.New(slog.DiscardHandler), Clock: l.now, Pace: Pace{Stall: 500 * time.Millisecond, Rate: 1},
+	}))
+	defer s.Close()
+	conn, err := net.Dial("tcp", s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "POST /v1/decisions HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\nAuthorization: %s\r\n\r\n", l.session(l.member, "read"))
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		for drop := time.NewTicker(50 * time.Millisecond); ; {
+			select {
+			case <-drop.C:
+				fmt.Fprint(conn, " ")
+			case <-stop:
+				drop.Stop()
+				return
+			}
+		}
+	}()
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusRequestTimeout {
+		t.Errorf("%d", answer.StatusCode)
 	}
 }

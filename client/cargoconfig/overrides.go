@@ -116,9 +116,7 @@ func (w *workspace) walk() error {
 		if i == 0 {
 			w.members(m)
 			w.patches(file, m)
-			for _, member := range slices.Sorted(maps.Keys(w.inside)) {
-				queue = append(queue, member)
-			}
+			queue = append(queue, slices.Sorted(maps.Keys(w.inside))...)
 		}
 		for _, folder := range w.dependencies(file, m) {
 			if !slices.Contains(queue, folder) {
