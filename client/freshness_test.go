@@ -195,7 +195,8 @@ func TestCheckpointsAreOpenedInOnePlace(t *testing.T) {
 		"Artifact":      {"evidence.go", "registry.go"}, // verify.Artifact; the type of that name
 		"NewTileReader": {"checkpoint.go"},
 		"judge":         {"checkpoint.go", "evidence.go", "login.go"},
-		"inForce":       {"enter.go"},
+		"inForce":       {"enter.go", "grantproof.go"},
+		"Authority":     {"grantproof.go"}, // verify.Authority
 		"show":          {"evidence.go", "login.go"},
 		"checkpoint":    {"checkpoint.go", "registry.go", "unknown.go"}, // web.checkpoint
 	}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"crypto/rand"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -124,5 +125,15 @@ func TestALateClockKeepsNoGrantAlive(t *testing.T) {
 		if err != nil || ok || len(findings) != 1 || findings[0].Clause != ClauseTime {
 			t.Errorf("%s: %v, %+v, %v", late, ok, findings, err)
 		}
+	}
+}
+
+// A log that stands still proves no grant: what ended one may be hidden.
+func TestAFrozenLogProvesNoGrant(t *testing.T) {
+	g := newGrantor(t)
+	g.grant(g.env())
+	g.frozen(25 * time.Hour)
+	if _, findings, ok, err := g.r.Charter(t.Context()); ok || !errors.Is(err, ErrNotFresh) {
+		t.Errorf("%v, %+v, %v", ok, findings, err)
 	}
 }
