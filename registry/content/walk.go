@@ -130,7 +130,7 @@ func (w *walk) unpacked(z io.Reader, path string, depth int) error {
 func (w *walk) tar(in *bufio.Reader, path string, depth int) error {
 	for t := tar.NewReader(in); ; {
 		h, err := t.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
@@ -152,7 +152,7 @@ var localHeader = []byte("PK\x03\x04")
 func (w *walk) zip(in *bufio.Reader, path string, depth int) error {
 	for {
 		h, err := nextHeader(in)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
@@ -180,7 +180,7 @@ func nextHeader(in *bufio.Reader) (h zipHeader, err error) {
 	for {
 		head, err := in.Peek(30)
 		if len(head) < 30 {
-			if err == nil || err == io.ErrUnexpectedEOF {
+			if err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
 				err = io.EOF
 			}
 			return h, err

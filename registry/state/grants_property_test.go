@@ -119,7 +119,7 @@ func (r *randomWorld) randomGrant(rt *rapid.T, issuer actor) storage.CID {
 	if len(r.ids) > 0 && rapid.IntRange(0, 7).Draw(rt, "again") == 0 {
 		return r.oneID(rt)
 	}
-	edits := []func(*particle.EnvGrant){lasting([]time.Duration{time.Minute, 24 * time.Hour}[rapid.IntRange(0, 1).Draw(rt, "lasting")]), memory(int64(r.next))}
+	edits := []func(*particle.EnvGrant){lasting([]time.Duration{time.Minute, 24 * time.Hour}[rapid.IntRange(0, 1).Draw(rt, "lasting")]), memory(r.next)}
 	subject := []actor{pat, pat, pat, gina}[rapid.IntRange(0, 3).Draw(rt, "subject")]
 	if len(r.ids) > 0 && rapid.IntRange(0, 2).Draw(rt, "supersedes") > 0 {
 		edits = append(edits, superseding(r.oneID(rt)))
