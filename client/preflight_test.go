@@ -175,7 +175,7 @@ func TestVendoredCopiesAreHeldAgainstTheRules(t *testing.T) {
 	shipped := particle.ShippedRules()[0]
 	rules := []RuleInfo{{ID: shipped.ID, State: RuleInForce, Rule: shipped.QuarantineRule}}
 	_, b := goodBuild()
-	b.Locked = append(b.Locked, Locked{Locked: cargo.Locked{Name: "Blake_3", Version: "1.0.0"}, Place: Place{Kind: PlaceProject}},
+	b.Locked = append(b.Locked, Locked{Locked: cargo.Locked{Name: "Blake_2", Version: "1.0.0"}, Place: Place{Kind: PlaceProject}},
 		Locked{Locked: cargo.Locked{Name: "BLAKE3", Version: "1.5.0-rc.1"}, Place: Place{Kind: PlaceProject}})
 	found, err := b.CheckLocal(rules, preflightTime)
 	if err != nil || len(found) != 1 || !strings.Contains(found[0].Detail, "BLAKE3 1.5.0-rc.1") || !strings.Contains(found[0].Detail, "quarantine blake3") {

@@ -155,6 +155,11 @@ func (s *scans) join(id storage.CID, look func(storage.CID) (catalog.Scan, error
 	if f, ok := s.flights[id]; ok {
 		return f, nil
 	}
+	if known, ok := s.known.get(scanThing(id)); ok { // a look has ended since the asker looked
+		f := &scanFlight{done: make(chan struct{}), scan: known.value.(catalog.Scan)}
+		close(f.done)
+		return f, nil
+	}
 	if s.closed || len(s.flights) >= scansWaiting {
 		return nil, fmt.Errorf("%w: too many crates wait to be looked into, or this registry is shutting down", ErrUnavailable)
 	}

@@ -170,7 +170,7 @@ func TestAllowedGathersEveryHashOnceAndNamesTheRest(t *testing.T) {
 	if err != nil || !slices.Equal(texts, want) {
 		t.Errorf("%v, want %v; %v", texts, want, err)
 	}
-	if !slices.Equal(got.uncovered, []string{"app 0.1.0 (of the project, or by a path)", "g 2.0.0 (git+https://git.example/g#0123)"}) {
+	if !slices.Equal(got.uncovered, []string{"app 0.1.0 (the project's own, or by a path)", "g 2.0.0 (git+https://git.example/g#0123)"}) {
 		t.Errorf("not coverable: %q", got.uncovered)
 	}
 	for name, bad := range map[string]grantFlags{
