@@ -258,7 +258,7 @@ func publishMany(ctx context.Context, r *registry.Registry, admin did.PrivateKey
 func publishLarge(ctx context.Context, r *registry.Registry, admin did.PrivateKey, name string, size int) error {
 	me := admin.Public().DID()
 	crate := newRelease(mathrand.New(mathrand.NewPCG(7, 8)), 0, name, "1.0.0", size)
-	heads, err := r.HeadsFor(ctx, policy.Asker{DID: me}, "crate/"+name)
+	heads, err := r.HeadsFor(ctx, policy.Asker{DID: me, Tier: particle.TierCoreStakeholder, Scopes: []string{particle.ScopeRead}}, "crate/"+name)
 	if err != nil {
 		return err
 	}
@@ -274,7 +274,7 @@ func publishLarge(ctx context.Context, r *registry.Registry, admin did.PrivateKe
 	if err != nil {
 		return err
 	}
-	asker := policy.Asker{DID: me, Scopes: []string{particle.ScopePublish}, Until: now.Add(time.Hour)}
+	asker := policy.Asker{DID: me, Tier: particle.TierCoreStakeholder, Scopes: []string{particle.ScopePublish}, Until: now.Add(time.Hour)}
 	_, err = r.PublishCrate(ctx, asker, rec.Envelope(), bytes.NewReader(frameOf(crate)))
 	return err
 }

@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,6 +41,8 @@ type ruledLab struct {
 	// reviewers are three, for who proposes does not approve.
 	reviewers [3]*user
 	origin    did.DID
+	// made counts grants: two of one second that say the same would be one.
+	made atomic.Int64
 }
 
 func newRuledLab(t testing.TB) *ruledLab { return ruled(newLab(t)) }
@@ -107,7 +110,7 @@ func (l *ruledLab) envGrant(issuer, subject *user, edit func(*particle.EnvGrant)
 	g := particle.EnvGrant{
 		Registry: l.origin, Issuer: issuer.identity().DID(), Subject: subject.identity().DID(),
 		NotBefore: particle.At(now.Add(-time.Minute)), Expires: particle.At(now.Add(time.Hour)),
-		MaxMemMB: 256, MaxDiskMB: 4096, AllowedCrates: []string{}, Tier: particle.TierGuest,
+		MaxMemMB: 256, MaxDiskMB: 4096 + l.made.Add(1), AllowedCrates: []string{}, Tier: particle.TierGuest,
 		AllowedProtocols: []string{"http"}, AllowedEndpoints: []string{strings.TrimPrefix(l.url, "http://")},
 	}
 	if edit != nil {

@@ -269,7 +269,7 @@ func (rec *recording) look(left tree, acks int) error {
 
 // wholeLog reads every record that the published checkpoint covers, with what it names.
 func wholeLog(ctx context.Context, r *registry.Registry) error {
-	reader := policy.Asker{DID: r.Settings().Admins[0], Admin: true, Scopes: []string{particle.ScopeRead, particle.ScopeAdmin}}
+	reader := policy.Asker{DID: r.Settings().Admins[0], Admin: true, Tier: particle.TierCoreStakeholder, Scopes: []string{particle.ScopeRead, particle.ScopeAdmin}}
 	for index := range r.Size() {
 		stored, err := r.RecordAt(ctx, reader, index)
 		if err != nil {
