@@ -22,7 +22,7 @@ const (
 	// grantBytes is about what a grant takes beside its list, hashBytes what each
 	// hash of it takes.
 	grantBytes = 4 << 10
-	hashBytes  = 40
+	hashBytes  = 96
 	// grantsAtOnce is how many are read at once: lists are large.
 	grantsAtOnce = 2
 )
@@ -135,7 +135,7 @@ func (c *grantCache) filled(h *heldGrant, grant *policy.Grant, whole bool, now t
 		h.retry = now.Add(grantRetry)
 	}
 	if e, ok := c.at[h.cid]; ok && e.Value == h && grant != nil {
-		more := int64(grant.Listed() * hashBytes)
+		more := int64((grant.Listed() + len(grant.AllowedCrates)) * hashBytes) // those in the grant are kept as text too
 		h.bytes += more
 		c.bytes += more
 		c.makeRoom()

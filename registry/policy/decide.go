@@ -70,6 +70,9 @@ func Decide(asker *Asker, t *Terms, f *Facts, now time.Time) (d Decision) {
 	if q.until != never {
 		d.ValidUntil = time.Unix(q.until, 0).UTC()
 	}
+	if d.Allow {
+		d.Budget = asker.Budget
+	}
 	return d
 }
 

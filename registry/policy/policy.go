@@ -31,6 +31,7 @@ const (
 	RuleGrant     Rule = "grant"
 	RuleAddress   Rule = "stakeholder-addr"
 	RuleToken     Rule = "token"
+	RuleBudget    Rule = "budget"
 )
 
 // Denial is a refusal as an error: which rule, and why in words for the one refused.
@@ -57,6 +58,9 @@ type Holder struct {
 	Tier string
 	// Grants are DID's and no others', as ResolveGrant needs them.
 	Grants []HostGrant
+	// Balances are the ledger's; nil where none is kept, as long as there is no
+	// ledger: then nothing is held against them.
+	Balances *Balances
 }
 
 // Asker is who asks, after the token was checked against the state. The zero
@@ -82,6 +86,21 @@ type Asker struct {
 	Barred *Denial
 	// GrantUntil is when ResolveGrant may answer otherwise; the zero time: never.
 	GrantUntil time.Time
+	// Budget caps what is done under the session.
+	Budget Budget
+}
+
+// Budget is what may be spent; 0 of anything: not stated.
+type Budget struct {
+	Joules uint64
+	// MemMB is in MiB.
+	MemMB uint64
+}
+
+// Balances are what a ledger says a holder has.
+type Balances struct {
+	// Joules that it may still spend.
+	Joules uint64
 }
 
 // Anonymous reports whether nobody is asking.
@@ -107,6 +126,8 @@ type Decision struct {
 	// ValidUntil is when the same question may be answered otherwise without any
 	// change of state; the zero time: never. Caches obey it.
 	ValidUntil time.Time
+	// Budget is what may be spent on what is allowed: the session's.
+	Budget Budget
 
 	say reason
 }

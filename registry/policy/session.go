@@ -97,6 +97,9 @@ func Admit(a Assertion, holder Holder, mint did.DID, id string, now time.Time) (
 			return none, d
 		}
 	}
+	if b := holder.Balances; b != nil && a.MaxJoules > b.Joules {
+		return none, deny(RuleBudget, "a session of %d joules was asked for, and %s has %d to spend; ask for less, or for a budget", a.MaxJoules, a.Subject, b.Joules)
+	}
 	if a.Rec != "" && (len(a.Rec) != 64 || strings.Trim(a.Rec, "0123456789abcdef") != "") {
 		return none, deny(RuleToken, "rec is not the identity of a record (64 lower-case hex digits)")
 	}
@@ -164,7 +167,7 @@ func CheckSession(t Token[particle.SessionToken], holder Holder, mint did.DID, n
 		return Asker{}, deny(RuleMember, "%s is not a member of this registry; an admin admits it with `aln-registry member add %s --role publisher`", c.Subject, c.Subject)
 	}
 	lost := func(role string) bool { return !slices.Contains(holder.Roles, role) }
-	asker := Asker{DID: c.Subject, Admin: holder.Admin, Tier: holder.Tier, Rec: c.Rec, Until: expires, GrantNamed: c.Grant}
+	asker := Asker{DID: c.Subject, Admin: holder.Admin, Tier: holder.Tier, Rec: c.Rec, Until: expires, GrantNamed: c.Grant, Budget: Budget{Joules: c.MaxJoules, MemMB: c.MaxMemMB}}
 	if asker.Roles = c.Roles; slices.ContainsFunc(c.Roles, lost) { // a role lost since then is lost at once
 		asker.Roles = slices.DeleteFunc(slices.Clone(c.Roles), lost)
 	}
