@@ -31,9 +31,6 @@ func (j Judged) Refusal() error {
 	return &Denied{Version: j.Version, Decision: j.Decision}
 }
 
-// Pickable reports whether the asker's resolvers may pick the version.
-func (j Judged) Pickable() bool { return j.Decision.Listed && !j.Yanked }
-
 // Denied is the refusal of a version's bytes. It wraps a *policy.Denial.
 type Denied struct {
 	Version  state.Version
@@ -77,16 +74,6 @@ func asError(asker policy.Asker, d policy.Decision) error {
 		return fmt.Errorf("%w: %s", ErrUnauthenticated, d.Reason())
 	}
 	return d.Denial()
-}
-
-// FactsOf returns what decisions about v are made of. What its bytes hold is
-// looked up, or looked for, while a rule asks for it.
-func (r *Registry) FactsOf(ctx context.Context, v state.Version) (policy.Facts, error) {
-	f := plainFacts(v)
-	if !r.published.Load().terms.looksInside(r.Clock()) {
-		return f, nil
-	}
-	return r.inside(ctx, v, f)
 }
 
 // inside is f with what the bytes of v hold. What nobody can look at is told as that.

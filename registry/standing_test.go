@@ -226,7 +226,7 @@ func TestUnderIsWhatAnothersSessionSees(t *testing.T) {
 	if err != nil || d.Allow || d.Rule != policy.RuleAllowed || d.RuleID != grant.String() || theirs.Rule != d.Rule || theirs.Allow {
 		t.Errorf("%+v, theirs %+v, %v", d, theirs, err)
 	}
-	facts, err := c.r.FactsOf(t.Context(), c.version("demo"))
+	facts, err := c.r.inside(t.Context(), c.version("demo"), plainFacts(c.version("demo")))
 	if err != nil || !facts.Scanned || facts.Digest != c.version("demo").CID.Digest() {
 		t.Errorf("%+v, %v", facts, err)
 	}

@@ -30,10 +30,6 @@ type terms struct {
 	inside []state.Rule
 }
 
-// Terms returns what binds everybody now, by the published state. It is shared:
-// nobody changes it.
-func (r *Registry) Terms() *policy.Terms { return &r.published.Load().terms.Terms }
-
 // Rules returns the rules at the published size, shipped and ended ones too, in
 // the order of their ids.
 func (r *Registry) Rules(ctx context.Context) ([]state.Rule, error) {

@@ -18,9 +18,6 @@ import (
 // ErrMalformed: the bytes are not the particle in the form of FORMATS §7.
 var ErrMalformed = errors.New("malformed particle")
 
-// MediaType is said of the particles' blobs when they are published.
-const MediaType = "application/json"
-
 // Bounds on a particle's bytes and lists.
 const (
 	// MaxBytes is the largest particle read.
@@ -249,7 +246,7 @@ func parse[T any](what string, raw []byte) (T, error) {
 	if err != nil {
 		return none, malformed("%s: %v", what, err)
 	}
-	same, err := sameJSON(raw, ours)
+	same, err := SameJSON(raw, ours)
 	if err != nil {
 		return none, malformed("%s: %v", what, err)
 	}

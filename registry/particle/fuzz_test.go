@@ -31,7 +31,7 @@ func fuzzJSON[T any](f *testing.F, parse func([]byte) (T, error), seeds ...[]byt
 		if err != nil || !reflect.DeepEqual(again, v) {
 			t.Fatalf("%s became %s: %v", data, raw, err)
 		}
-		if same, err := sameJSON(data, raw); err != nil || !same {
+		if same, err := SameJSON(data, raw); err != nil || !same {
 			t.Fatalf("%s was taken for %s", data, raw)
 		}
 	})

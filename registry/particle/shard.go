@@ -63,8 +63,9 @@ func ParseExecutionDomain(raw []byte) (ExecutionDomain, error) {
 	return d, nil
 }
 
-// sameJSON compares two JSON values but for order, white space and escapes.
-func sameJSON(a, b []byte) (bool, error) {
+// SameJSON compares two JSON values but for the order of members, white space and
+// escapes in strings (FORMATS §1); the error is that of one that is no JSON.
+func SameJSON(a, b []byte) (bool, error) {
 	// Not Canonicalize: it would take -0 for 0 and round large numbers.
 	sorted := []jsontext.Options{jsontext.ReorderRawObjects(true), jsontext.PreserveRawStrings(false)}
 	x, y := jsontext.Value(bytes.Clone(a)), jsontext.Value(bytes.Clone(b))

@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/particle"
 )
 
 // envelopeJSON is the DSSE envelope on the wire.
@@ -175,16 +176,11 @@ func (r *Record) checkComplete() error {
 	if err != nil {
 		return malformed("%v", err)
 	}
-	// Not Canonicalize: it would take -0 for 0 and round large numbers.
-	sorted := []jsontext.Options{jsontext.ReorderRawObjects(true), jsontext.PreserveRawStrings(false)}
-	want, got := jsontext.Value(ours), jsontext.Value(bytes.Clone(r.payload))
-	if err := want.Format(sorted...); err != nil {
+	same, err := particle.SameJSON(ours, r.payload)
+	if err != nil {
 		return malformed("%v", err)
 	}
-	if err := got.Format(sorted...); err != nil {
-		return malformed("%v", err)
-	}
-	if !bytes.Equal(want, got) {
+	if !same {
 		return malformed("a %s record's payload lacks a member or spells a value in another way than FORMATS §1 and §2 say", r.Type())
 	}
 	return nil

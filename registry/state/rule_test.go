@@ -428,7 +428,7 @@ func TestProposalsOfSettingsAreStoredAsEver(t *testing.T) {
 	base := w.settings().Record
 	id := w.propose(alice)
 	want := `{"record":"` + string(id) + `","base":"` + string(base) + `","approvals":["` + string(alice.id()) + `"],"open":true,"registry":{"did":"did:key:z6Mkon3Necd6NkkyfoGoHxid2znGc59LU3K7mubaRcFbLfLX","did_document":null,"log_keys":`
-	got := string(w.store[ProposalKey(id)])
+	got := string(w.store[keyProposal(id)])
 	if len(got) < len(want) || got[:len(want)] != want || got[len(got)-len(`"private_names":[]}}`):] != `"private_names":[]}}` {
 		t.Errorf("%s", got)
 	}

@@ -309,9 +309,6 @@ func ProposalOf(s Store, id record.ID) (v Proposal, ok bool, err error) {
 	return get[Proposal](s, keyProposal(id))
 }
 
-// ProposalKey is the key of the Proposal that the record id made.
-func ProposalKey(id record.ID) string { return keyProposal(id) }
-
 // DecodeProposal reads a value under ProposalPrefix.
 func DecodeProposal(value []byte) (Proposal, error) { return decode[Proposal](value) }
 
