@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"storage":                     {},
 	"storage/blobtest":            {"storage"},
 	"storage/disk":                {"durable", "storage"},
+	"storage/s3":                  {"storage"},
 	"storage/catalog":             {"durable", "migrations", "storage"},
 	"storage/catalog/catalogtest": {"storage", "storage/catalog"},
 	"migrations":                  {},
@@ -54,7 +55,8 @@ var mayImport = map[string][]string{
 		"did", "durable", "registry/cargo", "registry/content", "registry/particle", "registry/policy", "registry/record",
 		"registry/translog", "registry/verify", "storage",
 	},
-	"client/cargoconfig": {"durable"},
+	"client/cargoconfig":  {"durable"},
+	"integration/testbed": {},
 }
 
 // wireEverything may import any package.
