@@ -98,6 +98,9 @@ type dialect struct {
 	// nowMillis is an expression: Unix milliseconds by the database's clock.
 	nowMillis string
 	shared    bool
+	// faults and quickFaults ask the database to check itself: "ok" or lines of what is
+	// wrong; "" where that is not to be had by a query.
+	faults, quickFaults string
 }
 
 // DB is an open catalog, safe for concurrent use. Its embedded Reader sees

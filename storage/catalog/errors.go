@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 
@@ -32,8 +33,12 @@ func full(err error) error {
 	return storage.Full(err)
 }
 
-// damaged puts ErrDamaged into err's chain where the database says so.
+// damaged puts ErrDamaged into err's chain where the database says so, or where one
+// of the rows is gone that every catalog has.
 func damaged(err error) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
 	var e *sqlite3.Error
 	if errors.As(err, &e) && (e.Code()&0xff == sqliteCorrupt || e.Code()&0xff == sqliteNotADB) {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
