@@ -30,12 +30,18 @@ const defaultDataName = "data"
 const defaultWait = 30 * time.Second
 
 func (f *engineFlags) register(c *cobra.Command) {
+	f.registerCatalog(c)
+	flags := c.Flags()
+	flags.StringVar(&f.blobs, "blobs", "", "`URL` of the bucket for blobs and log, as in s3://bucket?endpoint=https://host:9000; its credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (default: a folder in the data folder)")
+	flags.StringVar(&f.key, "key", "", "the registry's key `FILE`, which `aln-registry key registry` makes; needed with --db and with --blobs (default: in the data folder)")
+}
+
+// registerCatalog is register for a command that needs the catalog alone.
+func (f *engineFlags) registerCatalog(c *cobra.Command) {
 	flags := c.Flags()
 	f.dataGiven = func() bool { return flags.Changed("data") }
 	flags.StringVar(&f.data, "data", defaultDataName, "folder for what is in no engine: keys, catalog and blobs")
 	flags.StringVar(&f.db, "db", "", "`URL` of the PostgreSQL database for the catalog, as in postgres://user@host/name; its password in PGPASSWORD or PGPASSFILE (default: SQLite in the data folder)")
-	flags.StringVar(&f.blobs, "blobs", "", "`URL` of the bucket for blobs and log, as in s3://bucket?endpoint=https://host:9000; its credentials in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (default: a folder in the data folder)")
-	flags.StringVar(&f.key, "key", "", "the registry's key `FILE`, which `aln-registry key registry` makes; needed with --db and with --blobs (default: in the data folder)")
 	flags.DurationVar(&f.wait, "engine-wait", defaultWait, "how long to wait for engines that cannot be reached at the start")
 }
 
@@ -47,6 +53,19 @@ func (f engineFlags) stateless() bool { return f.db != "" && f.blobs != "" }
 
 // check refuses flags that do not go together, and shows nothing that may be secret.
 func (f engineFlags) check() error {
+	if err := f.checkURLs(); err != nil {
+		return err
+	}
+	switch {
+	case strings.ContainsAny(f.key, "{\n"):
+		return usageError{errors.New("--key takes the path of the registry's key file, not a key")}
+	case !f.embedded() && f.key == "":
+		return usageError{errors.New("--db and --blobs need --key: the registry's key file, one for all its servers; `aln-registry key registry --out FILE` makes that of a new registry")}
+	}
+	return nil
+}
+
+func (f engineFlags) checkURLs() error {
 	if f.db != "" {
 		if u, err := url.Parse(f.db); err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || u.Host == "" && u.Query().Get("host") == "" {
 			return usageError{errors.New("--db is not the URL of a PostgreSQL database; write it like postgres://user@host:5432/name, with %XX for what is not a letter or digit in a name")}
@@ -57,12 +76,7 @@ func (f engineFlags) check() error {
 			return usageError{errors.New("--blobs is not the URL of a bucket; write it like s3://bucket?endpoint=https://host:9000")}
 		}
 	}
-	switch {
-	case strings.ContainsAny(f.key, "{\n"):
-		return usageError{errors.New("--key takes the path of the registry's key file, not a key")}
-	case !f.embedded() && f.key == "":
-		return usageError{errors.New("--db and --blobs need --key: the registry's key file, one for all its servers; `aln-registry key registry --out FILE` makes that of a new registry")}
-	case f.wait < 0:
+	if f.wait < 0 {
 		return usageError{fmt.Errorf("--engine-wait %s is negative", f.wait)}
 	}
 	return nil
