@@ -156,7 +156,9 @@ func (f *fsck) checkState(ctx context.Context) error {
 			return db.StateRows(ctx, catalog.StateKey{Key: after.Key, Index: after.Index}, before, comparePage)
 		}}
 	}
-	order := func(a, b catalog.StateRow) int { return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Index, b.Index)) }
+	order := func(a, b catalog.StateRow) int {
+		return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Index, b.Index))
+	}
 	return compare(of(f.replay.Catalog), of(f.Catalog), order, func(want, got *catalog.StateRow) error {
 		seen++
 		f.progress("compared rows of state", seen, 0)
