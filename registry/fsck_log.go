@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -143,8 +145,9 @@ func (f *fsck) suffering(ctx context.Context, l *walked) ([]string, error) {
 		return nil, nil
 	}
 	var suffer []string
-	for _, k := range keys {
-		if name := suffererOf(k.Key); name != "" {
+	for _, k := range slices.Backward(keys) { // versions before their artifacts
+		name := suffererOf(k.Key)
+		if name != "" && !slices.ContainsFunc(suffer, func(s string) bool { return strings.HasPrefix(s, name+"@") }) {
 			suffer = append(suffer, name)
 		}
 	}
