@@ -85,6 +85,9 @@ func (f *fsck) replayEntry(ctx context.Context, tx *catalog.Tx, l *walked) error
 		f.tree++
 		return enterHashes(ctx, tx, l.index, translog.LeafHash(l.raw))
 	}
+	if first, ok := l.rec.Body().(*record.Registry); ok && l.index == 0 && first.DID != f.replay.origin {
+		return fmt.Errorf("the key file is that of %s, but this log is that of %s; give the key file that belongs to it", f.replay.origin, first.DID)
+	}
 	s := &submission{record: l.rec, attachments: l.attachments, crate: l.crate}
 	entry, changes, void, err := f.replay.reapply(ctx, tx, l.index, l.entry, s)
 	switch {
