@@ -69,8 +69,10 @@ type lab struct {
 	t    testing.TB
 	url  string
 	data string
-	// operator is the first admin, on the server's own ALN_HOME.
+	// operator is the first admin, on the server's own ALN_HOME; with engines (newLabOn)
+	// the server's is apart, and holds nothing.
 	operator *user
+	engines  *onEngines
 	flags    []string
 	// program is run instead of binary, where a test measures what users run.
 	program string
@@ -137,12 +139,15 @@ func (l *lab) tryStart() error {
 
 // launch runs the server and waits for nothing.
 func (l *lab) launch() error {
-	args := append([]string{"serve", "--listen", strings.TrimPrefix(l.url, "http://"), "--data", l.data}, l.flags...)
+	args := append([]string{"serve", "--listen", strings.TrimPrefix(l.url, "http://")}, l.flags...)
+	if l.data != "" {
+		args = append(args, "--data", l.data)
+	}
 	cmd := exec.Command(cmp.Or(l.program, binary), args...)
 	if l.pinned {
 		cmd = pinned(cmd.Path, args...)
 	}
-	cmd.Env = l.operator.environment()
+	cmd.Env = l.environment()
 	cmd.Stdout, cmd.Stderr = (*lockedOutput)(l), (*lockedOutput)(l)
 	if l.logTo != nil {
 		cmd.Stderr = l.logTo
@@ -154,6 +159,14 @@ func (l *lab) launch() error {
 	l.cmd, l.exited = cmd, exited
 	go func() { cmd.Wait(); close(exited) }()
 	return nil
+}
+
+// environment is what the server sees.
+func (l *lab) environment() []string {
+	if l.engines != nil {
+		return l.engines.server.environment()
+	}
+	return l.operator.environment()
 }
 
 // stop ends the server as an operator would; it must end well.

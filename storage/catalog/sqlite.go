@@ -21,7 +21,8 @@ import (
 var sqlite = dialect{
 	now: "SELECT CAST(strftime('%s', 'now') AS INTEGER)",
 	// BEGIN IMMEDIATE has locked the whole database already.
-	lockHead: "SELECT size FROM head WHERE id = 1",
+	lockHead:  "SELECT size FROM head WHERE id = 1",
+	nowMillis: "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
 }
 
 // readers is how many connections read at once.
@@ -65,7 +66,9 @@ func openSQLiteWith(ctx context.Context, path string, folder fs.FS) (*DB, error)
 	}
 	read.SetMaxOpenConns(readers)
 	read.SetMaxIdleConns(readers)
-	return &DB{Reader: Reader{q: read}, write: write, read: read, dialect: sqlite}, nil
+	return &DB{
+		Reader: Reader{q: read}, write: write, read: read, control: write, dialect: sqlite, publishing: make(chan struct{}, 1),
+	}, nil
 }
 
 // touch makes the file with mode 0600 if there is none: SQLite would leave it
