@@ -26,8 +26,8 @@ func (s *survivor) check() {
 	for _, p := range s.people {
 		p.reconnect()
 	}
-	auditor := newPublisher(s.t, s.url, s.operator.home)
-	pin, err := auditor.home.PinOf(s.url)
+	auditor := newPublisher(s.t, s.reached(), s.operator.home)
+	pin, err := auditor.home.PinOf(s.reached())
 	if err != nil {
 		s.t.Fatal(err)
 	}

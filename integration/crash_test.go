@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -43,27 +42,11 @@ func crashSeed(t *testing.T) uint64 {
 	return seed
 }
 
-// crashPort goes round; where it begins differs from run to run.
-var crashPort = func() *atomic.Int64 {
-	var port atomic.Int64
-	port.Store(rand.Int64N(5000))
-	return &port
-}()
-
-// newCrashLab is newLab for servers that come and go: its port is not one that
-// the system gives to outgoing connections meanwhile.
+// newCrashLab is newLab for servers that come and go.
 func newCrashLab(t *testing.T) *lab {
 	t.Helper()
 	folder := t.TempDir()
-	for {
-		address := fmt.Sprintf("127.0.0.1:%d", 15000+crashPort.Add(1)%5000)
-		listener, err := net.Listen("tcp", address)
-		if err != nil {
-			continue
-		}
-		listener.Close()
-		return &lab{t: t, data: filepath.Join(folder, "data"), url: "http://" + address, operator: newUserIn(t, filepath.Join(folder, "operator"))}
-	}
+	return &lab{t: t, data: filepath.Join(folder, "data"), url: "http://" + steadyAddress(t), operator: newUserIn(t, filepath.Join(folder, "operator"))}
 }
 
 // survivor is a lab whose server is killed, with everything that must outlive it.
@@ -97,9 +80,11 @@ type acknowledged struct {
 	receipt
 }
 
-func newSurvivor(t *testing.T, rng *rand.Rand) *survivor {
+func newSurvivor(t *testing.T, rng *rand.Rand) *survivor { return surviving(t, newCrashLab(t), rng) }
+
+func surviving(t *testing.T, l *lab, rng *rand.Rand) *survivor {
 	return &survivor{
-		lab: newCrashLab(t), ctx: t.Context(), rng: rng,
+		lab: l, ctx: t.Context(), rng: rng,
 		acknowledged: map[string]acknowledged{}, open: map[string]release{}, yanked: map[string]bool{}, owners: map[string][]string{}, downloaded: map[string]bool{},
 	}
 }
@@ -202,14 +187,16 @@ func (s *survivor) awaitChanges(n int) {
 // publish reaches a step that leaves a trace in the data folder.
 func awaitPoint(data string, rng *rand.Rand) {
 	time.Sleep(time.Duration(rng.IntN(60_000)) * time.Microsecond)
-	traces := [][]string{nil, {"store/incoming"}, {"store/log/entry"}, {"store/log/checkpoint"}, {"catalog.db-wal"}, {"store/blobs"}}
+	traces := slices.DeleteFunc([]string{"", "store/incoming", "store/log/entry", "store/log/checkpoint", "catalog.db-wal", "store/blobs"}, func(trace string) bool {
+		return modified(filepath.Join(data, trace)) == "none" // it is in another engine
+	})
 	trace := traces[rng.IntN(len(traces))]
 	extra := time.Duration(rng.IntN(3000)) * time.Microsecond
-	if trace == nil {
+	if trace == "" {
 		time.Sleep(time.Duration(rng.IntN(200)) * time.Millisecond)
 		return
 	}
-	path := filepath.Join(data, trace[0])
+	path := filepath.Join(data, trace)
 	before, deadline := modified(path), time.Now().Add(time.Second)
 	for modified(path) == before && time.Now().Before(deadline) {
 		time.Sleep(20 * time.Microsecond)
@@ -358,7 +345,7 @@ func (s *survivor) setOwner(name, who string, owns bool) {
 
 // watchCheckpoint keeps the last checkpoint that is served; it never shrinks.
 func (s *survivor) watchCheckpoint(ctx context.Context) {
-	watcher := newPublisher(s.t, s.url, s.operator.home)
+	watcher := newPublisher(s.t, s.reached(), s.operator.home)
 	for ctx.Err() == nil {
 		note, size, err := watcher.checkpoint(ctx)
 		if err != nil {

@@ -99,7 +99,7 @@ func prepareLabOn(t testing.TB, p pair, flags ...string) *lab {
 	e.public = "http://" + e.front.listener.Addr().String()
 	e.server.extra = p.env
 	must(t, e.server.aln(folder, "key", "registry", "--out", e.key))
-	l := &lab{t: t, operator: newUserIn(t, filepath.Join(folder, "operator")), engines: e, url: "http://" + freeAddress(t)}
+	l := &lab{t: t, operator: newUserIn(t, filepath.Join(folder, "operator")), engines: e, url: "http://" + steadyAddress(t)}
 	if p.db == "" || p.blobs == "" {
 		l.data = filepath.Join(folder, "data")
 	}
@@ -113,7 +113,7 @@ func prepareLabOn(t testing.TB, p pair, flags ...string) *lab {
 // runs once it is started, and is stopped at the test's end.
 func (l *lab) replica() *lab {
 	l.t.Helper()
-	r := &lab{t: l.t, operator: l.operator, engines: l.engines, flags: l.flags, url: "http://" + freeAddress(l.t)}
+	r := &lab{t: l.t, operator: l.operator, engines: l.engines, flags: l.flags, url: "http://" + steadyAddress(l.t)}
 	l.engines.front.add(r.url)
 	l.t.Cleanup(r.stop)
 	return r
