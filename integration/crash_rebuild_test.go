@@ -146,16 +146,23 @@ func (l *lab) stored() (digest string, size int64, root string) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	size, note, err := db.Published(ctx)
+	size, root = publishedRoot(l.t, db)
+	return hex.EncodeToString(sum[:]), size, root
+}
+
+// publishedRoot is the checkpoint that a catalog holds for published.
+func publishedRoot(t testing.TB, db *catalog.DB) (size int64, root string) {
+	t.Helper()
+	size, note, err := db.Published(t.Context())
 	if err != nil {
-		l.t.Fatal(err)
+		t.Fatal(err)
 	}
 	body, _, _ := bytes.Cut(note, []byte("\n\n"))
 	cp, err := translog.ParseCheckpoint(append(body, '\n'))
 	if err != nil {
-		l.t.Fatal(err)
+		t.Fatal(err)
 	}
-	return hex.EncodeToString(sum[:]), size, cp.Root.String()
+	return size, cp.Root.String()
 }
 
 // A first start that is killed leaves nothing that the next one cannot finish:

@@ -47,15 +47,21 @@ func (p pair) onBucket(t testing.TB, s *testbed.S3Server) pair {
 	return p
 }
 
-// pairsOfEngines are the pairs beside that of SQLite and a folder.
-var pairsOfEngines = []struct {
+// namedPair is how to get a pair.
+type namedPair struct {
 	name string
 	open func(t testing.TB) pair
-}{
+}
+
+// pairsOfEngines are the pairs beside that of SQLite and a folder.
+var pairsOfEngines = []namedPair{
 	{"SQLite and MinIO", func(t testing.TB) pair { return pair{}.onMinIO(t) }},
 	{"PostgreSQL and a folder", func(t testing.TB) pair { return pair{}.onPostgres(t) }},
 	{"PostgreSQL and MinIO", func(t testing.TB) pair { return pair{}.onPostgres(t).onMinIO(t) }},
 }
+
+// ceph is a pair for few tests: it takes 8 seconds to come up.
+var ceph = namedPair{"PostgreSQL and Ceph", func(t testing.TB) pair { return pair{}.onPostgres(t).onCeph(t) }}
 
 // onEngines is what the servers of a lab on engines have in common.
 type onEngines struct {
