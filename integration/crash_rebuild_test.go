@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/hex"
@@ -88,7 +89,7 @@ func (l *lab) mend(command string, args ...string) result {
 	if l.engines != nil {
 		u = l.engines.server
 	}
-	return u.aln(u.folder, append(append([]string{command}, args...), l.stores()...)...)
+	return u.run(u.folder, cmp.Or(l.program, binary), append(append([]string{command}, args...), l.stores()...)...)
 }
 
 // openCatalog opens the catalog beside, or in the place of, the server.

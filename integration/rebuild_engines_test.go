@@ -19,7 +19,7 @@ import (
 // What state a log of thousands of records of every type makes does not depend on
 // the engines that it is rebuilt on, nor on what their database held before.
 func TestRebuildDerivesTheSameOnEachPairOfEngines(t *testing.T) {
-	w := writeChronicle(t)
+	w, program := writeChronicle(t), productBinary(t)
 	if err := w.whole(); err != nil {
 		t.Fatal(err)
 	}
@@ -27,6 +27,7 @@ func TestRebuildDerivesTheSameOnEachPairOfEngines(t *testing.T) {
 	t.Run("SQLite and a folder", func(t *testing.T) {
 		t.Parallel()
 		l := newCrashLab(t)
+		l.program = program
 		if err := os.CopyFS(filepath.Join(l.data, "store"), os.DirFS(filepath.Join(w.folder, "store"))); err != nil {
 			t.Fatal(err)
 		}
@@ -40,6 +41,7 @@ func TestRebuildDerivesTheSameOnEachPairOfEngines(t *testing.T) {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
 			l := prepareLabOn(t, p.open(t))
+			l.program = program
 			if err := os.WriteFile(l.engines.key, []byte(readFile(t, w.keys)), 0o600); err != nil {
 				t.Fatal(err)
 			}
