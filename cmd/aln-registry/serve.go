@@ -118,11 +118,11 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	node.config.PublicURL, node.config.AnonymousRead, node.config.CacheBytes = f.publicURL, f.anonymousRead, f.cacheMB<<20
 	operator, err := a.setUp(ctx, node, did.DID(f.admin))
 	if err != nil {
-		return f.rebuildable(err)
+		return f.mendable(err)
 	}
 	r, err := registry.Open(ctx, node.config)
 	if err != nil {
-		return f.rebuildable(err)
+		return f.mendable(err)
 	}
 	defer r.Close()
 	if err := a.greet(greetingOf(node, r, operator)); err != nil {
@@ -174,26 +174,35 @@ const freshLog = 2
 
 // greeting is what serve says at its start.
 type greeting struct {
-	Version  string  `json:"version"`
-	URL      string  `json:"url"`
-	IndexURL string  `json:"index_url"`
-	Data     string  `json:"data"`
-	Origin   did.DID `json:"origin"`
-	KeyFile  string  `json:"key_file"`
-	Size     int64   `json:"size"`
+	Version  string `json:"version"`
+	URL      string `json:"url"`
+	IndexURL string `json:"index_url"`
+	// Data is the data folder, "" where nothing is in one. Catalog and Blobs are
+	// where those are, without what is secret in it.
+	Data    string  `json:"data"`
+	Catalog string  `json:"catalog"`
+	Blobs   string  `json:"blobs"`
+	Origin  did.DID `json:"origin"`
+	KeyFile string  `json:"key_file"`
+	Size    int64   `json:"size"`
 	// Operator and OperatorKey are given at the very first start only.
 	Operator    did.DID `json:"operator,omitzero"`
 	OperatorKey string  `json:"operator_key,omitzero"`
-	Warning     string  `json:"warning,omitzero"`
+	// Admin is whose login the log waits for, where it has one entry alone.
+	Admin   did.DID `json:"admin,omitzero"`
+	Warning string  `json:"warning,omitzero"`
 }
 
 func greetingOf(n *node, r *registry.Registry, operator *client.Identity) greeting {
 	g := greeting{
-		Version: version, URL: r.PublicURL, IndexURL: r.IndexURL(), Data: n.folder, Origin: r.Origin(),
-		KeyFile: filepath.Join(n.folder, keyFile), Size: r.Size(),
+		Version: version, URL: r.PublicURL, IndexURL: r.IndexURL(), Data: n.folder, Catalog: n.catalogName, Blobs: n.blobsName,
+		Origin: r.Origin(), KeyFile: n.keyPath, Size: r.Size(),
 	}
 	if operator != nil {
 		g.Operator, g.OperatorKey = operator.DID(), operator.Path
+	}
+	if g.Size < freshLog {
+		g.Admin = r.Settings().Admins[0]
 	}
 	if declared := r.Settings().IndexURLs; !slices.Contains(declared, g.IndexURL) {
 		g.Warning = fmt.Sprintf("the log declares this registry as %s; login at %s, and crates that name %s, are refused. Start it with --public-url of one that the log names, have an admin type `aln-registry settings set --add-index-url %s`, and start it here again",
@@ -208,18 +217,23 @@ func (a *app) greet(g greeting) error {
 		return a.printJSON(g)
 	}
 	fmt.Fprintf(a.out, "aln-registry %s serves %s\n", g.Version, g.URL)
-	rows := [][]string{
-		{"  data folder", g.Data},
-		{"  registry", string(g.Origin)},
-		{"  its keys", g.KeyFile},
-		{"  log", entries(g.Size)},
+	var rows [][]string
+	if g.Data != "" {
+		rows = append(rows, []string{"  data folder", g.Data})
 	}
+	if filepath.Dir(g.Catalog) != g.Data || filepath.Dir(g.Blobs) != g.Data {
+		rows = append(rows, []string{"  catalog", g.Catalog}, []string{"  blobs", g.Blobs})
+	}
+	rows = append(rows, []string{"  registry", string(g.Origin)}, []string{"  its keys", g.KeyFile}, []string{"  log", entries(g.Size)})
 	if g.Operator != "" {
 		rows = append(rows, []string{"  operator", string(g.Operator) + " (admin)"}, []string{"  its key", g.OperatorKey})
 	}
 	a.table(rows)
 	if g.Warning != "" {
 		fmt.Fprintln(a.out, "warning:", g.Warning)
+	}
+	if g.Size < freshLog {
+		fmt.Fprintf(a.out, "The log waits for its first admin: who has the key of %s types  aln-registry login %s\n", g.Admin, g.URL)
 	}
 	if g.Size == freshLog {
 		fmt.Fprintln(a.out, "Whoever loses the registry's key file cannot continue this log, and whoever takes it can forge it;")
