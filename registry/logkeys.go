@@ -97,12 +97,16 @@ func (r *Registry) settingsAt(ctx context.Context, size int64) (state.Settings, 
 	return settings, err
 }
 
+// errNote: the bytes are no checkpoint of this log. Other errors of openNote say that
+// this could not be found out.
+var errNote = errors.New("no checkpoint that this log signed")
+
 // openNote verifies a checkpoint of ours by the keys that were in force at its
 // size: those of a stored one may have been replaced long ago.
 func (r *Registry) openNote(ctx context.Context, note []byte) (translog.Opened, state.Settings, error) {
 	claimed, err := translog.Peek(note)
 	if err != nil {
-		return translog.Opened{}, state.Settings{}, err
+		return translog.Opened{}, state.Settings{}, fmt.Errorf("%w: %v", errNote, err)
 	}
 	settings, err := r.settingsAt(ctx, claimed.Size)
 	if err != nil {
@@ -113,6 +117,9 @@ func (r *Registry) openNote(ctx context.Context, note []byte) (translog.Opened, 
 		return translog.Opened{}, state.Settings{}, err
 	}
 	opened, err := translog.Open(note, string(r.origin), keys)
+	if err != nil {
+		err = fmt.Errorf("%w: %v", errNote, err)
+	}
 	return opened, settings, err
 }
 

@@ -26,6 +26,10 @@ func (a *app) newLogKeyCommand() *cobra.Command {
 
 // newLogKey may run beside the server, which reads the key file at its start.
 func (a *app) newLogKey(data, path string) error {
+	next := "restart the server"
+	if path != "" {
+		next = "give this file to every server, and restart them"
+	}
 	if path == "" {
 		var err error
 		if path, err = existingKeyFile(data); err != nil {
@@ -53,6 +57,6 @@ func (a *app) newLogKey(data, path string) error {
 		}{multikey, path})
 	}
 	fmt.Fprintf(a.out, "made the log key %s in %s; back the file up\n", multikey, path)
-	fmt.Fprintf(a.out, "Next: restart the server (every one, where there are several), then an admin types  %s settings set --log-key %s\n", programName(), multikey)
+	fmt.Fprintf(a.out, "Next: %s, then an admin types  %s settings set --log-key %s\n", next, programName(), multikey)
 	return nil
 }
