@@ -72,10 +72,3 @@ func (r Reader) StateKeys(ctx context.Context, from, to int64, limit int) (keys 
 		return k, err
 	}, "SELECT key, idx FROM state WHERE idx >= $1 AND idx < $2 ORDER BY idx, key LIMIT $3", from, to, max(limit, 0))
 }
-
-// Condemn notes that the blobs ids are about to be removed, or were: until
-// ForgetCondemned forgets those that were condemned before before, in whole seconds.
-func (t *Tx) ForgetCondemned(ctx context.Context, before time.Time) error {
-	_, err := t.tx.ExecContext(ctx, "DELETE FROM condemned WHERE condemned_at < $1", before.Unix())
-	return failed(ctx, "forget condemned blobs", err)
-}
