@@ -19,8 +19,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"phoenix-lab.org/aln-registry/storage"
 )
 
@@ -38,6 +40,8 @@ var (
 	// ErrUncertain: the database did not say whether what was written is there. An
 	// Update that looks for it knows: it waits for the one before.
 	ErrUncertain = errors.New("whether it was written is not known")
+	// ErrUnfit: the database server cannot be trusted with a catalog, or cannot hold one.
+	ErrUnfit = errors.New("the database cannot hold a catalog")
 	// ErrDamaged: the file is no database any more, or not a whole one.
 	ErrDamaged = errors.New("the catalog is damaged; a rebuild derives it anew")
 	// ErrNotFound: no such entry or hash.
@@ -95,56 +99,38 @@ type CrateHit struct {
 type dialect struct {
 	now      string // one row: Unix seconds by the database's clock
 	lockHead string // one row: the head's size, locked until the transaction ends
-	// nowMillis is an expression: Unix milliseconds by the database's clock.
-	nowMillis string
-	shared    bool
+	// lockPublished ends the query of what is published, so that it locks the
+	// row; notify tells everybody that it has changed. Empty where one process
+	// has the catalog.
+	lockPublished, notify string
+	nowMillis             string             // an expression: Unix milliseconds by the database's clock
+	afterAudit            string             // where audit's next ID has to be set behind those that were given
+	snapshot              sql.IsolationLevel // at which all of a transaction's reads see one state
+	shared                bool
 }
 
 // DB is an open catalog, safe for concurrent use. Its embedded Reader sees
 // what is committed.
 type DB struct {
 	Reader
-	write   *sql.DB // one connection
+	write   *sql.DB
 	read    *sql.DB
 	control *sql.DB // for what may not wait behind reads and writes: publishing, leases
 	dialect dialect
-	// publishing is taken by the one of this process who publishes.
-	publishing chan struct{}
+	// watched is the connection that Watch makes, nil where nobody else publishes.
+	watched *pgx.ConnConfig
+	// writing and publishing are taken by the one of this process who does.
+	writing, publishing chan struct{}
+
+	closed chan struct{} // is closed by Close
+	close  func() error
+
+	sweep sweep
+	met   atomic.Bool // Confirm was called
 }
 
 // Close closes the catalog; calls in progress fail.
-func (db *DB) Close() error { return errors.Join(db.read.Close(), db.write.Close()) }
-
-// Tx is a write transaction. Its embedded Reader sees the transaction's own
-// changes. It is for one goroutine and ends with the function given to Update.
-type Tx struct {
-	Reader
-	tx      *sql.Tx
-	dialect dialect
-	start   int64 // head when the transaction began: below it nothing may be added
-	head    int64
-}
-
-// Update runs f in a write transaction, alone, with the head row locked, and
-// commits if f returns nil. An error of f is returned as it is and nothing is
-// changed. After an error that came from the commit itself the changes may or
-// may not be there: read the head. f must not call methods of db that write.
-func (db *DB) Update(ctx context.Context, f func(*Tx) error) error {
-	tx, err := db.write.BeginTx(ctx, nil)
-	if err != nil {
-		return failed(ctx, "begin", err)
-	}
-	defer tx.Rollback() // after a commit this does nothing
-	t := &Tx{Reader: Reader{q: tx}, tx: tx, dialect: db.dialect}
-	if err := tx.QueryRowContext(ctx, db.dialect.lockHead).Scan(&t.start); err != nil {
-		return failed(ctx, "lock the head", err)
-	}
-	t.head = t.start
-	if err := f(t); err != nil {
-		return err
-	}
-	return failed(ctx, "commit", tx.Commit())
-}
+func (db *DB) Close() error { return db.close() }
 
 // Now is the database's clock, in whole seconds UTC. It moves within a transaction.
 func (t *Tx) Now(ctx context.Context) (time.Time, error) {

@@ -3,6 +3,8 @@ package catalog
 import (
 	"bytes"
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 )
 
@@ -34,14 +36,14 @@ func (db *DB) Published(ctx context.Context) (size int64, checkpoint []byte, err
 }
 
 func readPublished(ctx context.Context, r Reader, lock string) (p Published, err error) {
-	row := r.q.QueryRowContext(ctx, "SELECT size, checkpoint FROM published WHERE id = 1"+lock)
-	if err := row.Scan(&p.Size, &p.Checkpoint); err != nil {
-		return Published{}, failed(ctx, "read what is published", err)
+	err = r.one(ctx, "read what is published", []any{&p.Size, &p.Checkpoint}, "SELECT size, checkpoint FROM published WHERE id = 1"+lock)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = fmt.Errorf("%w: what is published is missing", ErrDamaged)
 	}
 	if len(p.Checkpoint) == 0 {
 		p.Checkpoint = nil
 	}
-	return p, nil
+	return p, err
 }
 
 // Publish calls f with the right to publish, which one caller at a time has
@@ -49,35 +51,75 @@ func readPublished(ctx context.Context, r Reader, lock string) (p Published, err
 // on the first Size entries are visible under Checkpoint. The same size again
 // replaces the checkpoint; a smaller one is ErrPublishedShrinks, one above the
 // head ErrPublishedAhead; what is published already is not written again. An
-// error of f is returned as it is. f may be called again after an error that
-// came from here, and must not call Publish; Update it may.
+// error of f is returned as it is; after ErrUncertain the next Now tells. f must
+// not call Publish; Update it may.
 func (db *DB) Publish(ctx context.Context, f func(ctx context.Context, p *Publication) (Published, error)) error {
-	select {
-	case db.publishing <- struct{}{}:
-		defer func() { <-db.publishing }()
-	case <-ctx.Done():
-		return failed(ctx, "publish", ctx.Err())
+	if err := take(ctx, db.publishing); err != nil {
+		return failed(ctx, "publish", err)
+	}
+	defer release(db.publishing)
+	if db.dialect.shared {
+		return db.publishShared(ctx, f)
 	}
 	now, err := readPublished(ctx, db.Reader, "")
 	if err != nil {
 		return err
 	}
 	next, err := f(ctx, &Publication{now: now, hold: func(ctx context.Context) error { return ctx.Err() }})
-	if err != nil || next.Size == now.Size && bytes.Equal(next.Checkpoint, now.Checkpoint) {
+	if err != nil || next.equal(now) {
 		return err
 	}
-	return db.Update(ctx, func(t *Tx) error { return t.setPublished(ctx, now.Size, t.head, next) })
+	return db.Update(ctx, func(t *Tx) error { return t.setPublished(ctx, now.Size, next) })
 }
 
-// setPublished replaces what is published, of size now, where the log has head entries.
-func (t *Tx) setPublished(ctx context.Context, now, head int64, next Published) error {
+// publishShared holds the lock of the published row in a transaction of its
+// own: with its connection the right is lost, and so is what would be stored.
+func (db *DB) publishShared(ctx context.Context, f func(ctx context.Context, p *Publication) (Published, error)) error {
+	var now Published
+	t, end, err := db.begin(ctx, db.control, func(t *Tx) (err error) {
+		now, err = readPublished(ctx, t.Reader, db.dialect.lockPublished)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer end()
+	next, err := f(ctx, &Publication{now: now, hold: t.hold})
+	if err != nil || next.equal(now) {
+		return err
+	}
+	return t.run(ctx, func(t *Tx) error {
+		if err := t.setPublished(ctx, now.Size, next); err != nil {
+			return err
+		}
+		_, err := t.tx.ExecContext(ctx, db.dialect.notify)
+		return failed(ctx, "tell what is published", err)
+	})
+}
+
+func (p Published) equal(other Published) bool {
+	return p.Size == other.Size && bytes.Equal(p.Checkpoint, other.Checkpoint)
+}
+
+// hold is nil while the transaction is there.
+func (t *Tx) hold(ctx context.Context) error {
+	_, err := t.tx.ExecContext(ctx, "SELECT 1")
+	return failed(ctx, "hold the right to publish", err)
+}
+
+// setPublished replaces what is published, of size now.
+func (t *Tx) setPublished(ctx context.Context, now int64, next Published) error {
 	if next.Size < now {
 		return fmt.Errorf("%w: from %d to %d", ErrPublishedShrinks, now, next.Size)
+	}
+	head, err := t.Head(ctx)
+	if err != nil {
+		return err
 	}
 	if next.Size > head {
 		return fmt.Errorf("%w: %d above %d", ErrPublishedAhead, next.Size, head)
 	}
-	_, err := t.tx.ExecContext(ctx, "UPDATE published SET size = $1, checkpoint = $2 WHERE id = 1", next.Size, blob(next.Checkpoint))
+	_, err = t.tx.ExecContext(ctx, "UPDATE published SET size = $1, checkpoint = $2 WHERE id = 1", next.Size, blob(next.Checkpoint))
 	return failed(ctx, "publish", err)
 }
 
@@ -87,13 +129,4 @@ func (db *DB) SetPublished(ctx context.Context, size int64, checkpoint []byte) e
 	return db.Publish(ctx, func(context.Context, *Publication) (Published, error) {
 		return Published{Size: size, Checkpoint: checkpoint}, nil
 	})
-}
-
-// Watch returns a channel that gets a signal whenever something may have been
-// published by anybody, and is closed when ctx has ended. Signals that nobody
-// takes become one. Over SQLite, which one process has, there are none.
-func (db *DB) Watch(ctx context.Context) <-chan struct{} {
-	signals := make(chan struct{}, 1)
-	context.AfterFunc(ctx, func() { close(signals) })
-	return signals
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"time"
-
-	"phoenix-lab.org/aln-registry/storage"
 )
 
 // Shared says whether several processes, on several hosts, may write this catalog.
@@ -25,6 +23,12 @@ func (db *DB) Confirm(ctx context.Context, replica string, seen int64, lease tim
 	if err := checkText("replica", replica); err != nil {
 		return Published{}, err
 	}
+	if db.met.CompareAndSwap(false, true) {
+		if err := db.Leave(ctx, replica); err != nil { // and so do those who could not say so
+			db.met.Store(false)
+			return Published{}, err
+		}
+	}
 	now := db.dialect.nowMillis
 	_, err := db.control.ExecContext(ctx, `INSERT INTO replica (name, seen, expires_ms)
 		SELECT $1, $2, CASE WHEN p.size <= $2 THEN `+now+` + $3 ELSE 0 END FROM published p WHERE p.id = 1
@@ -42,19 +46,12 @@ func (db *DB) Confirm(ctx context.Context, replica string, seen int64, lease tim
 // Unconfirmed returns the replicas that have a lease, by the database's clock
 // now, and have not seen the first size entries.
 func (db *DB) Unconfirmed(ctx context.Context, size int64) (names []string, err error) {
-	r := Reader{q: db.control}
-	err = r.each(ctx, "look for replicas behind", func(rows *sql.Rows) error {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			return err
-		}
-		names = append(names, name)
-		return nil
-	}, "SELECT name FROM replica WHERE seen < $1 AND expires_ms > "+db.dialect.nowMillis+" ORDER BY name", size)
-	return names, err
+	return collect(ctx, Reader{q: db.control, patience: db.patience}, "look for replicas behind", scanText,
+		"SELECT name FROM replica WHERE seen < $1 AND expires_ms > "+db.dialect.nowMillis+" ORDER BY name", size)
 }
 
-// Leave ends the lease of replica, which answers nobody any more.
+// Leave ends the lease of replica, which answers nobody any more. Of those that
+// have not been heard of for an hour nothing is kept.
 func (db *DB) Leave(ctx context.Context, replica string) error {
 	_, err := db.control.ExecContext(ctx, "DELETE FROM replica WHERE name = $1 OR expires_ms < "+db.dialect.nowMillis+" - $2",
 		replica, replicaKept.Milliseconds())
@@ -70,56 +67,13 @@ type StateKey struct {
 // StateKeys returns what the entries from ≤ index < to have changed, by index
 // and key, at most limit.
 func (r Reader) StateKeys(ctx context.Context, from, to int64, limit int) (keys []StateKey, err error) {
-	err = r.each(ctx, "read what has changed", func(rows *sql.Rows) error {
-		var k StateKey
-		if err := rows.Scan(&k.Key, &k.Index); err != nil {
-			return err
-		}
-		keys = append(keys, k)
-		return nil
+	return collect(ctx, r, "read what has changed", func(rows *sql.Rows) (k StateKey, err error) {
+		err = rows.Scan(&k.Key, &k.Index)
+		return k, err
 	}, "SELECT key, idx FROM state WHERE idx >= $1 AND idx < $2 ORDER BY idx, key LIMIT $3", from, to, max(limit, 0))
-	return keys, err
 }
 
 // Condemn notes that the blobs ids are about to be removed, or were: until
-// ForgetCondemned, whoever is about to refer to one of them stores it anew. at
-// is kept in whole seconds; of one condemned twice, the later.
-func (t *Tx) Condemn(ctx context.Context, ids []storage.CID, at time.Time) error {
-	for _, id := range ids {
-		_, err := t.tx.ExecContext(ctx, `INSERT INTO condemned (cid, condemned_at) VALUES ($1, $2) ON CONFLICT (cid) DO UPDATE SET
-			condemned_at = CASE WHEN excluded.condemned_at > condemned.condemned_at THEN excluded.condemned_at ELSE condemned.condemned_at END`,
-			id.String(), at.Unix())
-		if err != nil {
-			return failed(ctx, "condemn blobs", err)
-		}
-	}
-	return nil
-}
-
-// Pardon takes back that ids were condemned; those that were not stay so.
-func (t *Tx) Pardon(ctx context.Context, ids []storage.CID) error {
-	return inBatches(ids, func(list string, args []any) error {
-		_, err := t.tx.ExecContext(ctx, "DELETE FROM condemned WHERE cid IN ("+list+")", args...)
-		return failed(ctx, "pardon blobs", err)
-	})
-}
-
-// Condemned returns those of ids that are condemned, in byte order of their text.
-func (r Reader) Condemned(ctx context.Context, ids []storage.CID) (condemned []storage.CID, err error) {
-	err = inBatches(ids, func(list string, args []any) error {
-		return r.each(ctx, "look for condemned blobs", func(rows *sql.Rows) error {
-			var text string
-			if err := rows.Scan(&text); err != nil {
-				return err
-			}
-			id, err := storage.ParseCID(text)
-			condemned = append(condemned, id)
-			return err
-		}, "SELECT cid FROM condemned WHERE cid IN ("+list+") ORDER BY cid", args...)
-	})
-	return condemned, err
-}
-
 // ForgetCondemned forgets those that were condemned before before, in whole seconds.
 func (t *Tx) ForgetCondemned(ctx context.Context, before time.Time) error {
 	_, err := t.tx.ExecContext(ctx, "DELETE FROM condemned WHERE condemned_at < $1", before.Unix())

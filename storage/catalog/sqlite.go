@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -66,9 +67,15 @@ func openSQLiteWith(ctx context.Context, path string, folder fs.FS) (*DB, error)
 	}
 	read.SetMaxOpenConns(readers)
 	read.SetMaxIdleConns(readers)
-	return &DB{
-		Reader: Reader{q: read}, write: write, read: read, control: write, dialect: sqlite, publishing: make(chan struct{}, 1),
-	}, nil
+	db := &DB{
+		Reader: Reader{q: read}, write: write, read: read, control: write, dialect: sqlite,
+		writing: make(chan struct{}, 1), publishing: make(chan struct{}, 1), closed: make(chan struct{}),
+	}
+	db.close = sync.OnceValue(func() error {
+		close(db.closed)
+		return errors.Join(read.Close(), write.Close())
+	})
+	return db, nil
 }
 
 // touch makes the file with mode 0600 if there is none: SQLite would leave it
