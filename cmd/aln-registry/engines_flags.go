@@ -151,6 +151,7 @@ func shellWord(text string) string {
 // mendable adds to an error that a command mends what to type for it.
 func (f engineFlags) mendable(err error) error {
 	switch {
+	case err == nil:
 	case errors.Is(err, registry.ErrBehind), errors.Is(err, catalog.ErrDamaged):
 		return fmt.Errorf("%w: type `aln-registry rebuild %s`", err, f)
 	case errors.Is(err, catalog.ErrOldSchema):
