@@ -47,15 +47,21 @@ func (p pair) onBucket(t testing.TB, s *testbed.S3Server) pair {
 	return p
 }
 
-// pairsOfEngines are the pairs beside that of SQLite and a folder.
-var pairsOfEngines = []struct {
+// namedPair is how to get a pair.
+type namedPair struct {
 	name string
 	open func(t testing.TB) pair
-}{
+}
+
+// pairsOfEngines are the pairs beside that of SQLite and a folder.
+var pairsOfEngines = []namedPair{
 	{"SQLite and MinIO", func(t testing.TB) pair { return pair{}.onMinIO(t) }},
 	{"PostgreSQL and a folder", func(t testing.TB) pair { return pair{}.onPostgres(t) }},
 	{"PostgreSQL and MinIO", func(t testing.TB) pair { return pair{}.onPostgres(t).onMinIO(t) }},
 }
+
+// ceph is a pair for few tests: it takes 8 seconds to come up.
+var ceph = namedPair{"PostgreSQL and Ceph", func(t testing.TB) pair { return pair{}.onPostgres(t).onCeph(t) }}
 
 // onEngines is what the servers of a lab on engines have in common.
 type onEngines struct {
@@ -99,7 +105,7 @@ func prepareLabOn(t testing.TB, p pair, flags ...string) *lab {
 	e.public = "http://" + e.front.listener.Addr().String()
 	e.server.extra = p.env
 	must(t, e.server.aln(folder, "key", "registry", "--out", e.key))
-	l := &lab{t: t, operator: newUserIn(t, filepath.Join(folder, "operator")), engines: e, url: "http://" + freeAddress(t)}
+	l := &lab{t: t, operator: newUserIn(t, filepath.Join(folder, "operator")), engines: e, url: "http://" + steadyAddress(t)}
 	if p.db == "" || p.blobs == "" {
 		l.data = filepath.Join(folder, "data")
 	}
@@ -113,7 +119,7 @@ func prepareLabOn(t testing.TB, p pair, flags ...string) *lab {
 // runs once it is started, and is stopped at the test's end.
 func (l *lab) replica() *lab {
 	l.t.Helper()
-	r := &lab{t: l.t, operator: l.operator, engines: l.engines, flags: l.flags, url: "http://" + freeAddress(l.t)}
+	r := &lab{t: l.t, operator: l.operator, engines: l.engines, flags: l.flags, url: "http://" + steadyAddress(l.t)}
 	l.engines.front.add(r.url)
 	l.t.Cleanup(r.stop)
 	return r

@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -106,6 +108,37 @@ func freeAddress(t testing.TB) string {
 	}
 	defer listener.Close()
 	return listener.Addr().String()
+}
+
+// steadyPort goes round; where it begins differs from run to run.
+var steadyPort = func() *atomic.Int64 {
+	var port atomic.Int64
+	port.Store(rand.Int64N(5000))
+	return &port
+}()
+
+// steadyAddress is freeAddress for servers that come and go: its port is not one
+// that the system gives to outgoing connections meanwhile, nor one of package testbed.
+func steadyAddress(t testing.TB) string {
+	t.Helper()
+	for range 5000 {
+		address := fmt.Sprintf("127.0.0.1:%d", 15000+steadyPort.Add(1)%5000)
+		if listener, err := net.Listen("tcp", address); err == nil {
+			listener.Close()
+			return address
+		}
+	}
+	t.Fatal("no free port on 127.0.0.1")
+	return ""
+}
+
+// reached is the URL that people use: the server's own, or that of all servers of
+// a lab on engines.
+func (l *lab) reached() string {
+	if l.engines != nil {
+		return l.engines.public
+	}
+	return l.url
 }
 
 // start runs the server and waits until it answers.
