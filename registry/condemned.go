@@ -70,11 +70,14 @@ func (s *submission) blobs() []brought {
 	if s.artifact != nil {
 		all = append(all, *s.artifact)
 	}
-	for id, raw := range s.attachments {
-		all = append(all, brought{id, int64(len(raw)), bytes.NewReader(raw)})
+	for _, raw := range s.attachments {
+		all = append(all, *blobOf(raw))
 	}
-	envelope := s.record.Envelope()
-	return append(all, brought{s.record.CID(), int64(len(envelope)), bytes.NewReader(envelope)})
+	return append(all, *blobOf(s.record.Envelope()))
+}
+
+func blobOf(raw []byte) *brought {
+	return &brought{storage.CIDOf(raw), int64(len(raw)), bytes.NewReader(raw)}
 }
 
 // store makes what s brings durable.
@@ -130,7 +133,16 @@ func (r *Registry) claim(ctx context.Context, s *submission, ids []storage.CID) 
 	if err := r.store(ctx, s); err != nil {
 		return err
 	}
+	return r.release(ctx, mine)
+}
+
+// release takes away those of the tombstones in mine that are still the same, once all
+// their blobs are there. One of a blob that is gone stays, for whoever has stored it
+// before it went, and not entered a record yet.
+func (r *Registry) release(ctx context.Context, mine map[storage.CID]time.Time) error {
+	var ids []storage.CID
 	for id := range mine {
+		ids = append(ids, id)
 		_, err := r.Blobs.Stat(ctx, id)
 		if errors.Is(err, storage.ErrNotFound) {
 			return fmt.Errorf("%w: it names %s, which was removed here since nothing referred to it; publish those bytes first", ErrRequest, id)
