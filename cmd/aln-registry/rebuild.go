@@ -18,13 +18,13 @@ import (
 )
 
 func (a *app) rebuildCommand() *cobra.Command {
-	var data string
+	var f engineFlags
 	c := &cobra.Command{
 		Use: "rebuild", Short: "Derive the catalog anew from blob storage", Args: cobra.NoArgs,
 		Long: "Derive the catalog (the database) anew from blob storage: every entry of the log is replayed and\nchecked against the largest checkpoint. A catalog that is there is kept beside the new one. The server must be stopped.",
-		RunE: func(c *cobra.Command, _ []string) error { return a.rebuild(c.Context(), data) },
+		RunE: func(c *cobra.Command, _ []string) error { return a.rebuild(c.Context(), f) },
 	}
-	c.Flags().StringVar(&data, "data", defaultDataName, "the registry's data folder")
+	f.register(c)
 	return c
 }
 
@@ -56,32 +56,22 @@ func alarms(list []registry.Refused) []string {
 	return texts
 }
 
-// existingKeyFile is the key file of the registry in the folder data, which must be there.
-func existingKeyFile(data string) (string, error) {
-	path := filepath.Join(data, keyFile)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("there is no registry in the folder %s; give its folder with --data", data)
-	}
-	return path, nil
-}
-
-func (a *app) rebuild(ctx context.Context, data string) error {
-	if _, err := existingKeyFile(data); err != nil {
-		return err
-	}
-	folder, lock, err := lockFolder(data)
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	if err := removeCatalog(filepath.Join(folder, rebuildingFile)); err != nil {
-		return err
-	}
-	n, err := openNode(ctx, folder, rebuildingFile, "", a.logger())
+func (a *app) rebuild(ctx context.Context, f engineFlags) error {
+	n, err := f.openAround(ctx, opening{purpose: toMend, log: a.logger()})
 	if err != nil {
 		return err
 	}
 	defer n.close()
+	folder := n.folder
+	if err := removeCatalog(filepath.Join(folder, rebuildingFile)); err != nil {
+		return err
+	}
+	db, err := catalog.OpenSQLite(ctx, filepath.Join(folder, rebuildingFile))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	n.config.Catalog = db
 	p := a.progress("replayed entries")
 	done, err := registry.Rebuild(ctx, n.config, func(done int64) { p.at(done, 0) })
 	p.done()
@@ -96,7 +86,7 @@ func (a *app) rebuild(ctx context.Context, data string) error {
 	if err != nil {
 		a.logger().Warn("the audit trail is not taken over; it stays in the catalog that is kept", "error", err)
 	}
-	n.close() // so that all of it is in one file
+	db.Close() // so that all of it is in one file
 	before, kept, err := replaceCatalog(ctx, folder)
 	if err != nil {
 		return err

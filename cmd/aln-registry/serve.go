@@ -21,34 +21,20 @@ import (
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/durable"
 	"phoenix-lab.org/aln-registry/registry"
-	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/server"
-	"phoenix-lab.org/aln-registry/storage/catalog"
-	"phoenix-lab.org/aln-registry/storage/disk"
 	"phoenix-lab.org/aln-registry/web"
 )
 
 // serveFlags are serve's settings.
 type serveFlags struct {
-	listen, data, publicURL, did string
-	anonymousRead                bool
-	cacheMB                      int64
-	tlsCert, tlsKey              string
-	metricsListen                string
-	drainDelay                   time.Duration
+	engineFlags
+	listen, publicURL, did string
+	anonymousRead          bool
+	cacheMB                int64
+	tlsCert, tlsKey        string
+	metricsListen          string
+	drainDelay             time.Duration
 }
-
-// Names inside the data folder.
-const (
-	catalogFile = "catalog.db"
-	storeFolder = "store"
-	spoolFolder = "spool"
-	startedFile = "keys/log-started"
-	keyFile     = "keys/registry.jwk"
-	serveLock   = "serve.lock"
-)
-
-const defaultDataName = "data"
 
 func (a *app) serveCommand() *cobra.Command {
 	var f serveFlags
@@ -58,7 +44,7 @@ func (a *app) serveCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error { return a.serve(c.Context(), f) },
 	}
 	c.Flags().StringVar(&f.listen, "listen", "127.0.0.1:8585", "address and port to listen on")
-	c.Flags().StringVar(&f.data, "data", defaultDataName, "folder for keys, catalog and blobs")
+	f.register(c)
 	c.Flags().StringVar(&f.publicURL, "public-url", "", "URL by which clients reach the registry (default http:// or https:// and the address listened on)")
 	c.Flags().StringVar(&f.did, "did", "", "did:web of the registry, at its first start only (default: a new did:key)")
 	c.Flags().StringVar(&f.tlsCert, "tls-cert", "", "certificate chain in PEM: serve https with HTTP/2; read again when it changes, and on SIGHUP")
@@ -122,26 +108,21 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if server.CollidingPath(f.publicURL) {
 		return usageError{fmt.Errorf("--public-url %s: its path begins like one of the registry's own; take another, such as /aln", f.publicURL)}
 	}
-	folder, lock, err := lockFolder(f.data)
+	node, err := f.open(ctx, opening{purpose: toServe, did: did.DID(f.did), log: log})
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
-	node, err := openNode(ctx, folder, catalogFile, f.did, log)
-	if err != nil {
-		return rebuildable(err, folder)
-	}
 	defer node.close()
-	metrics := server.NewMetrics(server.MetricsConfig{Version: version, Certificate: certificate, Room: func() (uint64, uint64, error) { return disk.Room(folder) }})
+	metrics := server.NewMetrics(server.MetricsConfig{Version: version, Certificate: certificate, Room: node.room})
 	node.config.Blobs, node.config.Batch = metrics.Blobs(node.config.Blobs), metrics.Batch
 	node.config.PublicURL, node.config.AnonymousRead, node.config.CacheBytes = f.publicURL, f.anonymousRead, f.cacheMB<<20
 	operator, err := a.setUp(ctx, node)
 	if err != nil {
-		return rebuildable(err, folder)
+		return f.rebuildable(err)
 	}
 	r, err := registry.Open(ctx, node.config)
 	if err != nil {
-		return rebuildable(err, folder)
+		return f.rebuildable(err)
 	}
 	defer r.Close()
 	if err := a.greet(greetingOf(node, r, operator)); err != nil {
@@ -158,15 +139,6 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	return server.Listening{Handler: handler, Log: log, Certificate: certificate, Fatal: r.Failed(), DrainDelay: f.drainDelay}.Serve(ctx, listener)
 }
 
-// rebuildable adds to an error that a rebuild mends what to type for it, wherever
-// that is typed.
-func rebuildable(err error, folder string) error {
-	if errors.Is(err, registry.ErrBehind) || errors.Is(err, catalog.ErrDamaged) {
-		return fmt.Errorf("%w: type `aln-registry rebuild --data %s`", err, folder)
-	}
-	return err
-}
-
 // introduce pins the new registry in the operator's home, so that commands such
 // as `member add` work at once. Where the public URL does not lead here yet, the
 // operator logs in later.
@@ -179,95 +151,6 @@ func (a *app) introduce(ctx context.Context, r *registry.Registry, log *slog.Log
 	}
 	if err != nil && ctx.Err() == nil {
 		log.Warn("the operator has to log in by hand", "type", "aln-registry login "+r.PublicURL, "error", err)
-	}
-}
-
-// node is an open data folder.
-type node struct {
-	folder string
-	config registry.Config
-	store  *disk.Store
-}
-
-// openNode opens the data folder, which the caller has locked, making what is
-// missing, with the catalog in the file of that name.
-func openNode(ctx context.Context, folder, catalogName, wantDID string, log *slog.Logger) (*node, error) {
-	n := &node{folder: folder}
-	if err := n.open(ctx, catalogName, did.DID(wantDID), log); err != nil {
-		n.close()
-		return nil, err
-	}
-	return n, nil
-}
-
-// lockFolder makes the data folder and its keys folder, and locks it.
-func lockFolder(data string) (folder string, lock *os.File, err error) {
-	if folder, err = filepath.Abs(data); err != nil {
-		return "", nil, err
-	}
-	for _, dir := range []string{folder, filepath.Join(folder, filepath.Dir(keyFile))} {
-		if err := durable.MkdirAll(dir, 0o700); err != nil {
-			return "", nil, err
-		}
-	}
-	lock, err = durable.Lock(filepath.Join(folder, serveLock))
-	if errors.Is(err, durable.ErrLocked) {
-		return "", nil, fmt.Errorf("another aln-registry is working in the data folder %s; stop it first, or give --data another folder", folder)
-	}
-	return folder, lock, err
-}
-
-func (n *node) open(ctx context.Context, catalogName string, want did.DID, log *slog.Logger) error {
-	if want != "" {
-		if _, err := did.Parse(string(want)); err != nil {
-			return usageError{fmt.Errorf("--did: %w", err)}
-		}
-	}
-	if err := n.refuseLostKeys(); err != nil {
-		return err
-	}
-	keys, err := registry.OpenKeys(filepath.Join(n.folder, keyFile), want, rand.Reader)
-	if err != nil {
-		return err
-	}
-	if n.store, err = disk.Open(filepath.Join(n.folder, storeFolder)); err != nil {
-		return err
-	}
-	spool := filepath.Join(n.folder, spoolFolder)
-	if err := errors.Join(os.RemoveAll(spool), durable.MkdirAll(spool, 0o700)); err != nil {
-		return err
-	}
-	db, err := catalog.OpenSQLite(ctx, filepath.Join(n.folder, catalogName))
-	if err != nil {
-		return err
-	}
-	n.config = registry.Config{
-		Catalog: db, Blobs: n.store, Keys: keys, Spool: spool, Limits: cargo.DefaultLimits(), Clock: time.Now, Rand: rand.Reader, Log: log,
-	}
-	return nil
-}
-
-// refuseLostKeys keeps a folder whose key file is gone from getting a new one:
-// the log could never be continued with it.
-func (n *node) refuseLostKeys() error {
-	path := filepath.Join(n.folder, keyFile)
-	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	for _, other := range []string{catalogFile, filepath.Join(storeFolder, "log")} {
-		if _, err := os.Stat(filepath.Join(n.folder, other)); err == nil {
-			return fmt.Errorf("the registry's key file %s is missing, but the folder holds a log that only it can continue; put it back from your backup", path)
-		}
-	}
-	return nil
-}
-
-func (n *node) close() {
-	if n.config.Catalog != nil {
-		n.config.Catalog.Close()
-	}
-	if n.store != nil {
-		n.store.Close()
 	}
 }
 

@@ -9,8 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/user"
@@ -40,6 +39,7 @@ type PG struct {
 type pgServer struct {
 	folder   string
 	port     int
+	release  func() // gives the port up
 	commands io.WriteCloser
 	answers  *bufio.Reader
 	shell    *exec.Cmd
@@ -52,7 +52,7 @@ type pgServer struct {
 // Postgres starts a server for t alone. It ends with t.
 func Postgres(t testing.TB) *PG {
 	t.Helper()
-	s, err := startPostgres()
+	s, err := startPostgres(t)
 	if err != nil {
 		t.Fatalf("PostgreSQL: %v", err)
 	}
@@ -60,7 +60,7 @@ func Postgres(t testing.TB) *PG {
 	return newPG(t, s)
 }
 
-var shared struct {
+var sharedPG struct {
 	sync.Mutex
 	*pgServer
 }
@@ -69,16 +69,16 @@ var shared struct {
 // process, which ends with the process. It is not for Kill or Stop.
 func SharedPostgres(t testing.TB) *PG {
 	t.Helper()
-	shared.Lock()
-	defer shared.Unlock()
-	if shared.pgServer == nil {
-		s, err := startPostgres()
+	sharedPG.Lock()
+	defer sharedPG.Unlock()
+	if sharedPG.pgServer == nil {
+		s, err := startPostgres(t)
 		if err != nil {
 			t.Fatalf("PostgreSQL: %v", err)
 		}
-		shared.pgServer = s
+		sharedPG.pgServer = s
 	}
-	return newPG(t, shared.pgServer)
+	return newPG(t, sharedPG.pgServer)
 }
 
 func newPG(t testing.TB, s *pgServer) *PG {
@@ -100,6 +100,22 @@ func (p *PG) NewDatabase(t testing.TB) string {
 	}
 	return p.server.url(name)
 }
+
+// TLSURL is database, a URL of this server's, as whoever wants TLS writes it, by
+// way of address: the server's own, or a proxy's on loopback in front of it.
+func (p *PG) TLSURL(database, address string) string {
+	p.t.Helper()
+	parsed, err := url.Parse(database)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	parsed.Host = address
+	parsed.RawQuery = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {p.server.certificate()}}.Encode()
+	return parsed.String()
+}
+
+// Address is where the server listens.
+func (p *PG) Address() string { return address(p.server.port) }
 
 // Kill ends the server and all its processes at once, as a loss of power would
 // but for what only the disk's cache has.
@@ -152,7 +168,8 @@ rm -rf -- "$folder"
 `
 
 // startPostgres makes a data folder and starts a server on it.
-func startPostgres() (*pgServer, error) {
+func startPostgres(t testing.TB) (*pgServer, error) {
+	t.Helper()
 	binaries, err := pgBinaries()
 	if err != nil {
 		return nil, err
@@ -166,11 +183,13 @@ func startPostgres() (*pgServer, error) {
 		"-E", "UTF8", "--locale=C", "-N").CombinedOutput(); err != nil {
 		return nil, errors.Join(fmt.Errorf("initdb: %w: %s", err, out), os.RemoveAll(s.folder))
 	}
-	if s.port, err = freePort(); err != nil {
+	if err := s.makeCertificate(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(s.folder))
 	}
+	s.port, s.release = ports(t)
 	server := asPostgres(filepath.Join(binaries, "postgres"), "-D", data, "-c", "listen_addresses=127.0.0.1",
-		"-c", "port="+strconv.Itoa(s.port), "-c", "unix_socket_directories=", "-c", "max_connections=400")
+		"-c", "port="+strconv.Itoa(s.port), "-c", "unix_socket_directories=", "-c", "max_connections=400",
+		"-c", "ssl=on", "-c", "ssl_cert_file="+s.certificate(), "-c", "ssl_key_file="+s.certificateKey())
 	s.shell = exec.Command("sh", slices.Concat([]string{"-c", pgShell, "sh", s.log(), s.folder}, server.Args)...)
 	s.shell.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a Ctrl-C is for the test, the shell cleans up behind it
 	if s.commands, err = s.shell.StdinPipe(); err != nil {
@@ -182,6 +201,7 @@ func startPostgres() (*pgServer, error) {
 	}
 	s.answers = bufio.NewReader(answers)
 	if err := s.shell.Start(); err != nil {
+		s.release()
 		return nil, errors.Join(err, os.RemoveAll(s.folder))
 	}
 	if err := s.start(); err != nil {
@@ -195,6 +215,24 @@ func startPostgres() (*pgServer, error) {
 func (s *pgServer) end() {
 	s.commands.Close()
 	s.shell.Wait() // whose status is that of rm
+	s.release()
+}
+
+func (s *pgServer) certificate() string { return filepath.Join(s.folder, "server.crt") }
+
+func (s *pgServer) certificateKey() string { return filepath.Join(s.folder, "server.key") }
+
+// makeCertificate makes one whose key the server's user may read, and nobody else.
+func (s *pgServer) makeCertificate() error {
+	if err := writeCertificate(s.certificate(), s.certificateKey()); err != nil || os.Geteuid() != 0 {
+		return err
+	}
+	folder, err := os.Stat(s.folder)
+	if err != nil {
+		return err
+	}
+	owner := folder.Sys().(*syscall.Stat_t)
+	return os.Chown(s.certificateKey(), int(owner.Uid), int(owner.Gid))
 }
 
 func (s *pgServer) log() string { return filepath.Join(s.folder, "log") }
@@ -352,18 +390,6 @@ func installPostgres() error {
 		return fmt.Errorf("install Debian's postgresql (as root: apt-get install postgresql): %w: %s", err, out)
 	}
 	return nil
-}
-
-// freePort is one that nothing listens on, and below those that the system gives away.
-func freePort() (int, error) {
-	for range 100 {
-		port := 20000 + rand.IntN(12000)
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err == nil {
-			return port, l.Close()
-		}
-	}
-	return 0, errors.New("no port is free")
 }
 
 // children are the processes that pid has started.

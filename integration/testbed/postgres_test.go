@@ -69,3 +69,16 @@ func TestPostgresIsShared(t *testing.T) {
 		t.Errorf("two servers, or one database: %s, %s", a.URL, b.URL)
 	}
 }
+
+func TestPostgresServesTLS(t *testing.T) {
+	p := SharedPostgres(t)
+	db, err := sql.Open("pgx", p.TLSURL(p.URL, p.Address()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var encrypted bool
+	if err := db.QueryRowContext(t.Context(), "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").Scan(&encrypted); err != nil || !encrypted {
+		t.Errorf("encrypted: %t, %v", encrypted, err)
+	}
+}
