@@ -24,6 +24,9 @@ var sqlite = dialect{
 	// BEGIN IMMEDIATE has locked the whole database already.
 	lockHead:  "SELECT size FROM head WHERE id = 1",
 	nowMillis: "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+	send: func(ctx context.Context, _ *sql.Conn, p *pending, statements []statement) error {
+		return p.sendEach(ctx, statements)
+	},
 }
 
 // readers is how many connections read at once.
