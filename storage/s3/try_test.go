@@ -203,9 +203,7 @@ func TestSpoolsLeaveNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
+		p.free()
 		if left, err := os.ReadDir(folder); err != nil || len(left) > 0 {
 			t.Errorf("%d bytes left %v, %v", size, left, err)
 		}
