@@ -72,37 +72,3 @@ func (r Reader) StateKeys(ctx context.Context, from, to int64, limit int) (keys 
 		return k, err
 	}, "SELECT key, idx FROM state WHERE idx >= $1 AND idx < $2 ORDER BY idx, key LIMIT $3", from, to, max(limit, 0))
 }
-
-// Condemn notes that the blobs ids are about to be removed, or were: until
-// ForgetCondemned forgets those that were condemned before before, in whole seconds.
-func (t *Tx) ForgetCondemned(ctx context.Context, before time.Time) error {
-	_, err := t.tx.ExecContext(ctx, "DELETE FROM condemned WHERE condemned_at < $1", before.Unix())
-	return failed(ctx, "forget condemned blobs", err)
-}
-
-// condemnedPage is how many CopyCondemned has in memory at once.
-const condemnedPage = 1000
-
-// CopyCondemned takes over what is condemned in another catalog, in one transaction.
-func (db *DB) CopyCondemned(ctx context.Context, from *DB) error {
-	return db.Update(ctx, func(t *Tx) error {
-		for after := ""; ; {
-			rows := 0
-			err := from.each(ctx, "read what is condemned", func(r *sql.Rows) error {
-				var at int64
-				if err := r.Scan(&after, &at); err != nil {
-					return err
-				}
-				rows++
-				id, err := storage.ParseCID(after)
-				if err != nil {
-					return err
-				}
-				return t.Condemn(ctx, []storage.CID{id}, time.Unix(at, 0))
-			}, "SELECT cid, condemned_at FROM condemned WHERE cid > $1 ORDER BY cid LIMIT $2", after, condemnedPage)
-			if err != nil || rows == 0 {
-				return err
-			}
-		}
-	})
-}
