@@ -190,7 +190,7 @@ func prepare(ctx context.Context, c Config) (*Registry, error) {
 	if ok {
 		r.origin = settings.Origin
 		if r.origin != c.Keys.DID() {
-			return nil, fmt.Errorf("the key file is that of %s, but this data folder belongs to %s; put the folder's own key file back", c.Keys.DID(), r.origin)
+			return nil, fmt.Errorf("the key file is that of %s, but the log here is that of %s; give the key file of that one", c.Keys.DID(), r.origin)
 		}
 	}
 	return r, nil

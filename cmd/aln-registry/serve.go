@@ -116,6 +116,9 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	metrics := server.NewMetrics(server.MetricsConfig{Version: version, Certificate: certificate, Room: node.room})
 	node.config.Blobs, node.config.Batch = metrics.Blobs(node.config.Blobs), metrics.Batch
 	node.config.PublicURL, node.config.AnonymousRead, node.config.CacheBytes = f.publicURL, f.anonymousRead, f.cacheMB<<20
+	if node.config.Catalog.Shared() {
+		node.config.Replica = replicaName()
+	}
 	operator, err := a.setUp(ctx, node, did.DID(f.admin))
 	if err != nil {
 		return f.mendable(err)
@@ -136,7 +139,17 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	config := server.Config{Registry: r, Log: log, Clock: time.Now, Pages: pages, Draining: ctx.Done(), Metrics: metrics}
 	handler := server.New(config)
 	defer scraped.serve(ctx, config)()
-	return server.Listening{Handler: handler, Log: log, Certificate: certificate, Fatal: r.Failed(), DrainDelay: f.drainDelay}.Serve(ctx, listener)
+	listening := server.Listening{Handler: handler, Log: log, Certificate: certificate, Fatal: r.Failed(), DrainDelay: f.drainDelay}
+	return f.mendable(listening.Serve(ctx, listener))
+}
+
+// replicaName names this process among the servers of a registry, for people.
+func replicaName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "server"
+	}
+	return fmt.Sprintf("%s-%d", host, os.Getpid())
 }
 
 // checkAdmin refuses a first admin whom nobody could log in as.
