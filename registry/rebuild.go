@@ -44,7 +44,7 @@ type Refused struct {
 // is called after each entry. Errors: ErrFork when the stored log contradicts
 // a checkpoint or has a gap.
 func Rebuild(ctx context.Context, c Config, progress func(done int64)) (Rebuilt, error) {
-	r := &Registry{Config: c, cache: newCache(c.halfCache())}
+	r := &Registry{Config: c.withClock(), cache: newCache(c.halfCache())}
 	r.origin = c.Keys.DID()
 	done := Rebuilt{Origin: r.origin}
 	head, err := c.Catalog.Head(ctx)
@@ -97,7 +97,7 @@ func (r *Registry) checkCheckpoints(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := r.checkNote(ctx, translog.CheckpointKey(size), note, size, root); err != nil {
+		if err := r.checkNote(ctx, &r.Catalog.Reader, translog.CheckpointKey(size), note, size, root); err != nil {
 			return err
 		}
 	}
@@ -110,7 +110,9 @@ func (r *Registry) replayStored(ctx context.Context, done *Rebuilt, progress fun
 	var keys []string
 	flush := func() error {
 		defer func() { keys = keys[:0] }()
+		before := *done
 		return r.Catalog.Update(ctx, func(tx *catalog.Tx) error {
+			*done = before // it may be done again
 			for i := range keys {
 				if err := r.replayOne(ctx, tx, done.Entries+int64(i), done); err != nil {
 					return err
@@ -164,6 +166,9 @@ func (r *Registry) replayOne(ctx context.Context, tx *catalog.Tx, index int64, d
 	rec, err := record.Parse(envelope)
 	if err != nil {
 		return fmt.Errorf("record of entry %d: %w", index, err)
+	}
+	if first, ok := rec.Body().(*record.Registry); ok && index == 0 && first.DID != r.origin {
+		return fmt.Errorf("the key file is that of %s, but blob storage holds the log of %s; give the key file of that one", r.origin, first.DID)
 	}
 	s := &submission{record: rec, attachments: state.Attachments{}}
 	for _, id := range append(attachmentsOf(rec), stored.DIDDocument) {

@@ -10,25 +10,17 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
-
-	"github.com/spf13/cobra"
 
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/durable"
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/storage"
 	"phoenix-lab.org/aln-registry/storage/catalog"
 	"phoenix-lab.org/aln-registry/storage/disk"
+	"phoenix-lab.org/aln-registry/storage/s3"
 )
-
-// engineFlags name what a registry works on. Every command that works on the
-// stores themselves has them.
-type engineFlags struct {
-	data, db, blobs, key string
-	wait                 time.Duration
-}
 
 // Names inside the data folder.
 const (
@@ -39,27 +31,6 @@ const (
 	keyFile     = "keys/registry.jwk"
 	serveLock   = "serve.lock"
 )
-
-const defaultDataName = "data"
-
-// defaultWait is how long a start waits for engines: those that start with it come
-// up a little later.
-const defaultWait = 30 * time.Second
-
-func (f *engineFlags) register(c *cobra.Command) {
-	flags := c.Flags()
-	flags.StringVar(&f.data, "data", defaultDataName, "folder for what no engine holds: keys, catalog and blobs")
-	flags.StringVar(&f.db, "db", "", "`URL` of the database, as in postgres://user@host/name; the password comes from PGPASSWORD or PGPASSFILE (default: SQLite in the data folder)")
-	flags.StringVar(&f.blobs, "blobs", "", "`URL` of the bucket for blobs and log, as in s3://bucket?endpoint=https://host:9000; the credentials come from AWS_… (default: a folder in the data folder)")
-	flags.StringVar(&f.key, "key", "", "the registry's key `FILE`, as `aln-registry key registry` makes it; needed with --db or --blobs (default: in the data folder)")
-	flags.DurationVar(&f.wait, "engine-wait", defaultWait, "how long to wait at the start for engines that cannot be reached")
-}
-
-// embedded reports whether nothing but the data folder is needed.
-func (f engineFlags) embedded() bool { return f.db == "" && f.blobs == "" }
-
-// stateless reports whether nothing is kept in the data folder.
-func (f engineFlags) stateless() bool { return f.db != "" && f.blobs != "" }
 
 // purpose is what the parts of a registry are opened for.
 type purpose int
@@ -103,7 +74,7 @@ func (f engineFlags) open(ctx context.Context, o opening) (*node, error) {
 	}
 	if err := n.openCatalog(ctx, o); err != nil {
 		n.close()
-		return nil, f.rebuildable(err)
+		return nil, f.mendable(err)
 	}
 	return n, nil
 }
@@ -119,17 +90,6 @@ func (f engineFlags) openAround(ctx context.Context, o opening) (*node, error) {
 		return nil, err
 	}
 	return n, nil
-}
-
-// check refuses flags that do not go together, without showing what may be secret.
-func (f engineFlags) check() error {
-	switch {
-	case strings.ContainsAny(f.key, "{\n"):
-		return usageError{errors.New("--key takes the path of the registry's key file, not a key")}
-	case !f.embedded() && f.key == "":
-		return usageError{errors.New("--db and --blobs need --key: the registry's key file, which `aln-registry key registry --out FILE` makes once for all servers of the registry")}
-	}
-	return nil
 }
 
 func (n *node) openAround(ctx context.Context, o opening) error {
@@ -199,44 +159,120 @@ func (n *node) openKeys(o opening) error {
 	return err
 }
 
-// openSpool finds the folder for uploads under way. Files in it have no name, and
-// are gone with the process: it is shared, and nothing in it is ever another's.
+// openSpool finds the folder for uploads under way: in the data folder, or the
+// system's where there is none. Files in it have no name and are gone with the
+// process, however it ends, so that several processes may share it.
 func (n *node) openSpool(o opening) error {
-	if o.purpose != toServe {
-		return nil
+	parent := n.folder
+	if parent == "" && n.engines.dataGiven() {
+		parent = absolute(n.engines.data)
 	}
-	if n.folder != "" {
-		n.config.Spool = filepath.Join(n.folder, spoolFolder)
-		return errors.Join(os.RemoveAll(n.config.Spool), durable.MkdirAll(n.config.Spool, 0o700))
+	if parent != "" {
+		n.config.Spool = filepath.Join(parent, spoolFolder)
+		if n.folder != "" && o.purpose != toLook { // its lock is ours
+			if err := os.RemoveAll(n.config.Spool); err != nil {
+				return err
+			}
+		}
+		if err := durable.MkdirAll(n.config.Spool, 0o700); err != nil {
+			return err
+		}
 	}
-	return nil
+	f, err := durable.CreateUnnamed(n.config.Spool)
+	if err != nil {
+		return fmt.Errorf("no room for uploads under way: %w; TMPDIR, or --data, names a folder for them", err)
+	}
+	return f.Close()
 }
 
+// openBlobs opens the store of blobs and log; a folder is made when there is none,
+// a bucket never.
 func (n *node) openBlobs(ctx context.Context, o opening) error {
-	path := filepath.Join(n.folder, storeFolder)
-	store, err := disk.Open(path)
+	f := n.engines
+	if f.blobs == "" {
+		path := filepath.Join(n.folder, storeFolder)
+		store, err := disk.Open(path)
+		if err != nil {
+			return err
+		}
+		n.setBlobs(store, store, path)
+		return nil
+	}
+	var store *s3.Store
+	err := f.await(ctx, o.log, "blob storage", func() (err error) {
+		store, err = s3.Open(ctx, f.blobs, s3.Options{Spool: n.config.Spool})
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	n.config.Blobs, n.blobsName = store, path
-	n.closers = append(n.closers, store)
+	n.setBlobs(store, store, f.bucket())
 	return nil
+}
+
+func (n *node) setBlobs(blobs storage.Blobs, store io.Closer, name string) {
+	n.config.Blobs, n.blobsName = blobs, name
+	n.closers = append(n.closers, store)
 }
 
 // openCatalog opens the catalog, which is made when there is none.
 func (n *node) openCatalog(ctx context.Context, o opening) error {
-	path := filepath.Join(n.folder, catalogFile)
-	db, err := catalog.OpenSQLite(ctx, path)
+	f := n.engines
+	if f.db == "" {
+		path := filepath.Join(n.folder, catalogFile)
+		db, err := catalog.OpenSQLite(ctx, path)
+		if err != nil {
+			return err
+		}
+		n.setCatalog(db, path)
+		return nil
+	}
+	var db *catalog.DB
+	err := f.await(ctx, o.log, "the database", func() (err error) {
+		db, err = catalog.OpenPostgres(ctx, f.db)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	n.setCatalog(db, path)
+	n.setCatalog(db, f.database())
 	return nil
 }
 
 func (n *node) setCatalog(db *catalog.DB, name string) {
 	n.config.Catalog, n.catalogName = db, name
 	n.closers = append(n.closers, db)
+}
+
+// away reports whether an engine did not answer, which waiting may mend.
+func away(err error) bool {
+	return errors.Is(err, catalog.ErrUnavailable) || errors.Is(err, storage.ErrUnavailable)
+}
+
+// awaitEvery is how often an engine that cannot be reached is tried.
+const awaitEvery = 500 * time.Millisecond
+
+// await opens an engine, again and again while it cannot be reached and --engine-wait
+// is not over.
+func (f engineFlags) await(ctx context.Context, log *slog.Logger, engine string, open func() error) error {
+	deadline := time.Now().Add(f.wait)
+	for told := false; ; told = true {
+		err := open()
+		if !away(err) || ctx.Err() != nil {
+			return err
+		}
+		left := time.Until(deadline)
+		if left <= 0 {
+			return fmt.Errorf("%s did not answer within %s (--engine-wait): %w", engine, f.wait, err)
+		}
+		if !told {
+			log.Warn("an engine cannot be reached; waiting for it", "engine", engine, "at_most", f.wait.String(), "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(min(left, awaitEvery)):
+		}
+	}
 }
 
 // close gives everything up; a second time it does nothing.
@@ -247,28 +283,6 @@ func (n *node) close() error {
 	}
 	n.closers = nil
 	return failed
-}
-
-// rebuildable adds to an error that a rebuild mends what to type for it, wherever
-// that is typed.
-func (f engineFlags) rebuildable(err error) error {
-	if errors.Is(err, registry.ErrBehind) || errors.Is(err, catalog.ErrDamaged) {
-		return fmt.Errorf("%w: type `aln-registry rebuild %s`", err, f)
-	}
-	return err
-}
-
-// String is the flags as they are typed, without secrets.
-func (f engineFlags) String() string {
-	var typed []string
-	if !f.stateless() {
-		folder, err := filepath.Abs(f.data)
-		if err != nil {
-			folder = f.data
-		}
-		typed = append(typed, "--data "+folder)
-	}
-	return strings.Join(typed, " ")
 }
 
 // lockFolder makes the data folder and its keys folder, and locks it.

@@ -32,7 +32,7 @@ var (
 	// ErrNewerSchema: the database was migrated by a newer version of the program.
 	ErrNewerSchema = errors.New("a newer release of aln-registry has written it; upgrade aln-registry")
 	// ErrOldSchema: migrations are pending that somebody has to order.
-	ErrOldSchema = errors.New("its schema is older than this release; type `aln-registry migrate up`")
+	ErrOldSchema = errors.New("its schema is older than this release; migrate it first")
 	// ErrUnavailable: the database cannot be reached or does not answer now. What
 	// was to be written is not, unless ErrUncertain is in the chain too; trying
 	// again later helps.
