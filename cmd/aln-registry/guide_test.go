@@ -99,6 +99,7 @@ var elsewhere = []string{
 	"open catalog …: … the disk is full…", "… no space left on device",
 	"open catalog …: … the catalog cannot be copied before its migration; make room beside it…", "the DID document … of this registry: …",
 	"the catalog and the blob storage are empty; …", "open catalog …: its schema is older than this release; …", "open catalog …: the database cannot hold a catalog: …",
+	"open blobs in …: no credentials for the object store: …",
 }
 
 // stage is a folder with a registry as it was left, and a copy of it to spoil.
@@ -197,6 +198,8 @@ func TestTheGuideHasEveryRefusalToStart(t *testing.T) {
 			}
 		}
 	}
+	t.Setenv("AWS_ACCESS_KEY_ID", "lab")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
 	const away = "postgres://lab@127.0.0.1:1/lab"
 	entry, keys := filepath.Join("store", "log", "entry", "0000000000000001"), filepath.Join("keys", "registry.jwk")
 	said := map[string]string{
