@@ -166,8 +166,8 @@ func Open(ctx context.Context, c Config) (*Registry, error) {
 	if err := r.checkOwnKey(ctx); err != nil {
 		return nil, err
 	}
-	if r.lease != nil {
-		if err := r.confirm(ctx); err != nil {
+	if r.lease != nil { // what goes wrong otherwise is tried again
+		if err := r.confirm(ctx); errors.Is(err, ErrFork) || errors.Is(err, ErrBehind) {
 			return nil, err
 		}
 	}
