@@ -65,6 +65,10 @@ func OpenPostgres(ctx context.Context, url string) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	return openPostgres(ctx, config)
+}
+
+func openPostgres(ctx context.Context, config *pgx.ConnConfig) (*DB, error) {
 	if err := readyPostgres(ctx, config); err != nil {
 		return nil, fmt.Errorf("open catalog %s: %w", whereabouts(config), err)
 	}

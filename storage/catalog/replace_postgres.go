@@ -5,12 +5,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+
+	"phoenix-lab.org/aln-registry/migrations"
 )
 
 // ErrInUse: somebody works with the catalog that is to be replaced.
@@ -41,28 +41,30 @@ const (
 // replica has a lease, or another replacement is under way; ErrNewerSchema where a
 // newer release may have made tables that this one does not know.
 func ReplacePostgres(ctx context.Context, address string) (*Replacement, error) {
-	schema, err := PostgresSchema(ctx, address)
+	config, err := postgresConfig(address)
 	if err != nil {
 		return nil, err
 	}
-	if schema.Current > schema.Known {
-		return nil, fmt.Errorf("%w (its schema has version %d, this release knows up to %d)", ErrNewerSchema, schema.Current, schema.Known)
+	schema, err := schemaOf(ctx, config, migrations.Postgres)
+	if err == nil && schema.Current > schema.Known {
+		err = schema.newer()
 	}
-	admin, err := sql.Open("pgx", address)
 	if err != nil {
-		return nil, errors.New("catalog: the URL of the database cannot be read") // err may show its password
+		return nil, fmt.Errorf("replace catalog %s: %w", whereabouts(config), err)
 	}
-	admin.SetMaxOpenConns(1)
-	admin.SetMaxIdleConns(1)
-	admin.SetConnMaxIdleTime(0)
-	r := &Replacement{admin: admin}
-	if err := r.begin(ctx, address); err != nil {
-		return nil, errors.Join(err, r.Close())
+	r := &Replacement{admin: pgSession{lock: replaceLockTimeout, readWrite: true}.pool(config, 1)}
+	r.admin.SetConnMaxIdleTime(0) // the lock is the connection's
+	r.admin.SetConnMaxLifetime(0)
+	if err := r.begin(ctx, config); err != nil {
+		return nil, errors.Join(fmt.Errorf("replace catalog %s: %w", whereabouts(config), err), r.Close())
 	}
 	return r, nil
 }
 
-func (r *Replacement) begin(ctx context.Context, address string) error {
+// replaceLockTimeout is how long the exchange waits for a table that is in use.
+const replaceLockTimeout = 30 * time.Second
+
+func (r *Replacement) begin(ctx context.Context, config *pgx.ConnConfig) error {
 	var locked bool
 	row := r.admin.QueryRowContext(ctx, "SELECT current_schema(), pg_try_advisory_lock(hashtext('aln-registry rebuild'), hashtext(current_schema()))")
 	if err := row.Scan(&r.place, &locked); err != nil {
@@ -72,7 +74,7 @@ func (r *Replacement) begin(ctx context.Context, address string) error {
 		return fmt.Errorf("%w: another rebuild is under way", ErrInUse)
 	}
 	if len(r.place) > longestPlace {
-		return fmt.Errorf("catalog: the schema %q has a name of more than %d bytes, which leaves no room for one beside it", r.place, longestPlace)
+		return fmt.Errorf("the schema %q has a name of more than %d bytes, which leaves no room for one beside it", r.place, longestPlace)
 	}
 	if err := r.refuseReplicas(ctx, r.admin); err != nil {
 		return err
@@ -83,23 +85,11 @@ func (r *Replacement) begin(ctx context.Context, address string) error {
 			return failed(ctx, "make a schema for the new catalog (whoever rebuilds needs CREATE on the database)", err)
 		}
 	}
-	beside, err := inSchema(address, r.place+rebuildingSuffix)
-	if err == nil {
-		r.DB, err = OpenPostgres(ctx, beside)
-	}
+	beside := config.Copy()
+	beside.RuntimeParams["search_path"] = rebuilding
+	var err error
+	r.DB, err = openPostgres(ctx, beside)
 	return err
-}
-
-// inSchema is address for connections that see the tables of one schema alone.
-func inSchema(address, schema string) (string, error) {
-	u, err := url.Parse(address)
-	if err != nil {
-		return "", errors.New("catalog: the URL of the database cannot be read")
-	}
-	query := u.Query()
-	query.Set("search_path", quoted(schema))
-	u.RawQuery = query.Encode()
-	return u.String(), nil
 }
 
 func quoted(name ...string) string { return pgx.Identifier(name).Sanitize() }
@@ -116,7 +106,7 @@ func (r *Replacement) refuseReplicas(ctx context.Context, q oneRow) error {
 		return failed(ctx, "look for servers", err)
 	}
 	var names string
-	row := q.QueryRowContext(ctx, "SELECT COALESCE(string_agg(name, ', ' ORDER BY name), '') FROM "+quoted(r.place, "replica")+" WHERE expires_ms > "+postgresMillis)
+	row := q.QueryRowContext(ctx, "SELECT COALESCE(string_agg(name, ', ' ORDER BY name), '') FROM "+quoted(r.place, "replica")+" WHERE expires_ms > "+postgres.nowMillis)
 	if err := row.Scan(&names); err != nil {
 		return failed(ctx, "look for servers", err)
 	}
@@ -125,9 +115,6 @@ func (r *Replacement) refuseReplicas(ctx context.Context, q oneRow) error {
 	}
 	return nil
 }
-
-// postgresMillis is the database's clock in milliseconds.
-const postgresMillis = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
 
 // Finish puts the new catalog in the place of the old one, durably, and what was
 // condemned meanwhile with it. The old one is kept in the schema kept, named by the
@@ -156,11 +143,6 @@ func (r *Replacement) exchange(ctx context.Context, tx *sql.Tx, aside string) (k
 		return failed(ctx, "exchange the catalogs", err)
 	}
 	rebuilding := r.place + rebuildingSuffix
-	for _, setting := range []string{"synchronous_commit = on", "lock_timeout = '30s'"} {
-		if err := do("SET LOCAL " + setting); err != nil {
-			return "", err
-		}
-	}
 	tables, err := r.tables(ctx, tx, rebuilding)
 	if err != nil {
 		return "", err
