@@ -28,6 +28,9 @@ const (
 	confirmEvery = time.Second
 	// confirmWithin bounds one question to the database.
 	confirmWithin = 3 * time.Second
+	// checkEvery is after how many confirmations the catalog is held against blob storage:
+	// one that was put back to what this replica shows itself looks like any other.
+	checkEvery = 30
 	// confirmTries is how often it is asked anew at once while others go on publishing.
 	confirmTries = 20
 	// seenWithin bounds the waiting for other replicas: their leases end before it does.
@@ -97,7 +100,7 @@ func (r *Registry) heartbeat(ctx context.Context) {
 	tick := time.NewTicker(confirmEvery)
 	defer tick.Stop()
 	failing := false
-	for {
+	for beat := 1; ; beat++ {
 		select {
 		case <-ctx.Done():
 			return
@@ -105,6 +108,9 @@ func (r *Registry) heartbeat(ctx context.Context) {
 		case <-r.lease.soon:
 		}
 		err := r.confirm(ctx)
+		if err == nil && beat%checkEvery == 0 {
+			err = r.checkCatalog(ctx, r.Size())
+		}
 		if ctx.Err() != nil {
 			return
 		}
@@ -128,12 +134,20 @@ func (r *Registry) noteConfirming(err error) {
 // have published more meanwhile, it shows that and asks again.
 func (r *Registry) confirm(ctx context.Context) error {
 	for try := range confirmTries {
+		renewing := r.Current() == nil
 		shown, at := r.published.Load(), r.moment()
 		p, err := r.askToConfirm(ctx, shown.Size)
 		if err != nil {
 			return err
 		}
 		if p.Size == shown.Size {
+			// Who had no lease meanwhile may be behind what was acknowledged without it, and
+			// a database that was put back meanwhile would not tell.
+			if !renewing || r.Current() != nil {
+				if err := r.checkCatalog(ctx, p.Size); err != nil {
+					return err
+				}
+			}
 			r.lease.confirmed.Store(&at)
 			return nil
 		}
@@ -145,6 +159,17 @@ func (r *Registry) confirm(ctx context.Context) error {
 		}
 	}
 	return errors.New("others publish faster than this replica can follow")
+}
+
+// checkCatalog is nil where blob storage has nothing that the catalog, in which published
+// entries are published, lacks or has otherwise.
+func (r *Registry) checkCatalog(ctx context.Context, published int64) error {
+	ctx, cancel := context.WithTimeout(ctx, confirmWithin)
+	defer cancel()
+	if err := r.notAhead(ctx); err != nil {
+		return err
+	}
+	return r.checkStored(ctx, published, published+checkedEntries, func(catalog.Entry) error { return nil })
 }
 
 func (r *Registry) askToConfirm(ctx context.Context, seen int64) (catalog.Published, error) {

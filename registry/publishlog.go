@@ -78,7 +78,13 @@ func (r *Registry) publishing(ctx context.Context, f func(context.Context, *cata
 // extend stores the entries that are not published yet, and the checkpoint of size head,
 // and is what to publish. Nobody else is doing that.
 func (r *Registry) extend(ctx context.Context, p *catalog.Publication, head int64) (catalog.Published, error) {
-	if err := r.storeEntries(ctx, p, head); err != nil {
+	ahead := make(chan error, 1)
+	if r.Catalog.Shared() { // it may have been put back under us; meanwhile, since it takes as long as to store an entry
+		go func() { ahead <- r.notAhead(ctx) }()
+	} else {
+		ahead <- nil
+	}
+	if err := errors.Join(r.storeEntries(ctx, p, head), <-ahead); err != nil {
 		return catalog.Published{}, err
 	}
 	root, err := translog.TreeHash(head, storedHashes(ctx, &r.Catalog.Reader))
@@ -293,14 +299,19 @@ func (r *Registry) vouch(ctx context.Context) error {
 		if err != nil || r.Clock().Sub(cp.cosigned) < renewAfter {
 			return now, err
 		}
-		return r.resigned(cp)
+		return r.resigned(ctx, cp)
 	})
 }
 
 // resigned is cp, which is published, with the signatures that are due now. A later
 // cosignature says that nothing larger was known at its time (C2SP tlog-cosignature),
-// so it is made while nobody else publishes.
-func (r *Registry) resigned(cp *checkpoint) (catalog.Published, error) {
+// so it is made while nobody else publishes, and not over a database that was put back.
+func (r *Registry) resigned(ctx context.Context, cp *checkpoint) (catalog.Published, error) {
+	if r.Catalog.Shared() {
+		if err := r.notAhead(ctx); err != nil {
+			return catalog.Published{}, err
+		}
+	}
 	note, err := r.sign(cp.Checkpoint, cp.settings, r.signingTime(cp.cosigned))
 	return catalog.Published{Size: cp.Size, Checkpoint: note}, err
 }

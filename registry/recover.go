@@ -96,7 +96,7 @@ func (r *Registry) takeUp(ctx context.Context) error {
 		if err != nil {
 			return catalog.Published{}, err
 		}
-		return r.resigned(cp)
+		return r.resigned(ctx, cp)
 	})
 }
 
@@ -160,14 +160,22 @@ const checkedEntries = 1024
 
 // checkEntries holds the catalog's newest published entries against their objects.
 func (r *Registry) checkEntries(ctx context.Context, size int64) error {
-	entries, err := r.Catalog.Entries(ctx, max(0, size-checkedEntries), size)
+	return r.checkStored(ctx, max(0, size-checkedEntries), size, func(e catalog.Entry) error {
+		return fmt.Errorf("%w: entry %d is missing", ErrLost, e.Index)
+	})
+}
+
+// checkStored holds the catalog's entries from ≤ index < to against their objects, up to
+// the first that is not stored, about which missing decides.
+func (r *Registry) checkStored(ctx context.Context, from, to int64, missing func(catalog.Entry) error) error {
+	entries, err := r.Catalog.Entries(ctx, from, to)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
 		stored, err := r.Blobs.Read(ctx, translog.EntryKey(e.Index))
 		if errors.Is(err, storage.ErrNotFound) {
-			return fmt.Errorf("%w: entry %d is missing", ErrLost, e.Index)
+			return missing(e)
 		}
 		if err != nil {
 			return err
@@ -177,6 +185,27 @@ func (r *Registry) checkEntries(ctx context.Context, size int64) error {
 		}
 	}
 	return nil
+}
+
+// notAhead is ErrBehind where blob storage has entries that the catalog lacks: they are
+// stored one after another, and after their commit, so the object at the catalog's
+// head says it for all. Others may enter and store more meanwhile.
+func (r *Registry) notAhead(ctx context.Context) error {
+	head, err := r.Catalog.Head(ctx)
+	for err == nil {
+		_, err = r.Blobs.Read(ctx, translog.EntryKey(head))
+		if errors.Is(err, storage.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		before := head
+		if head, err = r.Catalog.Head(ctx); err == nil && head == before {
+			return fmt.Errorf("%w (catalog: %d entries; blob storage: entry %d)", ErrBehind, head, head)
+		}
+	}
+	return err
 }
 
 // adopt publishes up to a checkpoint that is stored but not yet in the catalog, as it is stored.

@@ -218,6 +218,11 @@ func (r *Registry) finish(ctx context.Context, batches []batch) {
 	if r.lease != nil || r.pending.Load() || r.committed.Load() > r.Size() {
 		err = r.publish(ctx)
 	}
+	for _, b := range batches {
+		if err == nil {
+			err = r.stillEntered(ctx, b.submissions)
+		}
+	}
 	if err != nil {
 		r.unpublished(err)
 	} else {
@@ -231,6 +236,31 @@ func (r *Registry) finish(ctx context.Context, batches []batch) {
 		r.tell(b, nil)
 		r.acknowledge(b)
 	}
+}
+
+// stillEntered is nil where what is published has those of waiting that were entered, each
+// at its place. A shared database that was put back between their commit and their
+// publication has lost them, and what another replica entered since may stand there.
+func (r *Registry) stillEntered(ctx context.Context, waiting []*submission) error {
+	if r.lease == nil {
+		return nil
+	}
+	var places []int64
+	for _, s := range waiting {
+		if s.refusal == nil {
+			places = append(places, s.receipt.Index)
+		}
+	}
+	found, err := r.Catalog.PublishedRecords(ctx, places)
+	if err != nil {
+		return err
+	}
+	for _, s := range waiting {
+		if s.refusal == nil && found[s.receipt.Index] != string(s.receipt.Record) {
+			return fmt.Errorf("%w: its database has not got the entry %d any more that was committed: it was put back to an earlier state", ErrBehind, s.receipt.Index)
+		}
+	}
+	return nil
 }
 
 // acknowledge answers everybody in b, which is published. Whoever changed an authority
@@ -250,6 +280,10 @@ func (r *Registry) acknowledge(b batch) {
 	}
 	r.acknowledging.Go(func() {
 		err := r.awaitSeen(r.running, size)
+		if err == nil { // the leases that were looked at are those of this log
+			err = r.stillEntered(r.running, acts)
+			r.haltIf(err)
+		}
 		if err != nil {
 			err = fmt.Errorf("%w: %w: it is in force here, but other replicas may not go by it yet: %v", ErrUnavailable, ErrUnpublished, err)
 		}
