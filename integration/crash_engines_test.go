@@ -231,8 +231,13 @@ func (s *mortalLab) begin(v victims) {
 	if s.t.Failed() {
 		s.t.FailNow()
 	}
-	if v.server && s.cmd == nil {
+	switch {
+	case s.cmd == nil:
 		s.start()
+	case v.server:
+		if err := s.awaitUp(); err != nil {
+			s.t.Fatalf("%v\n%s", err, s.lastWords())
+		}
 	}
 }
 
@@ -267,7 +272,7 @@ func unavailable(err error) bool {
 	if errors.As(err, &refused) {
 		return refused.status == http.StatusServiceUnavailable && refused.retryAfter != ""
 	}
-	return strings.Contains(err.Error(), "503")
+	return strings.Contains(err.Error(), "the registry cannot do this now")
 }
 
 // settle waits until the server is ready and idle: what clients gave up waiting for
