@@ -23,8 +23,31 @@ type pair struct {
 // onPostgres keeps the catalog in a database of t's own.
 func (p pair) onPostgres(t testing.TB) pair {
 	t.Helper()
-	p.db = testbed.SharedPostgres(t).URL
+	p.db = withSecret(testbed.SharedPostgres(t).URL)
 	return p
+}
+
+// dbSecret is a password that any of the databases takes, and nobody may tell.
+const dbSecret = "s3cret-of-the-database"
+
+func withSecret(db string) string {
+	return strings.Replace(db, "postgres@", "postgres:"+dbSecret+"@", 1)
+}
+
+// tellsNoSecret fails the test where text holds a password or key of the engines.
+func (p pair) tellsNoSecret(t testing.TB, text string) {
+	t.Helper()
+	secrets := []string{dbSecret}
+	for _, variable := range p.env {
+		if name, value, _ := strings.Cut(variable, "="); name == "AWS_SECRET_ACCESS_KEY" {
+			secrets = append(secrets, value)
+		}
+	}
+	for _, secret := range secrets {
+		if strings.Contains(text, secret) {
+			t.Errorf("%q is told:\n%s", secret, text)
+		}
+	}
 }
 
 // onMinIO keeps the blobs in a bucket of t's own.
@@ -91,8 +114,8 @@ func (e *onEngines) flags() []string {
 func newLabOn(t testing.TB, p pair, flags ...string) *lab {
 	t.Helper()
 	l := prepareLabOn(t, p, flags...)
-	l.start()
 	t.Cleanup(l.stop)
+	l.start()
 	must(t, l.operator.aln(l.operator.folder, "login", l.engines.public))
 	return l
 }
@@ -112,6 +135,7 @@ func prepareLabOn(t testing.TB, p pair, flags ...string) *lab {
 	must(t, l.operator.aln(l.operator.folder, "key", "new"))
 	l.flags = append(append(e.flags(), "--public-url", e.public, "--admin", l.operator.did()), flags...)
 	e.front.add(l.url)
+	t.Cleanup(func() { p.tellsNoSecret(t, l.log()) })
 	return l
 }
 
@@ -121,7 +145,7 @@ func (l *lab) replica() *lab {
 	l.t.Helper()
 	r := &lab{t: l.t, operator: l.operator, engines: l.engines, flags: l.flags, url: "http://" + steadyAddress(l.t)}
 	l.engines.front.add(r.url)
-	l.t.Cleanup(r.stop)
+	l.t.Cleanup(func() { r.stop(); l.engines.tellsNoSecret(l.t, r.log()) })
 	return r
 }
 

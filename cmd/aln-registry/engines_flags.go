@@ -155,7 +155,7 @@ func (f engineFlags) mendable(err error) error {
 	case errors.Is(err, registry.ErrBehind), errors.Is(err, catalog.ErrDamaged):
 		return fmt.Errorf("%w: type `aln-registry rebuild %s`", err, f)
 	case errors.Is(err, catalog.ErrOldSchema):
-		return fmt.Errorf("%w: type `aln-registry migrate up %s`", err, f)
+		return fmt.Errorf("%w: type `aln-registry migrate up --db %s`", err, shellWord(f.database()))
 	}
 	return err
 }

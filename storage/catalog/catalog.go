@@ -32,7 +32,7 @@ var (
 	// ErrNewerSchema: the database was migrated by a newer version of the program.
 	ErrNewerSchema = errors.New("a newer release of aln-registry has written it; upgrade aln-registry")
 	// ErrOldSchema: migrations are pending that somebody has to order.
-	ErrOldSchema = errors.New("its schema is older than this release; type `aln-registry migrate up`")
+	ErrOldSchema = errors.New("its schema is older than this release; migrate it first")
 	// ErrUnavailable: the database cannot be reached or does not answer now. What
 	// was to be written is not, unless ErrUncertain is in the chain too; trying
 	// again later helps.
@@ -107,6 +107,9 @@ type dialect struct {
 	afterAudit            string             // where audit's next ID has to be set behind those that were given
 	snapshot              sql.IsolationLevel // at which all of a transaction's reads see one state
 	shared                bool
+	// faults and quickFaults ask the database to check itself: "ok" or lines of what is
+	// wrong; "" where that is not to be had by a query.
+	faults, quickFaults string
 }
 
 // DB is an open catalog, safe for concurrent use. Its embedded Reader sees

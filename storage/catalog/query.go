@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"database/sql"
+	"strings"
 	"time"
 )
 
@@ -77,4 +78,16 @@ func insist(ctx context.Context, patience time.Duration, again func(error) bool,
 		case <-time.After(pause):
 		}
 	}
+}
+
+// rowsOf is the n rows of an INSERT, each of them between parentheses.
+func rowsOf(n int, row func(i int) string) string {
+	var b strings.Builder
+	for i := range n {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString("(" + row(i) + ")")
+	}
+	return b.String()
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"time"
-
-	"phoenix-lab.org/aln-registry/storage"
 )
 
 // Shared says whether several processes, on several hosts, may write this catalog.
@@ -73,49 +71,4 @@ func (r Reader) StateKeys(ctx context.Context, from, to int64, limit int) (keys 
 		err = rows.Scan(&k.Key, &k.Index)
 		return k, err
 	}, "SELECT key, idx FROM state WHERE idx >= $1 AND idx < $2 ORDER BY idx, key LIMIT $3", from, to, max(limit, 0))
-}
-
-// Condemn notes that the blobs ids are about to be removed, or were: until
-// ForgetCondemned, whoever is about to refer to one of them stores it anew. at
-// is kept in whole seconds; of one condemned twice, the later.
-func (t *Tx) Condemn(ctx context.Context, ids []storage.CID, at time.Time) error {
-	for _, id := range ids {
-		_, err := t.tx.ExecContext(ctx, `INSERT INTO condemned (cid, condemned_at) VALUES ($1, $2) ON CONFLICT (cid) DO UPDATE SET
-			condemned_at = CASE WHEN excluded.condemned_at > condemned.condemned_at THEN excluded.condemned_at ELSE condemned.condemned_at END`,
-			id.String(), at.Unix())
-		if err != nil {
-			return failed(ctx, "condemn blobs", err)
-		}
-	}
-	return nil
-}
-
-// Pardon takes back that ids were condemned; those that were not stay so.
-func (t *Tx) Pardon(ctx context.Context, ids []storage.CID) error {
-	return inBatches(ids, func(list string, args []any) error {
-		_, err := t.tx.ExecContext(ctx, "DELETE FROM condemned WHERE cid IN ("+list+")", args...)
-		return failed(ctx, "pardon blobs", err)
-	})
-}
-
-// Condemned returns those of ids that are condemned, in byte order of their text.
-func (r Reader) Condemned(ctx context.Context, ids []storage.CID) (condemned []storage.CID, err error) {
-	err = inBatches(ids, func(list string, args []any) error {
-		return r.each(ctx, "look for condemned blobs", func(rows *sql.Rows) error {
-			var text string
-			if err := rows.Scan(&text); err != nil {
-				return err
-			}
-			id, err := storage.ParseCID(text)
-			condemned = append(condemned, id)
-			return err
-		}, "SELECT cid FROM condemned WHERE cid IN ("+list+") ORDER BY cid", args...)
-	})
-	return condemned, err
-}
-
-// ForgetCondemned forgets those that were condemned before before, in whole seconds.
-func (t *Tx) ForgetCondemned(ctx context.Context, before time.Time) error {
-	_, err := t.tx.ExecContext(ctx, "DELETE FROM condemned WHERE condemned_at < $1", before.Unix())
-	return failed(ctx, "forget condemned blobs", err)
 }
