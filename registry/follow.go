@@ -50,9 +50,10 @@ func (r *Registry) follow(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-told:
-			if ctx.Err() != nil { // which has closed it
-				return
+		case _, ok := <-told:
+			if !ok { // the catalog has been closed
+				told = nil
+				continue
 			}
 			if r.landing.Load() { // it tells of what is being shown anyhow
 				continue

@@ -20,8 +20,12 @@ import (
 // published. Publications stay one at a time, in every replica together, and each is of
 // all that was committed when it began, so entries are stored in order.
 
-// publishRetry is how often a failed publication is tried again without a new change.
-const publishRetry = 2 * time.Second
+// publishRetry is how often a failed publication is tried again without a new change, and
+// leftEvery how often what other replicas left is looked for.
+const (
+	publishRetry = 2 * time.Second
+	leftEvery    = 700 * time.Millisecond
+)
 
 // batch is what was judged and entered together.
 type batch struct {
@@ -164,7 +168,11 @@ func (r *Registry) commit(ctx context.Context, waiting []*submission, doubt bool
 
 // publishEntered publishes what comes, and what others left, until there comes no more.
 func (r *Registry) publishEntered(ctx context.Context, entered <-chan batch) {
-	retry := time.NewTicker(publishRetry)
+	every := publishRetry
+	if r.lease != nil {
+		every = leftEvery
+	}
+	retry := time.NewTicker(every)
 	defer retry.Stop()
 	left := int64(0)
 	for {
