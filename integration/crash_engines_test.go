@@ -168,12 +168,12 @@ func (s *mortalLab) oneKill(number int) {
 	cancel()
 	load.Wait()
 	s.begin(victims)
+	s.settle()
 	if number%10 == 9 && s.mortal.postgres != nil {
 		s.stop()
 		s.rebuildSame()
 		s.start()
 	}
-	s.settle()
 	s.check()
 	s.fsck()
 }
