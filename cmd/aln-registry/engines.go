@@ -202,6 +202,11 @@ func (n *node) openBlobs(ctx context.Context, o opening) error {
 	f := n.engines
 	if f.blobs == "" {
 		path := filepath.Join(n.folder, storeFolder)
+		if o.purpose == toLook {
+			if _, err := os.Stat(path); err != nil {
+				return fmt.Errorf("the folder of blobs and log is not there, or not mounted: %w", err)
+			}
+		}
 		store, err := disk.Open(path)
 		if err != nil {
 			return err
@@ -232,12 +237,22 @@ func (n *node) setBlobs(blobs storage.Blobs, store io.Closer, name string) {
 	n.closers = append(n.closers, store)
 }
 
-// openCatalog opens the catalog, which is made when there is none.
+// inventory is what the store of blobs can be asked and told beside.
+func (n *node) inventory() storage.Inventory {
+	return n.config.Blobs.(storage.Inventory) // every store that is opened here is one
+}
+
+// openCatalog opens the catalog. It is made when there is none, save for who only
+// looks, to whom that is fs.ErrNotExist.
 func (n *node) openCatalog(ctx context.Context, o opening) error {
 	f := n.engines
 	if f.db == "" {
 		path := filepath.Join(n.folder, catalogFile)
-		db, err := catalog.OpenSQLite(ctx, path)
+		open := catalog.OpenSQLite
+		if o.purpose == toLook {
+			open = catalog.AttachSQLite
+		}
+		db, err := open(ctx, path)
 		if err != nil {
 			return err
 		}
@@ -246,6 +261,13 @@ func (n *node) openCatalog(ctx context.Context, o opening) error {
 	}
 	var db *catalog.DB
 	err := f.await(ctx, o.log, "the database", func() (err error) {
+		if o.purpose == toLook {
+			if schema, err := catalog.PostgresSchema(ctx, f.db); err != nil {
+				return err
+			} else if schema.Current == 0 {
+				return fmt.Errorf("the database %s holds no catalog: %w", f.database(), fs.ErrNotExist)
+			}
+		}
 		db, err = catalog.OpenPostgres(ctx, f.db)
 		return err
 	})
