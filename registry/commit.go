@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
@@ -338,19 +340,11 @@ func enter(ctx context.Context, tx *catalog.Tx, e state.Entry, rec *record.Recor
 		return err
 	}
 	leaf := translog.LeafHash(raw)
-	hashes, first, err := translog.StoredHashes(e.Index, leaf, storedHashes(ctx, &tx.Reader))
-	if err != nil {
-		return err
-	}
 	row := catalog.Entry{Index: e.Index, Bytes: raw, LeafHash: leaf, Record: rec.CID(), RecordID: string(rec.ID())}
 	if err := tx.AppendEntry(ctx, row); err != nil {
 		return err
 	}
-	plain := make([][32]byte, len(hashes))
-	for i, h := range hashes {
-		plain[i] = h
-	}
-	if err := tx.PutHashes(ctx, first, plain); err != nil {
+	if err := enterHashes(ctx, tx, e.Index, leaf); err != nil {
 		return err
 	}
 	for _, c := range changes {
@@ -365,6 +359,19 @@ func enter(ctx context.Context, tx *catalog.Tx, e state.Entry, rec *record.Recor
 		return tx.PutCrateLine(ctx, *line)
 	}
 	return nil
+}
+
+// enterHashes writes the hashes that an entry adds to the log.
+func enterHashes(ctx context.Context, tx *catalog.Tx, index int64, leaf tlog.Hash) error {
+	hashes, first, err := translog.StoredHashes(index, leaf, storedHashes(ctx, &tx.Reader))
+	if err != nil {
+		return err
+	}
+	plain := make([][32]byte, len(hashes))
+	for i, h := range hashes {
+		plain[i] = h
+	}
+	return tx.PutHashes(ctx, first, plain)
 }
 
 // enterCID notes the bytes of a version, so that it is found by them. A yank

@@ -227,6 +227,9 @@ func orEmpty(dids []did.DID) []did.DID {
 	return dids
 }
 
+// errTooLong: a blob has more bytes than belong where it is named.
+var errTooLong = errors.New("too long")
+
 // readBlob reads a whole blob of at most most bytes.
 func readBlob(ctx context.Context, blobs storage.Blobs, id storage.CID, most int64) ([]byte, error) {
 	size, err := blobs.Stat(ctx, id) // opening hashes all of it
@@ -234,7 +237,7 @@ func readBlob(ctx context.Context, blobs storage.Blobs, id storage.CID, most int
 		return nil, err
 	}
 	if size > most {
-		return nil, fmt.Errorf("blob %s has %d bytes; at most %d were expected", id, size, most)
+		return nil, fmt.Errorf("%w: blob %s has %d bytes; at most %d were expected", errTooLong, id, size, most)
 	}
 	blob, err := blobs.Open(ctx, id)
 	if err != nil {

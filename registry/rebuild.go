@@ -176,30 +176,39 @@ func (r *Registry) replayOne(ctx context.Context, tx *catalog.Tx, index int64, d
 			return fmt.Errorf("attachment of entry %d: %w", index, err)
 		}
 	}
-	before := r.viewAt(ctx, &tx.Reader, index)
-	entry, refusal, err := r.entryFor(ctx, before, s, index, stored.Time)
+	entry, changes, void, err := r.reapply(ctx, tx, index, stored, s)
 	if err != nil {
-		return err
+		return fmt.Errorf("entry %d: %w", index, err)
 	}
-	if refusal != nil {
-		return fmt.Errorf("entry %d: %w", index, refusal)
-	}
-	entry.DIDDocument = stored.DIDDocument
-	changes, err := state.Apply(before, entry, rec, s.attachments)
-	if err != nil {
-		if !isRefusal(err) {
-			return err
-		}
-		done.Refused = append(done.Refused, Refused{Index: index, Reason: err})
+	if void != nil {
+		done.Refused = append(done.Refused, Refused{Index: index, Reason: void})
 		return enter(ctx, tx, entry, rec, nil, nil)
 	}
-	line, err := r.replayCrate(ctx, before, entry, s)
+	line, err := r.replayCrate(ctx, r.viewAt(ctx, &tx.Reader, index), entry, s)
 	if isCrateProblem(err) {
 		done.Withheld = append(done.Withheld, Refused{Index: index, Reason: err})
 	} else if err != nil {
 		return fmt.Errorf("crate of entry %d: %w", index, err)
 	}
 	return enter(ctx, tx, entry, rec, changes, line)
+}
+
+// reapply is what Apply makes of the stored entry at index over the state in tx: its
+// changes, or why it is void. An error says that this could not be found out.
+func (r *Registry) reapply(ctx context.Context, tx *catalog.Tx, index int64, stored translog.Entry, s *submission) (entry state.Entry, changes []state.Change, void, err error) {
+	before := r.viewAt(ctx, &tx.Reader, index)
+	entry, refusal, err := r.entryFor(ctx, before, s, index, stored.Time)
+	if err == nil {
+		err = refusal
+	}
+	if err != nil {
+		return entry, nil, nil, err
+	}
+	entry.DIDDocument = stored.DIDDocument
+	if changes, err = state.Apply(before, entry, s.record, s.attachments); err != nil && isRefusal(err) {
+		return entry, nil, err, nil
+	}
+	return entry, changes, nil, err
 }
 
 // replayCrate reads a published .crate again for its index line. A breach of

@@ -38,6 +38,9 @@ var (
 	ErrUnauthenticated = errors.New("not authenticated")
 	// ErrUnavailable: the registry cannot do this now; trying again later is right.
 	ErrUnavailable = errors.New("temporarily unavailable")
+	// ErrNoDatabase: the database cannot be reached or does not answer now. Blob
+	// storage's own error of that kind is storage.ErrUnavailable.
+	ErrNoDatabase = catalog.ErrUnavailable
 	// ErrUnpublished: the change may be entered, and then comes into force as soon as
 	// storage takes all of it; whoever sent it looks again before sending it again.
 	ErrUnpublished = errors.New("entered, but not published yet")

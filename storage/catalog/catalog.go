@@ -107,6 +107,9 @@ type dialect struct {
 	afterAudit            string             // where audit's next ID has to be set behind those that were given
 	snapshot              sql.IsolationLevel // at which all of a transaction's reads see one state
 	shared                bool
+	// faults and quickFaults ask the database to check itself: "ok" or lines of what is
+	// wrong; "" where that is not to be had by a query.
+	faults, quickFaults string
 }
 
 // DB is an open catalog, safe for concurrent use. Its embedded Reader sees
