@@ -174,7 +174,7 @@ func (g *garbage) proves(ctx context.Context, note []byte, log *translog.Frontie
 		return fmt.Errorf("%w (checkpoint of %d: %v)", ErrUnproved, log.Size(), err)
 	}
 	for _, n := range [][]byte{note, stored} {
-		if err := r.checkNote(ctx, "the checkpoint", n, log.Size(), log.Root()); err != nil {
+		if err := r.checkNote(ctx, &r.Catalog.Reader, "the checkpoint", n, log.Size(), log.Root()); err != nil {
 			return fmt.Errorf("%w (%v)", ErrUnproved, err)
 		}
 	}
