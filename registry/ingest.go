@@ -64,7 +64,19 @@ func (r *Registry) Submit(ctx context.Context, asker policy.Asker, envelope []by
 // sequencer judges again; what is stale here is stale there, since prev can only
 // come from what was published. repeated: an owner's same bytes are there already.
 // Of what asker may not know of a refusal says nothing.
+//
+// What another replica published a moment ago may be what the signer goes by: nothing is
+// refused before that is looked at.
 func (r *Registry) precheck(ctx context.Context, asker policy.Asker, s *submission) (repeated *Receipt, err error) {
+	at := r.Size()
+	repeated, err = r.prejudge(ctx, asker, s)
+	if r.follower == nil || !isRefusal(err) || !r.catchUp(ctx, at) {
+		return repeated, err
+	}
+	return r.prejudge(ctx, asker, s)
+}
+
+func (r *Registry) prejudge(ctx context.Context, asker policy.Asker, s *submission) (repeated *Receipt, err error) {
 	before := r.visible(ctx)
 	entry, refusal, err := r.entryFor(ctx, before, s, before.before, r.Clock())
 	if err == nil {
@@ -215,6 +227,9 @@ func orEmpty(dids []did.DID) []did.DID {
 	return dids
 }
 
+// errTooLong: a blob has more bytes than belong where it is named.
+var errTooLong = errors.New("too long")
+
 // readBlob reads a whole blob of at most most bytes.
 func readBlob(ctx context.Context, blobs storage.Blobs, id storage.CID, most int64) ([]byte, error) {
 	size, err := blobs.Stat(ctx, id) // opening hashes all of it
@@ -222,7 +237,7 @@ func readBlob(ctx context.Context, blobs storage.Blobs, id storage.CID, most int
 		return nil, err
 	}
 	if size > most {
-		return nil, fmt.Errorf("blob %s has %d bytes; at most %d were expected", id, size, most)
+		return nil, fmt.Errorf("%w: blob %s has %d bytes; at most %d were expected", errTooLong, id, size, most)
 	}
 	blob, err := blobs.Open(ctx, id)
 	if err != nil {
