@@ -108,11 +108,11 @@ func (r *Registry) look(ctx context.Context, shown *checkpoint, p catalog.Publis
 	}
 	switch {
 	case p.Size < shown.Size:
-		return fmt.Errorf("%w: its database shows %d entries, this server has shown %d: it was put back to an earlier state", ErrBehind, p.Size, shown.Size)
+		return putBack(shown.Size, p.Size)
 	case p.Size == shown.Size && bytes.Equal(p.Checkpoint, shown.note):
 		return nil
 	}
-	cp, err := r.believed(ctx, p)
+	cp, err := r.believed(ctx, &r.Catalog.Reader, p)
 	if err != nil {
 		return err
 	}
@@ -123,15 +123,15 @@ func (r *Registry) look(ctx context.Context, shown *checkpoint, p catalog.Publis
 }
 
 // believed is what p says, if that is what the catalog's entries say.
-func (r *Registry) believed(ctx context.Context, p catalog.Published) (*checkpoint, error) {
-	cp, err := readCheckpoint(ctx, r, p.Checkpoint)
+func (r *Registry) believed(ctx context.Context, reader *catalog.Reader, p catalog.Published) (*checkpoint, error) {
+	cp, err := r.readCheckpoint(ctx, reader, p.Checkpoint)
 	if errors.Is(err, errNote) {
 		return nil, fmt.Errorf("%w: %v", ErrFork, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	root, err := translog.TreeHash(cp.Size, storedHashes(ctx, &r.Catalog.Reader))
+	root, err := translog.TreeHash(cp.Size, storedHashes(ctx, reader))
 	if err != nil {
 		return nil, err
 	}

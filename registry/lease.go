@@ -109,7 +109,7 @@ func (r *Registry) heartbeat(ctx context.Context) {
 		}
 		err := r.confirm(ctx)
 		if err == nil && beat%checkEvery == 0 {
-			err = r.checkCatalog(ctx, r.Size())
+			_, err = r.showsStored(ctx)
 		}
 		if ctx.Err() != nil {
 			return
@@ -143,15 +143,17 @@ func (r *Registry) confirm(ctx context.Context) error {
 		if p.Size == shown.Size {
 			// Who had no lease meanwhile may be behind what was acknowledged without it, and
 			// a database that was put back meanwhile would not tell.
-			if !renewing || r.Current() != nil {
-				if err := r.checkCatalog(ctx, p.Size); err != nil {
+			whole := renewing && r.Current() == nil
+			if !whole {
+				if whole, err = r.showsStored(ctx); err != nil {
 					return err
 				}
 			}
-			r.lease.confirmed.Store(&at)
-			return nil
-		}
-		if err := r.look(ctx, shown, p); err != nil {
+			if whole {
+				r.lease.confirmed.Store(&at)
+				return nil
+			}
+		} else if err := r.look(ctx, shown, p); err != nil {
 			return err
 		}
 		if err := pause(ctx, time.Duration(try)*time.Millisecond); err != nil {
@@ -161,15 +163,21 @@ func (r *Registry) confirm(ctx context.Context) error {
 	return errors.New("others publish faster than this replica can follow")
 }
 
-// checkCatalog is nil where blob storage has nothing that the catalog, in which published
-// entries are published, lacks or has otherwise.
-func (r *Registry) checkCatalog(ctx context.Context, published int64) error {
+// showsStored reports whether this replica shows all that has a checkpoint in blob storage,
+// and so all that was acknowledged. What another is about to publish, or what one that
+// ended has left, is shown soon; what the catalog has not got any more is ErrBehind.
+func (r *Registry) showsStored(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, confirmWithin)
 	defer cancel()
-	if err := r.notAhead(ctx); err != nil {
-		return err
+	stored, err := r.lastCheckpoint(ctx, r.Size())
+	if err != nil || stored <= r.Size() {
+		return err == nil, err
 	}
-	return r.checkStored(ctx, published, published+checkedEntries, func(catalog.Entry) error { return nil })
+	head, err := r.Catalog.Head(ctx)
+	if err == nil && head < stored {
+		err = fmt.Errorf("%w (catalog: %d entries; blob storage: checkpoint of %d)", ErrBehind, head, stored)
+	}
+	return false, err
 }
 
 func (r *Registry) askToConfirm(ctx context.Context, seen int64) (catalog.Published, error) {

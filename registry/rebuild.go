@@ -97,7 +97,7 @@ func (r *Registry) checkCheckpoints(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := r.checkNote(ctx, translog.CheckpointKey(size), note, size, root); err != nil {
+		if err := r.checkNote(ctx, &r.Catalog.Reader, translog.CheckpointKey(size), note, size, root); err != nil {
 			return err
 		}
 	}

@@ -122,7 +122,7 @@ func TestCosignaturesOfReplicasNeverGoBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cp, err := readCheckpoint(t.Context(), replicas[0].Registry, note)
+		cp, err := replicas[0].readCheckpoint(t.Context(), &replicas[0].Catalog.Reader, note)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -204,7 +204,7 @@ func (g *group) oneLog(acknowledged []Receipt, replicas ...*replica) {
 			g.t.Errorf("%s shows the root %s, not %s", r.Replica, got, want)
 		}
 	}
-	if err := first.checkStored(ctx, 0, head, func(e catalog.Entry) error { return fmt.Errorf("entry %d is not stored", e.Index) }); err != nil {
+	if err := first.checkEntries(ctx, head); err != nil {
 		g.t.Error(err)
 	}
 	rows, err := first.db.Entries(ctx, 0, head)

@@ -83,7 +83,7 @@ func TestReplicasBehindOneAddressTellNoLess(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if cp, err := readCheckpoint(ctx, b.Registry, note); err != nil || cp.Size <= p.Index {
+			if cp, err := b.readCheckpoint(ctx, &b.Catalog.Reader, note); err != nil || cp.Size <= p.Index {
 				t.Errorf("the checkpoint: %+v, %v", cp, err)
 			}
 		case 2:

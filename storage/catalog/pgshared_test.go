@@ -28,7 +28,11 @@ type two struct {
 
 func openTwo(t *testing.T) two {
 	t.Helper()
-	url := testbed.SharedPostgres(t).URL
+	return openTwoIn(t, testbed.SharedPostgres(t).URL)
+}
+
+func openTwoIn(t *testing.T, url string) two {
+	t.Helper()
 	admin, err := sql.Open("pgx", url)
 	if err != nil {
 		t.Fatal(err)

@@ -14,8 +14,11 @@ type Published struct {
 	Checkpoint []byte // signed; nil before the first
 }
 
-// Publication is the right to publish: nobody else has it meanwhile.
+// Publication is the right to publish: nobody else has it meanwhile. What its
+// embedded Reader reads is in the database that Now is of, also where another one
+// has been put in its place since: that ends the right.
 type Publication struct {
+	Reader
 	now  Published
 	hold func(context.Context) error
 }
@@ -65,7 +68,7 @@ func (db *DB) Publish(ctx context.Context, f func(ctx context.Context, p *Public
 	if err != nil {
 		return err
 	}
-	next, err := f(ctx, &Publication{now: now, hold: func(ctx context.Context) error { return ctx.Err() }})
+	next, err := f(ctx, &Publication{Reader: db.Reader, now: now, hold: func(ctx context.Context) error { return ctx.Err() }})
 	if err != nil || next.equal(now) {
 		return err
 	}
@@ -84,7 +87,7 @@ func (db *DB) publishShared(ctx context.Context, f func(ctx context.Context, p *
 		return err
 	}
 	defer end()
-	next, err := f(ctx, &Publication{now: now, hold: t.hold})
+	next, err := f(ctx, &Publication{Reader: t.Reader, now: now, hold: t.hold})
 	if err != nil || next.equal(now) {
 		return err
 	}

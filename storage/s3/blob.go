@@ -62,7 +62,7 @@ func (s *Store) put(ctx context.Context, id storage.CID, size int64, r io.Reader
 	if err != nil {
 		return err
 	}
-	defer src.close()
+	defer src.free()
 	for range rounds {
 		_, err := s.upload(ctx, s.blobKey(id), src, size, id.Hex(), state == absent)
 		if !errors.Is(err, errTaken) {
@@ -154,7 +154,7 @@ func (s *Store) Open(ctx context.Context, id storage.CID) (storage.Blob, error) 
 			return &blob{r, held, size}, nil
 		}
 	}
-	held.Close()
+	held.free()
 	return nil, err
 }
 
@@ -167,7 +167,10 @@ type blob struct {
 
 func (b *blob) Size() int64 { return b.size }
 
-func (b *blob) Close() error { return b.held.Close() }
+func (b *blob) Close() error {
+	b.held.free()
+	return nil
+}
 
 // Stat implements storage.Blobs.
 func (s *Store) Stat(ctx context.Context, id storage.CID) (int64, error) {

@@ -285,3 +285,30 @@ func rot(t *testing.T, folder string, text []byte) {
 		t.Fatalf("%d files changed: %v", changed, err)
 	}
 }
+
+// A bucket that may hold no more is full, and what it holds can be read.
+func TestAFullBucketSaysSo(t *testing.T) {
+	server := testbed.SharedCeph(t)
+	s := open(t, server, server.NewBucket(t))
+	server.Limit(t, s.place.bucket, 2)
+	failed := 0
+	for i := range 20 {
+		err := s.Create(t.Context(), fmt.Sprint("log/", i), []byte("x"))
+		if err != nil && !errors.Is(err, storage.ErrFull) {
+			t.Fatalf("Create %d: error %v, want ErrFull", i, err)
+		}
+		if err != nil {
+			failed++
+		}
+	}
+	if failed == 0 {
+		t.Fatal("a bucket for two objects holds twenty")
+	}
+	if err := s.Probe(t.Context()); !errors.Is(err, storage.ErrFull) {
+		t.Errorf("Probe: error %v, want ErrFull", err)
+	}
+	again := open(t, server, s.place.bucket)
+	if data, err := again.Read(t.Context(), "log/0"); err != nil || string(data) != "x" {
+		t.Errorf("Read: %q, %v", data, err)
+	}
+}

@@ -233,7 +233,7 @@ func payload(n int) []byte {
 func TestFaultsNeverLie(t *testing.T) {
 	l, lied, direct := through(t, 1)
 	l.set(35)
-	const count = 120
+	const count = 60
 	stored := make([]bool, count)
 	var group sync.WaitGroup
 	for worker := range 6 {
