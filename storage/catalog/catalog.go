@@ -113,6 +113,8 @@ type dialect struct {
 	// faults and quickFaults ask the database to check itself: "ok" or lines of what is
 	// wrong; "" where that is not to be had by a query.
 	faults, quickFaults string
+	// send executes statements in the transaction p, which is on conn.
+	send func(ctx context.Context, conn *sql.Conn, p *pending, statements []statement) error
 }
 
 // DB is an open catalog, safe for concurrent use. Its embedded Reader sees
