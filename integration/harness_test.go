@@ -154,6 +154,11 @@ func (l *lab) tryStart() error {
 	if err := l.launch(); err != nil {
 		return err
 	}
+	return l.awaitUp()
+}
+
+// awaitUp waits until a server that was launched answers.
+func (l *lab) awaitUp() error {
 	cmd, exited := l.cmd, l.exited
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		select {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
@@ -31,6 +33,11 @@ type submission struct {
 	crate *cargo.Crate
 	// scan is what was found in it, nil where nobody has looked yet.
 	scan *catalog.Scan
+	// artifact are the bytes that it publishes, nil where it publishes none.
+	artifact *brought
+	// named are the blobs that it names, condemned those of them with tombstones.
+	named     []storage.CID
+	condemned *condemned
 	// result receives exactly one outcome.
 	result chan outcome
 
@@ -59,6 +66,9 @@ const clockTolerance = 60 * time.Second
 func (r *Registry) applyBatch(ctx context.Context, tx *catalog.Tx, batch []*submission, doubt bool) error {
 	now, err := r.entryTime(ctx, tx)
 	if err != nil {
+		return err
+	}
+	if err := checkCondemned(ctx, tx, batch...); err != nil {
 		return err
 	}
 	for _, s := range batch {
@@ -119,6 +129,9 @@ func (r *Registry) entryTime(ctx context.Context, tx *catalog.Tx) (time.Time, er
 
 // applyOne judges one record against the state as it is in tx and enters it.
 func (r *Registry) applyOne(ctx context.Context, tx *catalog.Tx, s *submission, now time.Time) (refusal, err error) {
+	if s.condemned != nil {
+		return s.condemned, nil
+	}
 	index, err := tx.Head(ctx)
 	if err != nil {
 		return nil, err
@@ -338,19 +351,11 @@ func enter(ctx context.Context, tx *catalog.Tx, e state.Entry, rec *record.Recor
 		return err
 	}
 	leaf := translog.LeafHash(raw)
-	hashes, first, err := translog.StoredHashes(e.Index, leaf, storedHashes(ctx, &tx.Reader))
-	if err != nil {
-		return err
-	}
 	row := catalog.Entry{Index: e.Index, Bytes: raw, LeafHash: leaf, Record: rec.CID(), RecordID: string(rec.ID())}
 	if err := tx.AppendEntry(ctx, row); err != nil {
 		return err
 	}
-	plain := make([][32]byte, len(hashes))
-	for i, h := range hashes {
-		plain[i] = h
-	}
-	if err := tx.PutHashes(ctx, first, plain); err != nil {
+	if err := enterHashes(ctx, tx, e.Index, leaf); err != nil {
 		return err
 	}
 	for _, c := range changes {
@@ -365,6 +370,19 @@ func enter(ctx context.Context, tx *catalog.Tx, e state.Entry, rec *record.Recor
 		return tx.PutCrateLine(ctx, *line)
 	}
 	return nil
+}
+
+// enterHashes writes the hashes that an entry adds to the log.
+func enterHashes(ctx context.Context, tx *catalog.Tx, index int64, leaf tlog.Hash) error {
+	hashes, first, err := translog.StoredHashes(index, leaf, storedHashes(ctx, &tx.Reader))
+	if err != nil {
+		return err
+	}
+	plain := make([][32]byte, len(hashes))
+	for i, h := range hashes {
+		plain[i] = h
+	}
+	return tx.PutHashes(ctx, first, plain)
 }
 
 // enterCID notes the bytes of a version, so that it is found by them. A yank

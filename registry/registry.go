@@ -38,6 +38,9 @@ var (
 	ErrUnauthenticated = errors.New("not authenticated")
 	// ErrUnavailable: the registry cannot do this now; trying again later is right.
 	ErrUnavailable = errors.New("temporarily unavailable")
+	// ErrNoDatabase: the database cannot be reached or does not answer now. Blob
+	// storage's own error of that kind is storage.ErrUnavailable.
+	ErrNoDatabase = catalog.ErrUnavailable
 	// ErrUnpublished: the change may be entered, and then comes into force as soon as
 	// storage takes all of it; whoever sent it looks again before sending it again.
 	ErrUnpublished = errors.New("entered, but not published yet")
@@ -69,6 +72,9 @@ type Config struct {
 	CacheBytes int64
 	// AuditEntries is how many entries of the audit trail are kept; 0 is DefaultAuditEntries.
 	AuditEntries int64
+	// Embedded: Catalog and Blobs lie on this host. The lock of a transaction is not lost
+	// while its process lives, and what was asked of Blobs does not happen after it ended.
+	Embedded bool
 	// Replica names this server among those that share the catalog, for whoever operates
 	// them: it is in their logs. "" where the catalog is not shared.
 	Replica string

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"phoenix-lab.org/aln-registry/did"
@@ -98,7 +99,7 @@ func (n *node) openAround(ctx context.Context, o opening) error {
 			return usageError{fmt.Errorf("--did: %w", err)}
 		}
 	}
-	n.config = registry.Config{Limits: cargo.DefaultLimits(), Clock: time.Now, Rand: rand.Reader, Log: o.log}
+	n.config = registry.Config{Limits: cargo.DefaultLimits(), Clock: time.Now, Rand: rand.Reader, Log: o.log, Embedded: n.engines.embedded()}
 	if err := n.openFolder(o); err != nil {
 		return err
 	}
@@ -132,6 +133,13 @@ func (n *node) openFolder(o opening) error {
 		return err
 	}
 	n.folder, n.closers = folder, append(n.closers, lock)
+	if o.purpose == toMend { // the catalog may be replaced
+		lock, err := n.lockGarbage()
+		if err != nil {
+			return err
+		}
+		n.closers = append(n.closers, lock)
+	}
 	return nil
 }
 
@@ -174,13 +182,23 @@ func (n *node) openSpool(o opening) error {
 				return err
 			}
 		}
-		if err := durable.MkdirAll(n.config.Spool, 0o700); err != nil {
+	}
+	if err := tryFolder(n.config.Spool); err != nil {
+		return fmt.Errorf("no room for uploads under way: %w; TMPDIR, or --data, names a folder for them", err)
+	}
+	return nil
+}
+
+// tryFolder makes the folder, "" for the system's, and a file in it.
+func tryFolder(folder string) error {
+	if folder != "" {
+		if err := durable.MkdirAll(folder, 0o700); err != nil {
 			return err
 		}
 	}
-	f, err := durable.CreateUnnamed(n.config.Spool)
+	f, err := durable.CreateUnnamed(folder)
 	if err != nil {
-		return fmt.Errorf("no room for uploads under way: %w; TMPDIR, or --data, names a folder for them", err)
+		return err
 	}
 	return f.Close()
 }
@@ -191,6 +209,11 @@ func (n *node) openBlobs(ctx context.Context, o opening) error {
 	f := n.engines
 	if f.blobs == "" {
 		path := filepath.Join(n.folder, storeFolder)
+		if o.purpose == toLook {
+			if _, err := os.Stat(path); err != nil {
+				return fmt.Errorf("the folder of blobs and log is not there, or not mounted: %w", err)
+			}
+		}
 		store, err := disk.Open(path)
 		if err != nil {
 			return err
@@ -198,11 +221,17 @@ func (n *node) openBlobs(ctx context.Context, o opening) error {
 		n.setBlobs(store, store, path)
 		return nil
 	}
-	var store *s3.Store
-	err := f.await(ctx, o.log, "blob storage", func() (err error) {
-		store, err = s3.Open(ctx, f.blobs, s3.Options{Spool: n.config.Spool})
-		return err
+	err := f.await(ctx, o.log, "blob storage", func() error {
+		asked, err := s3.Open(ctx, f.blobs, s3.Options{Patience: askPatience})
+		if err != nil {
+			return err
+		}
+		return asked.Close()
 	})
+	if err != nil {
+		return err
+	}
+	store, err := s3.Open(ctx, f.blobs, s3.Options{Spool: n.config.Spool})
 	if err != nil {
 		return err
 	}
@@ -215,12 +244,22 @@ func (n *node) setBlobs(blobs storage.Blobs, store io.Closer, name string) {
 	n.closers = append(n.closers, store)
 }
 
-// openCatalog opens the catalog, which is made when there is none.
+// inventory is what the store of blobs can be asked and told beside.
+func (n *node) inventory() storage.Inventory {
+	return n.config.Blobs.(storage.Inventory) // every store that is opened here is one
+}
+
+// openCatalog opens the catalog. It is made when there is none, save for who only
+// looks, to whom that is fs.ErrNotExist.
 func (n *node) openCatalog(ctx context.Context, o opening) error {
 	f := n.engines
 	if f.db == "" {
 		path := filepath.Join(n.folder, catalogFile)
-		db, err := catalog.OpenSQLite(ctx, path)
+		open := catalog.OpenSQLite
+		if o.purpose == toLook {
+			open = catalog.AttachSQLite
+		}
+		db, err := open(ctx, path)
 		if err != nil {
 			return err
 		}
@@ -229,6 +268,13 @@ func (n *node) openCatalog(ctx context.Context, o opening) error {
 	}
 	var db *catalog.DB
 	err := f.await(ctx, o.log, "the database", func() (err error) {
+		if o.purpose == toLook {
+			if schema, err := catalog.PostgresSchema(ctx, f.db); err != nil {
+				return err
+			} else if schema.Current == 0 {
+				return fmt.Errorf("the database %s holds no catalog: %w", f.database(), fs.ErrNotExist)
+			}
+		}
 		db, err = catalog.OpenPostgres(ctx, f.db)
 		return err
 	})
@@ -249,6 +295,18 @@ func away(err error) bool {
 	return errors.Is(err, catalog.ErrUnavailable) || errors.Is(err, storage.ErrUnavailable)
 }
 
+// oneLine is an error without line breaks: a driver's may have several addresses, a line each.
+type oneLine struct{ error }
+
+// Error implements error.
+func (e oneLine) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
+
+// Unwrap gives errors.Is the error.
+func (e oneLine) Unwrap() error { return e.error }
+
+// askPatience is how long a store is waited for that is only asked whether it is there.
+const askPatience = 2 * time.Second
+
 // awaitEvery is how often an engine that cannot be reached is tried.
 const awaitEvery = 500 * time.Millisecond
 
@@ -263,10 +321,10 @@ func (f engineFlags) await(ctx context.Context, log *slog.Logger, engine string,
 		}
 		left := time.Until(deadline)
 		if left <= 0 {
-			return fmt.Errorf("%s did not answer within %s (--engine-wait): %w", engine, f.wait, err)
+			return fmt.Errorf("%s did not answer within %s (--engine-wait): %w", engine, f.wait, oneLine{err})
 		}
 		if !told {
-			log.Warn("an engine cannot be reached; waiting for it", "engine", engine, "at_most", f.wait.String(), "error", err)
+			log.Warn("an engine cannot be reached; waiting for it", "engine", engine, "at_most", f.wait.String(), "error", oneLine{err})
 		}
 		select {
 		case <-ctx.Done():

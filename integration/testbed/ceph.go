@@ -56,6 +56,7 @@ func newCeph(t testing.TB) *S3Server {
 		release()
 		t.Fatalf("testbed: bring up Ceph: %v\n%s", err, said)
 	}
+	s.limit = c.limit
 	s.start = []func() error{c.startMon, c.startOSD, c.startGateway}
 	return s
 }
@@ -165,6 +166,15 @@ func (c *ceph) makePools() error {
 		fmt.Fprintf(&commands, "osd pool create %s 4\nosd pool application enable %s rgw\n", pool, pool)
 	}
 	_, err := c.run(commands.String(), "ceph")
+	return err
+}
+
+// limit sets a bucket's quota.
+func (c *ceph) limit(bucket string, objects int) error {
+	_, err := c.run("", "radosgw-admin", "quota", "set", "--quota-scope=bucket", "--bucket", bucket, "--max-objects", strconv.Itoa(objects))
+	if err == nil {
+		_, err = c.run("", "radosgw-admin", "quota", "enable", "--quota-scope=bucket", "--bucket", bucket)
+	}
 	return err
 }
 

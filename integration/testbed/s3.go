@@ -27,6 +27,8 @@ type S3Server struct {
 	start   []func() error // each starts a daemon that does not run
 	ready   time.Duration  // how long until it answers, at most
 	release func()         // gives up the ports
+	// limit lets a bucket hold so many objects; nil where the store cannot.
+	limit func(bucket string, objects int) error
 
 	mu      sync.Mutex
 	buckets int
@@ -105,6 +107,14 @@ func (s *S3Server) NewBucket(t testing.TB) string {
 		t.Fatalf("testbed: make a bucket: %v", err)
 	}
 	return bucket
+}
+
+// Limit lets a bucket hold so many objects and no more; only Ceph can.
+func (s *S3Server) Limit(t testing.TB, bucket string, objects int) {
+	t.Helper()
+	if err := s.limit(bucket, objects); err != nil {
+		t.Fatalf("testbed: limit a bucket: %v", err)
+	}
 }
 
 // BlobsURL is a bucket, or bucket/prefix, as serve's --blobs takes it.

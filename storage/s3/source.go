@@ -70,16 +70,15 @@ func (p *spool) reset() error {
 	return nil
 }
 
-// Close frees it.
-func (p *spool) Close() error {
+// free gives up what was written.
+func (p *spool) free() {
 	if p.file == nil {
-		return nil
+		return
 	}
-	err := p.file.Close()
+	p.file.Close()
 	if p.named {
 		os.Remove(p.file.Name())
 	}
-	return err
 }
 
 // reader reads what was written, from the beginning.
@@ -95,7 +94,7 @@ func (p *spool) reader() (io.ReadSeeker, error) {
 type source struct {
 	r     io.ReadSeeker
 	start int64
-	close func() error
+	free  func()
 }
 
 // verified makes sure that r has exactly size bytes that hash to id, and returns
@@ -104,7 +103,7 @@ func (s *Store) verified(ctx context.Context, id storage.CID, size int64, r io.R
 	h := sha256.New()
 	limited := contextReader{ctx, io.LimitReader(r, size+1)} // one more tells that there are too many
 	again, start, can := seekable(r)
-	src := &source{r: again, start: start, close: func() error { return nil }}
+	src := &source{r: again, start: start, free: func() {}}
 	into := io.Writer(h)
 	copied := &spool{folder: s.folder}
 	if !can || size <= inMemory {
@@ -118,11 +117,11 @@ func (s *Store) verified(ctx context.Context, id storage.CID, size int64, r io.R
 		err = fmt.Errorf("%w: the bytes hash to %x", storage.ErrMismatch, h.Sum(nil))
 	}
 	if err == nil && (!can || size <= inMemory) {
-		src.start, src.close = 0, copied.Close
+		src.start, src.free = 0, copied.free
 		src.r, err = copied.reader()
 	}
 	if err != nil {
-		copied.Close()
+		copied.free()
 		return nil, unsettled(err)
 	}
 	return src, nil
