@@ -298,9 +298,9 @@ func (r *Registry) acknowledge(b batch) {
 		err := r.awaitSeen(r.running, size)
 		if err == nil { // the leases that were looked at are those of this log
 			err = r.stillEntered(r.running, acts)
-			r.haltIf(err)
 		}
 		if err != nil {
+			r.haltIf(err)
 			err = fmt.Errorf("%w: %w: it is in force here, but other replicas may not go by it yet: %v", ErrUnavailable, ErrUnpublished, err)
 		}
 		for _, s := range acts {
@@ -352,6 +352,9 @@ func (r *Registry) unpublished(err error) {
 // that its catalog was put back: nothing more is written, nothing that is judged answered
 // among replicas, and whoever runs it is told.
 func (r *Registry) haltIf(err error) bool {
+	if errors.Is(err, catalog.ErrRestored) {
+		err = fmt.Errorf("%w: %w", ErrBehind, err)
+	}
 	if !errors.Is(err, ErrFork) && !errors.Is(err, ErrBehind) {
 		return false
 	}
