@@ -88,6 +88,8 @@ func (p *publisher) token(ctx context.Context, operation string, r release) (str
 type refusal struct {
 	status int
 	text   string
+	// retryAfter is the header of that name.
+	retryAfter string
 }
 
 func (r *refusal) Error() string { return fmt.Sprintf("%d %s", r.status, r.text) }
@@ -110,7 +112,7 @@ func (p *publisher) send(ctx context.Context, method, path, token string, body [
 		return "", err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return "", &refusal{resp.StatusCode, string(text)}
+		return "", &refusal{resp.StatusCode, string(text), resp.Header.Get("Retry-After")}
 	}
 	return string(text), nil
 }
@@ -243,11 +245,11 @@ func (p *publisher) owner(ctx context.Context, name string, who did.DID, remove 
 // admitPublishers makes the publishers members, as the lab's operator.
 func (l *lab) admitPublishers(ctx context.Context, people ...*publisher) {
 	l.t.Helper()
-	operator := newPublisher(l.t, l.url, l.operator.home)
-	if _, err := operator.agent.Login(ctx, l.url, ""); err != nil {
+	operator := newPublisher(l.t, l.reached(), l.operator.home)
+	if _, err := operator.agent.Login(ctx, l.reached(), ""); err != nil {
 		l.t.Fatal(err)
 	}
-	registry, err := operator.agent.Open(l.url)
+	registry, err := operator.agent.Open(l.reached())
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -256,7 +258,7 @@ func (l *lab) admitPublishers(ctx context.Context, people ...*publisher) {
 		if _, err := registry.SignAndSubmit(ctx, client.Draft{Subject: record.MemberSubject(p.did), Body: body}); err != nil {
 			l.t.Fatal(err)
 		}
-		if _, err := p.agent.Login(ctx, l.url, ""); err != nil {
+		if _, err := p.agent.Login(ctx, l.reached(), ""); err != nil {
 			l.t.Fatal(err)
 		}
 	}
@@ -268,7 +270,7 @@ func (l *lab) people(ctx context.Context, n int) []*publisher {
 	var people []*publisher
 	folder := l.t.TempDir()
 	for i := range n {
-		people = append(people, newPublisher(l.t, l.url, filepath.Join(folder, strconv.Itoa(i))))
+		people = append(people, newPublisher(l.t, l.reached(), filepath.Join(folder, strconv.Itoa(i))))
 	}
 	l.admitPublishers(ctx, people...)
 	return people

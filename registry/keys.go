@@ -45,13 +45,20 @@ func (k Keys) document() ([]byte, error) {
 // none. want is the DID that the registry must have: "" for whatever the file
 // says, and for a new did:key when there is no file.
 func OpenKeys(path string, want did.DID, rand io.Reader) (Keys, error) {
-	k, err := readKeys(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := makeKeys(path, want, rand); err != nil {
-			return Keys{}, err
-		}
-		k, err = readKeys(path)
+	k, err := ReadKeys(path, want)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return k, err
 	}
+	if err := CreateKeys(path, want, rand); err != nil {
+		return Keys{}, err
+	}
+	return ReadKeys(path, want)
+}
+
+// ReadKeys reads the registry's key file at path, which must be there
+// (fs.ErrNotExist) and that of want, unless that is "".
+func ReadKeys(path string, want did.DID) (Keys, error) {
+	k, err := readKeys(path)
 	if err != nil {
 		return Keys{}, err
 	}
@@ -87,7 +94,9 @@ func readKeys(path string) (Keys, error) {
 	return k, nil
 }
 
-func makeKeys(path string, want did.DID, rand io.Reader) error {
+// CreateKeys makes the key file of a new registry at path, durably, never over an
+// existing file (fs.ErrExist): of want, a did:web, or for "" of a new did:key.
+func CreateKeys(path string, want did.DID, rand io.Reader) error {
 	own, err := did.GenerateEd25519(rand)
 	if err != nil {
 		return err

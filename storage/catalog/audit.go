@@ -24,7 +24,7 @@ type AuditEntry struct {
 // AppendAudit adds entries, in one durable transaction, and forgets all but the
 // newest keep (of which there may be fewer).
 func (db *DB) AppendAudit(ctx context.Context, entries []AuditEntry, keep int64) error {
-	return db.Update(ctx, func(t *Tx) error {
+	return db.note(ctx, func(t *Tx) error {
 		for _, e := range entries {
 			e.ID = 0
 			if err := t.appendAudit(ctx, e); err != nil {
@@ -54,19 +54,13 @@ func (t *Tx) trimAudit(ctx context.Context, keep int64) error {
 // Audit returns the newest entries with an ID below before, newest first, at
 // most limit. math.MaxInt64 as before begins with the newest of all.
 func (r Reader) Audit(ctx context.Context, before int64, limit int) ([]AuditEntry, error) {
-	var entries []AuditEntry
-	err := r.each(ctx, "read the audit trail", func(rows *sql.Rows) error {
-		var e AuditEntry
+	return collect(ctx, r, "read the audit trail", func(rows *sql.Rows) (e AuditEntry, err error) {
 		var seconds int64
-		if err := rows.Scan(&e.ID, &seconds, &e.Asker, &e.What, &e.Rule, &e.RuleID, &e.Outcome, &e.Request, &e.Count); err != nil {
-			return err
-		}
+		err = rows.Scan(&e.ID, &seconds, &e.Asker, &e.What, &e.Rule, &e.RuleID, &e.Outcome, &e.Request, &e.Count)
 		e.Time = time.Unix(seconds, 0).UTC()
-		entries = append(entries, e)
-		return nil
+		return e, err
 	}, `SELECT id, time, asker, what, rule, rule_id, outcome, request, count FROM audit
 		WHERE id < $1 ORDER BY id DESC LIMIT $2`, before, max(limit, 0))
-	return entries, err
 }
 
 // auditPage is how many entries CopyAudit has in memory at once.
@@ -75,11 +69,15 @@ const auditPage = 1000
 // CopyAudit takes over the audit trail of another catalog, IDs included, in one
 // transaction; db's own must be empty. It returns how many entries there were.
 func (db *DB) CopyAudit(ctx context.Context, from *DB) (copied int64, err error) {
-	err = db.Update(ctx, func(t *Tx) error {
+	err = db.note(ctx, func(t *Tx) error {
+		copied = 0
 		for before := int64(math.MaxInt64); ; {
 			page, err := from.Audit(ctx, before, auditPage)
-			if err != nil || len(page) == 0 {
+			if err != nil {
 				return err
+			}
+			if len(page) == 0 {
+				return t.endCopy(ctx)
 			}
 			for _, e := range page {
 				if err := t.appendAudit(ctx, e); err != nil {
@@ -94,6 +92,15 @@ func (db *DB) CopyAudit(ctx context.Context, from *DB) (copied int64, err error)
 		return 0, err
 	}
 	return copied, nil
+}
+
+// endCopy makes the next ID come behind those that were taken over.
+func (t *Tx) endCopy(ctx context.Context) error {
+	if t.dialect.afterAudit == "" {
+		return nil
+	}
+	_, err := t.tx.ExecContext(ctx, t.dialect.afterAudit)
+	return failed(ctx, "take over the audit trail", err)
 }
 
 // clean makes of s, which may come from anywhere, what every database stores:

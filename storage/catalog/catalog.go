@@ -19,11 +19,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
+	"sync/atomic"
 	"time"
 
-	sqlite3 "modernc.org/sqlite"
-
+	"github.com/jackc/pgx/v5"
 	"phoenix-lab.org/aln-registry/storage"
 )
 
@@ -32,6 +31,20 @@ import (
 var (
 	// ErrNewerSchema: the database was migrated by a newer version of the program.
 	ErrNewerSchema = errors.New("a newer release of aln-registry has written it; upgrade aln-registry")
+	// ErrOldSchema: migrations are pending that somebody has to order.
+	ErrOldSchema = errors.New("its schema is older than this release; migrate it first")
+	// ErrUnavailable: the database cannot be reached or does not answer now. What
+	// was to be written is not, unless ErrUncertain is in the chain too; trying
+	// again later helps.
+	ErrUnavailable = errors.New("the database does not answer now")
+	// ErrUncertain: the database did not say whether what was written is there. An
+	// Update that looks for it knows: it waits for the one before.
+	ErrUncertain = errors.New("whether it was written is not known")
+	// ErrUnfit: the database server cannot be trusted with a catalog, or cannot hold one.
+	ErrUnfit = errors.New("the database cannot hold a catalog")
+	// ErrRestored: what was published is not any more. The database was put back to
+	// an earlier state, or another has taken its place that lacks the newest.
+	ErrRestored = errors.New("what was published is not: the database was put back to an earlier state")
 	// ErrDamaged: the file is no database any more, or not a whole one.
 	ErrDamaged = errors.New("the catalog is damaged; a rebuild derives it anew")
 	// ErrNotFound: no such entry or hash.
@@ -89,50 +102,43 @@ type CrateHit struct {
 type dialect struct {
 	now      string // one row: Unix seconds by the database's clock
 	lockHead string // one row: the head's size, locked until the transaction ends
+	// lockPublished ends the query of what is published, so that it locks the
+	// row; notify tells everybody that it has changed. Empty where one process
+	// has the catalog.
+	lockPublished, notify string
+	nowMillis             string             // an expression: Unix milliseconds by the database's clock
+	afterAudit            string             // where audit's next ID has to be set behind those that were given
+	snapshot              sql.IsolationLevel // at which all of a transaction's reads see one state
+	shared                bool
+	// faults and quickFaults ask the database to check itself: "ok" or lines of what is
+	// wrong; "" where that is not to be had by a query.
+	faults, quickFaults string
 }
 
 // DB is an open catalog, safe for concurrent use. Its embedded Reader sees
 // what is committed.
 type DB struct {
 	Reader
-	write   *sql.DB // one connection
+	write   *sql.DB
 	read    *sql.DB
+	control *sql.DB // for publishing, which may not wait behind reads and writes
+	leases  *sql.DB // one session, for leases
 	dialect dialect
+	// watched is the connection that Watch makes, nil where nobody else publishes.
+	watched *pgx.ConnConfig
+	// writing and publishing are taken by the one of this process who does.
+	writing, publishing chan struct{}
+
+	closed chan struct{} // is closed by Close
+	close  func() error
+
+	sweep   sweep
+	born    birth        // of the session for leases
+	longest atomic.Int64 // lease that was asked for, in nanoseconds; 0 before the first
 }
 
 // Close closes the catalog; calls in progress fail.
-func (db *DB) Close() error { return errors.Join(db.read.Close(), db.write.Close()) }
-
-// Tx is a write transaction. Its embedded Reader sees the transaction's own
-// changes. It is for one goroutine and ends with the function given to Update.
-type Tx struct {
-	Reader
-	tx      *sql.Tx
-	dialect dialect
-	start   int64 // head when the transaction began: below it nothing may be added
-	head    int64
-}
-
-// Update runs f in a write transaction, alone, with the head row locked, and
-// commits if f returns nil. An error of f is returned as it is and nothing is
-// changed. After an error that came from the commit itself the changes may or
-// may not be there: read the head. f must not call methods of db that write.
-func (db *DB) Update(ctx context.Context, f func(*Tx) error) error {
-	tx, err := db.write.BeginTx(ctx, nil)
-	if err != nil {
-		return failed(ctx, "begin", err)
-	}
-	defer tx.Rollback() // after a commit this does nothing
-	t := &Tx{Reader: Reader{q: tx}, tx: tx, dialect: db.dialect}
-	if err := tx.QueryRowContext(ctx, db.dialect.lockHead).Scan(&t.start); err != nil {
-		return failed(ctx, "lock the head", err)
-	}
-	t.head = t.start
-	if err := f(t); err != nil {
-		return err
-	}
-	return failed(ctx, "commit", tx.Commit())
-}
+func (db *DB) Close() error { return db.close() }
 
 // Now is the database's clock, in whole seconds UTC. It moves within a transaction.
 func (t *Tx) Now(ctx context.Context) (time.Time, error) {
@@ -142,152 +148,6 @@ func (t *Tx) Now(ctx context.Context) (time.Time, error) {
 	}
 	return time.Unix(seconds, 0).UTC(), nil
 }
-
-// Published returns the size of the log that is visible and its signed
-// checkpoint; 0 and nil before the first.
-func (db *DB) Published(ctx context.Context) (size int64, checkpoint []byte, err error) {
-	row := db.q.QueryRowContext(ctx, "SELECT size, checkpoint FROM published WHERE id = 1")
-	if err := row.Scan(&size, &checkpoint); err != nil {
-		return 0, nil, failed(ctx, "read what is published", err)
-	}
-	if len(checkpoint) == 0 {
-		return size, nil, nil
-	}
-	return size, checkpoint, nil
-}
-
-// SetPublished makes the first size entries visible under checkpoint. The same
-// size again replaces the checkpoint; a smaller one is ErrPublishedShrinks,
-// one above the head ErrPublishedAhead.
-func (db *DB) SetPublished(ctx context.Context, size int64, checkpoint []byte) error {
-	return db.Update(ctx, func(t *Tx) error {
-		var published int64
-		if err := t.tx.QueryRowContext(ctx, "SELECT size FROM published WHERE id = 1").Scan(&published); err != nil {
-			return failed(ctx, "read what is published", err)
-		}
-		if size < published {
-			return fmt.Errorf("%w: from %d to %d", ErrPublishedShrinks, published, size)
-		}
-		if size > t.head {
-			return fmt.Errorf("%w: %d above %d", ErrPublishedAhead, size, t.head)
-		}
-		_, err := t.tx.ExecContext(ctx, "UPDATE published SET size = $1, checkpoint = $2 WHERE id = 1", size, blob(checkpoint))
-		return failed(ctx, "publish", err)
-	})
-}
-
-// assertionGrace is how long a used assertion is remembered beyond its
-// expiry, so that a clock set back does not make it usable again.
-const assertionGrace = 10 * time.Minute
-
-// UseAssertion notes that the assertion jti of issuer is used, durably, and
-// reports whether this was the first time. Any error means: do not accept it.
-// expires is when nobody would accept it any more (skew included); it is
-// forgotten some minutes later. An assertion not valid after now is ErrAssertionExpired.
-func (db *DB) UseAssertion(ctx context.Context, issuer, jti string, expires, now time.Time) (fresh bool, err error) {
-	if err := checkText("issuer", issuer); err != nil {
-		return false, err
-	}
-	if err := checkText("jti", jti); err != nil {
-		return false, err
-	}
-	if !expires.After(now) {
-		return false, ErrAssertionExpired
-	}
-	err = db.Update(ctx, func(t *Tx) error {
-		if _, err := t.tx.ExecContext(ctx, "DELETE FROM assertion WHERE expires < $1", now.Add(-assertionGrace).Unix()); err != nil {
-			return failed(ctx, "forget expired assertions", err)
-		}
-		// A part of a second counts as a whole one: never forgotten too early.
-		result, err := t.tx.ExecContext(ctx,
-			"INSERT INTO assertion (issuer, jti, expires) VALUES ($1, $2, $3) ON CONFLICT (issuer, jti) DO NOTHING",
-			issuer, jti, expires.Add(time.Second-1).Unix())
-		if err != nil {
-			return failed(ctx, "note the assertion", err)
-		}
-		n, err := result.RowsAffected()
-		fresh = n == 1
-		return failed(ctx, "note the assertion", err)
-	})
-	if err != nil {
-		return false, err
-	}
-	return fresh, nil
-}
-
-// AssertionsSince is when this catalog was created, in whole seconds UTC: of
-// assertions issued before, it cannot say whether they were used.
-func (db *DB) AssertionsSince(ctx context.Context) (time.Time, error) {
-	var seconds int64
-	if err := db.q.QueryRowContext(ctx, "SELECT created FROM head WHERE id = 1").Scan(&seconds); err != nil {
-		return time.Time{}, failed(ctx, "read when the catalog was created", err)
-	}
-	return time.Unix(seconds, 0).UTC(), nil
-}
-
-// Meta returns the value of a fact that is not derived from the log.
-func (db *DB) Meta(ctx context.Context, key string) (value string, ok bool, err error) {
-	err = db.q.QueryRowContext(ctx, "SELECT value FROM meta WHERE key = $1", key).Scan(&value)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", false, nil
-	}
-	if err != nil {
-		return "", false, failed(ctx, "read "+key, err)
-	}
-	return value, true, nil
-}
-
-// SetMeta sets such a fact, replacing an earlier value.
-func (db *DB) SetMeta(ctx context.Context, key, value string) error {
-	if err := checkText("key", key); err != nil {
-		return err
-	}
-	return db.Update(ctx, func(t *Tx) error {
-		_, err := t.tx.ExecContext(ctx,
-			"INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value", key, value)
-		return failed(ctx, "set "+key, err)
-	})
-}
-
-// failed says what could not be done. Where ctx has ended its error is part of
-// the chain: drivers report a cancelled call by errors of their own.
-func failed(ctx context.Context, what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	err = damaged(full(err))
-	if cause := ctx.Err(); cause != nil && !errors.Is(err, cause) {
-		return fmt.Errorf("catalog: %s: %w (%w)", what, cause, err)
-	}
-	return fmt.Errorf("catalog: %s: %w", what, err)
-}
-
-// full puts storage.ErrFull into err's chain where the database has no room.
-func full(err error) error {
-	var e *sqlite3.Error
-	if errors.As(err, &e) && (e.Code()&0xff == sqliteFull || e.Code() == sqliteIOErrShmSize) {
-		return fmt.Errorf("%w: %w", storage.ErrFull, err)
-	}
-	return storage.Full(err)
-}
-
-// damaged puts ErrDamaged into err's chain where the database says so.
-func damaged(err error) error {
-	var e *sqlite3.Error
-	if errors.As(err, &e) && (e.Code()&0xff == sqliteCorrupt || e.Code()&0xff == sqliteNotADB) {
-		return fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	return err
-}
-
-// SQLite's result codes (sqlite.org/rescode.html): for a damaged file, and for a full
-// disk, of a file and of the memory that WAL readers share.
-const (
-	sqliteCorrupt      = 11
-	sqliteNotADB       = 26
-	sqliteFull         = 13
-	sqliteIOErrShmSize = 4874
-)
 
 // blob makes nil the empty value: columns are NOT NULL.
 func blob(b []byte) []byte {

@@ -2,14 +2,12 @@ package catalog
 
 import (
 	"context"
-	"crypto/sha256"
 	"database/sql"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
 	"strconv"
 	"strings"
+	"time"
 
 	"phoenix-lab.org/aln-registry/storage"
 )
@@ -19,19 +17,15 @@ import (
 // entries with an index below it caused is seen.
 type Reader struct {
 	q querier
-}
-
-// querier is what *sql.DB and *sql.Tx have in common.
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	// patience is for how long a read that found no database is tried again.
+	patience time.Duration
 }
 
 // Head returns the number of entries in the log.
 func (r Reader) Head(ctx context.Context) (int64, error) {
 	var size int64
-	err := r.q.QueryRowContext(ctx, "SELECT size FROM head WHERE id = 1").Scan(&size)
-	return size, failed(ctx, "read the head", err)
+	err := r.one(ctx, "read the head", []any{&size}, "SELECT size FROM head WHERE id = 1")
+	return size, err
 }
 
 // hashBatch is how many hashes are asked for in one statement.
@@ -111,37 +105,31 @@ func (r Reader) EntryByRecordCID(ctx context.Context, id storage.CID) (Entry, bo
 }
 
 func (r Reader) entries(ctx context.Context, where string, args ...any) ([]Entry, error) {
-	var entries []Entry
 	query := "SELECT idx, bytes, leaf_hash, record_cid, record_id FROM entry WHERE " + where + " ORDER BY idx"
-	err := r.each(ctx, "read entries", func(rows *sql.Rows) error {
-		var e Entry
+	return collect(ctx, r, "read entries", func(rows *sql.Rows) (e Entry, err error) {
 		var leaf hash32
 		var record string
 		if err := rows.Scan(&e.Index, &e.Bytes, &leaf, &record, &e.RecordID); err != nil {
-			return err
+			return e, err
 		}
-		var err error
 		if e.Record, err = storage.ParseCID(record); err != nil {
-			return fmt.Errorf("entry %d: %w", e.Index, err)
+			return e, fmt.Errorf("entry %d: %w", e.Index, err)
 		}
 		e.LeafHash = leaf
-		entries = append(entries, e)
-		return nil
+		return e, nil
 	}, query, args...)
-	return entries, err
 }
 
 // State returns the newest value of key as of before; ok is false when it has
 // none.
 func (r Reader) State(ctx context.Context, key string, before int64) (value []byte, ok bool, err error) {
-	row := r.q.QueryRowContext(ctx,
+	err = r.one(ctx, "read state", []any{&value},
 		"SELECT value FROM state WHERE key = $1 AND idx < $2 ORDER BY idx DESC LIMIT 1", key, before)
-	err = row.Scan(&value)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, false, nil
 	}
 	if err != nil {
-		return nil, false, failed(ctx, "read state", err)
+		return nil, false, err
 	}
 	return blob(value), true, nil
 }
@@ -163,17 +151,11 @@ func (r Reader) StateHistory(ctx context.Context, key string, before int64) ([]S
 }
 
 func (r Reader) stateRows(ctx context.Context, query string, args ...any) ([]StateRow, error) {
-	var found []StateRow
-	err := r.each(ctx, "read state", func(rows *sql.Rows) error {
-		var s StateRow
-		if err := rows.Scan(&s.Key, &s.Index, &s.Value); err != nil {
-			return err
-		}
+	return collect(ctx, r, "read state", func(rows *sql.Rows) (s StateRow, err error) {
+		err = rows.Scan(&s.Key, &s.Index, &s.Value)
 		s.Value = blob(s.Value)
-		found = append(found, s)
-		return nil
+		return s, err
 	}, query, args...)
-	return found, err
 }
 
 // PrefixEnd returns what sorts after every key that begins with prefix: the to
@@ -194,8 +176,9 @@ func (r Reader) CrateLines(ctx context.Context, nameKey string, before int64) ([
 
 // CrateBytes is the size in bytes of all lines of a crate.
 func (r Reader) CrateBytes(ctx context.Context, nameKey string) (size int64, err error) {
-	row := r.q.QueryRowContext(ctx, "SELECT COALESCE(SUM(LENGTH(line)), 0) FROM crate_line WHERE name_key = $1", nameKey)
-	return size, failed(ctx, "measure crate lines", row.Scan(&size))
+	err = r.one(ctx, "measure crate lines", []any{&size},
+		"SELECT COALESCE(SUM(LENGTH(line)), 0) FROM crate_line WHERE name_key = $1", nameKey)
+	return size, err
 }
 
 // SearchCrates finds, as of before, the crates whose newest line has query in
@@ -216,8 +199,8 @@ func (r Reader) SearchCrates(ctx context.Context, query string, before int64, li
 		WHERE c.idx = (SELECT MAX(n.idx) FROM crate_line n WHERE n.name_key = c.name_key AND n.idx < $1)
 		AND (c.name_key LIKE $2 ESCAPE '\' OR c.search LIKE $3 ESCAPE '\')`
 	args := []any{before, contains(name), contains(text)}
-	if err := r.q.QueryRowContext(ctx, "SELECT COUNT(*)"+from, args...).Scan(&total); err != nil {
-		return nil, 0, failed(ctx, "search", err)
+	if err := r.one(ctx, "search", []any{&total}, "SELECT COUNT(*)"+from, args...); err != nil {
+		return nil, 0, err
 	}
 	args = append(args, name, max(limit, 0), max(offset, 0))
 	lines, err := r.crateLines(ctx, "SELECT "+lineColumns+from+` ORDER BY
@@ -238,77 +221,10 @@ func literally(s string) string {
 }
 
 func (r Reader) crateLines(ctx context.Context, query string, args ...any) ([]CrateLine, error) {
-	var lines []CrateLine
-	err := r.each(ctx, "read crate lines", func(rows *sql.Rows) error {
-		var c CrateLine
-		if err := rows.Scan(&c.NameKey, &c.Version, &c.Index, &c.Line, &c.Description, &c.Keywords); err != nil {
-			return err
-		}
-		lines = append(lines, c)
-		return nil
+	return collect(ctx, r, "read crate lines", func(rows *sql.Rows) (c CrateLine, err error) {
+		err = rows.Scan(&c.NameKey, &c.Version, &c.Index, &c.Line, &c.Description, &c.Keywords)
+		return c, err
 	}, query, args...)
-	return lines, err
-}
-
-// StateDigest is a sha256 over all state rows by key and index, then all crate
-// lines by index, each field preceded by its length: two catalogs with equal
-// digests hold the same state. It reads one snapshot of everything.
-func (db *DB) StateDigest(ctx context.Context) (digest [32]byte, err error) {
-	tx, err := db.read.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelDefault, ReadOnly: true})
-	if err != nil {
-		return digest, failed(ctx, "begin", err)
-	}
-	defer tx.Rollback()
-	h := sha256.New()
-	if err := digestState(ctx, Reader{q: tx}, h); err != nil {
-		return digest, err
-	}
-	return [32]byte(h.Sum(nil)), nil
-}
-
-func digestState(ctx context.Context, r Reader, h hash.Hash) error {
-	err := r.each(ctx, "read state", func(rows *sql.Rows) error {
-		var s StateRow
-		if err := rows.Scan(&s.Key, &s.Index, &s.Value); err != nil {
-			return err
-		}
-		digestRow(h, []byte("state"), []byte(s.Key), []byte(strconv.FormatInt(s.Index, 10)), s.Value)
-		return nil
-	}, "SELECT key, idx, value FROM state ORDER BY key, idx")
-	if err != nil {
-		return err
-	}
-	return r.each(ctx, "read crate lines", func(rows *sql.Rows) error {
-		var c CrateLine
-		if err := rows.Scan(&c.NameKey, &c.Version, &c.Index, &c.Line, &c.Description, &c.Keywords); err != nil {
-			return err
-		}
-		digestRow(h, []byte("crate"), []byte(strconv.FormatInt(c.Index, 10)), []byte(c.NameKey), []byte(c.Version),
-			c.Line, []byte(c.Description), []byte(c.Keywords))
-		return nil
-	}, "SELECT "+lineColumns+" FROM crate_line c ORDER BY c.idx")
-}
-
-func digestRow(h hash.Hash, fields ...[]byte) {
-	for _, f := range fields {
-		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(f))))
-		h.Write(f)
-	}
-}
-
-// each runs query and calls scan for every row.
-func (r Reader) each(ctx context.Context, what string, scan func(*sql.Rows) error, query string, args ...any) error {
-	rows, err := r.q.QueryContext(ctx, query, args...)
-	if err != nil {
-		return failed(ctx, what, err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := scan(rows); err != nil {
-			return failed(ctx, what, err)
-		}
-	}
-	return failed(ctx, what, rows.Err())
 }
 
 // hash32 scans a column of exactly 32 bytes.

@@ -32,13 +32,13 @@ type Scan struct {
 func (r Reader) ScanOf(ctx context.Context, id storage.CID) (s Scan, ok bool, err error) {
 	var findings string
 	var seconds int64
-	row := r.q.QueryRowContext(ctx, "SELECT recognisers, findings, failure, detail, scanned_at FROM scan WHERE cid = $1", id.String())
-	err = row.Scan(&s.Recognisers, &findings, &s.Failure, &s.Detail, &seconds)
+	err = r.one(ctx, "read a scan", []any{&s.Recognisers, &findings, &s.Failure, &s.Detail, &seconds},
+		"SELECT recognisers, findings, failure, detail, scanned_at FROM scan WHERE cid = $1", id.String())
 	if errors.Is(err, sql.ErrNoRows) {
 		return Scan{}, false, nil
 	}
 	if err != nil {
-		return Scan{}, false, failed(ctx, "read a scan", err)
+		return Scan{}, false, err
 	}
 	s.CID, s.Time = id, time.Unix(seconds, 0).UTC()
 	if findings != "" {
@@ -48,12 +48,17 @@ func (r Reader) ScanOf(ctx context.Context, id storage.CID) (s Scan, ok bool, er
 }
 
 // PutScan keeps s, in place of what was known of the bytes before.
-func (db *DB) PutScan(ctx context.Context, s Scan) error {
-	return db.Update(ctx, func(t *Tx) error { return t.PutScan(ctx, s) })
-}
+func (db *DB) PutScan(ctx context.Context, s Scan) error { return putScan(ctx, db.write, s) }
 
 // PutScan is DB's, within the transaction.
-func (t *Tx) PutScan(ctx context.Context, s Scan) error {
+func (t *Tx) PutScan(ctx context.Context, s Scan) error { return putScan(ctx, t.tx, s) }
+
+// executor is what *sql.DB and *sql.Tx have in common.
+type executor interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+func putScan(ctx context.Context, e executor, s Scan) error {
 	if s.CID.IsZero() {
 		return fmt.Errorf("a scan names no bytes: %w", ErrBadText)
 	}
@@ -65,7 +70,7 @@ func (t *Tx) PutScan(ctx context.Context, s Scan) error {
 			return fmt.Errorf("finding %q has a line break: %w", f, ErrBadText)
 		}
 	}
-	_, err := t.tx.ExecContext(ctx, `INSERT INTO scan (cid, recognisers, findings, failure, detail, scanned_at)
+	_, err := e.ExecContext(ctx, `INSERT INTO scan (cid, recognisers, findings, failure, detail, scanned_at)
 		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (cid) DO UPDATE SET recognisers = excluded.recognisers,
 		findings = excluded.findings, failure = excluded.failure, detail = excluded.detail, scanned_at = excluded.scanned_at`,
 		s.CID.String(), s.Recognisers, strings.Join(s.Findings, "\n"), clean(s.Failure), clean(s.Detail), s.Time.Unix())
@@ -80,18 +85,23 @@ func (r Reader) Unscanned(ctx context.Context, prefix string, recognisers int, a
 	if !after.IsZero() {
 		from = after.String()
 	}
-	err = r.each(ctx, "look for what was not scanned", func(rows *sql.Rows) error {
-		var text string
-		if err := rows.Scan(&text); err != nil {
-			return err
-		}
-		id, err := storage.ParseCID(text)
-		ids = append(ids, id)
-		return err
-	}, `SELECT DISTINCT v.cid FROM version_cid v LEFT JOIN scan s ON s.cid = v.cid AND s.recognisers = $1
+	return collect(ctx, r, "look for what was not scanned", scanCID, `SELECT DISTINCT v.cid FROM version_cid v LEFT JOIN scan s ON s.cid = v.cid AND s.recognisers = $1
 		WHERE v.cid > $2 AND v.key >= $3 AND v.key < $4 AND s.cid IS NULL ORDER BY v.cid LIMIT $5`,
 		recognisers, from, prefix, PrefixEnd(prefix), max(limit, 0))
-	return ids, err
+}
+
+// scanCID and scanText are for queries of one column.
+func scanCID(rows *sql.Rows) (storage.CID, error) {
+	text, err := scanText(rows)
+	if err != nil {
+		return storage.CID{}, err
+	}
+	return storage.ParseCID(text)
+}
+
+func scanText(rows *sql.Rows) (text string, err error) {
+	err = rows.Scan(&text)
+	return text, err
 }
 
 // MaxVersionsOfCID bounds how many versions with the same bytes VersionsByCID tells of.
@@ -100,15 +110,8 @@ const MaxVersionsOfCID = 1000
 // VersionsByCID returns the state keys of the versions whose bytes have the CID
 // id, as of before: the MaxVersionsOfCID that were published first, in that order.
 func (r Reader) VersionsByCID(ctx context.Context, id storage.CID, before int64) (keys []string, err error) {
-	err = r.each(ctx, "read versions by CID", func(rows *sql.Rows) error {
-		var key string
-		if err := rows.Scan(&key); err != nil {
-			return err
-		}
-		keys = append(keys, key)
-		return nil
-	}, "SELECT key FROM version_cid WHERE cid = $1 AND idx < $2 ORDER BY idx, key LIMIT $3", id.String(), before, MaxVersionsOfCID)
-	return keys, err
+	return collect(ctx, r, "read versions by CID", scanText,
+		"SELECT key FROM version_cid WHERE cid = $1 AND idx < $2 ORDER BY idx, key LIMIT $3", id.String(), before, MaxVersionsOfCID)
 }
 
 // PutVersionCID notes that the version under the state key has the bytes id,

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -21,7 +22,9 @@ import (
 var sqlite = dialect{
 	now: "SELECT CAST(strftime('%s', 'now') AS INTEGER)",
 	// BEGIN IMMEDIATE has locked the whole database already.
-	lockHead: "SELECT size FROM head WHERE id = 1",
+	lockHead:  "SELECT size FROM head WHERE id = 1",
+	nowMillis: "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+	faults:    "PRAGMA integrity_check(10)", quickFaults: "PRAGMA quick_check(10)",
 }
 
 // readers is how many connections read at once.
@@ -48,24 +51,42 @@ func openSQLiteWith(ctx context.Context, path string, folder fs.FS) (*DB, error)
 	if err := touch(path); err != nil {
 		return nil, fmt.Errorf("open catalog: %w", err)
 	}
+	db, err := openSQLitePools(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := migrateSQLite(ctx, db.write, path, folder); err != nil {
+		return nil, errors.Join(fmt.Errorf("open catalog %s: %w", path, err), db.Close())
+	}
+	if err := durable.SyncDir(filepath.Dir(path)); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// openSQLitePools makes the connections to the file at path, which are opened when
+// they are needed.
+func openSQLitePools(path string) (*DB, error) {
 	write, err := sql.Open("sqlite", sqliteName(path, "_txlock=immediate"))
 	if err != nil {
 		return nil, fmt.Errorf("open catalog %s: %w", path, err)
 	}
 	write.SetMaxOpenConns(1)
-	if err := migrateSQLite(ctx, write, path, folder); err != nil {
-		return nil, errors.Join(fmt.Errorf("open catalog %s: %w", path, err), write.Close())
-	}
-	if err := durable.SyncDir(filepath.Dir(path)); err != nil {
-		return nil, errors.Join(err, write.Close())
-	}
 	read, err := sql.Open("sqlite", sqliteName(path, "_pragma=query_only(1)"))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open catalog %s: %w", path, err), write.Close())
 	}
 	read.SetMaxOpenConns(readers)
 	read.SetMaxIdleConns(readers)
-	return &DB{Reader: Reader{q: read}, write: write, read: read, dialect: sqlite}, nil
+	db := &DB{
+		Reader: Reader{q: read}, write: write, read: read, control: write, leases: write, dialect: sqlite,
+		writing: make(chan struct{}, 1), publishing: make(chan struct{}, 1), closed: make(chan struct{}),
+	}
+	db.close = sync.OnceValue(func() error {
+		close(db.closed)
+		return errors.Join(read.Close(), write.Close())
+	})
+	return db, nil
 }
 
 // touch makes the file with mode 0600 if there is none: SQLite would leave it

@@ -3,10 +3,32 @@ package catalog
 import (
 	"context"
 	"database/sql"
+	"slices"
+
+	"phoenix-lab.org/aln-registry/storage"
 )
 
 // stateBatch is how many keys are asked for in one statement.
 const stateBatch = 256
+
+// inBatches calls f with the placeholders and arguments for some of ids at a time.
+func inBatches(ids []storage.CID, f func(list string, args []any) error) error {
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = id.String()
+	}
+	slices.Sort(texts)
+	for batch := range slices.Chunk(slices.Compact(texts), stateBatch) {
+		args := make([]any, len(batch))
+		for i, text := range batch {
+			args[i] = text
+		}
+		if err := f(placeholders(1, len(args)), args); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // States returns the newest value as of before of each of keys that has one, by
 // key. How many are held in memory is up to the caller.

@@ -31,6 +31,7 @@ func (t *Tx) AppendEntry(ctx context.Context, e Entry) error {
 		return failed(ctx, "move the head", err)
 	}
 	t.head++
+	t.last = e.RecordID
 	return nil
 }
 

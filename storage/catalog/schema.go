@@ -1,0 +1,230 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/pressly/goose/v3"
+
+	"phoenix-lab.org/aln-registry/migrations"
+)
+
+// Schema is what a database has of this program's migrations.
+type Schema struct {
+	Current, Known int64    // versions: the database's, and the newest that this program knows
+	Pending        []string // file names of the migrations between, in order
+}
+
+// PostgresSchema reads what the database at url has; Current is 0 where it is
+// empty. It writes nothing.
+func PostgresSchema(ctx context.Context, url string) (Schema, error) {
+	config, err := postgresConfig(url)
+	if err != nil {
+		return Schema{}, err
+	}
+	return schemaOf(ctx, config, migrations.Postgres)
+}
+
+// MigratePostgres brings the schema of the database at url up to date, alone
+// among all who try, and calls step, which may be nil, after each migration. It
+// returns what the database has then. A migration that fails changes nothing;
+// those before it stay. Of one that waits for more than some seconds for a table
+// that is in use, the error is ErrUnavailable. A newer schema is ErrNewerSchema.
+func MigratePostgres(ctx context.Context, url string, step func(name string)) (Schema, error) {
+	config, err := postgresConfig(url)
+	if err != nil {
+		return Schema{}, err
+	}
+	if err := migratePostgres(ctx, config, migrations.Postgres, step); err != nil {
+		return Schema{}, fmt.Errorf("migrate catalog %s: %w", whereabouts(config), err)
+	}
+	return schemaOf(ctx, config, migrations.Postgres)
+}
+
+// readyPostgres sees to it that the database has the schema of this program. One
+// with an empty log, which nobody has begun to use, is migrated.
+func readyPostgres(ctx context.Context, config *pgx.ConnConfig) error {
+	schema, err := schemaOf(ctx, config, migrations.Postgres)
+	if err != nil {
+		return err
+	}
+	if schema.Current == schema.Known {
+		return nil
+	}
+	if schema.Current > schema.Known {
+		return schema.newer()
+	}
+	return migratePostgres(ctx, config, unused{migrations.Postgres}, nil)
+}
+
+// unused is migrations that are for a catalog with an empty log only.
+type unused struct{ fs.FS }
+
+func (s Schema) newer() error {
+	return fmt.Errorf("%w (its schema has version %d, this release knows up to %d)", ErrNewerSchema, s.Current, s.Known)
+}
+
+func (s Schema) older() error {
+	return fmt.Errorf("%w (its schema has version %d, this release needs %d)", ErrOldSchema, s.Current, s.Known)
+}
+
+// schemaOf reads what the database has of the migrations in tree.
+func schemaOf(ctx context.Context, config *pgx.ConnConfig, tree fs.FS) (Schema, error) {
+	pool := pgSession{statement: statementTimeout, lock: lockTimeout}.pool(config, 1)
+	defer pool.Close()
+	current, err := schemaVersion(ctx, pool)
+	if err != nil {
+		return Schema{}, failed(ctx, "read its schema", err)
+	}
+	return pending(tree, current)
+}
+
+// schemaVersion is the newest migration that the database has; 0 for none.
+func schemaVersion(ctx context.Context, pool *sql.DB) (version int64, err error) {
+	var there bool
+	if err := pool.QueryRowContext(ctx, "SELECT to_regclass('"+goose.DefaultTablename+"') IS NOT NULL").Scan(&there); err != nil || !there {
+		return 0, err
+	}
+	err = pool.QueryRowContext(ctx, "SELECT COALESCE(MAX(version_id), 0) FROM "+goose.DefaultTablename).Scan(&version)
+	return version, err
+}
+
+// pending is what a database of version current has and lacks of tree.
+func pending(tree fs.FS, current int64) (Schema, error) {
+	names, err := fs.Glob(tree, "postgres/*.sql")
+	if err != nil {
+		return Schema{}, err
+	}
+	slices.Sort(names)
+	schema := Schema{Current: current}
+	for _, name := range names {
+		number, _, _ := strings.Cut(path.Base(name), "_")
+		version, err := strconv.ParseInt(number, 10, 64)
+		if err != nil {
+			return Schema{}, fmt.Errorf("migration %s has no number: %w", name, err)
+		}
+		schema.Known = max(schema.Known, version)
+		if version > current {
+			schema.Pending = append(schema.Pending, path.Base(name))
+		}
+	}
+	return schema, nil
+}
+
+// migrationLock is the advisory lock that whoever migrates has: "aln" and a
+// number, as one. It is not goose's, which knows only its own.
+const migrationLock = 0x616c6e_00000001
+
+// migrationLockTimeout is how long a migration waits for a table. While it
+// waits, all who come later wait behind it.
+const migrationLockTimeout = 5 * time.Second
+
+// migratePostgres migrates by tree. All is done over one connection, which has the
+// advisory lock from its first moment to its end: with the lock the migration is lost.
+func migratePostgres(ctx context.Context, config *pgx.ConnConfig, tree fs.FS, step func(name string)) error {
+	pool := pgSession{lock: migrationLockTimeout, readWrite: true, prepare: lockMigrations}.pool(config, 1)
+	defer pool.Close()
+	pool.SetConnMaxIdleTime(0)
+	pool.SetConnMaxLifetime(0)
+	current, err := schemaVersion(ctx, pool)
+	if err != nil {
+		return failed(ctx, "read its schema", err)
+	}
+	schema, err := pending(tree, current)
+	if err != nil {
+		return err
+	}
+	if schema.Current > schema.Known {
+		return schema.newer()
+	}
+	if _, ok := tree.(unused); ok && schema.Current > 0 && schema.Current < schema.Known {
+		var size int64
+		if err := pool.QueryRowContext(ctx, "SELECT size FROM head WHERE id = 1").Scan(&size); err != nil {
+			return failed(ctx, "read the head", err)
+		}
+		if size > 0 {
+			return schema.older()
+		}
+	}
+	return failed(ctx, "migrate", migrateEach(ctx, pool, tree, step))
+}
+
+func migrateEach(ctx context.Context, pool *sql.DB, tree fs.FS, step func(name string)) error {
+	folder, err := fs.Sub(tree, "postgres")
+	if err != nil {
+		return err
+	}
+	provider, err := goose.NewProvider(goose.DialectPostgres, pool, folder, goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return err
+	}
+	for {
+		done, err := provider.UpByOne(ctx)
+		if errors.Is(err, goose.ErrNoNextVersion) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if step != nil {
+			step(path.Base(done.Source.Path))
+		}
+	}
+}
+
+// lockMigrations takes the advisory lock for the session. It asks again and
+// again instead of waiting in the server: CREATE INDEX CONCURRENTLY waits for
+// every statement that has begun, also for one that waits for its lock.
+func lockMigrations(ctx context.Context, conn *pgx.Conn) error {
+	for {
+		var locked bool
+		if err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", int64(migrationLock)).Scan(&locked); err != nil || locked {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// errBadURL: the database's URL cannot be read. The URL is not part of the
+// error: what cannot be read may have its password anywhere.
+var errBadURL = errors.New("the database's URL is not understood; it has the form postgres://USER@HOST:PORT/DATABASE?sslmode=verify-full, " +
+	"its password comes from PGPASSWORD or from a file that PGPASSFILE names")
+
+// parseReason is what pgx has to say about text, if it is sure not to tell a secret.
+func parseReason(text string, err error) string {
+	var parse *pgconn.ParseConfigError
+	parsed, urlErr := url.Parse(text)
+	if urlErr != nil || !errors.As(err, &parse) {
+		return ""
+	}
+	_, reason, found := strings.Cut(parse.Error(), "`: ")
+	if !found {
+		return ""
+	}
+	query := parsed.Query()
+	secrets := slices.Concat(query["password"], query["sslpassword"])
+	if password, ok := parsed.User.Password(); ok {
+		secrets = append(secrets, password)
+	}
+	for _, secret := range secrets {
+		if secret != "" && (strings.Contains(reason, secret) || strings.Contains(reason, url.QueryEscape(secret))) {
+			return ""
+		}
+	}
+	return ": " + reason
+}

@@ -1,0 +1,187 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Tx is a write transaction. Its embedded Reader sees the transaction's own
+// changes. It is for one goroutine and ends with the function given to Update.
+type Tx struct {
+	Reader
+	tx      *sql.Tx
+	dialect dialect
+	start   int64 // head when the transaction began: below it nothing may be added
+	head    int64
+	last    string // the record of the last entry that the transaction has added
+	cancel  context.CancelFunc
+}
+
+// Update runs f in a write transaction, alone, with the head row locked, and
+// commits if f returns nil. An error of f is returned as it is and nothing is
+// changed. Where the database asks for it (a deadlock), all is undone and f is
+// called again: it must set anew what it leaves outside. f must not call methods
+// of db that write.
+//
+// After ErrUncertain what f wrote may or may not be there: the database did not
+// answer the commit, nor, for some seconds, the question whether the entries are
+// in the log. The answer is in the head that the next Update finds; a mere read
+// may come before the end of the commit. After any other error nothing is changed.
+func (db *DB) Update(ctx context.Context, f func(*Tx) error) error {
+	if err := take(ctx, db.writing); err != nil {
+		return failed(ctx, "begin", err)
+	}
+	defer release(db.writing)
+	return db.again(ctx, func() error { return db.updateOnce(ctx, f) })
+}
+
+// note is Update for facts that are not derived from the log: it does not keep
+// others from the head.
+func (db *DB) note(ctx context.Context, f func(*Tx) error) error {
+	if !db.dialect.shared {
+		return db.Update(ctx, f)
+	}
+	return db.again(ctx, func() error {
+		t, end, err := db.begin(ctx, db.write, nothing)
+		if err != nil {
+			return err
+		}
+		defer end()
+		return t.run(ctx, f)
+	})
+}
+
+// transactionAttempts is how often a transaction is tried that others keep from succeeding.
+const transactionAttempts = 4
+
+func (db *DB) again(ctx context.Context, f func() error) error {
+	for attempt := 1; ; attempt++ {
+		err := f()
+		if err == nil || !isConflict(err) || attempt == transactionAttempts || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+func (db *DB) updateOnce(ctx context.Context, f func(*Tx) error) error {
+	t, end, err := db.begin(ctx, db.write, db.lockHead(ctx))
+	if err != nil {
+		return err
+	}
+	defer end()
+	err = t.run(ctx, f)
+	if !errors.Is(err, ErrUncertain) || t.last == "" {
+		return err
+	}
+	end()
+	there, lookErr := db.committed(ctx, t)
+	switch {
+	case lookErr != nil:
+		return err
+	case there:
+		return nil
+	default:
+		return fmt.Errorf("%w: the connection was lost before the commit", ErrUnavailable)
+	}
+}
+
+// run calls f and commits.
+func (t *Tx) run(ctx context.Context, f func(*Tx) error) error {
+	if err := f(t); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return failed(ctx, "commit", err)
+	}
+	defer time.AfterFunc(endPatience, t.cancel).Stop()
+	return failed(ctx, "commit", uncertain(t.tx.Commit()))
+}
+
+// endPatience is how long a commit is waited for, whether its caller waits or not.
+const endPatience = 15 * time.Second
+
+// lookPatience is for how long a database is waited for that has cut the
+// connection before it answered a commit.
+const lookPatience = 5 * time.Second
+
+// begin begins a write transaction in pool and calls lock, both again where the
+// connection turns out to be gone. The transaction does not end with ctx, so
+// that a commit is not broken off whose caller goes away. end rolls back what
+// was not committed; it may be called twice.
+func (db *DB) begin(ctx context.Context, pool *sql.DB, lock func(*Tx) error) (t *Tx, end func(), err error) {
+	err = insist(ctx, db.patience, isCut, func() error {
+		t, end, err = db.beginOnce(ctx, pool, lock)
+		return err
+	})
+	return t, end, err
+}
+
+func (db *DB) beginOnce(ctx context.Context, pool *sql.DB, lock func(*Tx) error) (t *Tx, end func(), err error) {
+	inside, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, cancel)
+	tx, err := pool.BeginTx(inside, nil)
+	stop() // from here on ctx is the statements' alone
+	if err != nil {
+		cancel()
+		return nil, nil, failed(ctx, "begin", err)
+	}
+	t = &Tx{Reader: Reader{q: tx}, tx: tx, dialect: db.dialect, cancel: cancel}
+	end = func() {
+		defer cancel()
+		defer time.AfterFunc(endPatience, cancel).Stop()
+		tx.Rollback() // after a commit this does nothing
+	}
+	if err := lock(t); err != nil {
+		end()
+		return nil, nil, err
+	}
+	return t, end, nil
+}
+
+func nothing(*Tx) error { return nil }
+
+// lockHead waits for the head row's lock and notes how long the log is.
+func (db *DB) lockHead(ctx context.Context) func(*Tx) error {
+	return func(t *Tx) error {
+		err := t.tx.QueryRowContext(ctx, db.dialect.lockHead).Scan(&t.start)
+		if errors.Is(err, sql.ErrNoRows) {
+			err = fmt.Errorf("%w: the head is missing", ErrDamaged)
+		}
+		t.head = t.start
+		return failed(ctx, "lock the head", err)
+	}
+}
+
+// committed says whether the entries of t are in the log. It waits for the end
+// of t, which may not be over where its commit was sent: t has the head's lock.
+func (db *DB) committed(ctx context.Context, t *Tx) (there bool, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endPatience)
+	defer cancel()
+	lost := func(err error) bool { return errors.Is(err, ErrUnavailable) }
+	err = insist(ctx, lookPatience, lost, func() error {
+		look, end, err := db.beginOnce(ctx, db.write, db.lockHead(ctx))
+		if err != nil {
+			return err
+		}
+		defer end()
+		last, err := look.entries(ctx, "idx = $1", t.head-1)
+		there = err == nil && len(last) == 1 && last[0].RecordID == t.last
+		return err
+	})
+	return there, err
+}
+
+// take waits for the one place in c.
+func take(ctx context.Context, c chan struct{}) error {
+	select {
+	case c <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func release(c chan struct{}) { <-c }
