@@ -198,7 +198,7 @@ func (f *faultLab) readUntil(ctx context.Context, rng *rand.Rand) {
 	}
 }
 
-func (f *faultLab) someAcknowledged(rng *rand.Rand) (acknowledged, bool) {
+func (f *survivor) someAcknowledged(rng *rand.Rand) (acknowledged, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.acknowledged) == 0 {
