@@ -279,3 +279,45 @@ func (f *fleet) awaitRefused(path, token string) {
 		asker.client.CloseIdleConnections()
 	}
 }
+
+// A server whose host sleeps through an act of authority does not let in, when it
+// wakes, whom it would have let in before.
+func TestAServerThatSlept(t *testing.T) {
+	f := newFleet(t, crashSeed(t))
+	lab := ruled(f.lab)
+	r := packed("judged", "1.0.0", "", nil)
+	lab.uploads(r)
+	path, alone := downloadPath(r.name, r.version), f.servers[2]
+	u := lab.member(particle.TierCoreStakeholder, "visitor")
+	token := u.token(lab.lab, "")
+	f.awaitLetIn(path, token)
+	if err := testbed.Hold(alone.cmd.Process); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	f.remove(f.servers[0], u)
+	acknowledged := time.Now()
+	t.Logf("the removal was acknowledged in %s", acknowledged.Sub(began).Round(10*time.Millisecond))
+	if took := acknowledged.Sub(began); took > mostAcknowledging {
+		t.Errorf("the removal took %s", took)
+	}
+	siege := f.besiege(path, token)
+	time.Sleep(200 * time.Millisecond)
+	if err := testbed.Release(alone.cmd.Process); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(2 * time.Second)
+	statuses := map[int]int{}
+	for _, o := range siege.lift() {
+		if o.status == http.StatusOK {
+			t.Errorf("%s let the removed member in", o.server)
+		}
+		if o.server == alone.url {
+			statuses[o.status]++
+		}
+	}
+	t.Logf("it answered %v", statuses)
+	if statuses[http.StatusUnauthorized]+statuses[http.StatusForbidden] == 0 {
+		t.Error("it does not answer any more")
+	}
+}
