@@ -234,13 +234,13 @@ func TestFaultsNeverLie(t *testing.T) {
 	l, lied, direct := through(t, 1)
 	l.set(35)
 	const count = 60
-	stored := make([]bool, count)
+	stored, taken := make([]bool, count), make([][]byte, count)
 	var group sync.WaitGroup
 	for worker := range 6 {
 		group.Go(func() {
 			for i := worker; i < count; i += 6 {
 				stored[i] = putAndOpen(t, lied, i)
-				createAndRead(t, lied, i)
+				taken[i] = createAndRead(t, lied, i)
 			}
 		})
 	}
@@ -248,6 +248,11 @@ func TestFaultsNeverLie(t *testing.T) {
 	l.set(0)
 	acknowledged := 0
 	for i := range count {
+		for _, b := range taken[i] {
+			if got, err := direct.Read(t.Context(), entry(i)); err != nil || got[0] == b {
+				t.Errorf("Create %d by %c was told that others' bytes are there: %.1q, %v", i, b, got, err)
+			}
+		}
 		if !stored[i] {
 			continue
 		}
@@ -307,35 +312,40 @@ func putAndOpen(t *testing.T, s *Store, i int) bool {
 	return acknowledged
 }
 
-// createAndRead has three create one key with other bytes each.
-func createAndRead(t *testing.T, s *Store, i int) {
+func entry(i int) string { return fmt.Sprintf("log/entry/%016d", i) }
+
+// createAndRead has three create one key with other bytes each, and returns the
+// letters of those that were told that other bytes are there.
+func createAndRead(t *testing.T, s *Store, i int) (taken []byte) {
 	t.Helper()
-	key := fmt.Sprintf("log/entry/%016d", i)
 	content := func(n int) []byte { return bytes.Repeat([]byte{byte('a' + n)}, 100+i) }
 	failures := make([]error, 3)
 	var group sync.WaitGroup
 	for n := range failures {
-		group.Go(func() { failures[n] = s.Create(t.Context(), key, content(n)) })
+		group.Go(func() { failures[n] = s.Create(t.Context(), entry(i), content(n)) })
 	}
 	group.Wait()
 	winner := -1
 	for n, err := range failures {
 		switch {
 		case err == nil && winner >= 0:
-			t.Errorf("%s: both %d and %d were told that they created it", key, winner, n)
+			t.Errorf("entry %d: both %d and %d were told that they created it", i, winner, n)
 		case err == nil:
 			winner = n
-		case !unavailable(err) && !errors.Is(err, storage.ErrExists):
-			t.Errorf("Create %s: %v", key, err)
+		case errors.Is(err, storage.ErrExists):
+			taken = append(taken, content(n)[0])
+		case !unavailable(err):
+			t.Errorf("Create %d: %v", i, err)
 		}
 	}
-	got, err := s.Read(t.Context(), key)
+	got, err := s.Read(t.Context(), entry(i))
 	switch {
 	case err == nil && winner >= 0 && !bytes.Equal(got, content(winner)):
-		t.Errorf("Read %s: not what was acknowledged", key)
+		t.Errorf("Read %d: not what was acknowledged", i)
 	case err != nil && !unavailable(err) && (winner >= 0 || !errors.Is(err, storage.ErrNotFound)):
-		t.Errorf("Read %s, acknowledged: %t: %v", key, winner >= 0, err)
+		t.Errorf("Read %d, acknowledged: %t: %v", i, winner >= 0, err)
 	}
+	return taken
 }
 
 // Lists under faults that show themselves: all keys, or an error.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -106,6 +107,91 @@ func TestAStoreThatHangsIsGivenUp(t *testing.T) {
 			_, err = s.Read(ctx, "log/a")
 			if took := time.Since(begin); !errors.Is(err, context.DeadlineExceeded) || unavailable(err) || took > time.Second {
 				t.Errorf("Read with a deadline: after %s error %v, want the deadline's", took, err)
+			}
+		})
+	}
+}
+
+// An attempt that hangs does not take all of the patience: the next one comes in time.
+func TestAnAttemptThatHangsIsCut(t *testing.T) {
+	var tries atomic.Int32
+	data := []byte("bytes")
+	s := played(t, func(w http.ResponseWriter, r *http.Request) {
+		if tries.Add(1) == 1 {
+			<-r.Context().Done()
+			return
+		}
+		w.Write(data)
+	})
+	if got, err := read(t, s, storage.CIDOf(data)); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// A length that changes on its way is not taken for the blob's.
+func TestALengthIsToldTwice(t *testing.T) {
+	for name, test := range map[string]struct {
+		lengths []string
+		beside  string // what is stored beside the bytes
+		want    int64  // -1: unavailable
+	}{
+		"with the number beside":      {[]string{"7", "5"}, "5", 5},
+		"right at once":               {[]string{"5", "7"}, "5", 5},
+		"without":                     {[]string{"7", "5", "5"}, "", 5},
+		"a number beside that is not": {[]string{"5", "5"}, "6", 5},
+		"always another":              {[]string{"1", "2", "3", "4", "5", "6", "7"}, "", -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			asked := 0
+			s := played(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Length", test.lengths[asked%len(test.lengths)])
+				if test.beside != "" {
+					w.Header().Set("X-Amz-Meta-Size", test.beside)
+				}
+				asked++
+			})
+			size, err := s.Stat(t.Context(), storage.CIDOf([]byte("bytes")))
+			if test.want >= 0 && (size != test.want || err != nil) || test.want < 0 && !unavailable(err) {
+				t.Errorf("Stat: %d, %v, want %d", size, err, test.want)
+			}
+		})
+	}
+}
+
+// A list that has what was not asked for, or is not in order, has changed on its
+// way: it is asked for again.
+func TestAListThatCannotBeIsAskedForAgain(t *testing.T) {
+	right := []string{"log/a", "log/b", "log/c"}
+	for name, wrong := range map[string][]string{
+		"out of order":  {"log/b", "log/a", "log/c"},
+		"twice":         {"log/a", "log/a", "log/c"},
+		"other prefix":  {"log/a", "lof/b", "log/c"},
+		"before after":  {"log/0", "log/a"},
+		"not even ours": {"\u00ff"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := 0
+			s := played(t, func(w http.ResponseWriter, _ *http.Request) {
+				keys := right
+				if asked++; asked < 3 {
+					keys = wrong
+				}
+				fmt.Fprint(w, "<ListBucketResult>")
+				for _, key := range keys {
+					fmt.Fprintf(w, "<Contents><Key>%s</Key></Contents>", key)
+				}
+				fmt.Fprint(w, "</ListBucketResult>")
+			})
+			var got []string
+			for key, err := range s.List(t.Context(), "log/", "log/9") {
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, key)
+			}
+			if !slices.Equal(got, right) {
+				t.Errorf("List: %v, want %v", got, right)
 			}
 		})
 	}
