@@ -33,8 +33,9 @@ const (
 	checkEvery = 30
 	// confirmTries is how often it is asked anew at once while others go on publishing.
 	confirmTries = 20
-	// seenWithin bounds the waiting for other replicas: their leases end before it does.
-	seenWithin = leaseFor + 4*time.Second
+	// seenWithin bounds the waiting for other replicas: their leases end before it does, and
+	// what a new session with the database does not know of them is over.
+	seenWithin = 2*leaseFor + 3*time.Second
 )
 
 // errUnconfirmed is told to who would be judged by what may be out of date.
@@ -228,7 +229,7 @@ func (r *Registry) awaitSeen(ctx context.Context, size int64) error {
 		if err == nil && len(behind) == 0 {
 			return nil
 		}
-		if r.Elapsed()-begun > seenWithin {
+		if r.Elapsed()-begun > seenWithin || errors.Is(err, catalog.ErrRestored) {
 			if err == nil {
 				err = fmt.Errorf("replicas %q have not shown it", behind)
 			}

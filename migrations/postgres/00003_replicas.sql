@@ -18,3 +18,15 @@ CREATE TABLE condemned (
     condemned_at BIGINT           NOT NULL
 );
 CREATE INDEX condemned_by_time ON condemned (condemned_at);
+
+-- So that a search for a part of a name or description does not read all of them.
+-- The extension comes with PostgreSQL and may be created by whoever owns the
+-- database; where it may not be, or is not installed, a search reads them all.
+-- +goose StatementBegin
+DO $$ BEGIN
+    CREATE EXTENSION IF NOT EXISTS pg_trgm;
+    CREATE INDEX crate_line_by_part ON crate_line USING gin (name_key gin_trgm_ops, search gin_trgm_ops);
+EXCEPTION WHEN insufficient_privilege OR feature_not_supported OR undefined_file OR undefined_object THEN
+    RAISE NOTICE 'search goes without an index: %', SQLERRM;
+END $$;
+-- +goose StatementEnd

@@ -492,7 +492,7 @@ func TestADeadlockIsOvercome(t *testing.T) {
 	err = w.a.Update(t.Context(), func(tx *catalog.Tx) error {
 		calls++
 		if calls == 1 {
-			if err := tx.Condemn(t.Context(), []storage.CID{testEntry(1).Record}, time.Unix(1, 0)); err != nil {
+			if err := errors.Join(tx.Condemn(t.Context(), []storage.CID{testEntry(1).Record}, time.Unix(1, 0)), sent(t, tx)); err != nil {
 				return err
 			}
 			go func() { result <- exec("INSERT INTO condemned VALUES ('" + testEntry(1).Record.String() + "', 2)") }()
@@ -502,7 +502,7 @@ func TestADeadlockIsOvercome(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		err = tx.PutScan(t.Context(), catalog.Scan{CID: testEntry(0).Record, Detail: "ours"})
+		err = errors.Join(tx.PutScan(t.Context(), catalog.Scan{CID: testEntry(0).Record, Detail: "ours"}), sent(t, tx))
 		if calls == 1 {
 			if err == nil {
 				t.Error("there was no deadlock")
@@ -519,6 +519,12 @@ func TestADeadlockIsOvercome(t *testing.T) {
 	if s, _, err := w.a.ScanOf(t.Context(), testEntry(0).Record); err != nil || s.Detail != "ours" {
 		t.Errorf("the scan is %v, %v", s, err)
 	}
+}
+
+// sent has the writes of tx sent, by a read that they might bear on.
+func sent(t *testing.T, tx *catalog.Tx) error {
+	_, _, err := tx.ScanOf(t.Context(), testEntry(7).Record)
+	return err
 }
 
 func TestAuditTrailMovesToPostgres(t *testing.T) {
