@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
+	"net"
 	"net/http"
 	"path/filepath"
 	"strconv"
@@ -34,6 +35,8 @@ type publisher struct {
 	did   did.DID
 	agent *client.Client
 	http  *http.Client
+	// via is the address of the server to ask, whatever the registry's URL; "": any.
+	via string
 }
 
 // newPublisher makes a person with an identity of their own, or takes the one in home.
@@ -58,6 +61,12 @@ func (p *publisher) reconnect() {
 		p.http.CloseIdleConnections()
 	}
 	transport := &http.Transport{}
+	if p.via != "" {
+		transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			var dialer net.Dialer
+			return dialer.DialContext(ctx, network, p.via)
+		}
+	}
 	p.http = &http.Client{Transport: transport, Timeout: 30 * time.Second}
 	p.agent = client.New(client.Config{Home: p.home, HTTP: transport, Now: time.Now, Rand: rand.Reader, Version: "test"})
 }
@@ -88,6 +97,8 @@ func (p *publisher) token(ctx context.Context, operation string, r release) (str
 type refusal struct {
 	status int
 	text   string
+	// retryAfter is the header of that name.
+	retryAfter string
 }
 
 func (r *refusal) Error() string { return fmt.Sprintf("%d %s", r.status, r.text) }
@@ -110,7 +121,7 @@ func (p *publisher) send(ctx context.Context, method, path, token string, body [
 		return "", err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return "", &refusal{resp.StatusCode, string(text)}
+		return "", &refusal{resp.StatusCode, string(text), resp.Header.Get("Retry-After")}
 	}
 	return string(text), nil
 }
@@ -243,11 +254,11 @@ func (p *publisher) owner(ctx context.Context, name string, who did.DID, remove 
 // admitPublishers makes the publishers members, as the lab's operator.
 func (l *lab) admitPublishers(ctx context.Context, people ...*publisher) {
 	l.t.Helper()
-	operator := newPublisher(l.t, l.url, l.operator.home)
-	if _, err := operator.agent.Login(ctx, l.url, ""); err != nil {
+	operator := newPublisher(l.t, l.reached(), l.operator.home)
+	if _, err := operator.agent.Login(ctx, l.reached(), ""); err != nil {
 		l.t.Fatal(err)
 	}
-	registry, err := operator.agent.Open(l.url)
+	registry, err := operator.agent.Open(l.reached())
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -256,7 +267,7 @@ func (l *lab) admitPublishers(ctx context.Context, people ...*publisher) {
 		if _, err := registry.SignAndSubmit(ctx, client.Draft{Subject: record.MemberSubject(p.did), Body: body}); err != nil {
 			l.t.Fatal(err)
 		}
-		if _, err := p.agent.Login(ctx, l.url, ""); err != nil {
+		if _, err := p.agent.Login(ctx, l.reached(), ""); err != nil {
 			l.t.Fatal(err)
 		}
 	}
@@ -268,7 +279,7 @@ func (l *lab) people(ctx context.Context, n int) []*publisher {
 	var people []*publisher
 	folder := l.t.TempDir()
 	for i := range n {
-		people = append(people, newPublisher(l.t, l.url, filepath.Join(folder, strconv.Itoa(i))))
+		people = append(people, newPublisher(l.t, l.reached(), filepath.Join(folder, strconv.Itoa(i))))
 	}
 	l.admitPublishers(ctx, people...)
 	return people

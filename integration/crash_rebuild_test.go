@@ -2,7 +2,9 @@ package integration
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"database/sql"
 	"encoding/hex"
 	"encoding/json"
 	"math/rand/v2"
@@ -30,6 +32,10 @@ type rebuilt struct {
 
 func (l *lab) removeCatalog() {
 	l.t.Helper()
+	if l.engines != nil && l.engines.db != "" {
+		execPostgres(l.t, l.engines.db, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+		return
+	}
 	files, err := filepath.Glob(filepath.Join(l.data, "catalog.db*"))
 	if err != nil || len(files) == 0 {
 		l.t.Fatalf("no catalog to remove: %v", err)
@@ -45,7 +51,7 @@ func (l *lab) removeCatalog() {
 func (l *lab) rebuild() rebuilt {
 	l.t.Helper()
 	var r rebuilt
-	out := must(l.t, l.operator.aln(l.operator.folder, "rebuild", "--json", "--data", l.data))
+	out := must(l.t, l.mend("rebuild", "--json"))
 	if err := json.Unmarshal([]byte(out.stdout), &r); err != nil {
 		l.t.Fatalf("%v\n%s", err, out)
 	}
@@ -59,9 +65,62 @@ func (l *lab) rebuild() rebuilt {
 func (s *survivor) killRebuild(d time.Duration) {
 	ctx, cancel := context.WithTimeout(s.ctx, d)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, "rebuild", "--data", s.data)
-	cmd.Env = s.operator.environment()
+	cmd := exec.CommandContext(ctx, binary, append([]string{"rebuild"}, s.stores()...)...)
+	cmd.Env = s.environment()
 	cmd.Run() // it was killed, or it had finished: both are good
+}
+
+// stores are the flags that name what the registry keeps its things in.
+func (l *lab) stores() []string {
+	var flags []string
+	if l.engines != nil {
+		flags = l.engines.flags()
+	}
+	if l.data != "" {
+		flags = append(flags, "--data", l.data)
+	}
+	return flags
+}
+
+// mend runs one of the commands on a registry's stores, as whom the server runs as.
+func (l *lab) mend(command string, args ...string) result {
+	l.t.Helper()
+	u := l.operator
+	if l.engines != nil {
+		u = l.engines.server
+	}
+	return u.run(u.folder, cmp.Or(l.program, binary), append(append([]string{command}, args...), l.stores()...)...)
+}
+
+// openCatalog opens the catalog beside, or in the place of, the server.
+func (l *lab) openCatalog() *catalog.DB {
+	l.t.Helper()
+	var db *catalog.DB
+	var err error
+	if l.engines != nil && l.engines.db != "" {
+		db, err = catalog.OpenPostgres(l.t.Context(), l.engines.db)
+	} else {
+		db, err = catalog.OpenSQLite(l.t.Context(), filepath.Join(l.data, "catalog.db"))
+	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return db
+}
+
+// execPostgres runs statements in the database at url.
+func execPostgres(t testing.TB, url string, statements ...string) {
+	t.Helper()
+	db, err := sql.Open("pgx", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, statement := range statements {
+		if _, err := db.ExecContext(t.Context(), statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
 }
 
 // rebuildSame deletes the database, derives it again, and compares.
@@ -82,25 +141,29 @@ func (l *lab) rebuildSame() {
 func (l *lab) stored() (digest string, size int64, root string) {
 	l.t.Helper()
 	ctx := l.t.Context()
-	db, err := catalog.OpenSQLite(ctx, filepath.Join(l.data, "catalog.db"))
-	if err != nil {
-		l.t.Fatal(err)
-	}
+	db := l.openCatalog()
 	defer db.Close()
 	sum, err := db.StateDigest(ctx)
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	size, note, err := db.Published(ctx)
+	size, root = publishedRoot(l.t, db)
+	return hex.EncodeToString(sum[:]), size, root
+}
+
+// publishedRoot is the checkpoint that a catalog holds for published.
+func publishedRoot(t testing.TB, db *catalog.DB) (size int64, root string) {
+	t.Helper()
+	size, note, err := db.Published(t.Context())
 	if err != nil {
-		l.t.Fatal(err)
+		t.Fatal(err)
 	}
 	body, _, _ := bytes.Cut(note, []byte("\n\n"))
 	cp, err := translog.ParseCheckpoint(append(body, '\n'))
 	if err != nil {
-		l.t.Fatal(err)
+		t.Fatal(err)
 	}
-	return hex.EncodeToString(sum[:]), size, cp.Root.String()
+	return size, cp.Root.String()
 }
 
 // A first start that is killed leaves nothing that the next one cannot finish:

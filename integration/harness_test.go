@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -69,8 +71,10 @@ type lab struct {
 	t    testing.TB
 	url  string
 	data string
-	// operator is the first admin, on the server's own ALN_HOME.
+	// operator is the first admin, on the server's own ALN_HOME; with engines (newLabOn)
+	// the server's is apart, and holds nothing.
 	operator *user
+	engines  *onEngines
 	flags    []string
 	// program is run instead of binary, where a test measures what users run.
 	program string
@@ -106,6 +110,37 @@ func freeAddress(t testing.TB) string {
 	return listener.Addr().String()
 }
 
+// steadyPort goes round; where it begins differs from run to run.
+var steadyPort = func() *atomic.Int64 {
+	var port atomic.Int64
+	port.Store(rand.Int64N(5000))
+	return &port
+}()
+
+// steadyAddress is freeAddress for servers that come and go: its port is not one
+// that the system gives to outgoing connections meanwhile, nor one of package testbed.
+func steadyAddress(t testing.TB) string {
+	t.Helper()
+	for range 5000 {
+		address := fmt.Sprintf("127.0.0.1:%d", 15000+steadyPort.Add(1)%5000)
+		if listener, err := net.Listen("tcp", address); err == nil {
+			listener.Close()
+			return address
+		}
+	}
+	t.Fatal("no free port on 127.0.0.1")
+	return ""
+}
+
+// reached is the URL that people use: the server's own, or that of all servers of
+// a lab on engines.
+func (l *lab) reached() string {
+	if l.engines != nil {
+		return l.engines.public
+	}
+	return l.url
+}
+
 // start runs the server and waits until it answers.
 func (l *lab) start() {
 	l.t.Helper()
@@ -119,6 +154,11 @@ func (l *lab) tryStart() error {
 	if err := l.launch(); err != nil {
 		return err
 	}
+	return l.awaitUp()
+}
+
+// awaitUp waits until a server that was launched answers.
+func (l *lab) awaitUp() error {
 	cmd, exited := l.cmd, l.exited
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		select {
@@ -137,12 +177,15 @@ func (l *lab) tryStart() error {
 
 // launch runs the server and waits for nothing.
 func (l *lab) launch() error {
-	args := append([]string{"serve", "--listen", strings.TrimPrefix(l.url, "http://"), "--data", l.data}, l.flags...)
+	args := append([]string{"serve", "--listen", strings.TrimPrefix(l.url, "http://")}, l.flags...)
+	if l.data != "" {
+		args = append(args, "--data", l.data)
+	}
 	cmd := exec.Command(cmp.Or(l.program, binary), args...)
 	if l.pinned {
 		cmd = pinned(cmd.Path, args...)
 	}
-	cmd.Env = l.operator.environment()
+	cmd.Env = l.environment()
 	cmd.Stdout, cmd.Stderr = (*lockedOutput)(l), (*lockedOutput)(l)
 	if l.logTo != nil {
 		cmd.Stderr = l.logTo
@@ -154,6 +197,14 @@ func (l *lab) launch() error {
 	l.cmd, l.exited = cmd, exited
 	go func() { cmd.Wait(); close(exited) }()
 	return nil
+}
+
+// environment is what the server sees.
+func (l *lab) environment() []string {
+	if l.engines != nil {
+		return l.engines.server.environment()
+	}
+	return l.operator.environment()
 }
 
 // stop ends the server as an operator would; it must end well.
@@ -321,7 +372,7 @@ func writeFiles(t testing.TB, folder string, files map[string]string) {
 // login sets the project in folder up for the lab.
 func (u *user) login(l *lab, folder string) result {
 	u.t.Helper()
-	return must(u.t, u.aln(folder, "login", l.url))
+	return must(u.t, u.aln(folder, "login", l.reached()))
 }
 
 // did is the user's DID.

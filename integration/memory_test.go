@@ -99,7 +99,7 @@ func (u bigCrate) send(ctx context.Context, p *publisher) error {
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode != http.StatusOK {
-		err = &refusal{resp.StatusCode, string(text)}
+		err = &refusal{resp.StatusCode, string(text), resp.Header.Get("Retry-After")}
 	}
 	return err
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
@@ -31,13 +33,20 @@ type submission struct {
 	crate *cargo.Crate
 	// scan is what was found in it, nil where nobody has looked yet.
 	scan *catalog.Scan
+	// artifact are the bytes that it publishes, nil where it publishes none.
+	artifact *brought
+	// named are the blobs that it names, condemned those of them with tombstones.
+	named     []storage.CID
+	condemned *condemned
 	// result receives exactly one outcome.
 	result chan outcome
 
 	receipt Receipt
 	refusal error
-	// changes are what it did to the state, if it was entered.
+	// changes are what it did to the state, if it was entered; found: it was found to be
+	// in the log already, and what it changed is not known here.
 	changes []state.Change
+	found   bool
 }
 
 type outcome struct {
@@ -50,199 +59,42 @@ func (s *submission) answer(err error) { s.result <- outcome{receipt: s.receipt,
 // clockTolerance is how far the database's clock may lie behind the last entry.
 const clockTolerance = 60 * time.Second
 
-// publishRetry is how often a failed publication is tried again without a new change.
-const publishRetry = 2 * time.Second
-
-// submit queues s and waits until it is refused or published. When ctx ends the
-// record may still be entered: asking again finds out.
-func (r *Registry) submit(ctx context.Context, s *submission) (Receipt, error) {
-	s.result = make(chan outcome, 1)
-	select {
-	case <-r.done:
-		return Receipt{}, fmt.Errorf("%w: shutting down", ErrUnavailable)
-	case <-ctx.Done():
-		return Receipt{}, ctx.Err()
-	case r.queue <- s:
-	}
-	select {
-	case out := <-s.result:
-		return out.receipt, out.err
-	case <-r.done:
-		select { // it may have been answered at the last moment
-		case out := <-s.result:
-			return out.receipt, out.err
-		default:
-		}
-		return Receipt{}, fmt.Errorf("%w: shutting down", ErrUnavailable)
-	case <-ctx.Done():
-		return Receipt{}, ctx.Err()
-	}
-}
-
-// sequence is the one goroutine that writes the log: it takes what waits as one
-// batch, so that many publishers share a transaction and its syncs.
-func (r *Registry) sequence(ctx context.Context) {
-	defer close(r.done)
-	retry := time.NewTicker(publishRetry)
-	defer retry.Stop()
-	for {
-		if ctx.Err() != nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-retry.C:
-			if r.pending {
-				r.publishPending(context.WithoutCancel(ctx))
-			}
-		case first := <-r.queue:
-			batch := r.gather(first)
-			// A batch once begun is finished, whatever ends meanwhile.
-			r.batchSince.Store(time.Now().UnixNano())
-			r.commit(context.WithoutCancel(ctx), batch)
-			r.batchSince.Store(0)
-		}
-	}
-}
-
-// publishPending publishes what an earlier failure left committed only.
-func (r *Registry) publishPending(ctx context.Context) {
-	if err := r.publish(ctx); err != nil {
-		r.unpublished(err)
-		return
-	}
-	r.pending = false
-}
-
-func (r *Registry) gather(first *submission) []*submission {
-	batch := []*submission{first}
-	for len(batch) < batchMost {
-		select {
-		case s := <-r.queue:
-			batch = append(batch, s)
-		default:
-			return batch
-		}
-	}
-	return batch
-}
-
-// commit enters a batch: one transaction, then entry objects, checkpoint and
-// the published row. A refusal drops only its own record. Any other failure is
-// everybody's, refusals included, since they were judged beside changes that
-// may not have come to be; but a transaction that failed with several records
-// is tried again with each alone, so that no record can hold up the others.
-// What was committed but not published is published by the next batch, the next
-// tick or the next start.
-func (r *Registry) commit(ctx context.Context, batch []*submission) {
-	begun, entered := time.Now(), false
-	err := r.publish(ctx) // what an earlier failure left unpublished
-	if err == nil {
-		err = r.Catalog.Update(ctx, func(tx *catalog.Tx) error { return r.applyBatch(ctx, tx, batch) })
-		if err != nil && len(batch) > 1 {
-			r.Log.Warn("batch failed, trying its records one by one", "records", len(batch), "error", err)
-			for _, s := range batch {
-				r.commit(ctx, []*submission{s})
-			}
-			return
-		}
-	}
-	if err == nil {
-		r.noteChanges(batch)
-		entered = true
-		err = r.publish(ctx)
-	}
-	r.tell(batch, time.Since(begun), err)
-	if err != nil {
-		r.unpublished(err)
-		err = failure(err, entered)
-	}
-	for _, s := range batch {
-		if err == nil {
-			s.answer(s.refusal)
-		} else {
-			s.answer(err)
-		}
-	}
-}
-
-// failure is what everybody in a batch is told that failed with err. A full disk
-// is told as such, which says that nothing was changed, only if nothing was entered.
-func failure(err error, entered bool) error {
-	switch {
-	case entered:
-		return fmt.Errorf("%w: %w: %v", ErrUnavailable, ErrUnpublished, err)
-	case errors.Is(err, storage.ErrFull):
-		return fmt.Errorf("%w: %w: %v", ErrUnavailable, storage.ErrFull, err)
-	case errors.Is(err, ErrUnavailable):
-		return err
-	}
-	return fmt.Errorf("%w: %v", ErrUnavailable, err)
-}
-
-// unpublished notes a failure after which something may wait to be published.
-// A fork is the end: nothing more is written, and whoever runs the registry is told.
-func (r *Registry) unpublished(err error) {
-	r.Log.Error("changes not published", "error", err)
-	r.pending = true
-	if errors.Is(err, ErrFork) {
-		r.stop()
-		select {
-		case r.failed <- err:
-		default: // told already
-		}
-	}
-}
-
-// entryChanges are what changes in the cache with an entry.
-type entryChanges struct {
-	index  int64
-	things []thing
-}
-
-// noteChanges remembers what a committed batch has changed until it is published.
-func (r *Registry) noteChanges(batch []*submission) {
-	for _, s := range batch {
-		if s.refusal != nil || s.receipt.Repeated {
-			continue
-		}
-		e := entryChanges{index: s.receipt.Index}
-		r.committed.Store(e.index + 1)
-		for _, c := range s.changes {
-			e.things = append(e.things, changedThings(c.Key)...)
-		}
-		r.unseen = append(r.unseen, e)
-	}
-}
-
-// changedBetween returns what the entries from ≤ index < to have changed. known
-// is false where this process did not enter all of them, or does not know that
-// it did (a commit that failed with an error, and was one all the same).
-func (r *Registry) changedBetween(from, to int64) (changed []thing, known bool) {
-	for _, e := range r.unseen {
-		if e.index == from {
-			changed = append(changed, e.things...)
-			from++
-		}
-	}
-	r.unseen = nil
-	return changed, from == to
-}
-
-func (r *Registry) applyBatch(ctx context.Context, tx *catalog.Tx, batch []*submission) error {
+// applyBatch judges and enters what waits, and may be called again for the same batch.
+// doubt: an earlier transaction with it may have been committed, and has ended, since this
+// one has the head's lock. So what is there already is found by its identity: judged
+// anew, it would be refused as repeating itself.
+func (r *Registry) applyBatch(ctx context.Context, tx *catalog.Tx, batch []*submission, doubt bool) error {
 	now, err := r.entryTime(ctx, tx)
 	if err != nil {
 		return err
 	}
+	if err := checkCondemned(ctx, tx, batch...); err != nil {
+		return err
+	}
 	for _, s := range batch {
-		refusal, err := r.applyOne(ctx, tx, s, now)
-		if err != nil {
+		s.receipt, s.refusal, s.changes, s.found = Receipt{}, nil, nil, false
+		if doubt {
+			if s.found, err = findEntered(ctx, tx, s); err != nil {
+				return err
+			}
+			if s.found {
+				continue
+			}
+		}
+		if s.refusal, err = r.applyOne(ctx, tx, s, now); err != nil {
 			return err
 		}
-		s.refusal = refusal
 	}
 	return nil
+}
+
+// findEntered looks for s in the log.
+func findEntered(ctx context.Context, tx *catalog.Tx, s *submission) (found bool, err error) {
+	row, found, err := tx.EntryByRecord(ctx, string(s.record.ID()))
+	if found {
+		s.receipt = Receipt{Record: s.record.ID(), Index: row.Index}
+	}
+	return found, err
 }
 
 // entryTime is the later of the last entry's time and the database's clock.
@@ -254,6 +106,9 @@ func (r *Registry) entryTime(ctx context.Context, tx *catalog.Tx) (time.Time, er
 	head, err := tx.Head(ctx)
 	if err != nil || head == 0 {
 		return now, err
+	}
+	if p := r.published.Load(); p != nil && head < p.Size {
+		return time.Time{}, putBack(p.Size, head)
 	}
 	row, err := tx.Entry(ctx, head-1)
 	if err != nil {
@@ -274,6 +129,9 @@ func (r *Registry) entryTime(ctx context.Context, tx *catalog.Tx) (time.Time, er
 
 // applyOne judges one record against the state as it is in tx and enters it.
 func (r *Registry) applyOne(ctx context.Context, tx *catalog.Tx, s *submission, now time.Time) (refusal, err error) {
+	if s.condemned != nil {
+		return s.condemned, nil
+	}
 	index, err := tx.Head(ctx)
 	if err != nil {
 		return nil, err
@@ -493,19 +351,11 @@ func enter(ctx context.Context, tx *catalog.Tx, e state.Entry, rec *record.Recor
 		return err
 	}
 	leaf := translog.LeafHash(raw)
-	hashes, first, err := translog.StoredHashes(e.Index, leaf, storedHashes(ctx, &tx.Reader))
-	if err != nil {
-		return err
-	}
 	row := catalog.Entry{Index: e.Index, Bytes: raw, LeafHash: leaf, Record: rec.CID(), RecordID: string(rec.ID())}
 	if err := tx.AppendEntry(ctx, row); err != nil {
 		return err
 	}
-	plain := make([][32]byte, len(hashes))
-	for i, h := range hashes {
-		plain[i] = h
-	}
-	if err := tx.PutHashes(ctx, first, plain); err != nil {
+	if err := enterHashes(ctx, tx, e.Index, leaf); err != nil {
 		return err
 	}
 	for _, c := range changes {
@@ -520,6 +370,19 @@ func enter(ctx context.Context, tx *catalog.Tx, e state.Entry, rec *record.Recor
 		return tx.PutCrateLine(ctx, *line)
 	}
 	return nil
+}
+
+// enterHashes writes the hashes that an entry adds to the log.
+func enterHashes(ctx context.Context, tx *catalog.Tx, index int64, leaf tlog.Hash) error {
+	hashes, first, err := translog.StoredHashes(index, leaf, storedHashes(ctx, &tx.Reader))
+	if err != nil {
+		return err
+	}
+	plain := make([][32]byte, len(hashes))
+	for i, h := range hashes {
+		plain[i] = h
+	}
+	return tx.PutHashes(ctx, first, plain)
 }
 
 // enterCID notes the bytes of a version, so that it is found by them. A yank

@@ -195,7 +195,7 @@ func (w *world) close() {
 
 func (w *world) genesis() error {
 	ctx := context.Background()
-	if needed, err := NeedsGenesis(ctx, w.config); err != nil || !needed {
+	if begun, err := Begun(ctx, w.config); err != nil || begun >= genesisEntries {
 		return err
 	}
 	return Genesis(ctx, w.config, w.admin.Signer(w.admin.Public().URL()))
@@ -322,7 +322,7 @@ func (w *world) rebuilds(r *Registry) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	cp, err := readCheckpoint(ctx, r, note)
+	cp, err := r.readCheckpoint(ctx, &r.Catalog.Reader, note)
 	if err != nil || cp.Checkpoint != r.published.Load().Checkpoint {
 		w.t.Errorf("checkpoint %v was rebuilt as %v, %v", r.published.Load().Checkpoint, cp, err)
 	}
@@ -489,8 +489,8 @@ func TestRemainsOfALogAreNotAFirstStart(t *testing.T) {
 		if err := w.blobs.Create(context.Background(), object, []byte("remains")); err != nil {
 			t.Fatal(err)
 		}
-		if needed, err := NeedsGenesis(context.Background(), w.config); !errors.Is(err, ErrBehind) {
-			t.Errorf("beside %s: %t, %v", object, needed, err)
+		if begun, err := Begun(context.Background(), w.config); !errors.Is(err, ErrBehind) {
+			t.Errorf("beside %s: %d entries, %v", object, begun, err)
 		}
 		w.close()
 	}

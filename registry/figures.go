@@ -20,6 +20,19 @@ type Figures struct {
 	State, Artifacts, Sessions, Grants Stats
 	// Audit is the audit trail's.
 	Audit AuditFigures
+	// Replica is nil where this server has its catalog for itself.
+	Replica *ReplicaFigures
+}
+
+// ReplicaFigures are those of a server among several on one catalog. Times are negative
+// for what has not happened yet.
+type ReplicaFigures struct {
+	// Confirmed is how long ago it last asked, with success, for a confirmation that it
+	// shows all there is: without one for 5 seconds it refuses what is judged. Looked is
+	// how long ago the database last said what is published.
+	Confirmed, Looked time.Duration
+	// Behind is how many entries it knows to be published and does not show yet.
+	Behind int64
 }
 
 // Figures returns those of this moment.
@@ -30,10 +43,40 @@ func (r *Registry) Figures() Figures {
 		State: r.cache.stats(), Artifacts: r.artifacts.stats(), Sessions: r.verified.stats(), Grants: r.grants.stats(),
 		Audit: r.trail.figures(),
 	}
-	if since := r.batchSince.Load(); since != 0 {
-		f.Batch = time.Since(time.Unix(0, since))
+	if since := r.batchBegun(); !since.IsZero() {
+		f.Batch = time.Since(since)
+	}
+	if r.lease != nil {
+		f.Replica = r.replicaFigures()
 	}
 	return f
+}
+
+// replicaFigures are those of a server that shares its catalog.
+func (r *Registry) replicaFigures() *ReplicaFigures {
+	f := &ReplicaFigures{Confirmed: r.since(r.lease.confirmed.Load()), Looked: r.since(r.follower.looked.Load())}
+	f.Behind = max(r.follower.known.Load()-r.Size(), 0)
+	return f
+}
+
+// since is how long ago m was, negative where it never was.
+func (r *Registry) since(m *moment) time.Duration {
+	if m == nil {
+		return -1
+	}
+	return r.Elapsed() - m.elapsed
+}
+
+// batchBegun is when the oldest batch under way was begun, zero where there is none.
+func (r *Registry) batchBegun() time.Time {
+	since := r.publishingSince.Load()
+	if since == 0 {
+		since = r.enteringSince.Load()
+	}
+	if since == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, since)
 }
 
 // Batch is what became of changes that were judged and entered together.
@@ -47,13 +90,13 @@ type Batch struct {
 	Err error
 }
 
-// tell tells Config.Batch of a batch.
-func (r *Registry) tell(batch []*submission, took time.Duration, err error) {
+// tell tells Config.Batch of a batch, which failed with err, nil for not.
+func (r *Registry) tell(b batch, err error) {
 	if r.Batch == nil {
 		return
 	}
-	told := Batch{Records: len(batch), Took: took, Err: err}
-	for _, s := range batch {
+	told := Batch{Records: len(b.submissions), Took: time.Since(b.begun), Err: err}
+	for _, s := range b.submissions {
 		if err == nil && s.refusal != nil {
 			told.Refused = append(told.Refused, s.refusal)
 		}

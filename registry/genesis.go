@@ -2,11 +2,12 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"phoenix-lab.org/aln-registry/did"
-	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
 	"phoenix-lab.org/aln-registry/registry/translog"
@@ -18,56 +19,80 @@ import (
 // record and the first admin's.
 const genesisEntries = 2
 
-// NeedsGenesis reports whether the log's first two entries are still to be
-// written: the catalog has fewer, and blob storage no more than it. A catalog
-// that is empty beside a stored log, or what is left of one, is not a first
-// start but ErrBehind.
-func NeedsGenesis(ctx context.Context, c Config) (bool, error) {
-	head, err := c.Catalog.Head(ctx)
-	if err != nil || head >= genesisEntries {
-		return false, err
+// Begun returns how many of the log's first two entries the catalog has, where
+// blob storage has no more of the log. A catalog that is empty beside a stored log,
+// or what is left of one, is not a first start but ErrBehind. Others may write
+// meanwhile: what they have stored they had committed, so the catalog is asked again.
+func Begun(ctx context.Context, c Config) (entries int64, err error) {
+	if head, err := c.Catalog.Head(ctx); err != nil || head >= genesisEntries {
+		return genesisEntries, err
 	}
 	last, err := lastKey(ctx, c.Blobs, translog.EntryPrefix, "", translog.ParseEntryKey)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	size, err := lastKey(ctx, c.Blobs, translog.CheckpointPrefix, "", translog.ParseCheckpointKey)
 	if err != nil {
-		return false, err
+		return 0, err
+	}
+	head, err := c.Catalog.Head(ctx)
+	if err != nil || head >= genesisEntries {
+		return genesisEntries, err
 	}
 	if last >= head || size > head {
-		return false, fmt.Errorf("%w (catalog: %d entries; blob storage: checkpoint of %d, entry %d)", ErrBehind, head, size, last)
+		return 0, fmt.Errorf("%w (catalog: %d entries; blob storage: checkpoint of %d, entry %d)", ErrBehind, head, size, last)
 	}
-	return true, nil
+	return head, nil
 }
 
-// Genesis writes entry 0, the registry's own record, and entry 1, the first
-// admin's member record (FORMATS §4), in one transaction. One that was
-// interrupted is completed by calling it again. admin is a did:key's.
+// Genesis is Begin by an admin whose key is at hand: both entries.
 func Genesis(ctx context.Context, c Config, admin did.Signer) error {
+	entries, err := Begin(ctx, c, admin.KeyID().DID, admin)
+	if err == nil && entries < genesisEntries {
+		err = fmt.Errorf("set up the registry: %w: it was begun for another admin than %s", ErrRequest, admin.KeyID().DID)
+	}
+	return err
+}
+
+// Begin writes what there is not yet of the log's first two entries (FORMATS §4), in
+// one transaction, and returns how many there are then. Entry 0 is the registry's own
+// record, which names admin, a did:key, as the first admin (asked for then only); entry 1 is the member
+// record of the admin whom entry 0 names, signed by theirs of held. Where that is
+// not held the log begins with entry 0 alone, and the admin sends entry 1. Several
+// processes may call it at once: one log begins.
+func Begin(ctx context.Context, c Config, admin did.DID, held ...did.Signer) (entries int64, err error) {
 	r, err := prepare(ctx, c)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	r.origin = c.Keys.DID()
-	if admin.KeyID().DID.Method() != "key" {
-		return fmt.Errorf("%w: the first admin is a did:key", ErrRequest)
-	}
-	settings, document, err := r.firstSettings(admin.KeyID().DID)
+	settings, document, err := r.firstSettings(admin)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	err = c.Catalog.Update(ctx, func(tx *catalog.Tx) error {
-		refusal, err := r.genesis(ctx, tx, settings, document, admin)
-		if err == nil {
-			err = refusal // half a genesis is none
+	err = c.Catalog.Update(ctx, func(tx *catalog.Tx) error { // from the start, however often
+		if entries, err = tx.Head(ctx); err != nil || entries >= genesisEntries {
+			return err
+		}
+		if entries == 0 {
+			if admin.Method() != "key" {
+				return fmt.Errorf("%w: the first admin is a did:key", ErrRequest)
+			}
+			if err := r.enterFirst(ctx, tx, settings, document); err != nil {
+				return err
+			}
+			entries++
+		}
+		entered, err := r.enterAdmin(ctx, tx, held)
+		if entered {
+			entries++
 		}
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("set up the registry: %w", err)
+		return 0, fmt.Errorf("set up the registry: %w", err)
 	}
-	return nil
+	return entries, nil
 }
 
 // firstSettings are the shipped ones (docs/ARCHITECTURE.md lists them).
@@ -89,63 +114,73 @@ func (r *Registry) firstSettings(admin did.DID) (*record.Registry, []byte, error
 	return settings, document, nil
 }
 
-func (r *Registry) genesis(ctx context.Context, tx *catalog.Tx, settings *record.Registry, document []byte, admin did.Signer) (refusal, err error) {
-	now, err := r.entryTime(ctx, tx)
+// enterFirst enters the registry's own record.
+func (r *Registry) enterFirst(ctx context.Context, tx *catalog.Tx, settings *record.Registry, document []byte) error {
+	header, err := r.genesisHeader(ctx, tx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	header := record.Header{Registry: r.origin, IssuedAt: now, Expires: now.Add(recordValidity)}
-	head, err := tx.Head(ctx)
+	first, err := record.Sign(record.Draft{Subject: record.RegistrySubject(), Header: header, Body: settings}, r.Keys.Signer())
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if head == 0 {
-		first, err := record.Sign(record.Draft{Subject: record.RegistrySubject(), Header: header, Body: settings}, r.Keys.Signer())
-		if err != nil {
-			return nil, err
-		}
-		attachments := state.Attachments{}
-		if document != nil {
-			attachments[*settings.DIDDocument] = document
-		}
-		if refusal, err := r.storeAndApply(ctx, tx, &submission{record: first, attachments: attachments}); refusal != nil || err != nil {
-			return refusal, err
-		}
-		header.By = first.ID()
-	} else {
-		row, err := tx.Entry(ctx, 0)
-		if err != nil {
-			return nil, err
-		}
-		header.By = record.ID(row.RecordID)
+	attachments := state.Attachments{}
+	if document != nil {
+		attachments[*settings.DIDDocument] = document
 	}
-	member, err := record.Sign(record.Draft{
-		Subject: record.MemberSubject(admin.KeyID().DID), Header: header,
-		Body: &record.Member{
-			Roles: []string{state.RolePublisher, state.RoleGrantor, state.RoleReviewer, state.RoleAuditor},
-			Tier:  particle.TierCoreStakeholder, StakeholderAddrs: []string{},
-		},
-	}, admin)
-	if err != nil {
-		return nil, err
-	}
-	return r.storeAndApply(ctx, tx, &submission{record: member, attachments: state.Attachments{}})
+	return r.storeAndApply(ctx, tx, &submission{record: first, attachments: attachments})
 }
 
-// storeAndApply makes blobs durable and applies in tx.
-func (r *Registry) storeAndApply(ctx context.Context, tx *catalog.Tx, s *submission) (refusal, err error) {
+// enterAdmin enters the member record of the admin whom entry 0 names, if held has its key.
+func (r *Registry) enterAdmin(ctx context.Context, tx *catalog.Tx, held []did.Signer) (entered bool, err error) {
+	settings, _, err := state.SettingsOf(r.viewAt(ctx, &tx.Reader, maxIndex))
+	if err != nil {
+		return false, err
+	}
+	i := slices.IndexFunc(held, func(s did.Signer) bool { return slices.Contains(settings.Admins, s.KeyID().DID) })
+	if i < 0 {
+		return false, nil
+	}
+	header, err := r.genesisHeader(ctx, tx)
+	if err != nil {
+		return false, err
+	}
+	row, err := tx.Entry(ctx, 0)
+	if err != nil {
+		return false, err
+	}
+	header.By = record.ID(row.RecordID)
+	member, err := record.Sign(record.Draft{Subject: record.MemberSubject(held[i].KeyID().DID), Header: header, Body: record.FirstMember()}, held[i])
+	if err != nil {
+		return false, err
+	}
+	return true, r.storeAndApply(ctx, tx, &submission{record: member, attachments: state.Attachments{}})
+}
+
+func (r *Registry) genesisHeader(ctx context.Context, tx *catalog.Tx) (record.Header, error) {
+	now, err := r.entryTime(ctx, tx)
+	return record.Header{Registry: r.origin, IssuedAt: now, Expires: now.Add(recordValidity)}, err
+}
+
+// storeAndApply makes blobs durable and applies in tx; half a genesis is none, so a
+// refusal is an error here.
+func (r *Registry) storeAndApply(ctx context.Context, tx *catalog.Tx, s *submission) error {
 	blobs := [][]byte{s.record.Envelope()}
 	for _, raw := range s.attachments {
 		blobs = append(blobs, raw)
 	}
 	for _, raw := range blobs {
 		if err := r.Blobs.Put(ctx, storage.CIDOf(raw), int64(len(raw)), bytes.NewReader(raw)); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	now, err := r.entryTime(ctx, tx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return r.applyOne(ctx, tx, s, now)
+	if err := checkCondemned(ctx, tx, s); err != nil {
+		return err
+	}
+	refusal, err := r.applyOne(ctx, tx, s, now)
+	return cmp.Or(err, refusal)
 }

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -64,7 +63,19 @@ func (r *Registry) Submit(ctx context.Context, asker policy.Asker, envelope []by
 // sequencer judges again; what is stale here is stale there, since prev can only
 // come from what was published. repeated: an owner's same bytes are there already.
 // Of what asker may not know of a refusal says nothing.
+//
+// What another replica published a moment ago may be what the signer goes by: nothing is
+// refused before that is looked at.
 func (r *Registry) precheck(ctx context.Context, asker policy.Asker, s *submission) (repeated *Receipt, err error) {
+	at := r.Size()
+	repeated, err = r.prejudge(ctx, asker, s)
+	if r.follower == nil || !isRefusal(err) || !r.catchUp(ctx, at) {
+		return repeated, err
+	}
+	return r.prejudge(ctx, asker, s)
+}
+
+func (r *Registry) prejudge(ctx context.Context, asker policy.Asker, s *submission) (repeated *Receipt, err error) {
 	before := r.visible(ctx)
 	entry, refusal, err := r.entryFor(ctx, before, s, before.before, r.Clock())
 	if err == nil {
@@ -142,21 +153,6 @@ func matchAttachments(rec *record.Record, attachments [][]byte) (state.Attachmen
 	return named, nil
 }
 
-// storeAndSubmit makes the record's blobs durable, then queues it. Blobs of a
-// record that is refused only then (two changes raced) stay behind unreferenced.
-func (r *Registry) storeAndSubmit(ctx context.Context, s *submission) (Receipt, error) {
-	for id, raw := range s.attachments {
-		if err := r.Blobs.Put(ctx, id, int64(len(raw)), bytes.NewReader(raw)); err != nil {
-			return Receipt{}, err
-		}
-	}
-	envelope := s.record.Envelope()
-	if err := r.Blobs.Put(ctx, s.record.CID(), int64(len(envelope)), bytes.NewReader(envelope)); err != nil {
-		return Receipt{}, err
-	}
-	return r.submit(ctx, s)
-}
-
 // ChangeOwners signs and enters an own record for cargo, on the strength of the
 // own-intent that the asker's credential provider signed.
 func (r *Registry) ChangeOwners(ctx context.Context, asker policy.Asker, name string, intentEnvelope []byte, add, remove []did.DID) (Receipt, error) {
@@ -215,6 +211,9 @@ func orEmpty(dids []did.DID) []did.DID {
 	return dids
 }
 
+// errTooLong: a blob has more bytes than belong where it is named.
+var errTooLong = errors.New("too long")
+
 // readBlob reads a whole blob of at most most bytes.
 func readBlob(ctx context.Context, blobs storage.Blobs, id storage.CID, most int64) ([]byte, error) {
 	size, err := blobs.Stat(ctx, id) // opening hashes all of it
@@ -222,7 +221,7 @@ func readBlob(ctx context.Context, blobs storage.Blobs, id storage.CID, most int
 		return nil, err
 	}
 	if size > most {
-		return nil, fmt.Errorf("blob %s has %d bytes; at most %d were expected", id, size, most)
+		return nil, fmt.Errorf("%w: blob %s has %d bytes; at most %d were expected", errTooLong, id, size, most)
 	}
 	blob, err := blobs.Open(ctx, id)
 	if err != nil {

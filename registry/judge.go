@@ -50,19 +50,24 @@ func (e *Denied) Unwrap() error {
 	return &policy.Denial{Rule: policy.RuleUnknown, Reason: "nothing was decided about it"}
 }
 
-// MayRead decides whether asker may see artifacts at all. Every route asks it.
+// MayRead decides whether asker may see artifacts at all. Every route asks it, after Current.
 func (r *Registry) MayRead(asker policy.Asker) policy.Decision {
 	return policy.Read(asker, r.published.Load().terms.Settings)
 }
 
 // MayReadAuthority decides whether asker may read what the registry goes by: its
 // members, settings, grants, rules and the records about them. No grant binds that.
+// Who asks has asked Current.
 func (r *Registry) MayReadAuthority(asker policy.Asker) policy.Decision {
 	return policy.ReadRecords(asker, 1, false, r.published.Load().terms.Settings)
 }
 
 // gate is MayRead as an error: ErrUnauthenticated where nobody asks, else a *policy.Denial.
+// ErrUnavailable where this replica may not go by what it shows.
 func (r *Registry) gate(asker *policy.Asker, t *terms) error {
+	if err := r.Current(); err != nil {
+		return err
+	}
 	return asError(*asker, policy.Read(*asker, t.Settings))
 }
 

@@ -31,47 +31,114 @@ func storedHashes(ctx context.Context, reader *catalog.Reader) tlog.HashReader {
 	})
 }
 
-// publish makes everything committed visible: entry objects in index order,
-// then the checkpoint object, then the published row. Each step repeats
-// harmlessly, so a crash between any two is mended by the next call.
+// publish makes everything committed visible, whoever entered it: entry objects in index
+// order, then the checkpoint object, then the published row. Each step repeats
+// harmlessly, so a crash between any two is mended by the next call, here or in another
+// replica.
 func (r *Registry) publish(ctx context.Context) error {
-	head, err := r.Catalog.Head(ctx)
-	if err != nil {
-		return err
-	}
-	from := int64(0)
-	if p := r.published.Load(); p != nil {
-		from = p.Size
-	}
-	if head == from {
-		return nil
-	}
-	if err := r.storeEntries(ctx, from, head); err != nil {
-		return err
-	}
-	root, err := translog.TreeHash(head, storedHashes(ctx, &r.Catalog.Reader))
-	if err != nil {
-		return err
-	}
-	cp := translog.Checkpoint{Origin: string(r.origin), Size: head, Root: root}
-	r.signing.Lock()
-	defer r.signing.Unlock()
-	note, err := r.storeCheckpoint(ctx, cp)
-	if err != nil {
-		return err
-	}
-	if err := r.Catalog.SetPublished(ctx, head, note); err != nil {
-		return err
-	}
-	return r.show(ctx, note)
+	return r.publishing(ctx, func(ctx context.Context, p *catalog.Publication) (*checkpoint, error) {
+		head, err := p.Head(ctx)
+		if err != nil || head == p.Now().Size {
+			return nil, err
+		}
+		return r.extend(ctx, p, head)
+	})
 }
 
-// storeEntries writes the entry objects from ≤ index < to. An object that is
-// there with other bytes is a fork.
-func (r *Registry) storeEntries(ctx context.Context, from, to int64) error {
+// publishing has the catalog publish what f makes, nil for nothing, while nobody else
+// publishes, and shows it; what others published is looked at like all that is theirs. f
+// goes by what the publication reads alone: of a database that is put back meanwhile it
+// would else store the entries of one past and the checkpoint of another.
+func (r *Registry) publishing(ctx context.Context, f func(context.Context, *catalog.Publication) (*checkpoint, error)) error {
+	shown := r.published.Load() // before what is published is read: that is no less
+	var now catalog.Published
+	var made *checkpoint
+	defer r.landing.Store(false)
+	err := r.Catalog.Publish(ctx, func(ctx context.Context, p *catalog.Publication) (_ catalog.Published, err error) {
+		now, made = p.Now(), nil
+		if shown != nil && now.Size < shown.Size {
+			return now, putBack(shown.Size, now.Size)
+		}
+		if made, err = f(ctx, p); err != nil || made == nil {
+			return now, err
+		}
+		r.landing.Store(true)
+		return catalog.Published{Size: made.Size, Checkpoint: made.note}, nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case made != nil:
+		return r.showCheckpoint(ctx, made)
+	case shown != nil:
+		return r.look(ctx, shown, now)
+	case now.Size > 0:
+		return r.show(ctx, now.Checkpoint)
+	}
+	return nil
+}
+
+// putBack is the error of a database that has less than was shown.
+func putBack(shown, has int64) error {
+	return fmt.Errorf("%w: its database has %d entries, this server has shown %d: it was put back to an earlier state", ErrBehind, has, shown)
+}
+
+// extend stores the entries that are not published yet, and the checkpoint of size head,
+// and is what to publish.
+func (r *Registry) extend(ctx context.Context, p *catalog.Publication, head int64) (*checkpoint, error) {
+	ahead := make(chan error, 1)
+	if r.Catalog.Shared() { // it may have been put back under us; asked meanwhile, it costs no time
+		go func() { ahead <- r.notAhead(ctx, head) }()
+	} else {
+		ahead <- nil
+	}
+	if err := errors.Join(r.storeEntries(ctx, p, head), <-ahead); err != nil {
+		return nil, err
+	}
+	root, err := translog.TreeHash(head, storedHashes(ctx, &p.Reader))
+	if err != nil {
+		return nil, err
+	}
+	after, err := r.cosignedAt(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	settings, err := r.settingsAt(ctx, &p.Reader, head)
+	if err != nil {
+		return nil, err
+	}
+	cp, err := r.signed(translog.Checkpoint{Origin: string(r.origin), Size: head, Root: root}, settings, after)
+	if err != nil {
+		return nil, err
+	}
+	return cp, r.storeCheckpoint(ctx, &p.Reader, cp)
+}
+
+// notAhead is ErrBehind where blob storage has the entry at head, the catalog's as it was
+// read by whoever alone may publish: entries are stored one after another, and after
+// their commit, so that one says it for all.
+func (r *Registry) notAhead(ctx context.Context, head int64) error {
+	_, err := r.Blobs.Read(ctx, translog.EntryKey(head))
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	}
+	return fmt.Errorf("%w (catalog: %d entries; blob storage: entry %d)", ErrBehind, head, head)
+}
+
+// holdEvery is how often the right to publish is held on to.
+const holdEvery = 2 * time.Second
+
+// storeEntries writes the entry objects from what is published to the head, one after
+// another: at no moment is one stored without all before it, which is what a rebuild
+// from blob storage alone goes by. An object that is there with other bytes is a fork.
+func (r *Registry) storeEntries(ctx context.Context, p *catalog.Publication, to int64) error {
 	const page = 256
-	for ; from < to; from += page {
-		entries, err := r.Catalog.Entries(ctx, from, min(from+page, to))
+	held := r.Elapsed()
+	for from := p.Now().Size; from < to; from += page {
+		entries, err := p.Entries(ctx, from, min(from+page, to))
 		if err != nil {
 			return err
 		}
@@ -82,6 +149,14 @@ func (r *Registry) storeEntries(ctx context.Context, from, to int64) error {
 			}
 			if err != nil {
 				return err
+			}
+			// Who has lost the right does no harm, since others store the same bytes, but
+			// works in vain.
+			if now := r.Elapsed(); now-held > holdEvery {
+				held = now
+				if err := p.Hold(ctx); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -99,39 +174,59 @@ func (r *Registry) forkedEntry(ctx context.Context, e catalog.Entry) error {
 		ErrFork, translog.EntryKey(e.Index), translog.LeafHash(stored), e.Index, translog.LeafHash(e.Bytes))
 }
 
-// storeCheckpoint signs and stores the checkpoint object. One of this size that
+// storeCheckpoint stores the checkpoint object cp. One of this size that
 // is stored already (a crash came after it, or the answer was lost) must be ours
 // and of the same root; what is published is the note made now. The stored one may
 // have been cosigned before a smaller one that was shown meanwhile, and what is
 // cosigned later says that nothing larger is known (C2SP tlog-cosignature).
-func (r *Registry) storeCheckpoint(ctx context.Context, cp translog.Checkpoint) ([]byte, error) {
-	settings, err := r.settingsAt(ctx, cp.Size)
-	if err != nil {
-		return nil, err
-	}
-	note, err := r.sign(cp, settings, r.signingTime())
-	if err != nil {
-		return nil, err
-	}
+func (r *Registry) storeCheckpoint(ctx context.Context, reader *catalog.Reader, cp *checkpoint) error {
 	key := translog.CheckpointKey(cp.Size)
-	err = r.Blobs.Create(ctx, key, note)
+	err := r.Blobs.Create(ctx, key, cp.note)
 	if !errors.Is(err, storage.ErrExists) {
-		return note, err
+		return err
 	}
 	stored, err := r.Blobs.Read(ctx, key)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return note, r.checkNote(ctx, key, stored, cp.Size, cp.Root)
+	return r.checkNote(ctx, reader, key, stored, cp.Size, cp.Root)
 }
 
-// signingTime is now, but not before the cosignature that is shown.
-func (r *Registry) signingTime() time.Time {
+// signingTime is now, but not before after nor the cosignature that is shown.
+func (r *Registry) signingTime(after time.Time) time.Time {
 	at := r.Clock().UTC().Truncate(time.Second)
-	if p := r.published.Load(); p != nil && at.Before(p.cosigned) {
-		return p.cosigned
+	if p := r.published.Load(); p != nil && p.cosigned.After(at) {
+		at = p.cosigned
+	}
+	if after.After(at) {
+		at = after
 	}
 	return at
+}
+
+// cosignedAt is when what is published was cosigned: known of what is shown, read of what
+// others published.
+func (r *Registry) cosignedAt(ctx context.Context, p *catalog.Publication) (time.Time, error) {
+	now := p.Now()
+	if now.Checkpoint == nil {
+		return time.Time{}, nil
+	}
+	if shown := r.published.Load(); shown != nil && bytes.Equal(shown.note, now.Checkpoint) {
+		return shown.cosigned, nil
+	}
+	cp, err := r.believed(ctx, &p.Reader, now)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return cp.cosigned, nil
+}
+
+// signed is cp, signed as settings demand, at a time that is not before after: when what is
+// published was cosigned, perhaps by a clock that is ahead of ours.
+func (r *Registry) signed(cp translog.Checkpoint, settings state.Settings, after time.Time) (*checkpoint, error) {
+	at := r.signingTime(after)
+	note, err := r.sign(cp, settings, at)
+	return &checkpoint{Checkpoint: cp, note: note, cosigned: at, settings: settings}, err
 }
 
 func (r *Registry) sign(cp translog.Checkpoint, settings state.Settings, at time.Time) ([]byte, error) {
@@ -142,45 +237,51 @@ func (r *Registry) sign(cp translog.Checkpoint, settings state.Settings, at time
 	return translog.Sign(cp, keys, at)
 }
 
-// show makes the checkpoint in note the visible one, in memory. The cache gives
-// up what changes with it first: what is visible is never older than what was.
+// show makes the checkpoint in note, which is published, the visible one, in memory.
 func (r *Registry) show(ctx context.Context, note []byte) error {
-	cp, err := readCheckpoint(ctx, r, note)
+	cp, err := r.readCheckpoint(ctx, &r.Catalog.Reader, note)
 	if err != nil {
 		return err
 	}
-	shown, from := r.published.Load(), int64(-1)
-	if shown != nil {
-		from = shown.Size
+	return r.showCheckpoint(ctx, cp)
+}
+
+// showCheckpoint makes cp visible, unless that or more is already. The cache gives up
+// what changes with it first: what is visible is never older than what was.
+func (r *Registry) showCheckpoint(ctx context.Context, cp *checkpoint) error {
+	r.showing.Lock()
+	defer r.showing.Unlock()
+	shown := r.published.Load()
+	if shown == nil {
+		return r.replace(ctx, cp, nil, change{})
 	}
-	changed, known := r.changedBetween(from, cp.Size)
-	if known && !slices.ContainsFunc(changed, bindsEverybody) {
+	switch {
+	case cp.Size > shown.Size:
+		return r.replace(ctx, cp, shown, r.changedBetween(ctx, shown.Size, cp.Size))
+	case cp.Size == shown.Size && cp.cosigned.After(shown.cosigned):
+		cp.terms = shown.terms
+		r.published.Store(cp)
+	}
+	return nil
+}
+
+// replace shows cp instead of shown, nil for nothing, from which it differs by c.
+func (r *Registry) replace(ctx context.Context, cp, shown *checkpoint, c change) (err error) {
+	if shown != nil && c.known && !slices.ContainsFunc(c.things, bindsEverybody) {
 		cp.terms = shown.terms
 	} else if cp.terms, err = r.termsAt(ctx, cp.settings, cp.Size); err != nil {
 		return err
 	}
-	r.cache.advance(cp.Size, changed, known)
+	r.cache.advance(cp.Size, c.things, c.known)
 	r.published.Store(cp)
+	if !c.known || c.authority {
+		r.lease.confirmSoon()
+	}
 	return nil
 }
 
-// resigned is cp with the signatures that are due now.
-func (r *Registry) resigned(cp *checkpoint) (*checkpoint, error) {
-	at := r.signingTime()
-	if at.Before(cp.cosigned) {
-		at = cp.cosigned
-	}
-	note, err := r.sign(cp.Checkpoint, cp.settings, at)
-	if err != nil {
-		return nil, err
-	}
-	signed := *cp
-	signed.note, signed.cosigned = note, at
-	return &signed, nil
-}
-
-func readCheckpoint(ctx context.Context, r *Registry, note []byte) (*checkpoint, error) {
-	opened, settings, err := r.openNote(ctx, note)
+func (r *Registry) readCheckpoint(ctx context.Context, reader *catalog.Reader, note []byte) (*checkpoint, error) {
+	opened, settings, err := r.openNoteBy(ctx, reader, note)
 	if err != nil {
 		return nil, fmt.Errorf("published checkpoint: %w", err)
 	}
@@ -198,188 +299,58 @@ const (
 // Checkpoint returns the signed note of what is published, its cosignature not
 // older than an hour as long as the catalog takes a renewed one: it is noted before
 // it is shown, so that no later process cosigns a larger tree earlier, whatever
-// happens to the clock.
+// happens to the clock. Who was shown more by another replica is shown no less here, as
+// long as the catalog answers.
 func (r *Registry) Checkpoint(ctx context.Context) ([]byte, error) {
+	r.catchUp(ctx, 0)
 	if p := r.published.Load(); r.Clock().Sub(p.cosigned) < renewAfter {
 		return p.note, nil
 	}
-	r.signing.Lock()
-	defer r.signing.Unlock()
+	r.renewing.Lock()
+	defer r.renewing.Unlock()
 	p, now := r.published.Load(), r.Clock()
 	if now.Sub(p.cosigned) < renewAfter || now.Sub(r.renewFailed).Abs() < renewRetry {
 		return p.note, nil
 	}
 	// Who asks may go away; what is begun is for the others too.
 	if err := r.vouch(context.WithoutCancel(ctx)); err != nil {
+		r.haltIf(err)
 		r.renewFailed = now
 		r.Log.Error("the log's cosignature is not renewed", "of", p.cosigned, "error", err)
 	}
 	return r.published.Load().note, nil
 }
 
-// recover compares the catalog with blob storage and finishes what a crash
-// interrupted. A catalog that knows less than the largest stored checkpoint or
-// entry, or otherwise, is not served.
-func (r *Registry) recover(ctx context.Context) error {
-	size, note, err := r.Catalog.Published(ctx)
-	if err != nil {
-		return err
-	}
-	head, err := r.Catalog.Head(ctx)
-	if err != nil {
-		return err
-	}
-	stored, err := lastKey(ctx, r.Blobs, translog.CheckpointPrefix, afterKey(translog.CheckpointKey, size), translog.ParseCheckpointKey)
-	if err != nil {
-		return err
-	}
-	lastEntry, err := lastKey(ctx, r.Blobs, translog.EntryPrefix, afterKey(translog.EntryKey, head), translog.ParseEntryKey)
-	if err != nil {
-		return err
-	}
-	if stored > head || lastEntry >= head {
-		return fmt.Errorf("%w (catalog: %d entries; blob storage: checkpoint of %d, entry %d)", ErrBehind, head, stored, lastEntry)
-	}
-	if head == 0 {
-		return fmt.Errorf("%w: the log is empty", ErrBehind)
-	}
-	settings, err := r.settingsAt(ctx, head)
-	if err != nil {
-		return err
-	}
-	if _, err := r.Keys.signers(settings, r.Clock()); err != nil {
-		return err
-	}
-	if size > 0 {
-		if err := r.checkPublished(ctx, size, note); err != nil {
-			return err
-		}
-		if err := r.checkEntries(ctx, size); err != nil {
-			return err
-		}
-		if err := r.show(ctx, note); err != nil {
-			return err
-		}
-	}
-	if stored > size { // a checkpoint was stored, the published row not yet written
-		if err := r.adopt(ctx, stored); err != nil {
-			return err
-		}
-	}
-	if r.published.Load() != nil {
-		if err := r.vouch(ctx); err != nil {
-			return err
-		}
-	}
-	return r.publish(ctx)
-}
-
-// checkPublished holds the published note and the stored checkpoint against the catalog's hashes.
-func (r *Registry) checkPublished(ctx context.Context, size int64, note []byte) error {
-	root, err := translog.TreeHash(size, storedHashes(ctx, &r.Catalog.Reader))
-	if err != nil {
-		return err
-	}
-	if err := r.checkNote(ctx, "the catalog's published checkpoint", note, size, root); err != nil {
-		return err
-	}
-	stored, err := r.Blobs.Read(ctx, translog.CheckpointKey(size))
-	if errors.Is(err, storage.ErrNotFound) {
-		return fmt.Errorf("%w: the checkpoint of size %d is missing", ErrLost, size)
-	}
-	if err != nil {
-		return fmt.Errorf("stored checkpoint of size %d: %w", size, err)
-	}
-	return r.checkNote(ctx, translog.CheckpointKey(size), stored, size, root)
-}
-
-// checkNote holds the note called what against the root over the catalog's entries.
-func (r *Registry) checkNote(ctx context.Context, what string, note []byte, size int64, root tlog.Hash) error {
-	opened, _, err := r.openNote(ctx, note)
-	if err != nil {
-		return fmt.Errorf("%w: %s: %v", ErrFork, what, err)
-	}
-	if opened.Size != size || opened.Root != root {
-		return fmt.Errorf("%w: %s, signed by this log, says %d entries with root %s, the catalog's %d entries have root %s; both are kept as they are",
-			ErrFork, what, opened.Size, opened.Root, size, root)
-	}
-	return nil
-}
-
-// checkedEntries is how many of the newest entries are held against blob
-// storage at each start: where a crash, or a copy restored in part, shows. A
-// rebuild reads all of them.
-const checkedEntries = 1024
-
-// checkEntries holds the catalog's newest published entries against their objects.
-func (r *Registry) checkEntries(ctx context.Context, size int64) error {
-	entries, err := r.Catalog.Entries(ctx, max(0, size-checkedEntries), size)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		stored, err := r.Blobs.Read(ctx, translog.EntryKey(e.Index))
-		if errors.Is(err, storage.ErrNotFound) {
-			return fmt.Errorf("%w: entry %d is missing", ErrLost, e.Index)
-		}
-		if err != nil {
-			return err
-		}
-		if !bytes.Equal(stored, e.Bytes) {
-			return r.forkedEntry(ctx, e)
-		}
-	}
-	return nil
-}
-
-// adopt publishes up to a checkpoint that is stored but not yet in the catalog.
-func (r *Registry) adopt(ctx context.Context, size int64) error {
-	note, err := r.Blobs.Read(ctx, translog.CheckpointKey(size))
-	if err != nil {
-		return err
-	}
-	if err := r.checkPublished(ctx, size, note); err != nil {
-		return err
-	}
-	if err := r.Catalog.SetPublished(ctx, size, note); err != nil {
-		return err
-	}
-	return r.show(ctx, note)
-}
-
-// vouch signs anew what is published and notes that in the catalog: hourly, and at
-// a start, since the process before may have shown a smaller one that it had cosigned
-// later than this one was stored.
+// vouch signs anew what is published, by whomever, unless somebody has done that not long ago.
 func (r *Registry) vouch(ctx context.Context) error {
-	signed, err := r.resigned(r.published.Load())
+	return r.publishing(ctx, func(ctx context.Context, p *catalog.Publication) (*checkpoint, error) {
+		cosigned, err := r.cosignedAt(ctx, p)
+		if err != nil || r.Clock().Sub(cosigned) < renewAfter {
+			return nil, err
+		}
+		return r.renew(ctx, p)
+	})
+}
+
+// renew is what is published with what was committed since, or signed anew where that is
+// nothing. A later cosignature says that nothing larger was known at its time (C2SP
+// tlog-cosignature): so it is made while nobody else publishes, and never where blob
+// storage has a larger checkpoint, as on a database that was put back.
+func (r *Registry) renew(ctx context.Context, p *catalog.Publication) (*checkpoint, error) {
+	now := p.Now()
+	head, err := p.Head(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := r.Catalog.SetPublished(ctx, signed.Size, signed.note); err != nil {
-		return err
+	if err := r.checkUnpublished(ctx, &p.Reader, now.Size, head); err != nil {
+		return nil, err
 	}
-	r.published.Store(signed)
-	return nil
-}
-
-// afterKey is the last key that need not be looked at when n are known.
-func afterKey(key func(int64) string, n int64) string {
-	if n == 0 {
-		return ""
+	if head > now.Size {
+		return r.extend(ctx, p, head)
 	}
-	return key(n - 1)
-}
-
-// lastKey returns the number of the last object under prefix after a key, -1 for none.
-func lastKey(ctx context.Context, blobs storage.Blobs, prefix, after string, parse func(string) (int64, error)) (int64, error) {
-	last := int64(-1)
-	for key, err := range blobs.List(ctx, prefix, after) {
-		if err != nil {
-			return -1, err
-		}
-		if last, err = parse(key); err != nil {
-			return -1, fmt.Errorf("%w: stray object %s in blob storage", ErrFork, key)
-		}
+	cp, err := r.believed(ctx, &p.Reader, now)
+	if err != nil {
+		return nil, err
 	}
-	return last, nil
+	return r.signed(cp.Checkpoint, cp.settings, cp.cosigned)
 }

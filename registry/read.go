@@ -28,11 +28,14 @@ func (r *Registry) Version(ctx context.Context, asker policy.Asker, kind record.
 	if err := r.gate(&asker, r.published.Load().terms); err != nil {
 		return Judged{}, err // before it is looked for: whether it exists is not told
 	}
-	v, err := r.version(ctx, kind, name, version)
-	if err != nil {
-		return Judged{}, err
-	}
-	return r.judged(ctx, asker, v)
+	// What is hidden takes as long as what is not there.
+	return caughtUp(ctx, r, func() (Judged, error) {
+		v, err := r.version(ctx, kind, name, version)
+		if err != nil {
+			return Judged{}, err
+		}
+		return r.judged(ctx, asker, v)
+	})
 }
 
 // version is Version for nobody: as the state has it.
@@ -137,14 +140,15 @@ type Heads struct {
 	Origin did.DID   `json:"origin"`
 }
 
-// HeadsFor answers prev, by and key for asker, from the published state. By is
-// empty when nothing entitles the asker. Of an artifact that asker neither may know
-// of nor change it says what it would if there were none.
+// HeadsFor answers prev, by and key for asker, from the published state, what other
+// replicas have published included. By is empty when nothing entitles the asker. Of an
+// artifact that asker neither may know of nor change it says what it would if there were none.
 func (r *Registry) HeadsFor(ctx context.Context, asker policy.Asker, thing string) (Heads, error) {
 	subject, err := record.ParseSubject(thing)
 	if err != nil || subject.Version() != "" {
 		return Heads{}, fmt.Errorf("%w: %q is not a thing that records are about", ErrRequest, thing)
 	}
+	r.catchUp(ctx, 0) // the asker may have been told of it already
 	s, err := r.stateFor(ctx, asker, r.visible(ctx), subject)
 	if err != nil {
 		return Heads{}, err
@@ -239,6 +243,10 @@ func (r *Registry) LogEntries(ctx context.Context, from, to int64) ([][]byte, er
 // Tile returns a hash tile or an entry bundle of the published log, in the
 // encoding of C2SP tlog-tiles. ErrNotFound when the log is not that large.
 func (r *Registry) Tile(ctx context.Context, path string) ([]byte, error) {
+	return caughtUp(ctx, r, func() ([]byte, error) { return r.tile(ctx, path) })
+}
+
+func (r *Registry) tile(ctx context.Context, path string) ([]byte, error) {
 	t, err := translog.ParseTilePath(path)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrNotFound, err)

@@ -14,18 +14,26 @@ const longestBatch = time.Minute
 
 // Ready is nil if the registry can do its work now: the catalog can be read and
 // written, blob storage can be written and read again, and the sequencer takes
-// changes; and its clock is not behind what the log was vouched for at, which
-// every client would refuse. It leaves nothing behind.
+// changes; its clock is not behind what the log was vouched for at, which every client
+// would refuse; it holds the key that signs the log; and among several replicas it
+// is known to show all there is. It leaves nothing behind.
 func (r *Registry) Ready(ctx context.Context) error {
 	select {
 	case <-r.done:
 		return errors.New("no more changes are taken")
 	default:
 	}
-	if since := r.batchSince.Load(); since != 0 && time.Since(time.Unix(0, since)) > longestBatch {
-		return fmt.Errorf("a batch of changes has been under way since %s", time.Unix(0, since).UTC().Format(time.RFC3339))
+	if since := r.batchBegun(); !since.IsZero() && time.Since(since) > longestBatch {
+		return fmt.Errorf("a batch of changes has been under way since %s", since.UTC().Format(time.RFC3339))
 	}
 	if err := r.clockBehind(); err != nil {
+		return err
+	}
+	if err := r.Current(); err != nil {
+		return err
+	}
+	// Another replica may have entered settings whose log key is in its key file alone.
+	if _, err := r.Keys.signers(r.Settings(), r.Clock()); err != nil {
 		return err
 	}
 	if err := r.Catalog.Probe(ctx); err != nil {

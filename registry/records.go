@@ -23,6 +23,10 @@ type Stored struct {
 // Record returns the published record whose identity is id, if asker may read
 // it. ErrNotFound also when the asker may not know of it.
 func (r *Registry) Record(ctx context.Context, asker policy.Asker, id record.ID) (Stored, error) {
+	return caughtUp(ctx, r, func() (Stored, error) { return r.readableRecord(ctx, asker, id) })
+}
+
+func (r *Registry) readableRecord(ctx context.Context, asker policy.Asker, id record.ID) (Stored, error) {
 	stored, err := r.storedRecord(ctx, id)
 	if err != nil {
 		return Stored{}, err
@@ -36,6 +40,9 @@ func (r *Registry) Record(ctx context.Context, asker policy.Asker, id record.ID)
 // mayReadAuthority says why asker may not read the record at index, which is about
 // no artifact.
 func (r *Registry) mayReadAuthority(asker policy.Asker, index int64) error {
+	if err := r.Current(); err != nil {
+		return err
+	}
 	return asError(asker, policy.ReadRecords(asker, index, false, r.published.Load().terms.Settings))
 }
 
@@ -43,6 +50,9 @@ func (r *Registry) mayReadAuthority(asker policy.Asker, index int64) error {
 // whoever may know of the version, that of a name to whoever may know of any
 // version of it. Bytes are in none.
 func (r *Registry) mayReadRecord(ctx context.Context, asker policy.Asker, stored Stored) error {
+	if err := r.Current(); err != nil {
+		return err
+	}
 	t := r.published.Load().terms
 	subject := stored.Record.Subject()
 	about := subject.Kind() != ""
@@ -82,7 +92,7 @@ func (r *Registry) mayReadRecord(ctx context.Context, asker policy.Asker, stored
 
 // RecordAt returns the record of the published entry at index.
 func (r *Registry) RecordAt(ctx context.Context, asker policy.Asker, index int64) (Stored, error) {
-	if index < 0 || index >= r.Size() {
+	if at := r.Size(); index < 0 || index >= at && (!r.catchUp(ctx, at) || index >= r.Size()) {
 		return Stored{}, ErrNotFound
 	}
 	row, err := r.Catalog.Entry(ctx, index)

@@ -38,6 +38,9 @@ var (
 	ErrUnauthenticated = errors.New("not authenticated")
 	// ErrUnavailable: the registry cannot do this now; trying again later is right.
 	ErrUnavailable = errors.New("temporarily unavailable")
+	// ErrNoDatabase: the database cannot be reached or does not answer now. Blob
+	// storage's own error of that kind is storage.ErrUnavailable.
+	ErrNoDatabase = catalog.ErrUnavailable
 	// ErrUnpublished: the change may be entered, and then comes into force as soon as
 	// storage takes all of it; whoever sent it looks again before sending it again.
 	ErrUnpublished = errors.New("entered, but not published yet")
@@ -69,10 +72,18 @@ type Config struct {
 	CacheBytes int64
 	// AuditEntries is how many entries of the audit trail are kept; 0 is DefaultAuditEntries.
 	AuditEntries int64
+	// Embedded: Catalog and Blobs lie on this host. The lock of a transaction is not lost
+	// while its process lives, and what was asked of Blobs does not happen after it ended.
+	Embedded bool
+	// Replica names this server among those that share the catalog, for whoever operates
+	// them: it is in their logs. "" where the catalog is not shared.
+	Replica string
 	// Clock and Rand are the sources of time and randomness.
 	Clock func() time.Time
 	Rand  io.Reader
-	Log   *slog.Logger
+	// Elapsed is the time since some moment, by a clock that nobody sets; nil is the process's own.
+	Elapsed func() time.Duration
+	Log     *slog.Logger
 	// Batch, unless nil, is told of each batch of changes. It must not block.
 	Batch func(Batch)
 }
@@ -90,26 +101,40 @@ type Registry struct {
 	trail     *trail
 	scans     *scans
 	queue     chan *submission
+	entered   chan batch      // what is to be published; closed by the sequencer
 	running   context.Context // ends with Close
 	stop      context.CancelFunc
 	done      chan struct{}
 	closing   sync.Once
+	// others are what runs beside the sequencer where the catalog is shared.
+	others sync.WaitGroup
+	// lease and follower are nil where this process has the catalog for itself.
+	lease    *lease
+	follower *follower
 
-	// signing is held by whoever replaces published once the registry runs: what is
-	// signed later is never smaller. renewFailed is when a renewal last failed.
-	signing     sync.Mutex
+	// renewing is held by whoever renews the cosignature; renewFailed is when that last failed.
+	renewing    sync.Mutex
 	renewFailed time.Time
 
 	proving   sync.Mutex // held by whoever makes keysProof
 	keysProof *keysProof
 
-	// pending: something may be committed but not published (the sequencer's own).
-	pending bool
-	// unseen are the changes that are committed but not published yet, in order (the sequencer's own).
+	// showing is held by whoever replaces published.
+	showing sync.Mutex
+	// unseen are the changes that this process committed and does not show yet, in order.
+	// showing guards it.
 	unseen []entryChanges
-	failed chan error
-	// batchSince is when the batch under way was begun, in Unix nanoseconds; 0 for none.
-	batchSince atomic.Int64
+	// landing: what is about to be published, or was just now, is about to be shown.
+	landing atomic.Bool
+
+	// pending: something may be committed but not published, and nobody is at it.
+	pending atomic.Bool
+	// acknowledging are those who wait for other replicas.
+	acknowledging sync.WaitGroup
+	failed        chan error
+	// enteringSince and publishingSince are when the batch under way was begun, in Unix
+	// nanoseconds; 0 for none.
+	enteringSince, publishingSince atomic.Int64
 	// committed is the head of the log as the last batch left it; what was committed
 	// before the start is published by it.
 	committed atomic.Int64
@@ -138,11 +163,20 @@ func Open(ctx context.Context, c Config) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.lease, err = newLease(c); err != nil {
+		return nil, err
+	}
+	r.follower = newFollower(c)
 	if err := r.recover(ctx); err != nil {
 		return nil, err
 	}
 	if err := r.checkOwnKey(ctx); err != nil {
 		return nil, err
+	}
+	if r.lease != nil { // what goes wrong otherwise is tried again
+		if err := r.confirm(ctx); errors.Is(err, ErrFork) || errors.Is(err, ErrBehind) {
+			return nil, err
+		}
 	}
 	r.start(ctx)
 	return r, nil
@@ -150,10 +184,11 @@ func Open(ctx context.Context, c Config) (*Registry, error) {
 
 // prepare makes a Registry that is not running yet.
 func prepare(ctx context.Context, c Config) (*Registry, error) {
+	c = c.withClock()
 	r := &Registry{
 		Config: c, cache: newCache(c.halfCache()), artifacts: newBlobCache(c.halfCache()), verified: newSessionCache(), grants: newGrantCache(c.halfCache()), trail: newTrail(c),
 		scans: newScans(),
-		queue: make(chan *submission, queueLength), done: make(chan struct{}), failed: make(chan error, 1),
+		queue: make(chan *submission, queueLength), entered: make(chan batch), done: make(chan struct{}), failed: make(chan error, 1),
 	}
 	settings, ok, err := state.SettingsOf(r.viewAt(ctx, &c.Catalog.Reader, maxIndex))
 	if err != nil {
@@ -162,34 +197,49 @@ func prepare(ctx context.Context, c Config) (*Registry, error) {
 	if ok {
 		r.origin = settings.Origin
 		if r.origin != c.Keys.DID() {
-			return nil, fmt.Errorf("the key file is that of %s, but this data folder belongs to %s; put the folder's own key file back", c.Keys.DID(), r.origin)
+			return nil, fmt.Errorf("the key file is that of %s, but the log here is that of %s; give the key file of that one", c.Keys.DID(), r.origin)
 		}
 	}
 	return r, nil
+}
+
+// withClock is c with an Elapsed.
+func (c Config) withClock() Config {
+	if c.Elapsed == nil {
+		start := time.Now()
+		c.Elapsed = func() time.Duration { return time.Since(start) }
+	}
+	return c
 }
 
 func (r *Registry) start(ctx context.Context) {
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	r.running, r.stop = run, stop
 	go r.sequence(run)
+	if r.lease != nil {
+		r.others.Go(func() { r.follow(run) })
+		r.others.Go(func() { r.heartbeat(run) })
+	}
 	go r.trail.run(context.WithoutCancel(ctx))
 	r.scans.running.Go(func() { r.scanUnscanned(run) })
 }
 
-// Close stops taking changes, lets the batch that is being written finish and
+// Close stops taking changes, lets the batches that are being written finish and
 // tells the waiting ones ErrUnavailable, then writes what waits for the audit
-// trail. It does not close the stores.
+// trail, and no other replica waits for this one any more. It does not close the stores.
 func (r *Registry) Close() {
 	r.closing.Do(func() {
 		r.stop()
 		<-r.done
+		r.others.Wait()
+		r.leave(context.WithoutCancel(r.running))
 		r.trail.close()
 		r.scans.close()
 	})
 }
 
-// Failed yields the error after which the registry writes nothing more (ErrFork);
-// whoever runs it stops serving.
+// Failed yields the error after which the registry writes nothing more (ErrFork, or
+// ErrBehind where a shared database was put back under it); whoever runs it stops serving.
 func (r *Registry) Failed() <-chan error { return r.failed }
 
 // Origin is the registry's DID, for ever.

@@ -25,6 +25,9 @@ func (r *Registry) SessionURL() string { return r.PublicURL + "/v1/session" }
 // *policy.Denial that says why, ErrUnauthenticated, or the catalog's, in which
 // case nothing is minted.
 func (r *Registry) Mint(ctx context.Context, assertion string) (token string, life time.Duration, err error) {
+	if err := r.Current(); err != nil {
+		return "", 0, err
+	}
 	t, err := policy.ParseAssertion(assertion)
 	if err != nil {
 		return "", 0, fmt.Errorf("%w: assertion: %v", ErrUnauthenticated, err)
@@ -70,8 +73,12 @@ func (r *Registry) Mint(ctx context.Context, assertion string) (token string, li
 // Authenticate says who a session token stands for now, and under which grant it
 // reads. Only the signature's result is cached, and what a grant's CID names; time,
 // membership, issuer and which grant is in force are looked at on every call.
-// Errors: ErrUnauthenticated or a *policy.Denial.
+// Errors: ErrUnauthenticated, a *policy.Denial, or ErrUnavailable where this replica
+// may not go by what it shows.
 func (r *Registry) Authenticate(ctx context.Context, token string) (policy.Asker, error) {
+	if err := r.Current(); err != nil {
+		return policy.Asker{}, err
+	}
 	t, err := r.verifiedSession(token)
 	if err != nil {
 		return policy.Asker{}, err

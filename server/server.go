@@ -318,6 +318,9 @@ func (s *Server) member(w http.ResponseWriter, r *http.Request) (policy.Asker, e
 
 func (s *Server) admitted(w http.ResponseWriter, r *http.Request, may func(policy.Asker) policy.Decision) (policy.Asker, error) {
 	w.Header()["Vary"], w.Header()["Cache-Control"] = varyAsker, privateNoCache
+	if err := s.registry.Current(); err != nil {
+		return policy.Asker{}, err
+	}
 	asker, err := s.asker(r)
 	if err != nil {
 		return policy.Asker{}, err

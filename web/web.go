@@ -200,6 +200,9 @@ func (p *Pages) insider(h handler) handler {
 func (p *Pages) visit(w http.ResponseWriter, r *http.Request) (*visit, error) {
 	v := &visit{Pages: p}
 	w.Header().Set("Cache-Control", "private, no-cache")
+	if err := p.Registry.Current(); err != nil {
+		return v, err
+	}
 	if token := p.cookie.read(r); token != "" {
 		w.Header().Set("Cache-Control", "private, no-store")
 		asker, err := p.Registry.Authenticate(r.Context(), token)

@@ -13,22 +13,15 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/durable"
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/storage"
 	"phoenix-lab.org/aln-registry/storage/catalog"
 	"phoenix-lab.org/aln-registry/storage/disk"
+	"phoenix-lab.org/aln-registry/storage/s3"
 )
-
-// engineFlags name what a registry works on. Every command that works on the
-// stores themselves has them.
-type engineFlags struct {
-	data, db, blobs, key string
-	wait                 time.Duration
-}
 
 // Names inside the data folder.
 const (
@@ -39,27 +32,6 @@ const (
 	keyFile     = "keys/registry.jwk"
 	serveLock   = "serve.lock"
 )
-
-const defaultDataName = "data"
-
-// defaultWait is how long a start waits for engines: those that start with it come
-// up a little later.
-const defaultWait = 30 * time.Second
-
-func (f *engineFlags) register(c *cobra.Command) {
-	flags := c.Flags()
-	flags.StringVar(&f.data, "data", defaultDataName, "folder for what no engine holds: keys, catalog and blobs")
-	flags.StringVar(&f.db, "db", "", "`URL` of the database, as in postgres://user@host/name; the password comes from PGPASSWORD or PGPASSFILE (default: SQLite in the data folder)")
-	flags.StringVar(&f.blobs, "blobs", "", "`URL` of the bucket for blobs and log, as in s3://bucket?endpoint=https://host:9000; the credentials come from AWS_… (default: a folder in the data folder)")
-	flags.StringVar(&f.key, "key", "", "the registry's key `FILE`, as `aln-registry key registry` makes it; needed with --db or --blobs (default: in the data folder)")
-	flags.DurationVar(&f.wait, "engine-wait", defaultWait, "how long to wait at the start for engines that cannot be reached")
-}
-
-// embedded reports whether nothing but the data folder is needed.
-func (f engineFlags) embedded() bool { return f.db == "" && f.blobs == "" }
-
-// stateless reports whether nothing is kept in the data folder.
-func (f engineFlags) stateless() bool { return f.db != "" && f.blobs != "" }
 
 // purpose is what the parts of a registry are opened for.
 type purpose int
@@ -103,7 +75,7 @@ func (f engineFlags) open(ctx context.Context, o opening) (*node, error) {
 	}
 	if err := n.openCatalog(ctx, o); err != nil {
 		n.close()
-		return nil, f.rebuildable(err)
+		return nil, f.mendable(err)
 	}
 	return n, nil
 }
@@ -121,24 +93,13 @@ func (f engineFlags) openAround(ctx context.Context, o opening) (*node, error) {
 	return n, nil
 }
 
-// check refuses flags that do not go together, without showing what may be secret.
-func (f engineFlags) check() error {
-	switch {
-	case strings.ContainsAny(f.key, "{\n"):
-		return usageError{errors.New("--key takes the path of the registry's key file, not a key")}
-	case !f.embedded() && f.key == "":
-		return usageError{errors.New("--db and --blobs need --key: the registry's key file, which `aln-registry key registry --out FILE` makes once for all servers of the registry")}
-	}
-	return nil
-}
-
 func (n *node) openAround(ctx context.Context, o opening) error {
 	if o.did != "" {
 		if _, err := did.Parse(string(o.did)); err != nil {
 			return usageError{fmt.Errorf("--did: %w", err)}
 		}
 	}
-	n.config = registry.Config{Limits: cargo.DefaultLimits(), Clock: time.Now, Rand: rand.Reader, Log: o.log}
+	n.config = registry.Config{Limits: cargo.DefaultLimits(), Clock: time.Now, Rand: rand.Reader, Log: o.log, Embedded: n.engines.embedded()}
 	if err := n.openFolder(o); err != nil {
 		return err
 	}
@@ -172,6 +133,13 @@ func (n *node) openFolder(o opening) error {
 		return err
 	}
 	n.folder, n.closers = folder, append(n.closers, lock)
+	if o.purpose == toMend { // the catalog may be replaced
+		lock, err := n.lockGarbage()
+		if err != nil {
+			return err
+		}
+		n.closers = append(n.closers, lock)
+	}
 	return nil
 }
 
@@ -199,38 +167,121 @@ func (n *node) openKeys(o opening) error {
 	return err
 }
 
-// openSpool finds the folder for uploads under way. Files in it have no name, and
-// are gone with the process: it is shared, and nothing in it is ever another's.
+// openSpool finds the folder for uploads under way: in the data folder, or the
+// system's where there is none. Files in it have no name and are gone with the
+// process, however it ends, so that several processes may share it.
 func (n *node) openSpool(o opening) error {
-	if o.purpose != toServe {
+	parent := n.folder
+	if parent == "" && n.engines.dataGiven() {
+		parent = absolute(n.engines.data)
+	}
+	if parent != "" {
+		n.config.Spool = filepath.Join(parent, spoolFolder)
+		if n.folder != "" && o.purpose != toLook { // its lock is ours
+			if err := os.RemoveAll(n.config.Spool); err != nil {
+				return err
+			}
+		}
+	}
+	if err := tryFolder(n.config.Spool); err != nil {
+		return fmt.Errorf("no room for uploads under way: %w; TMPDIR, or --data, names a folder for them", err)
+	}
+	return nil
+}
+
+// tryFolder makes the folder, "" for the system's, and a file in it.
+func tryFolder(folder string) error {
+	if folder != "" {
+		if err := durable.MkdirAll(folder, 0o700); err != nil {
+			return err
+		}
+	}
+	f, err := durable.CreateUnnamed(folder)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// openBlobs opens the store of blobs and log; a folder is made when there is none,
+// a bucket never.
+func (n *node) openBlobs(ctx context.Context, o opening) error {
+	f := n.engines
+	if f.blobs == "" {
+		path := filepath.Join(n.folder, storeFolder)
+		if o.purpose == toLook {
+			if _, err := os.Stat(path); err != nil {
+				return fmt.Errorf("the folder of blobs and log is not there, or not mounted: %w", err)
+			}
+		}
+		store, err := disk.Open(path)
+		if err != nil {
+			return err
+		}
+		n.setBlobs(store, store, path)
 		return nil
 	}
-	if n.folder != "" {
-		n.config.Spool = filepath.Join(n.folder, spoolFolder)
-		return errors.Join(os.RemoveAll(n.config.Spool), durable.MkdirAll(n.config.Spool, 0o700))
-	}
-	return nil
-}
-
-func (n *node) openBlobs(ctx context.Context, o opening) error {
-	path := filepath.Join(n.folder, storeFolder)
-	store, err := disk.Open(path)
+	err := f.await(ctx, o.log, "blob storage", func() error {
+		asked, err := s3.Open(ctx, f.blobs, s3.Options{Patience: askPatience})
+		if err != nil {
+			return err
+		}
+		return asked.Close()
+	})
 	if err != nil {
 		return err
 	}
-	n.config.Blobs, n.blobsName = store, path
+	store, err := s3.Open(ctx, f.blobs, s3.Options{Spool: n.config.Spool})
+	if err != nil {
+		return err
+	}
+	n.setBlobs(store, store, f.bucket())
+	return nil
+}
+
+func (n *node) setBlobs(blobs storage.Blobs, store io.Closer, name string) {
+	n.config.Blobs, n.blobsName = blobs, name
 	n.closers = append(n.closers, store)
-	return nil
 }
 
-// openCatalog opens the catalog, which is made when there is none.
+// inventory is what the store of blobs can be asked and told beside.
+func (n *node) inventory() storage.Inventory {
+	return n.config.Blobs.(storage.Inventory) // every store that is opened here is one
+}
+
+// openCatalog opens the catalog. It is made when there is none, save for who only
+// looks, to whom that is fs.ErrNotExist.
 func (n *node) openCatalog(ctx context.Context, o opening) error {
-	path := filepath.Join(n.folder, catalogFile)
-	db, err := catalog.OpenSQLite(ctx, path)
+	f := n.engines
+	if f.db == "" {
+		path := filepath.Join(n.folder, catalogFile)
+		open := catalog.OpenSQLite
+		if o.purpose == toLook {
+			open = catalog.AttachSQLite
+		}
+		db, err := open(ctx, path)
+		if err != nil {
+			return err
+		}
+		n.setCatalog(db, path)
+		return nil
+	}
+	var db *catalog.DB
+	err := f.await(ctx, o.log, "the database", func() (err error) {
+		if o.purpose == toLook {
+			if schema, err := catalog.PostgresSchema(ctx, f.db); err != nil {
+				return err
+			} else if schema.Current == 0 {
+				return fmt.Errorf("the database %s holds no catalog: %w", f.database(), fs.ErrNotExist)
+			}
+		}
+		db, err = catalog.OpenPostgres(ctx, f.db)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	n.setCatalog(db, path)
+	n.setCatalog(db, f.database())
 	return nil
 }
 
@@ -239,36 +290,55 @@ func (n *node) setCatalog(db *catalog.DB, name string) {
 	n.closers = append(n.closers, db)
 }
 
+// away reports whether an engine did not answer, which waiting may mend.
+func away(err error) bool {
+	return errors.Is(err, catalog.ErrUnavailable) || errors.Is(err, storage.ErrUnavailable)
+}
+
+// oneLine is an error without line breaks: a driver's may have several addresses, a line each.
+type oneLine struct{ error }
+
+// Error implements error.
+func (e oneLine) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
+
+// Unwrap gives errors.Is the error.
+func (e oneLine) Unwrap() error { return e.error }
+
+// askPatience is how long a store is waited for that is only asked whether it is there.
+const askPatience = 2 * time.Second
+
+// awaitEvery is how often an engine that cannot be reached is tried.
+const awaitEvery = 500 * time.Millisecond
+
+// await opens an engine, again and again while it cannot be reached and --engine-wait
+// is not over.
+func (f engineFlags) await(ctx context.Context, log *slog.Logger, engine string, open func() error) error {
+	deadline := time.Now().Add(f.wait)
+	for told := false; ; told = true {
+		err := open()
+		if !away(err) || ctx.Err() != nil {
+			return err
+		}
+		left := time.Until(deadline)
+		if left <= 0 {
+			return fmt.Errorf("%s did not answer within %s (--engine-wait): %w", engine, f.wait, oneLine{err})
+		}
+		if !told {
+			log.Warn("an engine cannot be reached; waiting for it", "engine", engine, "at_most", f.wait.String(), "error", oneLine{err})
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(min(left, awaitEvery)):
+		}
+	}
+}
+
 // close gives everything up; a second time it does nothing.
-func (n *node) close() error {
-	var failed error
+func (n *node) close() {
 	for i := len(n.closers) - 1; i >= 0; i-- {
-		failed = errors.Join(failed, n.closers[i].Close())
+		n.closers[i].Close()
 	}
 	n.closers = nil
-	return failed
-}
-
-// rebuildable adds to an error that a rebuild mends what to type for it, wherever
-// that is typed.
-func (f engineFlags) rebuildable(err error) error {
-	if errors.Is(err, registry.ErrBehind) || errors.Is(err, catalog.ErrDamaged) {
-		return fmt.Errorf("%w: type `aln-registry rebuild %s`", err, f)
-	}
-	return err
-}
-
-// String is the flags as they are typed, without secrets.
-func (f engineFlags) String() string {
-	var typed []string
-	if !f.stateless() {
-		folder, err := filepath.Abs(f.data)
-		if err != nil {
-			folder = f.data
-		}
-		typed = append(typed, "--data "+folder)
-	}
-	return strings.Join(typed, " ")
 }
 
 // lockFolder makes the data folder and its keys folder, and locks it.

@@ -94,10 +94,12 @@ func refusals(t *testing.T) map[string]*regexp.Regexp {
 }
 
 // elsewhere are sentences that other tests bring about: a full disk, a migration
-// without room, a did:web that let its key go.
+// without room, a did:web that let its key go, engines that are there.
 var elsewhere = []string{
 	"open catalog …: … the disk is full…", "… no space left on device",
 	"open catalog …: … the catalog cannot be copied before its migration; make room beside it…", "the DID document … of this registry: …",
+	"the catalog and the blob storage are empty; …", "open catalog …: its schema is older than this release; …", "open catalog …: the database cannot hold a catalog: …",
+	"open blobs in …: no credentials for the object store: …",
 }
 
 // stage is a folder with a registry as it was left, and a copy of it to spoil.
@@ -196,6 +198,9 @@ func TestTheGuideHasEveryRefusalToStart(t *testing.T) {
 			}
 		}
 	}
+	t.Setenv("AWS_ACCESS_KEY_ID", "lab")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
+	const away = "postgres://lab@127.0.0.1:1/lab"
 	entry, keys := filepath.Join("store", "log", "entry", "0000000000000001"), filepath.Join("keys", "registry.jwk")
 	said := map[string]string{
 		"a busy port":      s.serve(nil, "--listen", busy.Addr().String()),
@@ -210,6 +215,19 @@ func TestTheGuideHasEveryRefusalToStart(t *testing.T) {
 		"no key":           s.serve(nil, "--tls-cert", certificate, "--tls-key", key+".not"),
 		"not PEM":          s.serve(nil, "--tls-cert", certificate, "--tls-key", key),
 		"no DID":           s.serve(nil, "--did", "nonsense"),
+		"no admin":         s.serve(nil, "--admin", "nonsense"),
+		"a did:web admin":  s.serve(nil, "--admin", "did:web:lab.example"),
+		"no database":      s.serve(nil, "--db", "lab"),
+		"no bucket":        s.serve(nil, "--blobs", "lab"),
+		"no endpoint":      s.serve(nil, "--blobs", "s3://lab", "--key", filepath.Join(other, keys)),
+		"a secret":         s.serve(nil, "--blobs", "s3://a:b@lab", "--key", filepath.Join(other, keys)),
+		"no --key":         s.serve(nil, "--db", away),
+		"a key itself":     s.serve(nil, "--key", "{}"),
+		"a missing --key":  s.serve(nil, "--key", key+".not"),
+		"no PostgreSQL":    s.serve(nil, "--db", away, "--key", filepath.Join(other, keys), "--engine-wait", "0s"),
+		"no store":         s.serve(nil, "--blobs", "s3://lab?endpoint=http://127.0.0.1:1", "--key", filepath.Join(other, keys), "--engine-wait", "0s"),
+		"no spool": s.serve(func(data string) { remove("spool")(data); write(t, filepath.Join(data, "spool"), "") },
+			"--db", away, "--blobs", "s3://lab?endpoint=http://127.0.0.1:1", "--key", filepath.Join(other, keys)),
 		"another DID":      s.serve(nil, "--did", "did:web:registry.example"),
 		"a did:key":        s.serve(nil, "--data", filepath.Join(t.TempDir(), "new"), "--did", "did:key:z6Mkim9dMZfPc9fftP24XSuKWWuT2zbLceiaV5eAGD61qtJe"),
 		"no identity":      s.serve(nil, "--data", filepath.Join(t.TempDir(), "new"), "--identity", "nope"),

@@ -29,7 +29,7 @@ func (a *app) keyCommand() *cobra.Command {
 			Use: "show [NAME]", Short: "Show an identity's DID and where its key is", Args: cobra.MaximumNArgs(1),
 			RunE: func(_ *cobra.Command, args []string) error { return a.keyShow(a.nameArgument(args)) },
 		},
-		a.keyExportCommand(), a.keyImportCommand(), a.keyDocumentCommand(), a.keyRotateCommand(),
+		a.keyExportCommand(), a.keyImportCommand(), a.keyDocumentCommand(), a.keyRotateCommand(), a.keyRegistryCommand(),
 	)
 }
 

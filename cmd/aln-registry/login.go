@@ -156,7 +156,14 @@ func (a *app) login(ctx context.Context, url string, f loginFlags) error {
 	if err != nil {
 		return err
 	}
+	begun, err := c.Begin(ctx, entered)
+	if err != nil {
+		return err
+	}
 	result := resultOf(met, entered)
+	if begun {
+		result.Notes = append(result.Notes, "you are the first admin: your own member record is entry 1 of the log")
+	}
 	older, err := olderNames(c.Home(), entered)
 	if err != nil {
 		return err

@@ -4,7 +4,7 @@
 // arguments of the other packages, and results into text or JSON.
 //
 // Exit statuses: 0 done; 1 refused or interrupted, or something that was to hold
-// does not; 2 the command line is wrong.
+// does not; 2 the command line is wrong; 3 what was to be looked at could not be.
 package main
 
 import (
@@ -44,7 +44,25 @@ func main() {
 const (
 	exitFailed = 1
 	exitUsage  = 2
+	exitUnseen = 3
 )
+
+// statusError ends a command with a status of its own.
+type statusError struct {
+	error
+	status int
+}
+
+func (e statusError) Unwrap() error { return e.error }
+
+// statusOf is the status that err asks for, or else status.
+func statusOf(err error, status int) int {
+	var own statusError
+	if errors.As(err, &own) {
+		return own.status
+	}
+	return status
+}
 
 // errSilent ends a command with status 1 after it has said all itself.
 var errSilent = errors.New("failed")
@@ -78,10 +96,10 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	case err == nil:
 		return 0
 	case errors.Is(err, errSilent):
-		return exitFailed
+		return statusOf(err, exitFailed)
 	case interrupted(ctx, err):
 		fmt.Fprintln(errOut, "aln-registry: interrupted")
-		return exitFailed
+		return statusOf(err, exitFailed)
 	}
 	var unproved *client.Unproved
 	if a.json && errors.As(err, &unproved) { // with the notes, where two contradict each other
@@ -93,7 +111,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if isUsage(err) {
 		return exitUsage
 	}
-	return exitFailed
+	return statusOf(err, exitFailed)
 }
 
 // interrupted reports whether err is only that a signal ended the command: what
@@ -138,7 +156,7 @@ func (a *app) root() *cobra.Command {
 	flags.Var(&a.maxAge, "max-age", "how old the log's newest checkpoint may be, by this computer's clock; the log cosigns it every hour (\"off\": any age)")
 	flags.Var(&a.grant, "grant", "`CID` of the EnvGrant to be judged by (needed only when several are in force for you)")
 	root.AddCommand(
-		a.serveCommand(), a.rebuildCommand(), a.keyCommand(), a.loginCommand(), a.memberCommand(), a.didCommand(), a.settingsCommand(), a.approveCommand(),
+		a.serveCommand(), a.rebuildCommand(), a.fsckCommand(), a.gcCommand(), a.migrateCommand(), a.keyCommand(), a.loginCommand(), a.memberCommand(), a.didCommand(), a.settingsCommand(), a.approveCommand(),
 		a.publishCommand(), a.getCommand(), a.listCommand(), a.ownerCommand(), a.yankCommand(),
 		a.grantCommand(), a.quarantineCommand(), a.whyCommand(), a.preflightCommand(),
 		a.verifyCommand(), a.logCommand(), a.doctorCommand(), a.tokenCommand(), a.completionCommand(), a.versionCommand(),

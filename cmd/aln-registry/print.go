@@ -142,6 +142,12 @@ func (p *progress) at(done, all int64) {
 	}
 }
 
+// of is at for work in several parts, each with a name of its own.
+func (p *progress) of(what string, done, all int64) {
+	p.what = what
+	p.at(done, all)
+}
+
 func (p *progress) done() {
 	if p.terminal && p.shown {
 		fmt.Fprint(p.a.err, "\r\x1b[K")

@@ -7,21 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
-	"phoenix-lab.org/aln-registry/durable"
 	"phoenix-lab.org/aln-registry/registry"
-	"phoenix-lab.org/aln-registry/storage/catalog"
 )
 
 func (a *app) rebuildCommand() *cobra.Command {
 	var f engineFlags
 	c := &cobra.Command{
 		Use: "rebuild", Short: "Derive the catalog anew from blob storage", Args: cobra.NoArgs,
-		Long: "Derive the catalog (the database) anew from blob storage: every entry of the log is replayed and\nchecked against the largest checkpoint. A catalog that is there is kept beside the new one. The server must be stopped.",
+		Long: "Derive the catalog (the database) anew from blob storage: every entry of the log is replayed and\nchecked against every checkpoint. A catalog that is there stays in force until the new one is whole, and is\nkept beside it then. The servers must be stopped.",
 		RunE: func(c *cobra.Command, _ []string) error { return a.rebuild(c.Context(), f) },
 	}
 	f.register(c)
@@ -39,14 +35,12 @@ type rebuildResult struct {
 	Before string `json:"state_before"`
 	// Audit is how many entries of the audit trail were taken over.
 	Audit int64 `json:"audit"`
-	// Kept is where the catalog that was there before is now, "" for none.
+	// Kept is where the catalog that was there before is now, a file or a schema of the
+	// database; "" for none.
 	Kept     string   `json:"kept"`
 	Refused  []string `json:"refused"`
 	Withheld []string `json:"withheld"`
 }
-
-// rebuildingFile is the new catalog while it is not complete.
-const rebuildingFile = catalogFile + ".rebuilding"
 
 func alarms(list []registry.Refused) []string {
 	texts := []string{}
@@ -62,41 +56,59 @@ func (a *app) rebuild(ctx context.Context, f engineFlags) error {
 		return err
 	}
 	defer n.close()
-	folder := n.folder
-	if err := removeCatalog(filepath.Join(folder, rebuildingFile)); err != nil {
-		return err
-	}
-	db, err := catalog.OpenSQLite(ctx, filepath.Join(folder, rebuildingFile))
+	next, err := n.replaceCatalog(ctx)
 	if err != nil {
 		return err
 	}
-	defer db.Close()
-	n.config.Catalog = db
+	defer next.close()
+	n.config.Catalog = next.db
 	p := a.progress("replayed entries")
 	done, err := registry.Rebuild(ctx, n.config, func(done int64) { p.at(done, 0) })
 	p.done()
 	if err != nil {
 		return err
 	}
-	digest, err := n.config.Catalog.StateDigest(ctx)
-	if err != nil {
-		return err
-	}
-	audit, err := takeOverAudit(ctx, n.config.Catalog, filepath.Join(folder, catalogFile))
-	if err != nil {
-		a.logger().Warn("the audit trail is not taken over; it stays in the catalog that is kept", "error", err)
-	}
-	db.Close() // so that all of it is in one file
-	before, kept, err := replaceCatalog(ctx, folder)
+	digest, err := next.db.StateDigest(ctx)
 	if err != nil {
 		return err
 	}
 	result := rebuildResult{
 		Origin: string(done.Origin), Entries: done.Entries, Checkpoint: done.Checkpoint,
-		Root: base64.StdEncoding.EncodeToString(done.Root[:]), State: hex.EncodeToString(digest[:]), Before: before, Kept: kept, Audit: audit,
+		Root: base64.StdEncoding.EncodeToString(done.Root[:]), State: hex.EncodeToString(digest[:]),
 		Refused: alarms(done.Refused), Withheld: alarms(done.Withheld),
 	}
+	if err := a.takeOver(ctx, next, &result); err != nil {
+		return err
+	}
+	if result.Kept, err = next.finish(ctx); err != nil {
+		return err
+	}
 	return a.printRebuilt(result)
+}
+
+// takeOver looks at the catalog that is there, and copies into the new one what the
+// log does not tell: the audit trail, and what gc has condemned. Without the last
+// nothing may go on; without the trail it may.
+func (a *app) takeOver(ctx context.Context, next replacement, result *rebuildResult) error {
+	old, err := next.old(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		a.logger().Warn("the catalog that is there cannot be read, so the audit trail is not taken over; it is kept with it", "error", err)
+		return nil
+	}
+	defer old.Close()
+	if sum, err := old.StateDigest(ctx); err == nil {
+		result.Before = hex.EncodeToString(sum[:])
+	}
+	if result.Audit, err = next.db.CopyAudit(ctx, old); err != nil {
+		a.logger().Warn("the audit trail is not taken over; it stays in the catalog that is kept", "error", err)
+	}
+	if err := next.db.CopyCondemned(ctx, old); err != nil {
+		a.logger().Warn("what gc has condemned is not taken over; let no gc run before the time that it gives", "error", err)
+	}
+	return nil
 }
 
 func (a *app) printRebuilt(result rebuildResult) error {
@@ -121,75 +133,6 @@ func (a *app) printRebuilt(result rebuildResult) error {
 	}
 	if len(result.Refused)+len(result.Withheld) > 0 {
 		return errSilent
-	}
-	return nil
-}
-
-// takeOverAudit copies the audit trail, which the log does not tell, from the
-// catalog at path, where there is one that can be read.
-func takeOverAudit(ctx context.Context, db *catalog.DB, path string) (entries int64, err error) {
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
-	old, err := catalog.OpenSQLite(ctx, path)
-	if err != nil {
-		return 0, err
-	}
-	defer old.Close()
-	return db.CopyAudit(ctx, old)
-}
-
-// replaceCatalog puts the rebuilt catalog in place. One that was there before is
-// kept under a name that nothing has yet; before is the digest of its state, ""
-// where it cannot be read.
-func replaceCatalog(ctx context.Context, folder string) (before, kept string, err error) {
-	current := filepath.Join(folder, catalogFile)
-	if _, err := os.Stat(current); err == nil {
-		if before, kept, err = setAside(ctx, current); err != nil {
-			return "", "", err
-		}
-	} else if err := removeCatalog(current); err != nil { // a WAL without its database
-		return "", "", err
-	}
-	if err := durable.Replace(filepath.Join(folder, rebuildingFile), current); err != nil {
-		return "", "", err
-	}
-	return before, kept, durable.SyncDir(folder)
-}
-
-// setAside renames the catalog at path, with what belongs to it, to a free name.
-func setAside(ctx context.Context, path string) (digest, kept string, err error) {
-	if db, err := catalog.OpenSQLite(ctx, path); err == nil {
-		if sum, err := db.StateDigest(ctx); err == nil {
-			digest = hex.EncodeToString(sum[:])
-		}
-		db.Close()
-	}
-	kept = path + ".before-rebuild"
-	for i := 2; ; i++ {
-		if _, err := os.Stat(kept); errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		kept = fmt.Sprintf("%s.before-rebuild-%d", path, i)
-	}
-	for _, suffix := range catalogSuffixes {
-		err := durable.Replace(path+suffix, kept+suffix)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return "", "", err
-		}
-	}
-	return digest, kept, nil
-}
-
-// catalogSuffixes are the files of an SQLite database, itself last: until its
-// rename the old state is whole.
-var catalogSuffixes = []string{"-shm", "-wal", ""}
-
-func removeCatalog(path string) error {
-	for _, suffix := range catalogSuffixes {
-		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
 	}
 	return nil
 }

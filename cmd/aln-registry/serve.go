@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -19,7 +16,6 @@ import (
 
 	"phoenix-lab.org/aln-registry/client"
 	"phoenix-lab.org/aln-registry/did"
-	"phoenix-lab.org/aln-registry/durable"
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/server"
 	"phoenix-lab.org/aln-registry/web"
@@ -28,12 +24,12 @@ import (
 // serveFlags are serve's settings.
 type serveFlags struct {
 	engineFlags
-	listen, publicURL, did string
-	anonymousRead          bool
-	cacheMB                int64
-	tlsCert, tlsKey        string
-	metricsListen          string
-	drainDelay             time.Duration
+	listen, publicURL, did, admin string
+	anonymousRead                 bool
+	cacheMB                       int64
+	tlsCert, tlsKey               string
+	metricsListen                 string
+	drainDelay                    time.Duration
 }
 
 func (a *app) serveCommand() *cobra.Command {
@@ -47,6 +43,7 @@ func (a *app) serveCommand() *cobra.Command {
 	f.register(c)
 	c.Flags().StringVar(&f.publicURL, "public-url", "", "URL by which clients reach the registry (default http:// or https:// and the address listened on)")
 	c.Flags().StringVar(&f.did, "did", "", "did:web of the registry, at its first start only (default: a new did:key)")
+	c.Flags().StringVar(&f.admin, "admin", "", "`DID` of the first admin, at the first start only; needed then with --db or --blobs (default: the identity of this computer)")
 	c.Flags().StringVar(&f.tlsCert, "tls-cert", "", "certificate chain in PEM: serve https with HTTP/2; read again when it changes, and on SIGHUP")
 	c.Flags().StringVar(&f.tlsKey, "tls-key", "", "the certificate's private key in PEM, not readable by everybody")
 	c.Flags().DurationVar(&f.drainDelay, "drain-delay", 0, "after SIGTERM go on taking requests for so long, while /readyz already says no")
@@ -105,6 +102,9 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if f.publicURL, err = client.ParseURL(f.publicURL); err != nil {
 		return usageError{fmt.Errorf("--public-url: %w", err)}
 	}
+	if err := f.checkAdmin(); err != nil {
+		return err
+	}
 	if server.CollidingPath(f.publicURL) {
 		return usageError{fmt.Errorf("--public-url %s: its path begins like one of the registry's own; take another, such as /aln", f.publicURL)}
 	}
@@ -116,13 +116,16 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	metrics := server.NewMetrics(server.MetricsConfig{Version: version, Certificate: certificate, Room: node.room})
 	node.config.Blobs, node.config.Batch = metrics.Blobs(node.config.Blobs), metrics.Batch
 	node.config.PublicURL, node.config.AnonymousRead, node.config.CacheBytes = f.publicURL, f.anonymousRead, f.cacheMB<<20
-	operator, err := a.setUp(ctx, node)
+	if node.config.Catalog.Shared() {
+		node.config.Replica = replicaName()
+	}
+	operator, err := a.setUp(ctx, node, did.DID(f.admin))
 	if err != nil {
-		return f.rebuildable(err)
+		return f.mendable(err)
 	}
 	r, err := registry.Open(ctx, node.config)
 	if err != nil {
-		return f.rebuildable(err)
+		return f.mendable(err)
 	}
 	defer r.Close()
 	if err := a.greet(greetingOf(node, r, operator)); err != nil {
@@ -136,7 +139,32 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	config := server.Config{Registry: r, Log: log, Clock: time.Now, Pages: pages, Draining: ctx.Done(), Metrics: metrics}
 	handler := server.New(config)
 	defer scraped.serve(ctx, config)()
-	return server.Listening{Handler: handler, Log: log, Certificate: certificate, Fatal: r.Failed(), DrainDelay: f.drainDelay}.Serve(ctx, listener)
+	listening := server.Listening{Handler: handler, Log: log, Certificate: certificate, Fatal: r.Failed(), DrainDelay: f.drainDelay}
+	return f.mendable(listening.Serve(ctx, listener))
+}
+
+// replicaName names this process among the servers of a registry, for people.
+func replicaName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "server"
+	}
+	return fmt.Sprintf("%s-%d", host, os.Getpid())
+}
+
+// checkAdmin refuses a first admin whom nobody could log in as.
+func (f serveFlags) checkAdmin() error {
+	if f.admin == "" {
+		return nil
+	}
+	d, err := did.Parse(f.admin)
+	if err != nil {
+		return usageError{fmt.Errorf("--admin: %w", err)}
+	}
+	if d.Method() != "key" {
+		return usageError{fmt.Errorf("--admin %s: the first admin is a did:key; one with a did:web is made an admin later, with `aln-registry settings set --add-admin`", d)}
+	}
+	return nil
 }
 
 // introduce pins the new registry in the operator's home, so that commands such
@@ -154,70 +182,40 @@ func (a *app) introduce(ctx context.Context, r *registry.Registry, log *slog.Log
 	}
 }
 
-// setUp writes the log's first two entries at the first start, with the
-// operator's identity as first admin; it returns that identity then.
-func (a *app) setUp(ctx context.Context, n *node) (*client.Identity, error) {
-	needed, err := registry.NeedsGenesis(ctx, n.config)
-	if err != nil || !needed {
-		return nil, errors.Join(err, n.markStarted(err))
-	}
-	if _, err := os.Stat(filepath.Join(n.folder, startedFile)); err == nil {
-		return nil, fmt.Errorf("the log of %s is missing: its keys are here, and %s says that it was begun, but %s is empty; a second log under one name would be a fork, so restore %s from your backup",
-			n.config.Keys.DID(), startedFile, storeFolder, storeFolder)
-	}
-	h, err := home()
-	if err != nil {
-		return nil, err
-	}
-	operator, err := h.Identity(a.identity)
-	if errors.Is(err, client.ErrNoIdentity) && (a.identity == "" || a.identity == client.DefaultIdentity) {
-		operator, err = h.CreateIdentity("", rand.Reader)
-	}
-	if err != nil {
-		return nil, err
-	}
-	err = registry.Genesis(ctx, n.config, operator.Signer())
-	return &operator, errors.Join(err, n.markStarted(err))
-}
-
-// markStarted notes beside the keys, where nothing went wrong, that they have
-// begun a log: should the log get lost, they must not begin another.
-func (n *node) markStarted(failed error) error {
-	if failed != nil {
-		return nil
-	}
-	err := durable.CreateFile(filepath.Join(n.folder, startedFile), []byte("The keys in this folder have begun a log; they cannot begin another.\n"), 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	return err
-}
-
 // freshLog is the size of a log in which nothing has happened yet.
 const freshLog = 2
 
 // greeting is what serve says at its start.
 type greeting struct {
-	Version  string  `json:"version"`
-	URL      string  `json:"url"`
-	IndexURL string  `json:"index_url"`
-	Data     string  `json:"data"`
-	Origin   did.DID `json:"origin"`
-	KeyFile  string  `json:"key_file"`
-	Size     int64   `json:"size"`
+	Version  string `json:"version"`
+	URL      string `json:"url"`
+	IndexURL string `json:"index_url"`
+	// Data is the data folder, "" where nothing is in one. Catalog and Blobs are
+	// where those are, without what is secret in it.
+	Data    string  `json:"data"`
+	Catalog string  `json:"catalog"`
+	Blobs   string  `json:"blobs"`
+	Origin  did.DID `json:"origin"`
+	KeyFile string  `json:"key_file"`
+	Size    int64   `json:"size"`
 	// Operator and OperatorKey are given at the very first start only.
 	Operator    did.DID `json:"operator,omitzero"`
 	OperatorKey string  `json:"operator_key,omitzero"`
-	Warning     string  `json:"warning,omitzero"`
+	// Admin is whose login the log waits for, where it has one entry alone.
+	Admin   did.DID `json:"admin,omitzero"`
+	Warning string  `json:"warning,omitzero"`
 }
 
 func greetingOf(n *node, r *registry.Registry, operator *client.Identity) greeting {
 	g := greeting{
-		Version: version, URL: r.PublicURL, IndexURL: r.IndexURL(), Data: n.folder, Origin: r.Origin(),
-		KeyFile: filepath.Join(n.folder, keyFile), Size: r.Size(),
+		Version: version, URL: r.PublicURL, IndexURL: r.IndexURL(), Data: n.folder, Catalog: n.catalogName, Blobs: n.blobsName,
+		Origin: r.Origin(), KeyFile: n.keyPath, Size: r.Size(),
 	}
 	if operator != nil {
 		g.Operator, g.OperatorKey = operator.DID(), operator.Path
+	}
+	if g.Size < freshLog {
+		g.Admin = r.Settings().Admins[0]
 	}
 	if declared := r.Settings().IndexURLs; !slices.Contains(declared, g.IndexURL) {
 		g.Warning = fmt.Sprintf("the log declares this registry as %s; login at %s, and crates that name %s, are refused. Start it with --public-url of one that the log names, have an admin type `aln-registry settings set --add-index-url %s`, and start it here again",
@@ -232,18 +230,23 @@ func (a *app) greet(g greeting) error {
 		return a.printJSON(g)
 	}
 	fmt.Fprintf(a.out, "aln-registry %s serves %s\n", g.Version, g.URL)
-	rows := [][]string{
-		{"  data folder", g.Data},
-		{"  registry", string(g.Origin)},
-		{"  its keys", g.KeyFile},
-		{"  log", entries(g.Size)},
+	var rows [][]string
+	if g.Data != "" {
+		rows = append(rows, []string{"  data folder", g.Data})
 	}
+	if filepath.Dir(g.Catalog) != g.Data || filepath.Dir(g.Blobs) != g.Data {
+		rows = append(rows, []string{"  catalog", g.Catalog}, []string{"  blobs", g.Blobs})
+	}
+	rows = append(rows, []string{"  registry", string(g.Origin)}, []string{"  its keys", g.KeyFile}, []string{"  log", entries(g.Size)})
 	if g.Operator != "" {
 		rows = append(rows, []string{"  operator", string(g.Operator) + " (admin)"}, []string{"  its key", g.OperatorKey})
 	}
 	a.table(rows)
 	if g.Warning != "" {
 		fmt.Fprintln(a.out, "warning:", g.Warning)
+	}
+	if g.Size < freshLog {
+		fmt.Fprintf(a.out, "The log waits for its first admin: who has the key of %s types  aln-registry login %s\n", g.Admin, g.URL)
 	}
 	if g.Size == freshLog {
 		fmt.Fprintln(a.out, "Whoever loses the registry's key file cannot continue this log, and whoever takes it can forge it;")

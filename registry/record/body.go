@@ -66,6 +66,15 @@ type Member struct {
 	StakeholderAddrs []string     `json:"stakeholder_addrs"`
 }
 
+// FirstMember is what entry 1 of a log says, the first admin's own member record
+// (FORMATS §4): every role that the registry knows but mirror.
+func FirstMember() *Member {
+	return &Member{
+		Roles: []string{"publisher", "grantor", "reviewer", "auditor"},
+		Tier:  particle.TierCoreStakeholder, StakeholderAddrs: []string{},
+	}
+}
+
 // DIDChange replaces a did:web member's DID document.
 type DIDChange struct {
 	DIDDocument storage.CID `json:"did_document"`

@@ -204,6 +204,9 @@ func (r *Record) Body() Body { return r.body }
 // Envelope returns the record's blob. It must not be changed.
 func (r *Record) Envelope() []byte { return r.envelope }
 
+// Payload returns the statement that is signed. It must not be changed.
+func (r *Record) Payload() []byte { return r.payload }
+
 // CID names the record's blob.
 func (r *Record) CID() storage.CID { return storage.CIDOf(r.envelope) }
 

@@ -81,7 +81,7 @@ func (a *application) checkGenesis() error {
 		}
 	case 1:
 		if a.record.Type() != record.TypeMember || a.record.Subject().Member() != a.record.Header().Signer.DID {
-			return refuse(ErrInvalid, "entry 1 is the first admin's own member record")
+			return refuse(ErrInvalid, "entry 1 is the first admin's own member record; it is made when that admin types `aln-registry login`")
 		}
 	}
 	return nil

@@ -36,6 +36,10 @@ func StoredHashes(n int64, leaf tlog.Hash, r tlog.HashReader) (hashes []tlog.Has
 	return hashes, tlog.StoredHashIndex(0, n), nil
 }
 
+// LeafPosition is the position of the leaf hash of the entry at index among the stored
+// hashes; that of the next entry's is where what this one adds ends.
+func LeafPosition(index int64) int64 { return tlog.StoredHashIndex(0, index) }
+
 // InclusionProof returns the RFC 6962 audit path of the entry at index in the
 // tree of size entries.
 func InclusionProof(size, index int64, r tlog.HashReader) (tlog.RecordProof, error) {

@@ -18,10 +18,25 @@ import (
 	"phoenix-lab.org/aln-registry/storage"
 )
 
-// Run runs the suite. open returns a new, empty store that lives as long as
-// the test given to it. corrupt changes the stored bytes of a blob behind the
-// store's back, without changing how many they are.
-func Run(t *testing.T, open func(t *testing.T) storage.Blobs, corrupt func(t *testing.T, store storage.Blobs, id storage.CID)) {
+// Store is what every store is.
+type Store interface {
+	storage.Blobs
+	storage.Inventory
+}
+
+// Engine is a store under test.
+type Engine struct {
+	// Open returns a new, empty store that lives as long as the test given to it.
+	Open func(t *testing.T) Store
+	// Corrupt changes the stored bytes of a blob behind the store's back, without
+	// changing how many they are.
+	Corrupt func(t *testing.T, store Store, id storage.CID)
+	// Stray lays bytes that are no blob among the blobs, under that name.
+	Stray func(t *testing.T, store Store, name string)
+}
+
+// Run runs the suite.
+func Run(t *testing.T, engine Engine) {
 	tests := []struct {
 		name string
 		run  func(t *testing.T, store storage.Blobs)
@@ -35,23 +50,26 @@ func Run(t *testing.T, open func(t *testing.T) storage.Blobs, corrupt func(t *te
 		{"a failing source leaves nothing", testBrokenSource},
 		{"the zero CID names nothing", testZeroCID},
 		{"one blob stored by many at once", testConcurrentPut},
+		{"a large blob takes little memory", testMemory},
 		{"an object comes back as it went in", testObject},
 		{"an object is never changed", testObjectExists},
 		{"of many creators one wins", testOneWinner},
 		{"an object has at most 1 MiB", testObjectSize},
 		{"bad keys are refused", testBadKeys},
 		{"keys are listed in byte order", testList},
+		{"thousands of keys are listed in byte order", testLongList},
 		{"a list ends when its reader does", testListBreak},
 		{"blobs are not objects", testBlobsApart},
 		{"a cancelled context is obeyed", testCancelled},
 		{"a probe leaves nothing behind", testProbe},
 	}
 	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
+		t.Run(test.name, func(t *testing.T) { test.run(t, engine.Open(t)) })
 	}
+	inventory(t, engine)
 	t.Run("corrupt bytes are never handed out", func(t *testing.T) {
-		store := open(t)
-		testCorrupt(t, store, func(id storage.CID) { corrupt(t, store, id) })
+		store := engine.Open(t)
+		testCorrupt(t, store, func(id storage.CID) { engine.Corrupt(t, store, id) })
 	})
 }
 
@@ -517,6 +535,9 @@ func testCorrupt(t *testing.T, store storage.Blobs, corrupt func(storage.CID)) {
 		if _, err := store.Stat(t.Context(), id); err != nil {
 			t.Errorf("Stat of %d bytes: %v: it does not read them", size, err)
 		}
+		put(t, store, data) // which mends it
+		if got := get(t, store, id); !bytes.Equal(got, data) {
+			t.Errorf("%d bytes that were put again came back changed", size)
+		}
 	}
-	put(t, store, []byte("the store still works"))
 }

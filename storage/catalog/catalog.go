@@ -32,7 +32,7 @@ var (
 	// ErrNewerSchema: the database was migrated by a newer version of the program.
 	ErrNewerSchema = errors.New("a newer release of aln-registry has written it; upgrade aln-registry")
 	// ErrOldSchema: migrations are pending that somebody has to order.
-	ErrOldSchema = errors.New("its schema is older than this release; type `aln-registry migrate up`")
+	ErrOldSchema = errors.New("its schema is older than this release; migrate it first")
 	// ErrUnavailable: the database cannot be reached or does not answer now. What
 	// was to be written is not, unless ErrUncertain is in the chain too; trying
 	// again later helps.
@@ -109,6 +109,9 @@ type dialect struct {
 	nowMillis             string             // an expression: Unix milliseconds by the database's clock
 	afterAudit            string             // where audit's next ID has to be set behind those that were given
 	snapshot              sql.IsolationLevel // at which all of a transaction's reads see one state
+	// faults and quickFaults ask the database to check itself: "ok" or lines of what is
+	// wrong; "" where that is not to be had by a query.
+	faults, quickFaults string
 	// send executes statements in the transaction p, which is on conn.
 	send   func(ctx context.Context, conn *sql.Conn, p *pending, statements []statement) error
 	shared bool

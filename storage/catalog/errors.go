@@ -39,6 +39,9 @@ func classified(err error) error {
 			return err
 		}
 	}
+	if errors.Is(err, sql.ErrNoRows) { // one that every catalog has: who asks for others looks before
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
 	if e := (*sqlite3.Error)(nil); errors.As(err, &e) {
 		return classifiedSQLite(err, e.Code())
 	}

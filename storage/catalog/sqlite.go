@@ -24,6 +24,7 @@ var sqlite = dialect{
 	// BEGIN IMMEDIATE has locked the whole database already.
 	lockHead:  "SELECT size FROM head WHERE id = 1",
 	nowMillis: "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+	faults:    "PRAGMA integrity_check(10)", quickFaults: "PRAGMA quick_check(10)",
 	send: func(ctx context.Context, _ *sql.Conn, p *pending, statements []statement) error {
 		return p.sendEach(ctx, statements)
 	},
@@ -53,17 +54,27 @@ func openSQLiteWith(ctx context.Context, path string, folder fs.FS) (*DB, error)
 	if err := touch(path); err != nil {
 		return nil, fmt.Errorf("open catalog: %w", err)
 	}
+	db, err := openSQLitePools(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := migrateSQLite(ctx, db.write, path, folder); err != nil {
+		return nil, errors.Join(fmt.Errorf("open catalog %s: %w", path, err), db.Close())
+	}
+	if err := durable.SyncDir(filepath.Dir(path)); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// openSQLitePools makes the connections to the file at path, which are opened when
+// they are needed.
+func openSQLitePools(path string) (*DB, error) {
 	write, err := sql.Open("sqlite", sqliteName(path, "_txlock=immediate"))
 	if err != nil {
 		return nil, fmt.Errorf("open catalog %s: %w", path, err)
 	}
 	write.SetMaxOpenConns(1)
-	if err := migrateSQLite(ctx, write, path, folder); err != nil {
-		return nil, errors.Join(fmt.Errorf("open catalog %s: %w", path, err), write.Close())
-	}
-	if err := durable.SyncDir(filepath.Dir(path)); err != nil {
-		return nil, errors.Join(err, write.Close())
-	}
 	read, err := sql.Open("sqlite", sqliteName(path, "_pragma=query_only(1)"))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open catalog %s: %w", path, err), write.Close())

@@ -33,7 +33,10 @@ type Store struct {
 	folders sync.Map // folders below root known to be durable
 }
 
-var _ storage.Blobs = (*Store)(nil)
+var (
+	_ storage.Blobs     = (*Store)(nil)
+	_ storage.Inventory = (*Store)(nil)
+)
 
 // Open opens the store in the folder root, which is made (0700) when there is
 // none. What an interrupted process left in incoming is removed, unless
@@ -97,8 +100,11 @@ func (s *Store) Close() error { return s.lock.Close() }
 
 func (s *Store) blobPath(id storage.CID) string {
 	name := id.String()
-	return filepath.Join(s.root, blobFolder, name[len(name)-3:len(name)-1], name)
+	return filepath.Join(s.root, blobFolder, shard(name), name)
 }
+
+// shard is the folder that a blob of that name lies in.
+func shard(name string) string { return name[len(name)-3 : len(name)-1] }
 
 // Put implements storage.Blobs. A blob that is there already is read and
 // hashed before it is acknowledged; one found corrupt is replaced.

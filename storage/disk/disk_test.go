@@ -47,9 +47,19 @@ func flip(t *testing.T, s *Store, id storage.CID) {
 }
 
 func TestBlobs(t *testing.T) {
-	blobtest.Run(t,
-		func(t *testing.T) storage.Blobs { return open(t, t.TempDir()) },
-		func(t *testing.T, store storage.Blobs, id storage.CID) { flip(t, store.(*Store), id) })
+	blobtest.Run(t, blobtest.Engine{
+		Open:    func(t *testing.T) blobtest.Store { return open(t, t.TempDir()) },
+		Corrupt: func(t *testing.T, store blobtest.Store, id storage.CID) { flip(t, store.(*Store), id) },
+		Stray: func(t *testing.T, store blobtest.Store, name string) {
+			folder := filepath.Join(store.(*Store).root, blobFolder, "aa")
+			if err := os.MkdirAll(folder, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(folder, name), []byte("stray"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+	})
 }
 
 func TestLayout(t *testing.T) {

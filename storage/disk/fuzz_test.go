@@ -4,6 +4,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"phoenix-lab.org/aln-registry/storage"
 )
 
 // FuzzKey: an object's file lies in the store's folder, under its key, and not
@@ -14,11 +16,11 @@ func FuzzKey(f *testing.F) {
 	}
 	s := &Store{root: filepath.Join(f.TempDir(), "store")}
 	f.Fuzz(func(t *testing.T, key string) {
-		if checkKey(key) != nil {
+		if storage.CheckKey(key) != nil {
 			return
 		}
 		below, err := filepath.Rel(s.root, s.objectPath(key))
-		if err != nil || filepath.ToSlash(below) != key || !filepath.IsLocal(below) || len(key) > maxKey {
+		if err != nil || filepath.ToSlash(below) != key || !filepath.IsLocal(below) || len(key) > 255 {
 			t.Fatalf("%q is at %q, %v", key, below, err)
 		}
 		first, _, _ := strings.Cut(key, "/")

@@ -18,22 +18,17 @@ import (
 	"phoenix-lab.org/aln-registry/storage"
 )
 
-const (
-	maxObject = 1 << 20 // bytes of an object
-	maxKey    = 255     // bytes of a key
-)
-
 // Create implements storage.Blobs. Of concurrent callers the one whose file
 // comes first wins: Place never replaces a file.
 func (s *Store) Create(ctx context.Context, key string, data []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := checkKey(key); err != nil {
+	if err := storage.CheckKey(key); err != nil {
 		return err
 	}
-	if len(data) > maxObject {
-		return fmt.Errorf("create object %s: %d bytes are more than %d", key, len(data), maxObject)
+	if len(data) > storage.MaxObject {
+		return fmt.Errorf("create object %s: %d bytes are more than %d", key, len(data), storage.MaxObject)
 	}
 	err := s.create(s.objectPath(key), data)
 	var taken *os.LinkError
@@ -89,7 +84,7 @@ func (s *Store) Read(ctx context.Context, key string) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := checkKey(key); err != nil {
+	if err := storage.CheckKey(key); err != nil {
 		return nil, err
 	}
 	f, err := durable.Open(s.objectPath(key))
@@ -105,12 +100,12 @@ func (s *Store) Read(ctx context.Context, key string) ([]byte, error) {
 	} else if !info.Mode().IsRegular() { // a folder: key is a prefix of others
 		return nil, fmt.Errorf("object %s: %w", key, storage.ErrNotFound)
 	}
-	data, err := io.ReadAll(readerOf(ctx, io.LimitReader(f, maxObject+1)))
+	data, err := io.ReadAll(readerOf(ctx, io.LimitReader(f, storage.MaxObject+1)))
 	if err != nil {
 		return nil, fmt.Errorf("object %s: %w", key, err)
 	}
-	if len(data) > maxObject {
-		return nil, fmt.Errorf("object %s has more than %d bytes", key, maxObject)
+	if len(data) > storage.MaxObject {
+		return nil, fmt.Errorf("object %s has more than %d bytes", key, storage.MaxObject)
 	}
 	return data, nil
 }
@@ -118,13 +113,11 @@ func (s *Store) Read(ctx context.Context, key string) ([]byte, error) {
 // List implements storage.Blobs.
 func (s *Store) List(ctx context.Context, prefix, after string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		folder := prefix[:strings.LastIndexByte(prefix, '/')+1]
-		if folder != "" {
-			if err := checkKey(strings.TrimSuffix(folder, "/")); err != nil {
-				yield("", err)
-				return
-			}
+		if err := storage.CheckPrefix(prefix); err != nil {
+			yield("", err)
+			return
 		}
+		folder := prefix[:strings.LastIndexByte(prefix, '/')+1]
 		s.walk(ctx, folder, prefix, after, yield)
 	}
 }
@@ -168,7 +161,7 @@ func keyNames(folder string, entries []fs.DirEntry) []string {
 	var names []string
 	for _, e := range entries {
 		name := folder + e.Name()
-		if checkKey(name) != nil {
+		if storage.CheckKey(name) != nil {
 			continue
 		}
 		if e.IsDir() {
@@ -181,20 +174,3 @@ func keyNames(folder string, entries []fs.DirEntry) []string {
 }
 
 func (s *Store) objectPath(key string) string { return filepath.Join(s.root, filepath.FromSlash(key)) }
-
-// checkKey accepts slash-separated segments of [a-z0-9-], and not what the
-// store keeps for itself.
-func checkKey(key string) error {
-	if len(key) > maxKey {
-		return fmt.Errorf("%w: %d bytes are more than %d", storage.ErrBadKey, len(key), maxKey)
-	}
-	for i, segment := range strings.Split(key, "/") {
-		if segment == "" || strings.Trim(segment, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
-			return fmt.Errorf("%w: %q", storage.ErrBadKey, key)
-		}
-		if i == 0 && (segment == blobFolder || segment == incomingFolder || segment == lockFile) {
-			return fmt.Errorf("%w: %q begins with a reserved name", storage.ErrBadKey, key)
-		}
-	}
-	return nil
-}

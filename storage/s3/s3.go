@@ -2,16 +2,31 @@
 // speaks S3: MinIO, Ceph's RADOS Gateway, or another. In the bucket, below the
 // prefix that the store was opened with ("" or ending in a slash), lie
 //
-//	<prefix>blobs/<cid>   a blob
-//	<prefix><key>         an object, for instance log/entry/0000000000000007
+//	<prefix>blobs/<cid>    a blob
+//	<prefix><key>          an object, for instance log/entry/0000000000000007
+//	<prefix>.probe-<text>  for a moment, what Probe writes
+//
+// each with the sha256 and the number of its bytes as user metadata.
+//
+// Invariants: whatever is stored comes in one request, signed over the digest of
+// its bytes; what must not be replaced, with If-None-Match: *. These two every
+// store honours, and what some do not is not relied on (docs/ARCHITECTURE.md).
+// Nothing that a store or the network says about bytes is believed: a blob is
+// hashed before a reader gets any of it, and that something is there already only
+// after it was read. An operation is tried again, with growing pauses, until it
+// succeeds or the store's patience ends (storage.ErrUnavailable).
 package s3
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
-	"io"
-	"iter"
+	"fmt"
+	"net/http"
+	"sync/atomic"
 	"time"
+
+	"github.com/minio/minio-go/v7"
 
 	"phoenix-lab.org/aln-registry/storage"
 )
@@ -22,15 +37,29 @@ type Options struct {
 	// are asked: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,
 	// AWS_SHARED_CREDENTIALS_FILE, and the machine's role (IAM).
 	AccessKey, SecretKey string
-	// Spool is the folder of temporary files; "" is the system's.
+	// Spool is the folder of temporary files, which exists; "" is the system's.
+	// Blobs of more than 1 MiB take their size of it while they are open.
 	Spool string
-	// Patience is how long an operation tries again where the store does not
-	// answer as it should; large blobs get more. 0 is 15 seconds.
+	// Patience is how long an operation is tried while nothing moves; what moves
+	// large blobs gets somewhat more. 0 is 15 seconds.
 	Patience time.Duration
 }
 
-// Store is a storage.Blobs and a storage.Inventory in a bucket.
-type Store struct{}
+const defaultPatience = 15 * time.Second
+
+// Store is a storage.Blobs and a storage.Inventory in a bucket. Several stores,
+// in several processes, may work on one bucket and prefix.
+type Store struct {
+	place     place
+	core      minio.Core
+	transport *http.Transport
+	folder    string // of temporary files
+	patience  time.Duration
+	pageSize  int
+	probeKey  string
+	probing   chan struct{} // holds whoever probes
+	versions  atomic.Bool   // the bucket has versions, and replaces nothing all the same
+}
 
 var (
 	_ storage.Blobs     = (*Store)(nil)
@@ -41,39 +70,58 @@ var (
 //
 //	s3://bucket[/prefix]?endpoint=https://host[:port][&region=R][&ca=FILE][&path_style=true|false]
 //
-// and asks whether the bucket is there, which is never made.
+// and asks whether the bucket is there, which is never made: an error says how
+// to. A bucket that replaces what it is told not to is refused; it is probed for
+// that, but one that cannot be written now is opened, to be read. The region is us-east-1 unless said; ca is a file of the only certificates
+// to trust, in PEM; path_style false puts the bucket into the host's name, as
+// Amazon's stores want it (which is known of them). No error says a secret.
 func Open(ctx context.Context, address string, o Options) (*Store, error) {
-	return nil, errors.New("not there yet")
+	s, err := newStore(address, o)
+	if err != nil {
+		return nil, err
+	}
+	err = s.checkBucket(ctx)
+	if err == nil {
+		if probed := s.Probe(ctx); errors.Is(probed, errReplaces) || ctx.Err() != nil {
+			err = probed
+		}
+	}
+	if err != nil {
+		s.Close()
+		return nil, fmt.Errorf("open blobs in %s: %w", s, err)
+	}
+	return s, nil
 }
+
+// newStore makes the store and asks nothing of the network.
+func newStore(address string, o Options) (*Store, error) {
+	p, err := parseAddress(address)
+	if err != nil {
+		return nil, err
+	}
+	transport, err := newTransport(p)
+	if err != nil {
+		return nil, err
+	}
+	core, err := newClient(p, o, transport)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		place: p, core: core, transport: transport, folder: o.Spool, patience: o.Patience, pageSize: pageSize,
+		probeKey: p.prefix + probePrefix + rand.Text(), probing: make(chan struct{}, 1),
+	}
+	if s.patience <= 0 {
+		s.patience = defaultPatience
+	}
+	return s, nil
+}
+
+// String is where the store is, without anything secret.
+func (s *Store) String() string { return s.place.String() }
 
 // Close closes idle connections. Open blobs stay readable.
-func (s *Store) Close() error { return nil }
-
-// Put implements storage.Blobs.
-func (s *Store) Put(ctx context.Context, id storage.CID, size int64, r io.Reader) error { return nil }
-
-// Open implements storage.Blobs.
-func (s *Store) Open(ctx context.Context, id storage.CID) (storage.Blob, error) { return nil, nil }
-
-// Stat implements storage.Blobs.
-func (s *Store) Stat(ctx context.Context, id storage.CID) (int64, error) { return 0, nil }
-
-// Create implements storage.Blobs.
-func (s *Store) Create(ctx context.Context, key string, data []byte) error { return nil }
-
-// Read implements storage.Blobs.
-func (s *Store) Read(ctx context.Context, key string) ([]byte, error) { return nil, nil }
-
-// List implements storage.Blobs.
-func (s *Store) List(ctx context.Context, prefix, after string) iter.Seq2[string, error] { return nil }
-
-// Probe implements storage.Blobs.
-func (s *Store) Probe(ctx context.Context) error { return nil }
-
-// All implements storage.Inventory.
-func (s *Store) All(ctx context.Context, after storage.CID) iter.Seq2[storage.Stored, error] {
+func (s *Store) Close() error {
+	s.transport.CloseIdleConnections()
 	return nil
 }
-
-// Remove implements storage.Inventory.
-func (s *Store) Remove(ctx context.Context, id storage.CID) error { return nil }

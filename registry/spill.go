@@ -1,0 +1,115 @@
+package registry
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"phoenix-lab.org/aln-registry/durable"
+	"phoenix-lab.org/aln-registry/storage"
+)
+
+// spillParts is into how many files a spill is divided, by the first byte of a digest:
+// comparing two spills takes the memory of a part.
+const spillParts = 64
+
+// spilled is the width of what is written for a blob: digest, size, modified.
+const spilled = 32 + 8 + 8
+
+// spill is a list of blobs that need not fit into memory, in files without names
+// that are gone with the process.
+type spill struct {
+	parts [spillParts]struct {
+		file io.ReadWriteSeeker
+		w    *bufio.Writer
+	}
+	closers []io.Closer
+}
+
+// newSpill makes one in folder, "" for the system's.
+func newSpill(folder string) (*spill, error) {
+	s := &spill{}
+	for i := range s.parts {
+		f, err := durable.CreateUnnamed(folder)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("list blobs: %w", storage.Full(err)), s.Close())
+		}
+		s.closers = append(s.closers, f)
+		s.parts[i].file, s.parts[i].w = f, bufio.NewWriterSize(f, 4<<10)
+	}
+	return s, nil
+}
+
+// Close gives up the files.
+func (s *spill) Close() error {
+	var failed error
+	for _, c := range s.closers {
+		failed = errors.Join(failed, c.Close())
+	}
+	s.closers = nil
+	return failed
+}
+
+func (s *spill) add(b storage.Stored) error {
+	digest := b.CID.Digest()
+	row := append(make([]byte, 0, spilled), digest[:]...)
+	row = binary.BigEndian.AppendUint64(row, uint64(b.Size))
+	row = binary.BigEndian.AppendUint64(row, uint64(b.Modified.UnixMilli()))
+	if _, err := s.parts[int(digest[0])*spillParts>>8].w.Write(row); err != nil {
+		return fmt.Errorf("list blobs: %w", storage.Full(err))
+	}
+	return nil
+}
+
+// each calls f with every blob of a part, as often as it was added.
+func (s *spill) each(part int, f func(storage.Stored) error) error {
+	p := s.parts[part]
+	if err := p.w.Flush(); err != nil {
+		return fmt.Errorf("list blobs: %w", storage.Full(err))
+	}
+	if _, err := p.file.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("list blobs: %w", err)
+	}
+	for r := bufio.NewReader(p.file); ; {
+		var row [spilled]byte
+		if _, err := io.ReadFull(r, row[:]); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("list blobs: %w", err)
+		}
+		b := storage.Stored{
+			CID: storage.CIDFromDigest([32]byte(row[:32])), Size: int64(binary.BigEndian.Uint64(row[32:])),
+			Modified: time.UnixMilli(int64(binary.BigEndian.Uint64(row[40:]))).UTC(),
+		}
+		if err := f(b); err != nil {
+			return err
+		}
+	}
+}
+
+// without calls f with every blob of s that is not in other.
+func (s *spill) without(other *spill, f func(storage.Stored) error) error {
+	for part := range spillParts {
+		known := map[storage.CID]struct{}{}
+		err := other.each(part, func(b storage.Stored) error {
+			known[b.CID] = struct{}{}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		err = s.each(part, func(b storage.Stored) error {
+			if _, ok := known[b.CID]; ok {
+				return nil
+			}
+			return f(b)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

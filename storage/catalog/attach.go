@@ -1,0 +1,58 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// AttachSQLite opens the catalog in the file at path as it is, beside whoever else
+// has it open: it makes no file (fs.ErrNotExist) and changes no schema; an older
+// one than this program's is ErrOldSchema, a newer one ErrNewerSchema.
+func AttachSQLite(ctx context.Context, path string) (*DB, error) {
+	schema, err := SQLiteSchema(ctx, path)
+	switch {
+	case err != nil:
+		return nil, err
+	case schema.Current > schema.Known:
+		return nil, fmt.Errorf("open catalog %s: %w (its schema has version %d, this release knows up to %d)", path, ErrNewerSchema, schema.Current, schema.Known)
+	case schema.Current < schema.Known:
+		return nil, fmt.Errorf("open catalog %s: %w", path, ErrOldSchema)
+	}
+	return PeekSQLite(path)
+}
+
+// PeekSQLite is AttachSQLite whatever the schema is: only what every release has
+// stored alike may be asked for, which is the head, entries, hashes and what is published.
+func PeekSQLite(path string) (*DB, error) {
+	path, err := filepath.Abs(path)
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open catalog: %w", err)
+	}
+	return openSQLitePools(path)
+}
+
+// CopySQLite writes what db holds at one moment to a new file at path, whole and
+// durable, while others go on reading and writing. A file that is there is replaced when the
+// copy is complete.
+func (db *DB) CopySQLite(ctx context.Context, path string) error {
+	return failed(ctx, "copy the catalog", copySQLite(ctx, db.read, path+".copying", path))
+}
+
+// SetPublishedIn makes the catalog in the file at path, which nobody has open and
+// which no registry was ever served from, say that p is published: smaller than it
+// said, if need be. It is for copies.
+func SetPublishedIn(ctx context.Context, path string, p Published) error {
+	db, err := PeekSQLite(path)
+	if err != nil {
+		return err
+	}
+	_, err = db.write.ExecContext(ctx, "UPDATE published SET size = $1, checkpoint = $2 WHERE id = 1 AND $1 <= (SELECT size FROM head WHERE id = 1)",
+		p.Size, blob(p.Checkpoint))
+	return errors.Join(failed(ctx, "set what a copy says is published", err), db.Close())
+}

@@ -1,0 +1,234 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"phoenix-lab.org/aln-registry/migrations"
+)
+
+// ErrInUse: somebody works with the catalog that is to be replaced.
+var ErrInUse = errors.New("the catalog is in use")
+
+// Replacement is a catalog in the making that is to take the place of the one in a
+// PostgreSQL database. It grows in a schema of its own, beside the other; Finish
+// exchanges the two in one transaction, so that there is one whole catalog at every
+// moment. Whatever ends before that leaves the old one as it is.
+type Replacement struct {
+	// DB is the new catalog, empty at first.
+	DB *DB
+
+	admin *sql.DB // of one connection, which holds the lock against a second replacement
+	place string  // the schema that the catalog is in
+}
+
+// The schemas beside that of the catalog, whose name goes before.
+const (
+	rebuildingSuffix = "_rebuilding"
+	asideSuffix      = "_before_rebuild_"
+	// longestPlace leaves room for both in a name of 63 bytes.
+	longestPlace = 30
+)
+
+// ReplacePostgres begins a replacement of the catalog in the database at address,
+// which needs not have one. What an earlier one left is removed. ErrInUse while a
+// replica has a lease (that of a killed one is waited for), or another replacement is under way; ErrNewerSchema where a
+// newer release may have made tables that this one does not know.
+func ReplacePostgres(ctx context.Context, address string) (*Replacement, error) {
+	config, err := postgresConfig(address)
+	if err != nil {
+		return nil, err
+	}
+	schema, err := schemaOf(ctx, config, migrations.Postgres)
+	if err == nil && schema.Current > schema.Known {
+		err = schema.newer()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("replace catalog %s: %w", whereabouts(config), err)
+	}
+	r := &Replacement{admin: pgSession{lock: replaceLockTimeout, readWrite: true}.pool(config, 1)}
+	r.admin.SetConnMaxIdleTime(0) // the lock is the connection's
+	r.admin.SetConnMaxLifetime(0)
+	if err := r.begin(ctx, config); err != nil {
+		return nil, errors.Join(fmt.Errorf("replace catalog %s: %w", whereabouts(config), err), r.Close())
+	}
+	return r, nil
+}
+
+// replaceLockTimeout is how long the exchange waits for a table that is in use.
+const replaceLockTimeout = 30 * time.Second
+
+func (r *Replacement) begin(ctx context.Context, config *pgx.ConnConfig) error {
+	var locked bool
+	row := r.admin.QueryRowContext(ctx, "SELECT current_schema(), pg_try_advisory_lock(hashtext('aln-registry rebuild'), hashtext(current_schema()))")
+	if err := row.Scan(&r.place, &locked); err != nil {
+		return failed(ctx, "lock the catalog for a rebuild", err)
+	}
+	if !locked {
+		return fmt.Errorf("%w: another rebuild is under way", ErrInUse)
+	}
+	if len(r.place) > longestPlace {
+		return fmt.Errorf("the schema %q has a name of more than %d bytes, which leaves no room for one beside it", r.place, longestPlace)
+	}
+	if err := r.outlive(ctx); err != nil {
+		return err
+	}
+	rebuilding := quoted(r.place + rebuildingSuffix)
+	for _, statement := range []string{"DROP SCHEMA IF EXISTS " + rebuilding + " CASCADE", "CREATE SCHEMA " + rebuilding} {
+		if _, err := r.admin.ExecContext(ctx, statement); err != nil {
+			return failed(ctx, "make a schema for the new catalog (whoever rebuilds needs CREATE on the database)", err)
+		}
+	}
+	beside := config.Copy()
+	beside.RuntimeParams["search_path"] = rebuilding
+	var err error
+	r.DB, err = openPostgres(ctx, beside)
+	return err
+}
+
+func quoted(name ...string) string { return pgx.Identifier(name).Sanitize() }
+
+// leasePatience is how long leases are waited for that may be those of killed servers;
+// one that runs renews its own all the time.
+const leasePatience = 8 * time.Second
+
+// outlive waits until no replica has a lease, as long as that may come by waiting.
+func (r *Replacement) outlive(ctx context.Context) error {
+	deadline := time.Now().Add(leasePatience)
+	for {
+		left, err := r.refuseReplicas(ctx, r.admin)
+		if !errors.Is(err, ErrInUse) || time.Now().Add(left).After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(left):
+		}
+	}
+}
+
+// oneRow is a connection or a transaction on one.
+type oneRow interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// refuseReplicas is ErrInUse while a replica of the catalog has a lease, of which
+// the last one is over in left.
+func (r *Replacement) refuseReplicas(ctx context.Context, q oneRow) (left time.Duration, err error) {
+	var there bool
+	if err := q.QueryRowContext(ctx, "SELECT to_regclass($1) IS NOT NULL", quoted(r.place, "replica")).Scan(&there); err != nil || !there {
+		return 0, failed(ctx, "look for servers", err)
+	}
+	var names string
+	var millis int64
+	row := q.QueryRowContext(ctx, "SELECT COALESCE(string_agg(name, ', ' ORDER BY name), ''), COALESCE(MAX(expires_ms - "+postgres.nowMillis+"), 0) FROM "+
+		quoted(r.place, "replica")+" WHERE expires_ms > "+postgres.nowMillis)
+	if err := row.Scan(&names, &millis); err != nil {
+		return 0, failed(ctx, "look for servers", err)
+	}
+	if names == "" {
+		return 0, nil
+	}
+	return time.Duration(millis+1) * time.Millisecond, fmt.Errorf("%w: these servers run on it: %s; stop them first", ErrInUse, names)
+}
+
+// Finish puts the new catalog in the place of the old one, durably, and what was
+// condemned meanwhile with it. The old one is kept in the schema kept, named by the
+// time at, "" where there was none. Errors: ErrInUse for a server that was started
+// meanwhile. DB is closed.
+func (r *Replacement) Finish(ctx context.Context, at time.Time) (kept string, err error) {
+	err = r.DB.Close()
+	r.DB = nil
+	if err != nil {
+		return "", err
+	}
+	tx, err := r.admin.BeginTx(ctx, nil)
+	if err != nil {
+		return "", failed(ctx, "begin", err)
+	}
+	defer tx.Rollback() // after a commit this does nothing
+	if kept, err = r.exchange(ctx, tx, r.place+asideSuffix+at.UTC().Format("20060102t150405z")); err != nil {
+		return "", err
+	}
+	return kept, failed(ctx, "commit", tx.Commit())
+}
+
+func (r *Replacement) exchange(ctx context.Context, tx *sql.Tx, aside string) (kept string, err error) {
+	do := func(statement string) error {
+		_, err := tx.ExecContext(ctx, statement)
+		return failed(ctx, "exchange the catalogs", err)
+	}
+	rebuilding := r.place + rebuildingSuffix
+	tables, err := r.tables(ctx, tx, rebuilding)
+	if err != nil {
+		return "", err
+	}
+	old, err := r.tables(ctx, tx, r.place)
+	if err != nil {
+		return "", err
+	}
+	have := map[string]bool{}
+	for _, name := range old {
+		have[name] = true
+	}
+	if have["head"] {
+		kept = aside
+		if err := do("CREATE SCHEMA " + quoted(aside)); err != nil {
+			return "", err
+		}
+	}
+	if have["replica"] { // whoever starts now waits for this lock, and then finds the new one
+		if err := do("LOCK TABLE " + quoted(r.place, "replica") + " IN ACCESS EXCLUSIVE MODE"); err != nil {
+			return "", err
+		}
+		if _, err := r.refuseReplicas(ctx, tx); err != nil {
+			return "", err
+		}
+	}
+	if have["condemned"] {
+		if err := do("LOCK TABLE " + quoted(r.place, "condemned") + " IN ACCESS EXCLUSIVE MODE"); err != nil {
+			return "", err
+		}
+		err := do("INSERT INTO " + quoted(rebuilding, "condemned") + " (cid, condemned_at) SELECT cid, condemned_at FROM " + quoted(r.place, "condemned") + " ON CONFLICT DO NOTHING")
+		if err != nil {
+			return "", err
+		}
+	}
+	for _, name := range tables {
+		if have[name] {
+			if err := do("ALTER TABLE " + quoted(r.place, name) + " SET SCHEMA " + quoted(aside)); err != nil {
+				return "", err
+			}
+		}
+		if err := do("ALTER TABLE " + quoted(rebuilding, name) + " SET SCHEMA " + quoted(r.place)); err != nil {
+			return "", err
+		}
+	}
+	return kept, do("DROP SCHEMA " + quoted(rebuilding))
+}
+
+// tables are the names of the tables in a schema.
+func (r *Replacement) tables(ctx context.Context, tx *sql.Tx, schema string) ([]string, error) {
+	var names string
+	row := tx.QueryRowContext(ctx, "SELECT COALESCE(string_agg(tablename, ' ' ORDER BY tablename), '') FROM pg_tables WHERE schemaname = $1", schema)
+	if err := row.Scan(&names); err != nil {
+		return nil, failed(ctx, "list the tables", err)
+	}
+	return strings.Fields(names), nil
+}
+
+// Close gives up a replacement that was not finished, and the lock.
+func (r *Replacement) Close() error {
+	var failed error
+	if r.DB != nil {
+		failed = r.DB.Close()
+	}
+	return errors.Join(failed, r.admin.Close())
+}

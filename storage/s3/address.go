@@ -1,0 +1,160 @@
+package s3
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/s3utils"
+)
+
+// form is what an address looks like; errors show it and nothing that was given
+// where a secret may stand.
+const form = "s3://bucket[/prefix]?endpoint=https://host[:port][&region=R][&ca=FILE][&path_style=true|false]"
+
+// place is an address, read.
+type place struct {
+	bucket string
+	prefix string // of every key: "" or ending in a slash
+	host   string // of the endpoint, with its port
+	secure bool   // https
+	region string
+	ca     string // a file, "" for the system's certificates
+	style  minio.BucketLookupType
+}
+
+var parameters = []string{"endpoint", "region", "ca", "path_style"}
+
+// errCredentials: keys do not belong into an address, which others see: in
+// process lists, unit files and logs.
+var errCredentials = errors.New("credentials do not belong into the address of the blobs: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, " +
+	"or AWS_SHARED_CREDENTIALS_FILE, in the environment")
+
+func parseAddress(address string) (place, error) {
+	p, err := readAddress(address)
+	if err != nil && !errors.Is(err, errCredentials) {
+		err = fmt.Errorf("the address of the blobs: %w; it looks like %s", err, form)
+	}
+	return p, err
+}
+
+func readAddress(address string) (place, error) {
+	u, err := url.Parse(address)
+	if err != nil { // url.Parse would say the address
+		return place{}, errors.New("it is not a URL")
+	}
+	if u.User != nil {
+		return place{}, errCredentials
+	}
+	if u.Scheme != "s3" || u.Host == "" || u.Opaque != "" || u.Fragment != "" {
+		return place{}, errors.New("it does not begin with s3:// and a bucket, or has a fragment")
+	}
+	if u.Port() != "" {
+		return place{}, errors.New("after s3:// comes the bucket; host and port belong into endpoint=")
+	}
+	if err := s3utils.CheckValidBucketNameStrict(u.Host); err != nil {
+		return place{}, fmt.Errorf("the bucket's name %q: %w", u.Host, err)
+	}
+	p := place{bucket: u.Host, region: "us-east-1", style: minio.BucketLookupAuto}
+	if p.prefix, err = readPrefix(u.Path); err != nil {
+		return place{}, err
+	}
+	values, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return place{}, errors.New("what follows the question mark is not parameters")
+	}
+	return p, p.take(values)
+}
+
+const maxPrefix = 200 // bytes
+
+// readPrefix makes the prefix of all keys of a path: no name in it is one that
+// a store or a tool would take for something else.
+func readPrefix(path string) (string, error) {
+	path = strings.TrimSuffix(strings.TrimPrefix(path, "/"), "/")
+	if path == "" {
+		return "", nil
+	}
+	if len(path) > maxPrefix {
+		return "", fmt.Errorf("the prefix has %d bytes, at most %d", len(path), maxPrefix)
+	}
+	for segment := range strings.SplitSeq(path, "/") {
+		odd := strings.Trim(segment, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+		if segment == "" || odd != "" || strings.Trim(segment, ".") == "" {
+			return "", fmt.Errorf("the prefix %q is not names of A-Z, a-z, 0-9, -, _ and . between slashes", path)
+		}
+	}
+	return path + "/", nil
+}
+
+// take reads the parameters; their values are not shown, since what is wrong
+// may be a secret.
+func (p *place) take(values url.Values) error {
+	for name, given := range values {
+		switch {
+		case strings.Contains(strings.ToLower(name), "key") || strings.Contains(strings.ToLower(name), "secret"):
+			return errCredentials
+		case !slices.Contains(parameters, name):
+			return fmt.Errorf("there is no parameter %q", name)
+		case len(given) > 1:
+			return fmt.Errorf("%s is given twice", name)
+		case given[0] == "":
+			return fmt.Errorf("%s is empty", name)
+		}
+	}
+	if err := p.takeEndpoint(values.Get("endpoint")); err != nil {
+		return err
+	}
+	if region := values.Get("region"); region != "" {
+		p.region = region
+	}
+	if strings.Trim(p.region, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" || len(p.region) > 64 {
+		return errors.New("region is not the name of a region")
+	}
+	if p.ca = values.Get("ca"); p.ca != "" && !p.secure {
+		return errors.New("ca is for an endpoint with https")
+	}
+	switch values.Get("path_style") {
+	case "":
+	case "true":
+		p.style = minio.BucketLookupPath
+	case "false":
+		p.style = minio.BucketLookupDNS
+	default:
+		return errors.New("path_style is true or false")
+	}
+	return nil
+}
+
+func (p *place) takeEndpoint(endpoint string) error {
+	if endpoint == "" {
+		return errors.New("endpoint is missing")
+	}
+	e, err := url.Parse(endpoint)
+	if err != nil {
+		return errors.New("endpoint is not a URL")
+	}
+	if e.User != nil {
+		return errCredentials
+	}
+	if e.Scheme != "https" && e.Scheme != "http" {
+		return errors.New("endpoint does not begin with https:// or http://")
+	}
+	if e.Hostname() == "" || strings.TrimSuffix(e.Path, "/") != "" || e.RawQuery != "" || e.Fragment != "" {
+		return errors.New("endpoint is a host and a port alone")
+	}
+	p.host, p.secure = e.Host, e.Scheme == "https"
+	return nil
+}
+
+// String is the place without anything secret.
+func (p place) String() string {
+	scheme := "http"
+	if p.secure {
+		scheme = "https"
+	}
+	return fmt.Sprintf("s3://%s/%s at %s://%s", p.bucket, p.prefix, scheme, p.host)
+}
