@@ -19,6 +19,7 @@ import (
 // TestTransactionReadsWhatItWrote compares what a transaction says it knows with
 // what its database says when all is sent.
 func TestTransactionReadsWhatItWrote(t *testing.T) {
+	t.Parallel()
 	sqlite := openSQLite(t, filepath.Join(t.TempDir(), "catalog.db"))
 	postgres := opened(t, testbed.SharedPostgres(t).URL)
 	for name, db := range map[string]*DB{"SQLite": sqlite, "Postgres": postgres} {

@@ -79,6 +79,7 @@ func (*recorder) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData
 // TestHotStatementsUseIndexes has the catalog say what it says, and PostgreSQL
 // how it would go about it in large tables: every one is entered by an index.
 func TestHotStatementsUseIndexes(t *testing.T) {
+	t.Parallel()
 	ctx, url := t.Context(), testbed.SharedPostgres(t).URL
 	recorder := &recorder{statements: map[string][]any{}}
 	c := config(t, url)
