@@ -38,8 +38,9 @@ const (
 	seenWithin = 2*leaseFor + 3*time.Second
 )
 
-// errUnconfirmed is told to who would be judged by what may be out of date.
-var errUnconfirmed = fmt.Errorf("%w: this replica does not know whether it shows all that was acknowledged; its database has not said so for %s", ErrUnavailable, confirmedFor)
+// ErrUnconfirmed is told to who would be judged by what may be out of date. It is an
+// ErrUnavailable.
+var ErrUnconfirmed = fmt.Errorf("%w: this replica does not know whether it shows all that was acknowledged; its database has not said so for %s", ErrUnavailable, confirmedFor)
 
 // lease is what a replica of a shared catalog knows of its own.
 type lease struct {
@@ -84,7 +85,7 @@ func newLease(c Config) (*lease, error) {
 }
 
 // Current is nil while this server shows all that was acknowledged about who may see
-// what: always, where it has the catalog for itself. Else it is ErrUnavailable, and
+// what: always, where it has the catalog for itself. Else it is ErrUnconfirmed, and
 // whatever policy judges is refused. What it allows, has to be decided within a second.
 func (r *Registry) Current() error {
 	if r.lease == nil {
@@ -93,7 +94,7 @@ func (r *Registry) Current() error {
 	if at := r.lease.confirmed.Load(); at != nil && r.within(*at, confirmedFor) && !r.lease.ended.Load() {
 		return nil
 	}
-	return errUnconfirmed
+	return ErrUnconfirmed
 }
 
 // heartbeat confirms what this replica shows until ctx ends.
