@@ -69,10 +69,10 @@ type mortalLab struct {
 	killed map[string]int
 }
 
-func newMortalLab(t *testing.T, m mortals, rng *rand.Rand) *mortalLab {
+func newMortalLab(t *testing.T, m mortals, rng *rand.Rand, flags ...string) *mortalLab {
 	t.Helper()
 	scraped := steadyAddress(t)
-	l := prepareLabOn(t, m.pair, "--metrics-listen", scraped)
+	l := prepareLabOn(t, m.pair, append(flags, "--metrics-listen", scraped)...)
 	s := &mortalLab{survivor: surviving(t, l, rng), mortal: m, scraped: "http://" + scraped, killed: map[string]int{}}
 	s.start()
 	t.Cleanup(func() { s.stop() })
@@ -244,7 +244,7 @@ func (s *mortalLab) begin(v victims) {
 // publishUntil makes changes as person i until something is killed, and holds the
 // refusals against what that may cause.
 func (s *mortalLab) publishUntil(ctx context.Context, i int, rng *rand.Rand, v victims) {
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !s.t.Failed() {
 		err := s.change(ctx, i, rng)
 		var refused *refusal
 		switch {

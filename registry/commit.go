@@ -33,6 +33,11 @@ type submission struct {
 	crate *cargo.Crate
 	// scan is what was found in it, nil where nobody has looked yet.
 	scan *catalog.Scan
+	// artifact are the bytes that it publishes, nil where it publishes none.
+	artifact *brought
+	// named are the blobs that it names, condemned those of them with tombstones.
+	named     []storage.CID
+	condemned *condemned
 	// result receives exactly one outcome.
 	result chan outcome
 
@@ -61,6 +66,9 @@ const clockTolerance = 60 * time.Second
 func (r *Registry) applyBatch(ctx context.Context, tx *catalog.Tx, batch []*submission, doubt bool) error {
 	now, err := r.entryTime(ctx, tx)
 	if err != nil {
+		return err
+	}
+	if err := checkCondemned(ctx, tx, batch...); err != nil {
 		return err
 	}
 	for _, s := range batch {
@@ -121,6 +129,9 @@ func (r *Registry) entryTime(ctx context.Context, tx *catalog.Tx) (time.Time, er
 
 // applyOne judges one record against the state as it is in tx and enters it.
 func (r *Registry) applyOne(ctx context.Context, tx *catalog.Tx, s *submission, now time.Time) (refusal, err error) {
+	if s.condemned != nil {
+		return s.condemned, nil
+	}
 	index, err := tx.Head(ctx)
 	if err != nil {
 		return nil, err

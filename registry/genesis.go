@@ -178,6 +178,9 @@ func (r *Registry) storeAndApply(ctx context.Context, tx *catalog.Tx, s *submiss
 	if err != nil {
 		return err
 	}
+	if err := checkCondemned(ctx, tx, s); err != nil {
+		return err
+	}
 	refusal, err := r.applyOne(ctx, tx, s, now)
 	return cmp.Or(err, refusal)
 }

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -152,21 +151,6 @@ func matchAttachments(rec *record.Record, attachments [][]byte) (state.Attachmen
 		named[id] = raw
 	}
 	return named, nil
-}
-
-// storeAndSubmit makes the record's blobs durable, then queues it. Blobs of a
-// record that is refused only then (two changes raced) stay behind unreferenced.
-func (r *Registry) storeAndSubmit(ctx context.Context, s *submission) (Receipt, error) {
-	for id, raw := range s.attachments {
-		if err := r.Blobs.Put(ctx, id, int64(len(raw)), bytes.NewReader(raw)); err != nil {
-			return Receipt{}, err
-		}
-	}
-	envelope := s.record.Envelope()
-	if err := r.Blobs.Put(ctx, s.record.CID(), int64(len(envelope)), bytes.NewReader(envelope)); err != nil {
-		return Receipt{}, err
-	}
-	return r.submit(ctx, s)
 }
 
 // ChangeOwners signs and enters an own record for cargo, on the strength of the

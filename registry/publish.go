@@ -93,12 +93,7 @@ func (r *Registry) publishArtifact(ctx context.Context, asker policy.Asker, in i
 		}
 		s.scan = r.scanUpload(ctx, id, spool)
 	}
-	if _, err := spool.Seek(0, io.SeekStart); err != nil {
-		return Published{}, fmt.Errorf("spool the upload: %w", err)
-	}
-	if err := r.Blobs.Put(ctx, id, size, spool); err != nil {
-		return Published{}, err
-	}
+	s.artifact = &brought{id, size, spool}
 	receipt, err := r.storeAndSubmit(ctx, s)
 	return Published{Receipt: receipt, CID: id, Subject: in.record.Subject()}, err
 }

@@ -72,6 +72,9 @@ type Config struct {
 	CacheBytes int64
 	// AuditEntries is how many entries of the audit trail are kept; 0 is DefaultAuditEntries.
 	AuditEntries int64
+	// Embedded: Catalog and Blobs lie on this host. The lock of a transaction is not lost
+	// while its process lives, and what was asked of Blobs does not happen after it ended.
+	Embedded bool
 	// Replica names this server among those that share the catalog, for whoever operates
 	// them: it is in their logs. "" where the catalog is not shared.
 	Replica string

@@ -99,7 +99,7 @@ func (n *node) openAround(ctx context.Context, o opening) error {
 			return usageError{fmt.Errorf("--did: %w", err)}
 		}
 	}
-	n.config = registry.Config{Limits: cargo.DefaultLimits(), Clock: time.Now, Rand: rand.Reader, Log: o.log}
+	n.config = registry.Config{Limits: cargo.DefaultLimits(), Clock: time.Now, Rand: rand.Reader, Log: o.log, Embedded: n.engines.embedded()}
 	if err := n.openFolder(o); err != nil {
 		return err
 	}
@@ -133,6 +133,13 @@ func (n *node) openFolder(o opening) error {
 		return err
 	}
 	n.folder, n.closers = folder, append(n.closers, lock)
+	if o.purpose == toMend { // the catalog may be replaced
+		lock, err := n.lockGarbage()
+		if err != nil {
+			return err
+		}
+		n.closers = append(n.closers, lock)
+	}
 	return nil
 }
 
@@ -327,13 +334,11 @@ func (f engineFlags) await(ctx context.Context, log *slog.Logger, engine string,
 }
 
 // close gives everything up; a second time it does nothing.
-func (n *node) close() error {
-	var failed error
+func (n *node) close() {
 	for i := len(n.closers) - 1; i >= 0; i-- {
-		failed = errors.Join(failed, n.closers[i].Close())
+		n.closers[i].Close()
 	}
 	n.closers = nil
-	return failed
 }
 
 // lockFolder makes the data folder and its keys folder, and locks it.

@@ -249,9 +249,8 @@ func TestReadsAreTriedAgain(t *testing.T) {
 				}
 				return err
 			},
-			"States":      func(ctx context.Context) error { _, err := db.States(ctx, []string{"key"}, 9); return err },
-			"Published":   func(ctx context.Context) error { _, _, err := db.Published(ctx); return err },
-			"Unconfirmed": func(ctx context.Context) error { _, err := db.Unconfirmed(ctx, 1); return err },
+			"States":    func(ctx context.Context) error { _, err := db.States(ctx, []string{"key"}, 9); return err },
+			"Published": func(ctx context.Context) error { _, _, err := db.Published(ctx); return err },
 			// A transaction is begun again as long as nothing was said in it.
 			"Update": func(ctx context.Context) error { return db.Update(ctx, func(*catalog.Tx) error { return nil }) },
 		} {

@@ -176,7 +176,7 @@ func TestOfTwoProcessesOnePublishes(t *testing.T) {
 		w.waiting(t, "%FROM published%FOR UPDATE%")
 		// Nobody else waits: reads, leases and entries go on.
 		mustAppend(t, w.b)
-		if _, err := w.b.Confirm(ctx, "b", 0, time.Minute); err != nil {
+		if _, err := w.b.Confirm(ctx, "b", 0, lease); err != nil {
 			t.Error(err)
 		}
 		select {
@@ -303,6 +303,7 @@ func TestWatchSurvivesTheLossOfItsConnection(t *testing.T) {
 // by less: a replica that confirmed meanwhile either was found or has learnt of it.
 func TestNobodyIsConfirmedBehindAPublisherSBack(t *testing.T) {
 	w := openTwo(t)
+	w.ripen(t)
 	const rounds = 100
 	for range rounds {
 		mustAppend(t, w.a)
@@ -314,7 +315,7 @@ func TestNobodyIsConfirmedBehindAPublisherSBack(t *testing.T) {
 		var group sync.WaitGroup
 		group.Go(func() {
 			var err error
-			if told, err = w.b.Confirm(t.Context(), "b", seen, time.Hour); err != nil {
+			if told, err = w.b.Confirm(t.Context(), "b", seen, lease); err != nil {
 				t.Errorf("Confirm: %v", err)
 			}
 		})
@@ -342,25 +343,14 @@ func TestNobodyIsConfirmedBehindAPublisherSBack(t *testing.T) {
 func TestALeaseThatBecomesVisibleLateIsNoLease(t *testing.T) {
 	w := openTwo(t)
 	mustAppend(t, w.a)
-	if _, err := w.b.Confirm(t.Context(), "b", 0, time.Millisecond); err != nil {
+	w.ripen(t)
+	if _, err := w.b.Confirm(t.Context(), "b", 0, 0); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the lease is over", func() bool {
-		names, err := w.a.Unconfirmed(t.Context(), 1)
-		return err == nil && len(names) == 0
-	})
-	// Somebody has the replica's row, so that Confirm stops in the middle of its first statement.
-	tx, err := w.admin.BeginTx(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tx.Rollback()
-	if _, err := tx.ExecContext(t.Context(), "UPDATE replica SET seen = seen WHERE name = 'b'"); err != nil {
-		t.Fatal(err)
-	}
+	release := w.holdReplica(t)
 	told := make(chan catalog.Published, 1)
 	go func() {
-		p, err := w.b.Confirm(t.Context(), "b", 0, time.Hour)
+		p, err := w.b.Confirm(t.Context(), "b", 0, lease)
 		if err != nil {
 			t.Errorf("Confirm: %v", err)
 		}
@@ -373,11 +363,94 @@ func TestALeaseThatBecomesVisibleLateIsNoLease(t *testing.T) {
 	if names, err := w.a.Unconfirmed(t.Context(), 1); err != nil || len(names) != 0 {
 		t.Fatalf("unconfirmed are %v, %v", names, err)
 	}
-	if err := tx.Rollback(); err != nil {
-		t.Fatal(err)
-	}
+	release()
 	if p := <-told; p.Size != 1 {
 		t.Errorf("Confirm says that %d entries are published, and nobody waits for b", p.Size)
+	}
+}
+
+// holdReplica locks the replica's row, so that Confirm stops in its first
+// statement, behind what that reads.
+func (w two) holdReplica(t *testing.T) (release func()) {
+	t.Helper()
+	tx, err := w.admin.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tx.Rollback() })
+	if _, err := tx.ExecContext(t.Context(), "UPDATE replica SET seen = seen"); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		if err := tx.Rollback(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Without a lease nobody is told that all is well, also where the database is
+// put back to an earlier state just then.
+func TestConfirmNoticesThatTheDatabaseWasPutBack(t *testing.T) {
+	w := openTwo(t)
+	mustAppend(t, w.a)
+	if _, err := w.b.Confirm(t.Context(), "b", 0, lease); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.a.Publish(t.Context(), publishing(1)); err != nil {
+		t.Fatal(err)
+	}
+	release := w.holdReplica(t)
+	told := make(chan error, 1)
+	go func() {
+		_, err := w.b.Confirm(t.Context(), "b", 0, lease)
+		told <- err
+	}()
+	w.waiting(t, "INSERT INTO replica%")
+	if _, err := w.admin.ExecContext(t.Context(), "UPDATE published SET size = 0"); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	if err := <-told; !errors.Is(err, catalog.ErrRestored) {
+		t.Errorf("Confirm: error %v, want ErrRestored", err)
+	}
+	if _, err := w.a.Unconfirmed(t.Context(), 1); !errors.Is(err, catalog.ErrRestored) && !errors.Is(err, catalog.ErrUnavailable) {
+		t.Errorf("Unconfirmed: error %v, want ErrRestored or, of a young session, ErrUnavailable", err)
+	}
+}
+
+// A database that took another's place knows nothing of the leases that the
+// other gave last, and ends all sessions: a young one does not know either.
+func TestYoungSessionDoesNotKnowWhoIsUnconfirmed(t *testing.T) {
+	w := openTwo(t)
+	w.ripen(t)
+	began := time.Now()
+	w.terminate(t, "DELETE FROM replica%") // a's session for leases
+	_, err := w.a.Unconfirmed(t.Context(), 0)
+	for errors.Is(err, catalog.ErrUnavailable) && !errors.Is(err, context.DeadlineExceeded) && time.Since(began) < lease/2 {
+		_, err = w.a.Unconfirmed(t.Context(), 0)
+	}
+	if err == nil {
+		t.Errorf("a session of %s knows of leases of %s", time.Since(began), lease)
+	}
+	eventually(t, "it knows", func() bool { _, err := w.a.Unconfirmed(t.Context(), 0); return err == nil })
+	if age := time.Since(began); age < lease {
+		t.Errorf("a session of %s knows of leases of %s", age, lease)
+	}
+}
+
+// lease is what the tests' replicas ask for.
+const lease = 2 * time.Second
+
+// ripen waits until a knows of all leases there can be.
+func (w two) ripen(t *testing.T) {
+	t.Helper()
+	if _, err := w.a.Confirm(t.Context(), "a", 0, lease); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the session is old enough", func() bool { _, err := w.a.Unconfirmed(t.Context(), 0); return err == nil })
+	if err := w.a.Leave(t.Context(), "a"); err != nil {
+		t.Fatal(err)
 	}
 }
 

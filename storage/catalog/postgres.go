@@ -26,11 +26,12 @@ var postgres = dialect{
 	shared:        true,
 }
 
-// How many connections a process has at most: of these, and one that listens.
+// How many connections a process has at most: of these, one for leases, and one that
+// listens.
 const (
 	pgReaders = 12
 	pgWriters = 6
-	pgControl = 3
+	pgControl = 2
 )
 
 // What the server is asked to bound, and how long it may say nothing at all.
@@ -44,6 +45,8 @@ const (
 	idleTimeout = 30 * time.Second
 	// publishTimeout is for waiting for the right to publish.
 	publishTimeout = 60 * time.Second
+	// leaseTimeout is for what keeps a replica at work, or not.
+	leaseTimeout = 5 * time.Second
 	// silence, beyond what a statement may take, is a server that is gone.
 	silence = 10 * time.Second
 	// connectTimeout is for one host, where the URL names no other.
@@ -80,10 +83,16 @@ func openPostgres(ctx context.Context, config *pgx.ConnConfig) (*DB, error) {
 		writing: make(chan struct{}, 1), publishing: make(chan struct{}, 1), closed: make(chan struct{}),
 	}
 	db.Reader = Reader{q: db.read, patience: readPatience}
+	db.leases = pgSession{statement: leaseTimeout, lock: leaseTimeout, readWrite: true, prepare: db.born.now}.pool(config, 1)
+	db.leases.SetConnMaxIdleTime(0) // it lasts as long as it can
+	db.leases.SetConnMaxLifetime(0)
 	db.close = sync.OnceValue(func() error {
 		close(db.closed)
-		return errors.Join(db.read.Close(), db.write.Close(), db.control.Close())
+		return errors.Join(db.read.Close(), db.write.Close(), db.control.Close(), db.leases.Close())
 	})
+	if err := db.leases.PingContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open catalog %s: %w", whereabouts(config), failed(ctx, "connect", err)), db.Close())
+	}
 	return db, nil
 }
 

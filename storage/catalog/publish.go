@@ -14,9 +14,10 @@ type Published struct {
 	Checkpoint []byte // signed; nil before the first
 }
 
-// Publication is the right to publish: nobody else has it meanwhile. What its
-// embedded Reader reads is in the database that Now is of, also where another one
-// has been put in its place since: that ends the right.
+// Publication is the right to publish: nobody else has it meanwhile. Its embedded
+// Reader reads the very database in which it is held; other reads may find
+// another in its place, an earlier state of it or a standby. A Publication is
+// for one goroutine and ends with the function given to Publish.
 type Publication struct {
 	Reader
 	now  Published

@@ -79,7 +79,7 @@ func openSQLitePools(path string) (*DB, error) {
 	read.SetMaxOpenConns(readers)
 	read.SetMaxIdleConns(readers)
 	db := &DB{
-		Reader: Reader{q: read}, write: write, read: read, control: write, dialect: sqlite,
+		Reader: Reader{q: read}, write: write, read: read, control: write, leases: write, dialect: sqlite,
 		writing: make(chan struct{}, 1), publishing: make(chan struct{}, 1), closed: make(chan struct{}),
 	}
 	db.close = sync.OnceValue(func() error {

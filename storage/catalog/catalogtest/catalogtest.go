@@ -438,7 +438,7 @@ func testCancelled(t *testing.T, db *catalog.DB) {
 		"SetPublished":    func() error { return db.SetPublished(ctx, 1, []byte("x")) },
 		"Publish":         func() error { return db.Publish(ctx, one(1, "x")) },
 		"Confirm":         func() error { _, err := db.Confirm(ctx, "x", 0, time.Hour); return err },
-		"Unconfirmed":     func() error { _, err := db.Unconfirmed(ctx, 1); return err },
+		"Unconfirmed":     func() error { _, err := db.Unconfirmed(ctx, 0); return err },
 		"Leave":           func() error { return db.Leave(ctx, "x") },
 		"StateKeys":       func() error { _, err := db.StateKeys(ctx, 0, 1, 1); return err },
 		"Condemned":       func() error { _, err := db.Condemned(ctx, []storage.CID{entry(0).Record}); return err },

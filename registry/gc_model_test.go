@@ -1,0 +1,421 @@
+//go:build unix
+
+package registry
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"phoenix-lab.org/aln-registry/integration/testbed"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
+	"phoenix-lab.org/aln-registry/storage"
+	"phoenix-lab.org/aln-registry/storage/catalog"
+	"phoenix-lab.org/aln-registry/storage/disk"
+)
+
+// gcModel drives publishers and collectors step by step, in any order, over a real
+// catalog and a real folder. Every step may be its process's last.
+type gcModel struct {
+	t      *testing.T
+	w      *world
+	r      *Registry
+	store  *removals
+	rng    *rand.Rand
+	people []*publisher
+	sweeps []*sweeper
+	names  int
+	// needed is what committed records need, and which one does.
+	needed map[storage.CID]string
+	did    map[string]int
+	trace  []string
+	// exec changes the catalog behind everybody's back.
+	exec func(statement string)
+}
+
+// removals are a store's. Where late, what is asked for happens later, as a request does
+// whose sender has gone.
+type removals struct {
+	*disk.Store
+	late    bool
+	pending []storage.CID
+	// left is how many succeed before the process is killed; below 0: all.
+	left int
+}
+
+var errKilled = errors.New("killed")
+
+func (s *removals) Remove(ctx context.Context, id storage.CID) error {
+	if s.left == 0 {
+		return errKilled
+	}
+	s.left--
+	if s.late {
+		s.pending = append(s.pending, id)
+		return nil
+	}
+	return s.Store.Remove(ctx, id)
+}
+
+// happen does what was asked for, the n'th or, below 0, all of it.
+func (s *removals) happen(t *testing.T, n int) {
+	t.Helper()
+	do := s.pending
+	if n >= 0 {
+		do = s.pending[n : n+1]
+	}
+	for _, id := range do {
+		if err := s.Store.Remove(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n < 0 {
+		s.pending = nil
+	} else {
+		s.pending = slices.Delete(s.pending, n, n+1)
+	}
+}
+
+// publisher is a record on its way.
+type publisher struct {
+	name string
+	s    *submission
+	step string
+	todo []brought // what is still to be stored
+	ids  []storage.CID
+	mine map[storage.CID]time.Time
+}
+
+// sweeper is a collection on its way.
+type sweeper struct {
+	g     *garbage
+	found []storage.Stored
+	batch []storage.Stored
+	tombs map[storage.CID]time.Time
+	begun time.Time
+}
+
+func newGCModel(t *testing.T, seed uint64, db *catalog.DB, exec func(string)) *gcModel {
+	t.Helper()
+	w := newWorld(t)
+	w.stores()
+	if db != nil {
+		w.config.Catalog = db
+	}
+	if w.config.Embedded = db == nil; !w.config.Embedded {
+		w.config.Replica = "one"
+	}
+	if err := w.genesis(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Open(t.Context(), w.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.closeAll(r) })
+	m := &gcModel{
+		t: t, w: w, r: r, rng: rand.New(rand.NewPCG(seed, 1)), needed: map[storage.CID]string{}, did: map[string]int{}, exec: exec,
+		store: &removals{Store: w.open[0].(*disk.Store), late: db != nil, left: -1},
+	}
+	if exec == nil {
+		m.exec = func(statement string) { (&archive{world: w}).exec(statement) }
+	}
+	return m
+}
+
+// content is one of the few that people publish now; what is new becomes old.
+func (m *gcModel) content() []byte {
+	return fmt.Appendf(nil, "content %d", m.names/4+m.rng.IntN(5))
+}
+
+// person begins to publish some content under a new name, with evidence of other contents.
+func (m *gcModel) person() {
+	m.names++
+	name, content := fmt.Sprint("name", m.names), m.content()
+	evidence := []storage.CID{}
+	for range m.rng.IntN(3) {
+		if id := storage.CIDOf(m.content()); !slices.Contains(evidence, id) {
+			evidence = append(evidence, id)
+		}
+	}
+	me := m.w.admin.Public().DID()
+	member, _, err := state.MemberOf(m.r.visible(m.t.Context()), me)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	now := time.Now().UTC().Truncate(time.Second)
+	rec, err := record.Sign(record.Draft{
+		Subject: subjectOf(m.t, record.KindManifest, name), Digest: storage.CIDOf(content).Digest(),
+		Body:   &record.Publish{Evidence: evidence, MediaType: "text/plain"},
+		Header: record.Header{Registry: m.r.origin, IssuedAt: now, Expires: now.Add(time.Hour), By: member.Record},
+	}, m.w.admin.Signer(m.w.admin.Public().URL()))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	s := &submission{record: rec, attachments: state.Attachments{}, artifact: blobOf(content)}
+	m.people = append(m.people, &publisher{name: name, s: s, step: "store", todo: s.blobs()})
+}
+
+// advance does the next step of a publisher; it reports whether that goes on.
+func (m *gcModel) advance(p *publisher) bool {
+	ctx, s := m.t.Context(), p.s
+	m.note("%s %s", p.name, p.step)
+	switch p.step {
+	case "store", "store again":
+		b := p.todo[0]
+		if _, err := b.bytes.Seek(0, 0); err != nil {
+			m.t.Fatal(err)
+		}
+		if err := m.r.Blobs.Put(ctx, b.id, b.size, b.bytes); err != nil {
+			m.t.Fatal(err)
+		}
+		if p.todo = p.todo[1:]; len(p.todo) == 0 {
+			p.step = map[string]string{"store": "enter", "store again": "release"}[p.step]
+		}
+	case "enter":
+		err := m.r.Catalog.Update(ctx, func(tx *catalog.Tx) error { return m.r.applyBatch(ctx, tx, []*submission{s}, false) })
+		var c *condemned
+		switch {
+		case err != nil:
+			m.t.Fatal(err)
+		case errors.As(s.refusal, &c):
+			p.ids, p.step = c.ids, "mark"
+		case s.refusal != nil:
+			m.t.Fatal(s.refusal)
+		default:
+			m.entered(p)
+			p.step = "publish"
+		}
+	case "mark":
+		mine, err := m.r.mark(ctx, p.ids)
+		if errors.Is(err, ErrUnavailable) {
+			return m.rng.IntN(2) == 0 // tries again later, or does not
+		}
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		p.mine, p.todo, p.step = mine, s.blobs(), "store again"
+	case "release":
+		err := m.r.release(ctx, p.mine)
+		if errors.Is(err, ErrRequest) {
+			m.note("%s is refused: its evidence is gone", p.name)
+			return false
+		}
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		p.step = "enter"
+	case "publish":
+		if err := m.r.publish(ctx); err != nil {
+			m.t.Fatal(err)
+		}
+		return false
+	}
+	return true
+}
+
+// entered notes what has to stay from now on: what was brought, and what was there.
+func (m *gcModel) entered(p *publisher) {
+	for _, id := range p.s.named {
+		_, err := m.store.Stat(m.t.Context(), id)
+		if err == nil || id == p.s.artifact.id || id == p.s.record.CID() {
+			m.needed[id] = p.name
+		}
+	}
+}
+
+// sweep begins a collection.
+func (m *gcModel) sweep() {
+	ctx := m.t.Context()
+	g := &garbage{
+		Config: m.r.Config, GCOptions: GCOptions{Inventory: m.store, Delete: true}, since: map[storage.CID]bool{},
+		walk: &walk{catalog: m.r.Catalog, blobs: m.r.Blobs},
+	}
+	var err error
+	if g.names, err = newSpill(m.w.folder); err != nil {
+		m.t.Fatal(err)
+	}
+	defer g.names.Close()
+	listed, err := newSpill(m.w.folder)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer listed.Close()
+	s := &sweeper{g: g}
+	err = errors.Join(
+		listBlobs(ctx, m.store, listed.add, func(err error) { m.t.Error(err) }), // what is stored, then what is named, or the other way round
+		g.readLog(ctx),
+		listed.without(g.names, func(b storage.Stored) error {
+			s.found = append(s.found, b)
+			return nil
+		}),
+	)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.note("a sweep finds %d", len(s.found))
+	m.sweeps = append(m.sweeps, s)
+}
+
+// advanceSweep condemns some of what was found, or removes what was condemned.
+func (m *gcModel) advanceSweep(s *sweeper) bool {
+	ctx := m.t.Context()
+	if s.tombs == nil {
+		if len(s.found) == 0 {
+			return false
+		}
+		n := min(1+m.rng.IntN(3), len(s.found))
+		s.batch, s.found, s.begun = s.found[:n], s.found[n:], time.Now()
+		var err error
+		if s.tombs, err = s.g.condemn(ctx, s.batch); err != nil {
+			m.t.Fatal(err)
+		}
+		m.note("condemned %d of %d", len(s.tombs), n)
+		return true
+	}
+	if m.rng.IntN(5) == 0 {
+		m.store.left = m.rng.IntN(2)
+	}
+	removed := s.g.done.Removed
+	err := s.g.removeCondemned(ctx, s.batch, s.tombs, s.begun)
+	m.store.left = -1
+	if err != nil && !errors.Is(err, errKilled) {
+		m.t.Fatal(err)
+	}
+	m.note("removed %d, %v", s.g.done.Removed-removed, err)
+	s.tombs = nil
+	return err == nil
+}
+
+// pass lets so much time pass that nobody does any more what it began before.
+func (m *gcModel) pass() {
+	m.note("time passes")
+	m.store.happen(m.t, -1)
+	const seconds = int64(removalSettles/time.Second) + 1
+	m.exec(fmt.Sprintf("UPDATE condemned SET condemned_at = condemned_at - %d", seconds))
+	earlier := func(of map[storage.CID]time.Time) {
+		for id, at := range of {
+			of[id] = at.Add(-time.Duration(seconds) * time.Second)
+		}
+	}
+	for _, s := range m.sweeps {
+		s.begun = s.begun.Add(-removalSettles)
+		earlier(s.tombs)
+	}
+	for _, p := range m.people {
+		earlier(p.mine)
+	}
+}
+
+func (m *gcModel) note(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	m.trace = append(m.trace, text)
+}
+
+// step lets something happen.
+func (m *gcModel) step() {
+	switch n := m.rng.IntN(100); {
+	case n < 12:
+		m.did["began to publish"]++
+		m.person()
+	case n < 16: // an upload that is refused later, or whose process is killed
+		content := m.content()
+		b := blobOf(content)
+		m.note("stored %s for nothing", content)
+		if err := m.r.Blobs.Put(m.t.Context(), b.id, b.size, b.bytes); err != nil {
+			m.t.Fatal(err)
+		}
+	case n < 21 && len(m.sweeps) < 3:
+		m.sweep()
+	case n < 23:
+		m.pass()
+	case n < 27 && len(m.store.pending) > 0:
+		m.store.happen(m.t, m.rng.IntN(len(m.store.pending)))
+	case n < 50 && len(m.sweeps) > 0:
+		i := m.rng.IntN(len(m.sweeps))
+		if s := m.sweeps[i]; m.rng.IntN(20) == 0 || !m.advanceSweep(s) {
+			m.did["removed"] += int(s.g.done.Removed)
+			m.did["spared"] += int(s.g.done.Spared)
+			m.sweeps = slices.Delete(m.sweeps, i, i+1)
+		}
+	case len(m.people) > 0:
+		i := m.rng.IntN(len(m.people))
+		p := m.people[i]
+		m.did[p.step]++
+		if m.rng.IntN(40) == 0 || !m.advance(p) {
+			m.people = slices.Delete(m.people, i, i+1)
+		}
+	}
+}
+
+// check: whatever a committed record needs is stored.
+func (m *gcModel) check() {
+	for id, name := range m.needed {
+		if _, err := m.store.Stat(m.t.Context(), id); err != nil {
+			for _, line := range m.trace[max(0, len(m.trace)-60):] {
+				m.t.Log(line)
+			}
+			m.t.Fatalf("%s needs %s: %v", name, id, err)
+		}
+	}
+}
+
+func (m *gcModel) run(steps int) {
+	for range steps {
+		m.step()
+		m.check()
+	}
+	m.t.Log(m.did)
+}
+
+// In whatever order blobs are stored, records entered, blobs condemned, claimed and
+// removed, and whoever is killed at whatever step: nothing that was entered is missing.
+func TestNothingEnteredIsEverCollected(t *testing.T) {
+	for seed := range uint64(6) {
+		t.Run(fmt.Sprint("embedded ", seed), func(t *testing.T) {
+			t.Parallel()
+			newGCModel(t, seed, nil, nil).run(700)
+		})
+	}
+	for seed := range uint64(6) {
+		t.Run(fmt.Sprint("Postgres, late removals ", seed), func(t *testing.T) {
+			t.Parallel()
+			url := testbed.SharedPostgres(t).URL
+			db, err := catalog.OpenPostgres(t.Context(), url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { db.Close() })
+			own, err := sql.Open("pgx", url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { own.Close() })
+			newGCModel(t, seed, db, func(statement string) {
+				if _, err := own.ExecContext(t.Context(), statement); err != nil {
+					t.Fatal(err)
+				}
+			}).run(700)
+		})
+	}
+}
+
+// exec is sql that may change nothing.
+func (a *archive) exec(statement string) {
+	a.t.Helper()
+	db, err := sql.Open("sqlite", filepath.Join(a.folder, "catalog.db"))
+	if err == nil {
+		_, err = db.Exec(statement)
+		err = errors.Join(err, db.Close())
+	}
+	if err != nil {
+		a.t.Fatal(err)
+	}
+}
