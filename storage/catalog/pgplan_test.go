@@ -53,7 +53,7 @@ var notHot = map[string]string{
 }
 
 // withoutStatements have none of their own.
-var withoutStatements = []string{"Close", "Shared", "Watch", "Update", "Probe", "SetPublished", "CopyAudit", "AppendAudit"}
+var withoutStatements = []string{"Close", "Shared", "Watch", "Update", "Probe", "CopyAudit", "AppendAudit"}
 
 // recorder notes the statements of a connection.
 type recorder struct {
@@ -171,21 +171,22 @@ func hotReads(ctx context.Context, db *DB, id storage.CID) map[string]func() err
 			_, err := db.States(ctx, []string{prefix + "1.0.3", prefix + "1.0.4"}, 90000)
 			return err
 		},
-		"StateRange":      func() error { _, err := db.StateRange(ctx, prefix, PrefixEnd(prefix), 90000, 1000); return err },
-		"StateHistory":    func() error { _, err := db.StateHistory(ctx, "owners/crate/crate77", 90000); return err },
-		"StateSearch":     func() error { _, err := db.StateSearch(ctx, "version/crate/", "", "te77/", 90000, 50); return err },
-		"StateKeys":       func() error { _, err := db.StateKeys(ctx, 99990, 100000, 1000); return err },
-		"CrateLines":      func() error { _, err := db.CrateLines(ctx, "crate77", 90000); return err },
-		"CrateBytes":      func() error { _, err := db.CrateBytes(ctx, "crate77"); return err },
-		"SearchCrates":    func() error { _, _, err := db.SearchCrates(ctx, "rate77", 90000, 10, 0); return err },
-		"Published":       func() error { _, _, err := db.Published(ctx); return err },
-		"Unconfirmed":     func() error { _, err := db.Unconfirmed(ctx, 0); return err },
-		"AssertionsSince": func() error { _, err := db.AssertionsSince(ctx); return err },
-		"Meta":            func() error { _, _, err := db.Meta(ctx, "key7"); return err },
-		"ScanOf":          func() error { _, _, err := db.ScanOf(ctx, id); return err },
-		"VersionsByCID":   func() error { _, err := db.VersionsByCID(ctx, id, 90000); return err },
-		"Audit":           func() error { _, err := db.Audit(ctx, math.MaxInt64, 100); return err },
-		"Condemned":       func() error { _, err := db.Condemned(ctx, []storage.CID{id}); return err },
+		"StateRange":       func() error { _, err := db.StateRange(ctx, prefix, PrefixEnd(prefix), 90000, 1000); return err },
+		"StateHistory":     func() error { _, err := db.StateHistory(ctx, "owners/crate/crate77", 90000); return err },
+		"StateSearch":      func() error { _, err := db.StateSearch(ctx, "version/crate/", "", "te77/", 90000, 50); return err },
+		"StateKeys":        func() error { _, err := db.StateKeys(ctx, 99990, 100000, 1000); return err },
+		"PublishedRecords": func() error { _, err := db.PublishedRecords(ctx, []int64{5, 77777}); return err },
+		"CrateLines":       func() error { _, err := db.CrateLines(ctx, "crate77", 90000); return err },
+		"CrateBytes":       func() error { _, err := db.CrateBytes(ctx, "crate77"); return err },
+		"SearchCrates":     func() error { _, _, err := db.SearchCrates(ctx, "rate77", 90000, 10, 0); return err },
+		"Published":        func() error { _, _, err := db.Published(ctx); return err },
+		"Unconfirmed":      func() error { _, err := db.Unconfirmed(ctx, 0); return err },
+		"AssertionsSince":  func() error { _, err := db.AssertionsSince(ctx); return err },
+		"Meta":             func() error { _, _, err := db.Meta(ctx, "key7"); return err },
+		"ScanOf":           func() error { _, _, err := db.ScanOf(ctx, id); return err },
+		"VersionsByCID":    func() error { _, err := db.VersionsByCID(ctx, id, 90000); return err },
+		"Audit":            func() error { _, err := db.Audit(ctx, math.MaxInt64, 100); return err },
+		"Condemned":        func() error { _, err := db.Condemned(ctx, []storage.CID{id}); return err },
 	}
 }
 
