@@ -54,7 +54,7 @@ var notHot = map[string]string{
 }
 
 // withoutStatements have none of their own.
-var withoutStatements = []string{"Close", "Shared", "Watch", "Update", "Probe", "SetPublished", "CopyAudit", "CopyCondemned", "CopySQLite", "AppendAudit"}
+var withoutStatements = []string{"Close", "Shared", "Watch", "Update", "Probe", "CopyAudit", "CopyCondemned", "CopySQLite", "AppendAudit"}
 
 // recorder notes the statements of a connection.
 type recorder struct {
