@@ -13,6 +13,7 @@ import (
 type pending struct {
 	tx         *sql.Tx
 	send       func(context.Context, []statement) error
+	prepared   map[string]*sql.Stmt // where each statement goes by itself
 	statements []statement
 	err        error // of a statement: nothing goes after it
 	// log is what the transaction knows of the log; nil in one without the head.
@@ -95,21 +96,12 @@ func (p *pending) failed() error {
 
 // sendEach executes one statement after the other.
 func (p *pending) sendEach(ctx context.Context, statements []statement) error {
-	prepared := map[string]*sql.Stmt{}
-	defer func() {
-		for _, s := range prepared {
-			s.Close()
-		}
-	}()
 	for _, s := range statements {
-		if prepared[s.query] == nil {
-			stmt, err := p.tx.PrepareContext(ctx, s.query)
-			if err != nil {
-				return failed(ctx, s.what, err)
-			}
-			prepared[s.query] = stmt
+		prepared, err := p.prepare(ctx, s.query)
+		if err != nil {
+			return failed(ctx, s.what, err)
 		}
-		result, err := prepared[s.query].ExecContext(ctx, s.args...)
+		result, err := prepared.ExecContext(ctx, s.args...)
 		if err != nil {
 			return failed(ctx, s.what, err)
 		}
@@ -122,6 +114,18 @@ func (p *pending) sendEach(ctx context.Context, statements []statement) error {
 		}
 	}
 	return nil
+}
+
+// prepare prepares a statement that is the transaction's, and ends with it.
+func (p *pending) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
+	if known := p.prepared[query]; known != nil {
+		return known, nil
+	}
+	made, err := p.tx.PrepareContext(ctx, query)
+	if err == nil {
+		p.prepared[query] = made
+	}
+	return made, err
 }
 
 // state is the newest value of key as of before, if the transaction knows it.

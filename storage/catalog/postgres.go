@@ -227,7 +227,7 @@ func (c *impatientConn) extend(set func(time.Time) error) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	if !c.bound {
-		set(time.Now().Add(c.most)) // where that fails, so does what follows
+		_ = set(time.Now().Add(c.most)) // where that fails, so does what follows
 	}
 }
 

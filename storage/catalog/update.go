@@ -139,7 +139,7 @@ func (db *DB) beginOnce(ctx context.Context, pool *sql.DB, lock func(*Tx) error)
 		conn.Close()
 		return nil, nil, failed(ctx, "begin", err)
 	}
-	p := &pending{tx: tx}
+	p := &pending{tx: tx, prepared: map[string]*sql.Stmt{}}
 	p.send = func(ctx context.Context, statements []statement) error {
 		return db.dialect.send(ctx, conn, p, statements)
 	}
