@@ -202,7 +202,9 @@ func TestAReplacementHasTheIndexOfSearches(t *testing.T) {
 			url := testbed.SharedPostgres(t).URL
 			before(url)
 			for round := range 2 {
-				if _, err := begin(t, url).Finish(t.Context(), replaced.Add(time.Duration(round)*time.Second)); err != nil {
+				r := begin(t, url)
+				_, err := r.Finish(t.Context(), replaced.Add(time.Duration(round)*time.Second))
+				if err := errors.Join(err, r.Close()); err != nil {
 					t.Fatal(err)
 				}
 				if got := ask(t, url, index); got != "crate_line" {
