@@ -12,7 +12,8 @@
 //   - The published size only grows and is never above the head.
 //
 // The SQL is the same for every dialect; what differs is in dialect. SQLite is
-// for one host; several processes may have the file open.
+// for one host; several processes may have the file open. PostgreSQL is for
+// several processes on several hosts.
 package catalog
 
 import (

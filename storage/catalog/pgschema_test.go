@@ -465,3 +465,33 @@ func TestSilentServerIsGivenUp(t *testing.T) {
 	_, err = conn.Read(make([]byte, 1))
 	wantTimeout("reading again", err)
 }
+
+// The index for searches needs an extension that the database's owner may
+// create; whoever may not has a catalog without it.
+func TestSearchHasAnIndexWhereItMay(t *testing.T) {
+	t.Parallel()
+	server := testbed.SharedPostgres(t)
+	root := admin(t, server.URL)
+	run(t, root, "DO $$ BEGIN CREATE ROLE lab LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+	for name, indexes := range map[string]int{"owner": 1, "guest": 0} {
+		address := server.NewDatabase(t)
+		database := strings.TrimSuffix(address[strings.LastIndex(address, "/")+1:], "?sslmode=disable")
+		if name == "owner" {
+			run(t, root, "ALTER DATABASE "+database+" OWNER TO lab")
+		} else {
+			run(t, admin(t, address), "GRANT CREATE ON SCHEMA public TO lab")
+		}
+		db := opened(t, strings.Replace(address, "postgres@", "lab@", 1))
+		if _, err := appendNext(t.Context(), db); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		var n int
+		err := db.read.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM pg_indexes WHERE indexname = 'crate_line_by_part'").Scan(&n)
+		if err != nil || n != indexes {
+			t.Errorf("the %s has %d indexes for searches, %v, want %d", name, n, err, indexes)
+		}
+		if _, total, err := db.SearchCrates(t.Context(), "nothing", 9, 1, 0); err != nil || total != 0 {
+			t.Errorf("%s: search: %v", name, err)
+		}
+	}
+}

@@ -125,11 +125,3 @@ func (t *Tx) setPublished(ctx context.Context, now int64, next Published) error 
 	return t.write(ctx, statement{what: "publish",
 		query: "UPDATE published SET size = $1, checkpoint = $2 WHERE id = 1", args: []any{next.Size, blob(next.Checkpoint)}})
 }
-
-// SetPublished makes the first size entries visible under checkpoint, under the
-// rules of Publish.
-func (db *DB) SetPublished(ctx context.Context, size int64, checkpoint []byte) error {
-	return db.Publish(ctx, func(context.Context, *Publication) (Published, error) {
-		return Published{Size: size, Checkpoint: checkpoint}, nil
-	})
-}
