@@ -109,13 +109,18 @@ func (s *soak) kills(t *testing.T, number int, pair mortalPair) {
 		s.note(t, pair.name, func(one *soaked) { one.Labs++ })
 		seed, stream := s.Seed, uint64(1000*(number+1)+now.Labs)
 		t.Run(fmt.Sprintf("lab %d", now.Labs), func(t *testing.T) {
-			lab := newMortalLab(t, pair.open(t), rand.New(rand.NewPCG(seed, stream)))
-			for k := range min(soakPerLab, soakKills-now.Done) {
-				s.oneKill(t, pair.name, lab, k)
+			k := 0
+			defer func() {
 				if t.Failed() {
 					s.note(t, pair.name, func(one *soaked) {
 						one.Failures = append(one.Failures, fmt.Sprintf("seed %d %d, kill %d", seed, stream, k))
 					})
+				}
+			}()
+			lab := newMortalLab(t, pair.open(t), rand.New(rand.NewPCG(seed, stream)))
+			for ; k < min(soakPerLab, soakKills-now.Done); k++ {
+				s.oneKill(t, pair.name, lab, k)
+				if t.Failed() {
 					t.Fatalf("seed %d %d, kill %d; the server said:\n%s", seed, stream, k, lab.lastWords())
 				}
 			}
