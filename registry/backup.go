@@ -155,8 +155,8 @@ func (b *Backup) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g := &garbage{Config: b.From}
-	g.Catalog = b.Catalog
+	of := b.From
+	of.Catalog = b.Catalog
 	w := &walk{catalog: b.Catalog, blobs: b.To, bytes: lookThere}
 	var log translog.Frontier
 	var lacks []string
@@ -169,7 +169,7 @@ func (b *Backup) check(ctx context.Context) error {
 				return nil
 			}
 			if log.Add(translog.LeafHash(l.raw)); log.Size() == b.Done.Published {
-				if err := g.proves(ctx, note, &log); err != nil {
+				if err := proveRoot(ctx, of, note, &log); err != nil {
 					return err
 				}
 			}
