@@ -334,13 +334,11 @@ func (f engineFlags) await(ctx context.Context, log *slog.Logger, engine string,
 }
 
 // close gives everything up; a second time it does nothing.
-func (n *node) close() error {
-	var failed error
+func (n *node) close() {
 	for i := len(n.closers) - 1; i >= 0; i-- {
-		failed = errors.Join(failed, n.closers[i].Close())
+		n.closers[i].Close()
 	}
 	n.closers = nil
-	return failed
 }
 
 // lockFolder makes the data folder and its keys folder, and locks it.

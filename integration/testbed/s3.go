@@ -29,6 +29,7 @@ type S3Server struct {
 	release func()         // gives up the ports
 	// limit lets a bucket hold so many objects; nil where the store cannot.
 	limit func(bucket string, objects int) error
+	user  func(bucket, policy string) (env []string, err error)
 
 	mu      sync.Mutex
 	buckets int
@@ -129,6 +130,17 @@ func (s *S3Server) BlobsURL(bucket string) string {
 // Env are the credentials as programs expect them.
 func (s *S3Server) Env() []string {
 	return []string{"AWS_ACCESS_KEY_ID=" + s.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s.SecretKey}
+}
+
+// EnvOf are the credentials of a user who may do what a policy says, with a
+// bucket that the policy calls by its name, and nothing else.
+func (s *S3Server) EnvOf(t testing.TB, bucket, policy string) []string {
+	t.Helper()
+	env, err := s.user(bucket, policy)
+	if err != nil {
+		t.Fatalf("testbed: make a user: %v", err)
+	}
+	return env
 }
 
 // begin starts s and sees to its end: with the test, or where shared with the process.

@@ -28,8 +28,8 @@ func newTransport(p place) (*http.Transport, error) {
 		MaxConnsPerHost:        256,
 		IdleConnTimeout:        time.Minute,
 		MaxResponseHeaderBytes: 64 << 10,
-		ReadBufferSize:         64 << 10,
-		WriteBufferSize:        64 << 10,
+		ReadBufferSize:         16 << 10,
+		WriteBufferSize:        16 << 10,
 		DisableCompression:     true, // a blob's bytes are its own
 	}
 	if !p.secure {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync"
 
+	"phoenix-lab.org/aln-registry/durable"
 	"phoenix-lab.org/aln-registry/storage"
 )
 
@@ -17,13 +18,11 @@ import (
 // temporary file.
 const inMemory = 1 << 20
 
-// spool holds bytes that come in: few in memory, more in a file that has no
-// name where the system allows that.
+// spool holds bytes that come in: few in memory, more in a file without a name.
 type spool struct {
 	folder string
 	memory []byte
 	file   *os.File
-	named  bool // the file's name is still there
 }
 
 // Write implements io.Writer. Errors are settled: they are this machine's.
@@ -44,13 +43,11 @@ func (p *spool) Write(b []byte) (int, error) {
 	return n, err
 }
 
-func (p *spool) open() error {
-	f, err := os.CreateTemp(p.folder, "aln-blob-*")
-	if err != nil {
+func (p *spool) open() (err error) {
+	if p.file, err = durable.CreateUnnamed(p.folder); err != nil {
 		return err
 	}
-	p.file, p.named = f, os.Remove(f.Name()) != nil // Windows keeps the names of open files
-	_, err = f.Write(p.memory)
+	_, err = p.file.Write(p.memory)
 	p.memory = nil
 	return err
 }
@@ -76,9 +73,6 @@ func (p *spool) free() {
 		return
 	}
 	p.file.Close()
-	if p.named {
-		os.Remove(p.file.Name())
-	}
 }
 
 // reader reads what was written, from the beginning.
