@@ -35,7 +35,7 @@ func (f *fake) frozen(age time.Duration) {
 
 // lenient is a client in the same home that takes checkpoints of another age.
 func lenient(h Home, maxAge time.Duration) *Client {
-	return New(Config{Home: h, Now: time.Now, Rand: rand.Reader, MaxAge: maxAge})
+	return New(Config{Home: h, Now: time.Now, Rand: rand.Reader, Sleep: atOnce, MaxAge: maxAge})
 }
 
 func TestALogThatStandsStillIsRefused(t *testing.T) {
@@ -103,7 +103,7 @@ func arguments(t *testing.T, f *fake, pin Pin) map[reflect.Type]reflect.Value {
 		reflect.TypeFor[io.Writer]():       reflect.ValueOf(io.Discard),
 	}
 	for _, v := range []any{
-		f.server.URL, pin, Terms{}, Login{Pin: pin}, subject, f.records[0].ID(), f.records[0], verify.Want{Subject: subject}, verify.Replayed{State: map[string][]byte{}},
+		f.server.URL, pin, Terms{}, Login{Pin: pin}, Entered{Pin: pin}, subject, f.records[0].ID(), f.records[0], verify.Want{Subject: subject}, verify.Replayed{State: map[string][]byte{}},
 		publish, Upload{Draft: publish, Content: strings.NewReader("one"), Size: 3}, Heads{}, record.KindCrate, storage.CIDOf(nil),
 		did.DID("did:web:a.example"), []byte("{}"), [][]byte{}, (*int64)(nil), int64(0), 7, true, time.Minute,
 		Proposed{Rule: "demo"}, particle.QuarantineRule{}, particle.EnvGrant{}, Grant{}, []Judged{}, []Locked{}, []Override{}, [][32]byte{},

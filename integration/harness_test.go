@@ -154,6 +154,11 @@ func (l *lab) tryStart() error {
 	if err := l.launch(); err != nil {
 		return err
 	}
+	return l.awaitUp()
+}
+
+// awaitUp waits until a server that was launched answers.
+func (l *lab) awaitUp() error {
 	cmd, exited := l.cmd, l.exited
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		select {
@@ -367,7 +372,7 @@ func writeFiles(t testing.TB, folder string, files map[string]string) {
 // login sets the project in folder up for the lab.
 func (u *user) login(l *lab, folder string) result {
 	u.t.Helper()
-	return must(u.t, u.aln(folder, "login", l.url))
+	return must(u.t, u.aln(folder, "login", l.reached()))
 }
 
 // did is the user's DID.

@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 	"storage":                     {},
 	"storage/blobtest":            {"storage"},
 	"storage/disk":                {"durable", "storage"},
-	"storage/s3":                  {"storage"},
+	"storage/s3":                  {"durable", "storage"},
 	"storage/catalog":             {"durable", "migrations", "storage"},
 	"storage/catalog/catalogtest": {"storage", "storage/catalog"},
 	"migrations":                  {},

@@ -28,6 +28,12 @@ type host struct {
 	*lab
 	backups string
 	folder  string
+	// paths are those of the document that are elsewhere here, each followed by where;
+	// path is the PATH of who types.
+	paths []string
+	path  string
+	// others are more servers that systemctl starts and stops.
+	others []*lab
 }
 
 func newHost(t *testing.T, l *lab) *host {
@@ -35,12 +41,14 @@ func newHost(t *testing.T, l *lab) *host {
 	h := &host{lab: l, backups: filepath.Join(t.TempDir(), "backups"), folder: t.TempDir()}
 	systemd := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		verb := strings.TrimPrefix(r.URL.Path, "/")
-		if verb == "stop" || verb == "restart" {
-			l.stop()
-		}
-		if verb == "start" || verb == "restart" {
-			if err := l.tryStart(); err != nil {
-				http.Error(w, err.Error()+"\n"+l.log(), http.StatusInternalServerError)
+		for _, l := range append([]*lab{l}, h.others...) {
+			if verb == "stop" || verb == "restart" {
+				l.stop()
+			}
+			if verb == "start" || verb == "restart" {
+				if err := l.tryStart(); err != nil {
+					http.Error(w, err.Error()+"\n"+l.log(), http.StatusInternalServerError)
+				}
 			}
 		}
 	}))
@@ -53,7 +61,8 @@ func newHost(t *testing.T, l *lab) *host {
 	if err := os.Symlink(binary, filepath.Join(bin, "aln-registry")); err != nil {
 		t.Fatal(err)
 	}
-	l.operator.extra = append(l.operator.extra, "PATH="+bin+":"+os.Getenv("PATH"))
+	h.path = bin + ":" + os.Getenv("PATH")
+	l.operator.extra = append(l.operator.extra, "PATH="+h.path)
 	return h
 }
 
@@ -62,6 +71,7 @@ func newHost(t *testing.T, l *lab) *host {
 func (h *host) types(mark, between string) result {
 	h.t.Helper()
 	block := operationsBlock(h.t.(*testing.T), mark)
+	block = strings.NewReplacer(h.paths...).Replace(block)
 	block = strings.NewReplacer("/var/lib/aln-registry/data", h.data, "/var/backups/aln-registry", h.backups, "https://registry.example", h.url).Replace(block)
 	if between != "" {
 		block = strings.ReplaceAll(block, "\n", "\n"+between+"\n")
@@ -177,7 +187,7 @@ func TestOperationsNamesCommandsThatExist(t *testing.T) {
 			wantSays(t, must(t, u.aln(u.folder, append(command, "--help")...)).stdout, "aln-registry "+name)
 		}
 	}
-	for _, command := range []string{"serve", "rebuild", "token", "login", "key export", "key import", "log check", "log new-key", "settings set"} {
+	for _, command := range []string{"serve", "doctor", "rebuild", "token", "login", "key export", "key import", "log check", "log new-key", "settings set"} {
 		if !seen[command] {
 			t.Errorf("docs/OPERATIONS.md does not show %s", command)
 		}

@@ -253,7 +253,7 @@ func (b *Backup) copyCheckpoints(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := r.checkNote(ctx, key, note, size, root); err != nil {
+		if err := r.checkNote(ctx, &r.Catalog.Reader, key, note, size, root); err != nil {
 			return err
 		}
 		if err := b.To.Create(ctx, key, note); err != nil {

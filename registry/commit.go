@@ -108,7 +108,7 @@ func (r *Registry) entryTime(ctx context.Context, tx *catalog.Tx) (time.Time, er
 		return now, err
 	}
 	if p := r.published.Load(); p != nil && head < p.Size {
-		return time.Time{}, fmt.Errorf("%w: its database has %d entries, this server has shown %d: it was put back to an earlier state", ErrBehind, head, p.Size)
+		return time.Time{}, putBack(p.Size, head)
 	}
 	row, err := tx.Entry(ctx, head-1)
 	if err != nil {

@@ -322,7 +322,7 @@ func (w *world) rebuilds(r *Registry) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	cp, err := readCheckpoint(ctx, r, note)
+	cp, err := r.readCheckpoint(ctx, &r.Catalog.Reader, note)
 	if err != nil || cp.Checkpoint != r.published.Load().Checkpoint {
 		w.t.Errorf("checkpoint %v was rebuilt as %v, %v", r.published.Load().Checkpoint, cp, err)
 	}

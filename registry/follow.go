@@ -23,7 +23,7 @@ const (
 
 // follower is how others have what is published looked for at once.
 type follower struct {
-	asked chan chan error
+	asked chan chan struct{}
 	// looked is when the database last said what is published, failing that it does not now.
 	looked  atomic.Pointer[moment]
 	failing atomic.Bool
@@ -38,7 +38,7 @@ func newFollower(c Config) *follower {
 	if !c.Catalog.Shared() {
 		return nil
 	}
-	return &follower{asked: make(chan chan error, askedAtOnce)}
+	return &follower{asked: make(chan chan struct{}, askedAtOnce)}
 }
 
 // follow shows what others publish until ctx ends.
@@ -46,13 +46,14 @@ func (r *Registry) follow(ctx context.Context) {
 	told, tick := r.Catalog.Watch(ctx), time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
-		var waiting []chan error
+		var waiting []chan struct{}
 		select {
 		case <-ctx.Done():
 			return
-		case <-told:
-			if ctx.Err() != nil { // which has closed it
-				return
+		case _, ok := <-told:
+			if !ok { // the catalog has been closed
+				told = nil
+				continue
 			}
 			if r.landing.Load() { // it tells of what is being shown anyhow
 				continue
@@ -67,7 +68,7 @@ func (r *Registry) follow(ctx context.Context) {
 		}
 		err := r.lookNow(ctx)
 		for _, one := range waiting {
-			one <- err
+			close(one)
 		}
 		if ctx.Err() == nil {
 			r.noteLook(err)
@@ -107,11 +108,11 @@ func (r *Registry) look(ctx context.Context, shown *checkpoint, p catalog.Publis
 	}
 	switch {
 	case p.Size < shown.Size:
-		return fmt.Errorf("%w: its database shows %d entries, this server has shown %d: it was put back to an earlier state", ErrBehind, p.Size, shown.Size)
+		return putBack(shown.Size, p.Size)
 	case p.Size == shown.Size && bytes.Equal(p.Checkpoint, shown.note):
 		return nil
 	}
-	cp, err := r.believed(ctx, p)
+	cp, err := r.believed(ctx, &r.Catalog.Reader, p)
 	if err != nil {
 		return err
 	}
@@ -122,15 +123,15 @@ func (r *Registry) look(ctx context.Context, shown *checkpoint, p catalog.Publis
 }
 
 // believed is what p says, if that is what the catalog's entries say.
-func (r *Registry) believed(ctx context.Context, p catalog.Published) (*checkpoint, error) {
-	cp, err := readCheckpoint(ctx, r, p.Checkpoint)
+func (r *Registry) believed(ctx context.Context, reader *catalog.Reader, p catalog.Published) (*checkpoint, error) {
+	cp, err := r.readCheckpoint(ctx, reader, p.Checkpoint)
 	if errors.Is(err, errNote) {
 		return nil, fmt.Errorf("%w: %v", ErrFork, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	root, err := translog.TreeHash(cp.Size, storedHashes(ctx, &r.Catalog.Reader))
+	root, err := translog.TreeHash(cp.Size, storedHashes(ctx, reader))
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +165,7 @@ func (r *Registry) catchUp(ctx context.Context, at int64) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	answer := make(chan error, 1)
+	answer := make(chan struct{})
 	select {
 	case r.follower.asked <- answer:
 	case <-ctx.Done():

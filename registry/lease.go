@@ -33,12 +33,14 @@ const (
 	checkEvery = 30
 	// confirmTries is how often it is asked anew at once while others go on publishing.
 	confirmTries = 20
-	// seenWithin bounds the waiting for other replicas: their leases end before it does.
-	seenWithin = leaseFor + 4*time.Second
+	// seenWithin bounds the waiting for other replicas: their leases end before it does, and
+	// what a new session with the database does not know of them is over.
+	seenWithin = 2*leaseFor + 3*time.Second
 )
 
-// errUnconfirmed is told to who would be judged by what may be out of date.
-var errUnconfirmed = fmt.Errorf("%w: this replica does not know whether it shows all that was acknowledged; its database has not said so for %s", ErrUnavailable, confirmedFor)
+// ErrUnconfirmed is told to who would be judged by what may be out of date. It is an
+// ErrUnavailable.
+var ErrUnconfirmed = fmt.Errorf("%w: this replica does not know whether it shows all that was acknowledged; its database has not said so for %s", ErrUnavailable, confirmedFor)
 
 // lease is what a replica of a shared catalog knows of its own.
 type lease struct {
@@ -83,7 +85,7 @@ func newLease(c Config) (*lease, error) {
 }
 
 // Current is nil while this server shows all that was acknowledged about who may see
-// what: always, where it has the catalog for itself. Else it is ErrUnavailable, and
+// what: always, where it has the catalog for itself. Else it is ErrUnconfirmed, and
 // whatever policy judges is refused. What it allows, has to be decided within a second.
 func (r *Registry) Current() error {
 	if r.lease == nil {
@@ -92,7 +94,7 @@ func (r *Registry) Current() error {
 	if at := r.lease.confirmed.Load(); at != nil && r.within(*at, confirmedFor) && !r.lease.ended.Load() {
 		return nil
 	}
-	return errUnconfirmed
+	return ErrUnconfirmed
 }
 
 // heartbeat confirms what this replica shows until ctx ends.
@@ -109,7 +111,7 @@ func (r *Registry) heartbeat(ctx context.Context) {
 		}
 		err := r.confirm(ctx)
 		if err == nil && beat%checkEvery == 0 {
-			err = r.checkCatalog(ctx, r.Size())
+			_, err = r.showsStored(ctx)
 		}
 		if ctx.Err() != nil {
 			return
@@ -143,15 +145,17 @@ func (r *Registry) confirm(ctx context.Context) error {
 		if p.Size == shown.Size {
 			// Who had no lease meanwhile may be behind what was acknowledged without it, and
 			// a database that was put back meanwhile would not tell.
-			if !renewing || r.Current() != nil {
-				if err := r.checkCatalog(ctx, p.Size); err != nil {
+			whole := renewing && r.Current() == nil
+			if !whole {
+				if whole, err = r.showsStored(ctx); err != nil {
 					return err
 				}
 			}
-			r.lease.confirmed.Store(&at)
-			return nil
-		}
-		if err := r.look(ctx, shown, p); err != nil {
+			if whole {
+				r.lease.confirmed.Store(&at)
+				return nil
+			}
+		} else if err := r.look(ctx, shown, p); err != nil {
 			return err
 		}
 		if err := pause(ctx, time.Duration(try)*time.Millisecond); err != nil {
@@ -161,15 +165,21 @@ func (r *Registry) confirm(ctx context.Context) error {
 	return errors.New("others publish faster than this replica can follow")
 }
 
-// checkCatalog is nil where blob storage has nothing that the catalog, in which published
-// entries are published, lacks or has otherwise.
-func (r *Registry) checkCatalog(ctx context.Context, published int64) error {
+// showsStored reports whether this replica shows all that has a checkpoint in blob storage,
+// and so all that was acknowledged. What another is about to publish, or what one that
+// ended has left, is shown soon; what the catalog has not got any more is ErrBehind.
+func (r *Registry) showsStored(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, confirmWithin)
 	defer cancel()
-	if err := r.notAhead(ctx); err != nil {
-		return err
+	stored, err := r.lastCheckpoint(ctx, r.Size())
+	if err != nil || stored <= r.Size() {
+		return err == nil, err
 	}
-	return r.checkStored(ctx, published, published+checkedEntries, func(catalog.Entry) error { return nil })
+	head, err := r.Catalog.Head(ctx)
+	if err == nil && head < stored {
+		err = fmt.Errorf("%w (catalog: %d entries; blob storage: checkpoint of %d)", ErrBehind, head, stored)
+	}
+	return false, err
 }
 
 func (r *Registry) askToConfirm(ctx context.Context, seen int64) (catalog.Published, error) {
@@ -220,7 +230,7 @@ func (r *Registry) awaitSeen(ctx context.Context, size int64) error {
 		if err == nil && len(behind) == 0 {
 			return nil
 		}
-		if r.Elapsed()-begun > seenWithin {
+		if r.Elapsed()-begun > seenWithin || errors.Is(err, catalog.ErrRestored) {
 			if err == nil {
 				err = fmt.Errorf("replicas %q have not shown it", behind)
 			}

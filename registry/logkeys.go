@@ -15,6 +15,7 @@ import (
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
 	"phoenix-lab.org/aln-registry/registry/translog"
+	"phoenix-lab.org/aln-registry/storage/catalog"
 )
 
 // ErrLogKey: the key file lacks the key that the log's settings say signs now.
@@ -89,26 +90,31 @@ func (k Keys) signers(settings state.Settings, at time.Time) ([]translog.LogKey,
 }
 
 // settingsAt are those in force at a size of the log.
-func (r *Registry) settingsAt(ctx context.Context, size int64) (state.Settings, error) {
-	settings, ok, err := state.SettingsOf(r.viewAt(ctx, &r.Catalog.Reader, size))
+func (r *Registry) settingsAt(ctx context.Context, reader *catalog.Reader, size int64) (state.Settings, error) {
+	settings, ok, err := state.SettingsOf(r.viewAt(ctx, reader, size))
 	if err == nil && !ok {
 		err = fmt.Errorf("%w: no settings at size %d", ErrBehind, size)
 	}
 	return settings, err
 }
 
-// errNote: the bytes are no checkpoint of this log. Other errors of openNote say that
+// errNote: the bytes are no checkpoint of this log. Other errors of openNoteBy say that
 // this could not be found out.
 var errNote = errors.New("no checkpoint that this log signed")
 
-// openNote verifies a checkpoint of ours by the keys that were in force at its
-// size: those of a stored one may have been replaced long ago.
+// openNote is openNoteBy for whom any of the catalog's connections will do.
 func (r *Registry) openNote(ctx context.Context, note []byte) (translog.Opened, state.Settings, error) {
+	return r.openNoteBy(ctx, &r.Catalog.Reader, note)
+}
+
+// openNoteBy verifies a checkpoint of ours by the keys that were in force at its
+// size: those of a stored one may have been replaced long ago.
+func (r *Registry) openNoteBy(ctx context.Context, reader *catalog.Reader, note []byte) (translog.Opened, state.Settings, error) {
 	claimed, err := translog.Peek(note)
 	if err != nil {
 		return translog.Opened{}, state.Settings{}, fmt.Errorf("%w: %v", errNote, err)
 	}
-	settings, err := r.settingsAt(ctx, claimed.Size)
+	settings, err := r.settingsAt(ctx, reader, claimed.Size)
 	if err != nil {
 		return translog.Opened{}, state.Settings{}, err
 	}
@@ -151,7 +157,7 @@ func (r *Registry) logKeysProof(ctx context.Context) (keysProof, error) {
 	if p := r.keysProof; p != nil && p.size == size {
 		return *p, nil
 	}
-	settings, err := r.settingsAt(ctx, size)
+	settings, err := r.settingsAt(ctx, &r.Catalog.Reader, size)
 	if err != nil {
 		return keysProof{}, err
 	}
@@ -166,7 +172,7 @@ func (r *Registry) logKeysProof(ctx context.Context) (keysProof, error) {
 	return *r.keysProof, nil
 }
 
-// keysProof is the whole of LogKeysProof at a size of the log.
+// keysProof is the whole of LogKeysProof at a size of the log; of another size it says nothing.
 type keysProof struct {
 	size  int64
 	items []BundleItem

@@ -36,67 +36,96 @@ func storedHashes(ctx context.Context, reader *catalog.Reader) tlog.HashReader {
 // harmlessly, so a crash between any two is mended by the next call, here or in another
 // replica.
 func (r *Registry) publish(ctx context.Context) error {
-	return r.publishing(ctx, func(ctx context.Context, p *catalog.Publication) (catalog.Published, error) {
-		head, err := r.Catalog.Head(ctx)
+	return r.publishing(ctx, func(ctx context.Context, p *catalog.Publication) (*checkpoint, error) {
+		head, err := p.Head(ctx)
 		if err != nil || head == p.Now().Size {
-			return p.Now(), err
+			return nil, err
 		}
 		return r.extend(ctx, p, head)
 	})
 }
 
-// publishing has the catalog publish what f returns, while nobody else publishes, and
-// shows it; what others published is looked at like all that is theirs. f may be called
-// again, also after what it returned was published.
-func (r *Registry) publishing(ctx context.Context, f func(context.Context, *catalog.Publication) (catalog.Published, error)) error {
+// publishing has the catalog publish what f makes, nil for nothing, while nobody else
+// publishes, and shows it; what others published is looked at like all that is theirs. f
+// goes by what the publication reads alone: of a database that is put back meanwhile it
+// would else store the entries of one past and the checkpoint of another.
+func (r *Registry) publishing(ctx context.Context, f func(context.Context, *catalog.Publication) (*checkpoint, error)) error {
 	shown := r.published.Load() // before what is published is read: that is no less
-	var next catalog.Published
-	ours := false
+	var now catalog.Published
+	var made *checkpoint
 	defer r.landing.Store(false)
 	err := r.Catalog.Publish(ctx, func(ctx context.Context, p *catalog.Publication) (_ catalog.Published, err error) {
-		if shown != nil && p.Now().Size < shown.Size {
-			return catalog.Published{}, fmt.Errorf("%w: its database shows %d entries, this server has shown %d: it was put back to an earlier state", ErrBehind, p.Now().Size, shown.Size)
+		now, made = p.Now(), nil
+		if shown != nil && now.Size < shown.Size {
+			return now, putBack(shown.Size, now.Size)
 		}
-		if next, err = f(ctx, p); err != nil {
-			return catalog.Published{}, err
+		if made, err = f(ctx, p); err != nil || made == nil {
+			return now, err
 		}
-		ours = !bytes.Equal(next.Checkpoint, p.Now().Checkpoint)
-		r.landing.Store(ours)
-		return next, nil
+		r.landing.Store(true)
+		return catalog.Published{Size: made.Size, Checkpoint: made.note}, nil
 	})
 	switch {
 	case err != nil:
 		return err
-	case ours || shown == nil && next.Size > 0:
-		return r.show(ctx, next.Checkpoint)
-	case next.Size > 0:
-		return r.look(ctx, shown, next)
+	case made != nil:
+		return r.showCheckpoint(ctx, made)
+	case shown != nil:
+		return r.look(ctx, shown, now)
+	case now.Size > 0:
+		return r.show(ctx, now.Checkpoint)
 	}
 	return nil
 }
 
+// putBack is the error of a database that has less than was shown.
+func putBack(shown, has int64) error {
+	return fmt.Errorf("%w: its database has %d entries, this server has shown %d: it was put back to an earlier state", ErrBehind, has, shown)
+}
+
 // extend stores the entries that are not published yet, and the checkpoint of size head,
-// and is what to publish. Nobody else is doing that.
-func (r *Registry) extend(ctx context.Context, p *catalog.Publication, head int64) (catalog.Published, error) {
+// and is what to publish.
+func (r *Registry) extend(ctx context.Context, p *catalog.Publication, head int64) (*checkpoint, error) {
 	ahead := make(chan error, 1)
-	if r.Catalog.Shared() { // it may have been put back under us; meanwhile, since it takes as long as to store an entry
-		go func() { ahead <- r.notAhead(ctx) }()
+	if r.Catalog.Shared() { // it may have been put back under us; asked meanwhile, it costs no time
+		go func() { ahead <- r.notAhead(ctx, head) }()
 	} else {
 		ahead <- nil
 	}
 	if err := errors.Join(r.storeEntries(ctx, p, head), <-ahead); err != nil {
-		return catalog.Published{}, err
+		return nil, err
 	}
-	root, err := translog.TreeHash(head, storedHashes(ctx, &r.Catalog.Reader))
+	root, err := translog.TreeHash(head, storedHashes(ctx, &p.Reader))
 	if err != nil {
-		return catalog.Published{}, err
+		return nil, err
 	}
-	after, err := r.cosignedAt(ctx, p.Now())
+	after, err := r.cosignedAt(ctx, p)
 	if err != nil {
-		return catalog.Published{}, err
+		return nil, err
 	}
-	note, err := r.storeCheckpoint(ctx, translog.Checkpoint{Origin: string(r.origin), Size: head, Root: root}, after)
-	return catalog.Published{Size: head, Checkpoint: note}, err
+	settings, err := r.settingsAt(ctx, &p.Reader, head)
+	if err != nil {
+		return nil, err
+	}
+	cp, err := r.signed(translog.Checkpoint{Origin: string(r.origin), Size: head, Root: root}, settings, after)
+	if err != nil {
+		return nil, err
+	}
+	return cp, r.storeCheckpoint(ctx, &p.Reader, cp)
+}
+
+// notAhead is ErrBehind where blob storage has the entry at head, the catalog's as it was
+// read by whoever alone may publish: entries are stored one after another, and after
+// their commit, so that one says it for all.
+func (r *Registry) notAhead(ctx context.Context, head int64) error {
+	_, err := r.Blobs.Read(ctx, translog.EntryKey(head))
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	}
+	return fmt.Errorf("%w (catalog: %d entries; blob storage: entry %d)", ErrBehind, head, head)
 }
 
 // holdEvery is how often the right to publish is held on to.
@@ -109,7 +138,7 @@ func (r *Registry) storeEntries(ctx context.Context, p *catalog.Publication, to 
 	const page = 256
 	held := r.Elapsed()
 	for from := p.Now().Size; from < to; from += page {
-		entries, err := r.Catalog.Entries(ctx, from, min(from+page, to))
+		entries, err := p.Entries(ctx, from, min(from+page, to))
 		if err != nil {
 			return err
 		}
@@ -145,31 +174,22 @@ func (r *Registry) forkedEntry(ctx context.Context, e catalog.Entry) error {
 		ErrFork, translog.EntryKey(e.Index), translog.LeafHash(stored), e.Index, translog.LeafHash(e.Bytes))
 }
 
-// storeCheckpoint signs and stores the checkpoint object. One of this size that
+// storeCheckpoint stores the checkpoint object cp. One of this size that
 // is stored already (a crash came after it, or the answer was lost) must be ours
 // and of the same root; what is published is the note made now. The stored one may
 // have been cosigned before a smaller one that was shown meanwhile, and what is
-// cosigned later says that nothing larger is known (C2SP tlog-cosignature). after is when
-// what is published was cosigned, perhaps by a clock that is ahead of ours.
-func (r *Registry) storeCheckpoint(ctx context.Context, cp translog.Checkpoint, after time.Time) ([]byte, error) {
-	settings, err := r.settingsAt(ctx, cp.Size)
-	if err != nil {
-		return nil, err
-	}
-	note, err := r.sign(cp, settings, r.signingTime(after))
-	if err != nil {
-		return nil, err
-	}
+// cosigned later says that nothing larger is known (C2SP tlog-cosignature).
+func (r *Registry) storeCheckpoint(ctx context.Context, reader *catalog.Reader, cp *checkpoint) error {
 	key := translog.CheckpointKey(cp.Size)
-	err = r.Blobs.Create(ctx, key, note)
+	err := r.Blobs.Create(ctx, key, cp.note)
 	if !errors.Is(err, storage.ErrExists) {
-		return note, err
+		return err
 	}
 	stored, err := r.Blobs.Read(ctx, key)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return note, r.checkNote(ctx, key, stored, cp.Size, cp.Root)
+	return r.checkNote(ctx, reader, key, stored, cp.Size, cp.Root)
 }
 
 // signingTime is now, but not before after nor the cosignature that is shown.
@@ -184,19 +204,29 @@ func (r *Registry) signingTime(after time.Time) time.Time {
 	return at
 }
 
-// cosignedAt is when p was cosigned: known of what is shown, read of what others published.
-func (r *Registry) cosignedAt(ctx context.Context, p catalog.Published) (time.Time, error) {
-	if p.Checkpoint == nil {
+// cosignedAt is when what is published was cosigned: known of what is shown, read of what
+// others published.
+func (r *Registry) cosignedAt(ctx context.Context, p *catalog.Publication) (time.Time, error) {
+	now := p.Now()
+	if now.Checkpoint == nil {
 		return time.Time{}, nil
 	}
-	if shown := r.published.Load(); shown != nil && bytes.Equal(shown.note, p.Checkpoint) {
+	if shown := r.published.Load(); shown != nil && bytes.Equal(shown.note, now.Checkpoint) {
 		return shown.cosigned, nil
 	}
-	cp, err := r.believed(ctx, p)
+	cp, err := r.believed(ctx, &p.Reader, now)
 	if err != nil {
 		return time.Time{}, err
 	}
 	return cp.cosigned, nil
+}
+
+// signed is cp, signed as settings demand, at a time that is not before after: when what is
+// published was cosigned, perhaps by a clock that is ahead of ours.
+func (r *Registry) signed(cp translog.Checkpoint, settings state.Settings, after time.Time) (*checkpoint, error) {
+	at := r.signingTime(after)
+	note, err := r.sign(cp, settings, at)
+	return &checkpoint{Checkpoint: cp, note: note, cosigned: at, settings: settings}, err
 }
 
 func (r *Registry) sign(cp translog.Checkpoint, settings state.Settings, at time.Time) ([]byte, error) {
@@ -209,7 +239,7 @@ func (r *Registry) sign(cp translog.Checkpoint, settings state.Settings, at time
 
 // show makes the checkpoint in note, which is published, the visible one, in memory.
 func (r *Registry) show(ctx context.Context, note []byte) error {
-	cp, err := readCheckpoint(ctx, r, note)
+	cp, err := r.readCheckpoint(ctx, &r.Catalog.Reader, note)
 	if err != nil {
 		return err
 	}
@@ -250,8 +280,8 @@ func (r *Registry) replace(ctx context.Context, cp, shown *checkpoint, c change)
 	return nil
 }
 
-func readCheckpoint(ctx context.Context, r *Registry, note []byte) (*checkpoint, error) {
-	opened, settings, err := r.openNote(ctx, note)
+func (r *Registry) readCheckpoint(ctx context.Context, reader *catalog.Reader, note []byte) (*checkpoint, error) {
+	opened, settings, err := r.openNoteBy(ctx, reader, note)
 	if err != nil {
 		return nil, fmt.Errorf("published checkpoint: %w", err)
 	}
@@ -293,25 +323,34 @@ func (r *Registry) Checkpoint(ctx context.Context) ([]byte, error) {
 
 // vouch signs anew what is published, by whomever, unless somebody has done that not long ago.
 func (r *Registry) vouch(ctx context.Context) error {
-	return r.publishing(ctx, func(ctx context.Context, p *catalog.Publication) (catalog.Published, error) {
-		now := p.Now()
-		cp, err := r.believed(ctx, now)
-		if err != nil || r.Clock().Sub(cp.cosigned) < renewAfter {
-			return now, err
+	return r.publishing(ctx, func(ctx context.Context, p *catalog.Publication) (*checkpoint, error) {
+		cosigned, err := r.cosignedAt(ctx, p)
+		if err != nil || r.Clock().Sub(cosigned) < renewAfter {
+			return nil, err
 		}
-		return r.resigned(ctx, cp)
+		return r.renew(ctx, p)
 	})
 }
 
-// resigned is cp, which is published, with the signatures that are due now. A later
-// cosignature says that nothing larger was known at its time (C2SP tlog-cosignature),
-// so it is made while nobody else publishes, and not over a database that was put back.
-func (r *Registry) resigned(ctx context.Context, cp *checkpoint) (catalog.Published, error) {
-	if r.Catalog.Shared() {
-		if err := r.notAhead(ctx); err != nil {
-			return catalog.Published{}, err
-		}
+// renew is what is published with what was committed since, or signed anew where that is
+// nothing. A later cosignature says that nothing larger was known at its time (C2SP
+// tlog-cosignature): so it is made while nobody else publishes, and never where blob
+// storage has a larger checkpoint, as on a database that was put back.
+func (r *Registry) renew(ctx context.Context, p *catalog.Publication) (*checkpoint, error) {
+	now := p.Now()
+	head, err := p.Head(ctx)
+	if err != nil {
+		return nil, err
 	}
-	note, err := r.sign(cp.Checkpoint, cp.settings, r.signingTime(cp.cosigned))
-	return catalog.Published{Size: cp.Size, Checkpoint: note}, err
+	if err := r.checkUnpublished(ctx, &p.Reader, now.Size, head); err != nil {
+		return nil, err
+	}
+	if head > now.Size {
+		return r.extend(ctx, p, head)
+	}
+	cp, err := r.believed(ctx, &p.Reader, now)
+	if err != nil {
+		return nil, err
+	}
+	return r.signed(cp.Checkpoint, cp.settings, cp.cosigned)
 }

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -81,23 +82,26 @@ func Rebuild(ctx context.Context, c Config, progress func(done int64)) (Rebuilt,
 // checkCheckpoints holds every stored checkpoint against the replayed entries:
 // one of another root was signed for another log, whatever its size.
 func (r *Registry) checkCheckpoints(ctx context.Context) error {
-	for key, err := range r.Blobs.List(ctx, translog.CheckpointPrefix, "") {
+	type stored struct {
+		size int64
+		note []byte
+	}
+	notes := ahead(ctx, r.Blobs.List(ctx, translog.CheckpointPrefix, ""), func(ctx context.Context, key string) (c stored, err error) {
+		if c.size, err = translog.ParseCheckpointKey(key); err != nil {
+			return c, fmt.Errorf("%w: stray object %s in blob storage", ErrFork, key)
+		}
+		c.note, err = r.Blobs.Read(ctx, key)
+		return c, err
+	})
+	for c, err := range notes {
 		if err != nil {
 			return err
 		}
-		size, err := translog.ParseCheckpointKey(key)
-		if err != nil {
-			return fmt.Errorf("%w: stray object %s in blob storage", ErrFork, key)
-		}
-		note, err := r.Blobs.Read(ctx, key)
+		root, err := translog.TreeHash(c.size, storedHashes(ctx, &r.Catalog.Reader))
 		if err != nil {
 			return err
 		}
-		root, err := translog.TreeHash(size, storedHashes(ctx, &r.Catalog.Reader))
-		if err != nil {
-			return err
-		}
-		if err := r.checkNote(ctx, translog.CheckpointKey(size), note, size, root); err != nil {
+		if err := r.checkNote(ctx, &r.Catalog.Reader, translog.CheckpointKey(c.size), c.note, c.size, root); err != nil {
 			return err
 		}
 	}
@@ -106,77 +110,85 @@ func (r *Registry) checkCheckpoints(ctx context.Context) error {
 
 // replayStored replays entry objects in order, a page to a transaction.
 func (r *Registry) replayStored(ctx context.Context, done *Rebuilt, progress func(int64)) error {
-	const page = 256
-	var keys []string
+	const most = 256
+	var page []storedEntry
 	flush := func() error {
-		defer func() { keys = keys[:0] }()
 		before := *done
-		return r.Catalog.Update(ctx, func(tx *catalog.Tx) error {
+		err := r.Catalog.Update(ctx, func(tx *catalog.Tx) error {
 			*done = before // it may be done again
-			for i := range keys {
-				if err := r.replayOne(ctx, tx, done.Entries+int64(i), done); err != nil {
+			for _, e := range page {
+				if err := r.replayOne(ctx, tx, e, done); err != nil {
 					return err
 				}
 			}
 			return nil
 		})
+		done.Entries += int64(len(page))
+		page = page[:0]
+		progress(done.Entries)
+		return err
 	}
-	for key, err := range r.Blobs.List(ctx, translog.EntryPrefix, "") {
+	for e, err := range ahead(ctx, r.Blobs.List(ctx, translog.EntryPrefix, ""), r.fetchEntry) {
 		if err != nil {
 			return err
 		}
-		index, err := translog.ParseEntryKey(key)
-		if err != nil {
-			return fmt.Errorf("%w: stray object %s in blob storage", ErrFork, key)
+		if want := done.Entries + int64(len(page)); e.index != want {
+			return fmt.Errorf("%w: entry %d is missing from blob storage, entry %d is there; if no checkpoint covers the gap, move the objects %s* from this one on aside and rebuild again", ErrFork, want, e.index, translog.EntryPrefix)
 		}
-		if want := done.Entries + int64(len(keys)); index != want {
-			return fmt.Errorf("%w: entry %d is missing from blob storage, entry %d is there; if no checkpoint covers the gap, move the objects %s* from this one on aside and rebuild again", ErrFork, want, index, translog.EntryPrefix)
-		}
-		if keys = append(keys, key); len(keys) == page {
+		if page = append(page, e); len(page) == most {
 			if err := flush(); err != nil {
 				return err
 			}
-			done.Entries += page
-			progress(done.Entries)
 		}
 	}
-	n := int64(len(keys))
-	if err := flush(); err != nil {
-		return err
-	}
-	done.Entries += n
-	progress(done.Entries)
-	return nil
+	return flush()
 }
 
-// replayOne enters the stored entry at index as it stands, with what Apply makes of it.
-func (r *Registry) replayOne(ctx context.Context, tx *catalog.Tx, index int64, done *Rebuilt) error {
-	raw, err := r.Blobs.Read(ctx, translog.EntryKey(index))
-	if err != nil {
-		return err
+// storedEntry is an entry as it is stored, with its record and what that names.
+type storedEntry struct {
+	index       int64
+	entry       translog.Entry
+	record      *record.Record
+	attachments state.Attachments
+}
+
+// fetchEntry reads the entry object of that key and what belongs to it.
+func (r *Registry) fetchEntry(ctx context.Context, key string) (e storedEntry, err error) {
+	if e.index, err = translog.ParseEntryKey(key); err != nil {
+		return e, fmt.Errorf("%w: stray object %s in blob storage", ErrFork, key)
 	}
-	stored, err := translog.ParseEntry(raw)
+	raw, err := r.Blobs.Read(ctx, key)
 	if err != nil {
-		return fmt.Errorf("%w: entry %d: %v", ErrFork, index, err)
+		return e, err
 	}
-	envelope, err := readBlob(ctx, r.Blobs, stored.Record, record.MaxEnvelope)
+	if e.entry, err = translog.ParseEntry(raw); err != nil {
+		return e, fmt.Errorf("%w: entry %d: %v", ErrFork, e.index, err)
+	}
+	envelope, err := readBlob(ctx, r.Blobs, e.entry.Record, record.MaxEnvelope)
+	if err == nil {
+		e.record, err = record.Parse(envelope)
+	}
 	if err != nil {
-		return fmt.Errorf("record of entry %d: %w", index, err)
+		return e, fmt.Errorf("record of entry %d: %w", e.index, err)
 	}
-	rec, err := record.Parse(envelope)
-	if err != nil {
-		return fmt.Errorf("record of entry %d: %w", index, err)
+	s := &submission{record: e.record, attachments: state.Attachments{}}
+	for _, id := range append(attachmentsOf(e.record), e.entry.DIDDocument) {
+		if err := r.attach(ctx, s, id); err != nil {
+			return e, fmt.Errorf("attachment of entry %d: %w", e.index, err)
+		}
 	}
+	e.attachments = s.attachments
+	return e, nil
+}
+
+// replayOne enters a stored entry as it stands, with what Apply makes of it.
+func (r *Registry) replayOne(ctx context.Context, tx *catalog.Tx, e storedEntry, done *Rebuilt) error {
+	index, rec := e.index, e.record
 	if first, ok := rec.Body().(*record.Registry); ok && index == 0 && first.DID != r.origin {
 		return fmt.Errorf("the key file is that of %s, but blob storage holds the log of %s; give the key file of that one", r.origin, first.DID)
 	}
-	s := &submission{record: rec, attachments: state.Attachments{}}
-	for _, id := range append(attachmentsOf(rec), stored.DIDDocument) {
-		if err := r.attach(ctx, s, id); err != nil {
-			return fmt.Errorf("attachment of entry %d: %w", index, err)
-		}
-	}
-	entry, changes, void, err := r.reapply(ctx, tx, index, stored, s)
+	s := &submission{record: rec, attachments: maps.Clone(e.attachments)}
+	entry, changes, void, err := r.reapply(ctx, tx, index, e.entry, s)
 	if err != nil {
 		return fmt.Errorf("entry %d: %w", index, err)
 	}

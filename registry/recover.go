@@ -28,7 +28,7 @@ func (r *Registry) recover(ctx context.Context) error {
 	if head == 0 {
 		return fmt.Errorf("%w: the log is empty", ErrBehind)
 	}
-	settings, err := r.settingsAt(ctx, head)
+	settings, err := r.settingsAt(ctx, &r.Catalog.Reader, head)
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func (r *Registry) notBehind(ctx context.Context, published int64) (head int64, 
 	if head, err = r.Catalog.Head(ctx); err != nil {
 		return 0, err
 	}
-	stored, err := lastKey(ctx, r.Blobs, translog.CheckpointPrefix, afterKey(translog.CheckpointKey, published), translog.ParseCheckpointKey)
+	stored, err := r.lastCheckpoint(ctx, published)
 	if err != nil {
 		return 0, err
 	}
@@ -79,35 +79,19 @@ func (r *Registry) notBehind(ctx context.Context, published int64) (head int64, 
 // takeUp publishes what was committed, by whomever, and not published, and signs anew
 // what is published where that is nothing: the process before may have shown a smaller
 // checkpoint that it had cosigned later than this one was stored.
-func (r *Registry) takeUp(ctx context.Context) error {
-	return r.publishing(ctx, func(ctx context.Context, p *catalog.Publication) (catalog.Published, error) {
-		now := p.Now()
-		if err := r.checkUnpublished(ctx, now.Size); err != nil {
-			return catalog.Published{}, err
-		}
-		head, err := r.Catalog.Head(ctx)
-		if err != nil {
-			return catalog.Published{}, err
-		}
-		if head > now.Size {
-			return r.extend(ctx, p, head)
-		}
-		cp, err := r.believed(ctx, now)
-		if err != nil {
-			return catalog.Published{}, err
-		}
-		return r.resigned(ctx, cp)
-	})
-}
+func (r *Registry) takeUp(ctx context.Context) error { return r.publishing(ctx, r.renew) }
 
 // checkUnpublished holds the largest checkpoint that is stored, but not published, against
-// the catalog's entries: whoever stored it has been interrupted since nobody is at it.
-func (r *Registry) checkUnpublished(ctx context.Context, published int64) error {
-	stored, err := lastKey(ctx, r.Blobs, translog.CheckpointPrefix, afterKey(translog.CheckpointKey, published), translog.ParseCheckpointKey)
+// the catalog's head entries: whoever stored it was interrupted, since nobody is at it.
+func (r *Registry) checkUnpublished(ctx context.Context, reader *catalog.Reader, published, head int64) error {
+	stored, err := r.lastCheckpoint(ctx, published)
 	if err != nil || stored <= published {
 		return err
 	}
-	root, err := translog.TreeHash(stored, storedHashes(ctx, &r.Catalog.Reader))
+	if stored > head {
+		return fmt.Errorf("%w (catalog: %d entries; blob storage: checkpoint of %d)", ErrBehind, head, stored)
+	}
+	root, err := translog.TreeHash(stored, storedHashes(ctx, reader))
 	if err != nil {
 		return err
 	}
@@ -115,7 +99,12 @@ func (r *Registry) checkUnpublished(ctx context.Context, published int64) error 
 	if err != nil {
 		return err
 	}
-	return r.checkNote(ctx, translog.CheckpointKey(stored), note, stored, root)
+	return r.checkNote(ctx, reader, translog.CheckpointKey(stored), note, stored, root)
+}
+
+// lastCheckpoint is the size of the largest stored checkpoint above size, at most size for none.
+func (r *Registry) lastCheckpoint(ctx context.Context, size int64) (int64, error) {
+	return lastKey(ctx, r.Blobs, translog.CheckpointPrefix, afterKey(translog.CheckpointKey, size), translog.ParseCheckpointKey)
 }
 
 // checkPublished holds the published note and the stored checkpoint against the catalog's hashes.
@@ -124,7 +113,7 @@ func (r *Registry) checkPublished(ctx context.Context, size int64, note []byte) 
 	if err != nil {
 		return err
 	}
-	if err := r.checkNote(ctx, "the catalog's published checkpoint", note, size, root); err != nil {
+	if err := r.checkNote(ctx, &r.Catalog.Reader, "the catalog's published checkpoint", note, size, root); err != nil {
 		return err
 	}
 	stored, err := r.Blobs.Read(ctx, translog.CheckpointKey(size))
@@ -134,12 +123,12 @@ func (r *Registry) checkPublished(ctx context.Context, size int64, note []byte) 
 	if err != nil {
 		return fmt.Errorf("stored checkpoint of size %d: %w", size, err)
 	}
-	return r.checkNote(ctx, translog.CheckpointKey(size), stored, size, root)
+	return r.checkNote(ctx, &r.Catalog.Reader, translog.CheckpointKey(size), stored, size, root)
 }
 
 // checkNote holds the note called what against the root over the catalog's entries.
-func (r *Registry) checkNote(ctx context.Context, what string, note []byte, size int64, root tlog.Hash) error {
-	opened, _, err := r.openNote(ctx, note)
+func (r *Registry) checkNote(ctx context.Context, reader *catalog.Reader, what string, note []byte, size int64, root tlog.Hash) error {
+	opened, _, err := r.openNoteBy(ctx, reader, note)
 	if errors.Is(err, errNote) {
 		return fmt.Errorf("%w: %s: %v", ErrFork, what, err)
 	}
@@ -160,22 +149,14 @@ const checkedEntries = 1024
 
 // checkEntries holds the catalog's newest published entries against their objects.
 func (r *Registry) checkEntries(ctx context.Context, size int64) error {
-	return r.checkStored(ctx, max(0, size-checkedEntries), size, func(e catalog.Entry) error {
-		return fmt.Errorf("%w: entry %d is missing", ErrLost, e.Index)
-	})
-}
-
-// checkStored holds the catalog's entries from ≤ index < to against their objects, up to
-// the first that is not stored, about which missing decides.
-func (r *Registry) checkStored(ctx context.Context, from, to int64, missing func(catalog.Entry) error) error {
-	entries, err := r.Catalog.Entries(ctx, from, to)
+	entries, err := r.Catalog.Entries(ctx, max(0, size-checkedEntries), size)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
 		stored, err := r.Blobs.Read(ctx, translog.EntryKey(e.Index))
 		if errors.Is(err, storage.ErrNotFound) {
-			return missing(e)
+			return fmt.Errorf("%w: entry %d is missing", ErrLost, e.Index)
 		}
 		if err != nil {
 			return err
@@ -187,27 +168,6 @@ func (r *Registry) checkStored(ctx context.Context, from, to int64, missing func
 	return nil
 }
 
-// notAhead is ErrBehind where blob storage has entries that the catalog lacks: they are
-// stored one after another, and after their commit, so the object at the catalog's
-// head says it for all. Others may enter and store more meanwhile.
-func (r *Registry) notAhead(ctx context.Context) error {
-	head, err := r.Catalog.Head(ctx)
-	for err == nil {
-		_, err = r.Blobs.Read(ctx, translog.EntryKey(head))
-		if errors.Is(err, storage.ErrNotFound) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		before := head
-		if head, err = r.Catalog.Head(ctx); err == nil && head == before {
-			return fmt.Errorf("%w (catalog: %d entries; blob storage: entry %d)", ErrBehind, head, head)
-		}
-	}
-	return err
-}
-
 // adopt publishes up to a checkpoint that is stored but not yet in the catalog, as it is stored.
 func (r *Registry) adopt(ctx context.Context, size int64) error {
 	note, err := r.Blobs.Read(ctx, translog.CheckpointKey(size))
@@ -217,8 +177,8 @@ func (r *Registry) adopt(ctx context.Context, size int64) error {
 	if err := r.checkPublished(ctx, size, note); err != nil {
 		return err
 	}
-	return r.publishing(ctx, func(context.Context, *catalog.Publication) (catalog.Published, error) {
-		return catalog.Published{Size: size, Checkpoint: note}, nil
+	return r.publishing(ctx, func(ctx context.Context, p *catalog.Publication) (*checkpoint, error) {
+		return r.readCheckpoint(ctx, &p.Reader, note)
 	})
 }
 

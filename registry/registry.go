@@ -38,6 +38,9 @@ var (
 	ErrUnauthenticated = errors.New("not authenticated")
 	// ErrUnavailable: the registry cannot do this now; trying again later is right.
 	ErrUnavailable = errors.New("temporarily unavailable")
+	// ErrNoDatabase: the database cannot be reached or does not answer now. Blob
+	// storage's own error of that kind is storage.ErrUnavailable.
+	ErrNoDatabase = catalog.ErrUnavailable
 	// ErrUnpublished: the change may be entered, and then comes into force as soon as
 	// storage takes all of it; whoever sent it looks again before sending it again.
 	ErrUnpublished = errors.New("entered, but not published yet")
@@ -98,6 +101,7 @@ type Registry struct {
 	trail     *trail
 	scans     *scans
 	queue     chan *submission
+	entered   chan batch      // what is to be published; closed by the sequencer
 	running   context.Context // ends with Close
 	stop      context.CancelFunc
 	done      chan struct{}
@@ -169,8 +173,8 @@ func Open(ctx context.Context, c Config) (*Registry, error) {
 	if err := r.checkOwnKey(ctx); err != nil {
 		return nil, err
 	}
-	if r.lease != nil {
-		if err := r.confirm(ctx); err != nil {
+	if r.lease != nil { // what goes wrong otherwise is tried again
+		if err := r.confirm(ctx); errors.Is(err, ErrFork) || errors.Is(err, ErrBehind) {
 			return nil, err
 		}
 	}
@@ -184,7 +188,7 @@ func prepare(ctx context.Context, c Config) (*Registry, error) {
 	r := &Registry{
 		Config: c, cache: newCache(c.halfCache()), artifacts: newBlobCache(c.halfCache()), verified: newSessionCache(), grants: newGrantCache(c.halfCache()), trail: newTrail(c),
 		scans: newScans(),
-		queue: make(chan *submission, queueLength), done: make(chan struct{}), failed: make(chan error, 1),
+		queue: make(chan *submission, queueLength), entered: make(chan batch), done: make(chan struct{}), failed: make(chan error, 1),
 	}
 	settings, ok, err := state.SettingsOf(r.viewAt(ctx, &c.Catalog.Reader, maxIndex))
 	if err != nil {

@@ -36,6 +36,8 @@ func (c countedBlobs) done(operation string, start time.Time, err error) {
 		outcome = "corrupt"
 	case errors.Is(err, storage.ErrFull):
 		outcome = "full"
+	case errors.Is(err, storage.ErrUnavailable):
+		outcome = "unavailable"
 	default:
 		outcome = "failed"
 	}

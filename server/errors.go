@@ -63,6 +63,8 @@ var table = []struct {
 	{context.Canceled, outcome{http.StatusServiceUnavailable, "canceled", false}},
 	{context.DeadlineExceeded, outcome{http.StatusServiceUnavailable, "timeout", false}},
 	{registry.ErrUnavailable, outcome{http.StatusServiceUnavailable, "unavailable", false}},
+	{registry.ErrNoDatabase, outcome{http.StatusServiceUnavailable, "unavailable", false}},
+	{storage.ErrUnavailable, outcome{http.StatusServiceUnavailable, "unavailable", false}},
 }
 
 func classify(err error) outcome {

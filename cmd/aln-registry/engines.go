@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"phoenix-lab.org/aln-registry/did"
@@ -181,13 +182,23 @@ func (n *node) openSpool(o opening) error {
 				return err
 			}
 		}
-		if err := durable.MkdirAll(n.config.Spool, 0o700); err != nil {
+	}
+	if err := tryFolder(n.config.Spool); err != nil {
+		return fmt.Errorf("no room for uploads under way: %w; TMPDIR, or --data, names a folder for them", err)
+	}
+	return nil
+}
+
+// tryFolder makes the folder, "" for the system's, and a file in it.
+func tryFolder(folder string) error {
+	if folder != "" {
+		if err := durable.MkdirAll(folder, 0o700); err != nil {
 			return err
 		}
 	}
-	f, err := durable.CreateUnnamed(n.config.Spool)
+	f, err := durable.CreateUnnamed(folder)
 	if err != nil {
-		return fmt.Errorf("no room for uploads under way: %w; TMPDIR, or --data, names a folder for them", err)
+		return err
 	}
 	return f.Close()
 }
@@ -210,11 +221,17 @@ func (n *node) openBlobs(ctx context.Context, o opening) error {
 		n.setBlobs(store, store, path)
 		return nil
 	}
-	var store *s3.Store
-	err := f.await(ctx, o.log, "blob storage", func() (err error) {
-		store, err = s3.Open(ctx, f.blobs, s3.Options{Spool: n.config.Spool})
-		return err
+	err := f.await(ctx, o.log, "blob storage", func() error {
+		asked, err := s3.Open(ctx, f.blobs, s3.Options{Patience: askPatience})
+		if err != nil {
+			return err
+		}
+		return asked.Close()
 	})
+	if err != nil {
+		return err
+	}
+	store, err := s3.Open(ctx, f.blobs, s3.Options{Spool: n.config.Spool})
 	if err != nil {
 		return err
 	}
@@ -278,6 +295,18 @@ func away(err error) bool {
 	return errors.Is(err, catalog.ErrUnavailable) || errors.Is(err, storage.ErrUnavailable)
 }
 
+// oneLine is an error without line breaks: a driver's may have several addresses, a line each.
+type oneLine struct{ error }
+
+// Error implements error.
+func (e oneLine) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
+
+// Unwrap gives errors.Is the error.
+func (e oneLine) Unwrap() error { return e.error }
+
+// askPatience is how long a store is waited for that is only asked whether it is there.
+const askPatience = 2 * time.Second
+
 // awaitEvery is how often an engine that cannot be reached is tried.
 const awaitEvery = 500 * time.Millisecond
 
@@ -292,10 +321,10 @@ func (f engineFlags) await(ctx context.Context, log *slog.Logger, engine string,
 		}
 		left := time.Until(deadline)
 		if left <= 0 {
-			return fmt.Errorf("%s did not answer within %s (--engine-wait): %w", engine, f.wait, err)
+			return fmt.Errorf("%s did not answer within %s (--engine-wait): %w", engine, f.wait, oneLine{err})
 		}
 		if !told {
-			log.Warn("an engine cannot be reached; waiting for it", "engine", engine, "at_most", f.wait.String(), "error", err)
+			log.Warn("an engine cannot be reached; waiting for it", "engine", engine, "at_most", f.wait.String(), "error", oneLine{err})
 		}
 		select {
 		case <-ctx.Done():
@@ -305,13 +334,11 @@ func (f engineFlags) await(ctx context.Context, log *slog.Logger, engine string,
 }
 
 // close gives everything up; a second time it does nothing.
-func (n *node) close() error {
-	var failed error
+func (n *node) close() {
 	for i := len(n.closers) - 1; i >= 0; i-- {
-		failed = errors.Join(failed, n.closers[i].Close())
+		n.closers[i].Close()
 	}
 	n.closers = nil
-	return failed
 }
 
 // lockFolder makes the data folder and its keys folder, and locks it.

@@ -56,11 +56,16 @@ func (f engineFlags) check() error {
 	if err := f.checkURLs(); err != nil {
 		return err
 	}
-	switch {
-	case strings.ContainsAny(f.key, "{\n"):
-		return usageError{errors.New("--key takes the path of the registry's key file, not a key")}
-	case !f.embedded() && f.key == "":
+	if !f.embedded() && f.key == "" {
 		return usageError{errors.New("--db and --blobs need --key: the registry's key file, one for all its servers; `aln-registry key registry --out FILE` makes that of a new registry")}
+	}
+	return checkKeyPath(f.key)
+}
+
+// checkKeyPath refuses a key in the place of its file's path, which errors would show.
+func checkKeyPath(path string) error {
+	if strings.ContainsAny(path, "{\n") {
+		return usageError{errors.New("--key takes the path of the registry's key file, not a key")}
 	}
 	return nil
 }

@@ -26,6 +26,9 @@ func (a *app) newLogKeyCommand() *cobra.Command {
 
 // newLogKey may run beside the server, which reads the key file at its start.
 func (a *app) newLogKey(data, path string) error {
+	if err := checkKeyPath(path); err != nil {
+		return err
+	}
 	next := "restart the server"
 	if path != "" {
 		next = "give this file to every server, and restart them"

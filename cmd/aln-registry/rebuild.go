@@ -95,7 +95,7 @@ func (a *app) takeOver(ctx context.Context, next replacement, result *rebuildRes
 		return nil
 	}
 	if err != nil {
-		a.logger().Warn("the catalog that is there cannot be read; its audit trail stays in it, and it is kept", "error", err)
+		a.logger().Warn("the catalog that is there cannot be read, so the audit trail is not taken over; it is kept with it", "error", err)
 		return nil
 	}
 	defer old.Close()

@@ -21,7 +21,7 @@ type replacement struct {
 	// finish closes db and puts it in place, durably. The old one is kept as kept.
 	finish func(ctx context.Context) (kept string, err error)
 	// close gives up what was not finished; the old one stays.
-	close func() error
+	close func()
 }
 
 // replaceCatalog begins a replacement of n's catalog.
@@ -38,7 +38,7 @@ func (n *node) replaceCatalog(ctx context.Context) (replacement, error) {
 		return replacement{}, err
 	}
 	return replacement{
-		db: r.DB, close: r.Close,
+		db: r.DB, close: func() { r.Close() },
 		old: func(ctx context.Context) (*catalog.DB, error) {
 			schema, err := catalog.PostgresSchema(ctx, n.engines.db)
 			if err != nil {
@@ -66,7 +66,7 @@ func replaceFile(ctx context.Context, folder string) (replacement, error) {
 		return replacement{}, err
 	}
 	return replacement{
-		db: db, close: db.Close,
+		db: db, close: func() { db.Close() },
 		old: func(ctx context.Context) (*catalog.DB, error) {
 			if _, err := os.Stat(current); err != nil {
 				return nil, err

@@ -1,8 +1,10 @@
 package testbed
 
 import (
+	"context"
 	"crypto/rand"
 	_ "embed"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -56,6 +58,8 @@ func newCeph(t testing.TB) *S3Server {
 		release()
 		t.Fatalf("testbed: bring up Ceph: %v\n%s", err, said)
 	}
+	s.limit = c.limit
+	s.user = func(bucket, policy string) ([]string, error) { return c.user(s, bucket, policy) }
 	s.start = []func() error{c.startMon, c.startOSD, c.startGateway}
 	return s
 }
@@ -166,6 +170,44 @@ func (c *ceph) makePools() error {
 	}
 	_, err := c.run(commands.String(), "ceph")
 	return err
+}
+
+// limit sets a bucket's quota.
+func (c *ceph) limit(bucket string, objects int) error {
+	_, err := c.run("", "radosgw-admin", "quota", "set", "--quota-scope=bucket", "--bucket", bucket, "--max-objects", strconv.Itoa(objects))
+	if err == nil {
+		_, err = c.run("", "radosgw-admin", "quota", "enable", "--quota-scope=bucket", "--bucket", bucket)
+	}
+	return err
+}
+
+// user makes a user and gives them the policy in the bucket's name.
+func (c *ceph) user(s *S3Server, bucket, policy string) ([]string, error) {
+	id := uuid()
+	if _, err := c.run("", "radosgw-admin", "user", "create", "--uid", id, "--display-name", id, "--access-key", id, "--secret-key", id); err != nil {
+		return nil, err
+	}
+	var statements map[string]any
+	if err := json.Unmarshal([]byte(policy), &statements); err != nil {
+		return nil, err
+	}
+	for _, statement := range statements["Statement"].([]any) {
+		statement.(map[string]any)["Principal"] = map[string]any{"AWS": []string{"arn:aws:iam:::user/" + id}}
+	}
+	text, err := json.Marshal(statements)
+	if err != nil {
+		return nil, err
+	}
+	client, err := s.Client()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := client.SetBucketPolicy(ctx, bucket, string(text)); err != nil {
+		return nil, err
+	}
+	return []string{"AWS_ACCESS_KEY_ID=" + id, "AWS_SECRET_ACCESS_KEY=" + id, "AWS_SESSION_TOKEN="}, nil
 }
 
 func (c *ceph) startMon() error { return c.startOne("mon", "ceph-mon", "-i", "a", "-f") }

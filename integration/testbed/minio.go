@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/minio/minio-go/v7/pkg/credentials"
 )
 
 // minioPackage is the MinIO that tests run against. Its own versions are no
@@ -67,6 +69,7 @@ func newMinIO(t testing.TB, secure bool) *S3Server {
 		"MINIO_ROOT_USER=" + s.AccessKey, "MINIO_ROOT_PASSWORD=" + s.SecretKey, "MINIO_BROWSER=off", "MINIO_UPDATE=off",
 		"HOME=" + d.folder, "MINIO_CI_CD=1", // which lets it keep its data on the system's own disk
 	}
+	s.user = s.role
 	s.start = []func() error{func() error {
 		if d.runs("minio") {
 			return nil
@@ -75,6 +78,19 @@ func newMinIO(t testing.TB, secure bool) *S3Server {
 			"--address", address(port), "--console-address", address(port+1), filepath.Join(d.folder, "data"))
 	}}
 	return s
+}
+
+// role is a session of the owner's that may do what the policy says.
+func (s *S3Server) role(_, policy string) ([]string, error) {
+	credential, err := credentials.NewSTSAssumeRole(s.Endpoint, credentials.STSAssumeRoleOptions{AccessKey: s.AccessKey, SecretKey: s.SecretKey, Policy: policy})
+	if err != nil {
+		return nil, err
+	}
+	v, err := credential.GetWithContext(nil)
+	if err != nil {
+		return nil, err
+	}
+	return []string{"AWS_ACCESS_KEY_ID=" + v.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + v.SecretAccessKey, "AWS_SESSION_TOKEN=" + v.SessionToken}, nil
 }
 
 // writeCertificate makes a certificate for 127.0.0.1 that signs itself.

@@ -27,6 +27,9 @@ type S3Server struct {
 	start   []func() error // each starts a daemon that does not run
 	ready   time.Duration  // how long until it answers, at most
 	release func()         // gives up the ports
+	// limit lets a bucket hold so many objects; nil where the store cannot.
+	limit func(bucket string, objects int) error
+	user  func(bucket, policy string) (env []string, err error)
 
 	mu      sync.Mutex
 	buckets int
@@ -107,6 +110,14 @@ func (s *S3Server) NewBucket(t testing.TB) string {
 	return bucket
 }
 
+// Limit lets a bucket hold so many objects and no more; only Ceph can.
+func (s *S3Server) Limit(t testing.TB, bucket string, objects int) {
+	t.Helper()
+	if err := s.limit(bucket, objects); err != nil {
+		t.Fatalf("testbed: limit a bucket: %v", err)
+	}
+}
+
 // BlobsURL is a bucket, or bucket/prefix, as serve's --blobs takes it.
 func (s *S3Server) BlobsURL(bucket string) string {
 	address := "s3://" + bucket + "?endpoint=" + s.Endpoint
@@ -119,6 +130,17 @@ func (s *S3Server) BlobsURL(bucket string) string {
 // Env are the credentials as programs expect them.
 func (s *S3Server) Env() []string {
 	return []string{"AWS_ACCESS_KEY_ID=" + s.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s.SecretKey}
+}
+
+// EnvOf are the credentials of a user who may do what a policy says, with a
+// bucket that the policy calls by its name, and nothing else.
+func (s *S3Server) EnvOf(t testing.TB, bucket, policy string) []string {
+	t.Helper()
+	env, err := s.user(bucket, policy)
+	if err != nil {
+		t.Fatalf("testbed: make a user: %v", err)
+	}
+	return env
 }
 
 // begin starts s and sees to its end: with the test, or where shared with the process.

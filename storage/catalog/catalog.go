@@ -12,7 +12,8 @@
 //   - The published size only grows and is never above the head.
 //
 // The SQL is the same for every dialect; what differs is in dialect. SQLite is
-// for one host; several processes may have the file open.
+// for one host; several processes may have the file open. PostgreSQL is for
+// several processes on several hosts.
 package catalog
 
 import (
@@ -42,6 +43,9 @@ var (
 	ErrUncertain = errors.New("whether it was written is not known")
 	// ErrUnfit: the database server cannot be trusted with a catalog, or cannot hold one.
 	ErrUnfit = errors.New("the database cannot hold a catalog")
+	// ErrRestored: what was published is not any more. The database was put back to
+	// an earlier state, or another has taken its place that lacks the newest.
+	ErrRestored = errors.New("what was published is not: the database was put back to an earlier state")
 	// ErrDamaged: the file is no database any more, or not a whole one.
 	ErrDamaged = errors.New("the catalog is damaged; a rebuild derives it anew")
 	// ErrNotFound: no such entry or hash.
@@ -106,10 +110,12 @@ type dialect struct {
 	nowMillis             string             // an expression: Unix milliseconds by the database's clock
 	afterAudit            string             // where audit's next ID has to be set behind those that were given
 	snapshot              sql.IsolationLevel // at which all of a transaction's reads see one state
-	shared                bool
 	// faults and quickFaults ask the database to check itself: "ok" or lines of what is
 	// wrong; "" where that is not to be had by a query.
 	faults, quickFaults string
+	// send executes statements in the transaction p, which is on conn.
+	send   func(ctx context.Context, conn *sql.Conn, p *pending, statements []statement) error
+	shared bool
 }
 
 // DB is an open catalog, safe for concurrent use. Its embedded Reader sees
@@ -118,7 +124,8 @@ type DB struct {
 	Reader
 	write   *sql.DB
 	read    *sql.DB
-	control *sql.DB // for what may not wait behind reads and writes: publishing, leases
+	control *sql.DB // for publishing, which may not wait behind reads and writes
+	leases  *sql.DB // one session, for leases
 	dialect dialect
 	// watched is the connection that Watch makes, nil where nobody else publishes.
 	watched *pgx.ConnConfig
@@ -128,8 +135,9 @@ type DB struct {
 	closed chan struct{} // is closed by Close
 	close  func() error
 
-	sweep sweep
-	met   atomic.Bool // Confirm was called
+	sweep   sweep
+	born    birth        // of the session for leases
+	longest atomic.Int64 // lease that was asked for, in nanoseconds; 0 before the first
 }
 
 // Close closes the catalog; calls in progress fail.

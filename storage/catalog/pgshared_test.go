@@ -28,7 +28,11 @@ type two struct {
 
 func openTwo(t *testing.T) two {
 	t.Helper()
-	url := testbed.SharedPostgres(t).URL
+	return openTwoIn(t, testbed.SharedPostgres(t).URL)
+}
+
+func openTwoIn(t *testing.T, url string) two {
+	t.Helper()
 	admin, err := sql.Open("pgx", url)
 	if err != nil {
 		t.Fatal(err)
@@ -88,6 +92,7 @@ func publishing(size int64) func(context.Context, *catalog.Publication) (catalog
 }
 
 func TestUpdatesOfTwoProcessesMakeOneLog(t *testing.T) {
+	t.Parallel()
 	w := openTwo(t)
 	const each = 40
 	var group sync.WaitGroup
@@ -126,6 +131,7 @@ func TestUpdatesOfTwoProcessesMakeOneLog(t *testing.T) {
 }
 
 func TestAssertionIsUsedOnceByTwoProcesses(t *testing.T) {
+	t.Parallel()
 	w := openTwo(t)
 	now := time.Date(2031, 5, 1, 12, 0, 0, 0, time.UTC)
 	const assertions = 20
@@ -157,6 +163,7 @@ func TestAssertionIsUsedOnceByTwoProcesses(t *testing.T) {
 }
 
 func TestOfTwoProcessesOnePublishes(t *testing.T) {
+	t.Parallel()
 	w := openTwo(t)
 	mustAppend(t, w.a)
 	mustAppend(t, w.a)
@@ -172,7 +179,7 @@ func TestOfTwoProcessesOnePublishes(t *testing.T) {
 		w.waiting(t, "%FROM published%FOR UPDATE%")
 		// Nobody else waits: reads, leases and entries go on.
 		mustAppend(t, w.b)
-		if _, err := w.b.Confirm(ctx, "b", 0, time.Minute); err != nil {
+		if _, err := w.b.Confirm(ctx, "b", 0, lease); err != nil {
 			t.Error(err)
 		}
 		select {
@@ -207,6 +214,7 @@ func (w two) waiting(t *testing.T, pattern string) {
 // A publisher whose connection is cut is not the publisher any more: it learns
 // so from Hold, and what it would have published is not stored.
 func TestWhoLosesTheRightDoesNotPublish(t *testing.T) {
+	t.Parallel()
 	for _, asks := range []bool{true, false} {
 		w := openTwo(t)
 		mustAppend(t, w.a)
@@ -241,6 +249,7 @@ func TestWhoLosesTheRightDoesNotPublish(t *testing.T) {
 }
 
 func TestWhatIsPublishedIsSignalledAtOnce(t *testing.T) {
+	t.Parallel()
 	w := openTwo(t)
 	signals := w.b.Watch(t.Context())
 	<-signals // it listens
@@ -271,6 +280,7 @@ func TestWhatIsPublishedIsSignalledAtOnce(t *testing.T) {
 }
 
 func TestWatchSurvivesTheLossOfItsConnection(t *testing.T) {
+	t.Parallel()
 	w := openTwo(t)
 	signals := w.b.Watch(t.Context())
 	<-signals
@@ -298,7 +308,9 @@ func TestWatchSurvivesTheLossOfItsConnection(t *testing.T) {
 // Whoever publishes and then finds nobody unconfirmed knows that no replica goes
 // by less: a replica that confirmed meanwhile either was found or has learnt of it.
 func TestNobodyIsConfirmedBehindAPublisherSBack(t *testing.T) {
+	t.Parallel()
 	w := openTwo(t)
+	w.ripen(t)
 	const rounds = 100
 	for range rounds {
 		mustAppend(t, w.a)
@@ -310,7 +322,7 @@ func TestNobodyIsConfirmedBehindAPublisherSBack(t *testing.T) {
 		var group sync.WaitGroup
 		group.Go(func() {
 			var err error
-			if told, err = w.b.Confirm(t.Context(), "b", seen, time.Hour); err != nil {
+			if told, err = w.b.Confirm(t.Context(), "b", seen, lease); err != nil {
 				t.Errorf("Confirm: %v", err)
 			}
 		})
@@ -336,27 +348,17 @@ func TestNobodyIsConfirmedBehindAPublisherSBack(t *testing.T) {
 // The same, with the steps between which it could go wrong held still: the lease
 // is written before the publication and becomes visible after it.
 func TestALeaseThatBecomesVisibleLateIsNoLease(t *testing.T) {
+	t.Parallel()
 	w := openTwo(t)
 	mustAppend(t, w.a)
-	if _, err := w.b.Confirm(t.Context(), "b", 0, time.Millisecond); err != nil {
+	w.ripen(t)
+	if _, err := w.b.Confirm(t.Context(), "b", 0, 0); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the lease is over", func() bool {
-		names, err := w.a.Unconfirmed(t.Context(), 1)
-		return err == nil && len(names) == 0
-	})
-	// Somebody has the replica's row, so that Confirm stops in the middle of its first statement.
-	tx, err := w.admin.BeginTx(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tx.Rollback()
-	if _, err := tx.ExecContext(t.Context(), "UPDATE replica SET seen = seen WHERE name = 'b'"); err != nil {
-		t.Fatal(err)
-	}
+	release := w.holdReplica(t)
 	told := make(chan catalog.Published, 1)
 	go func() {
-		p, err := w.b.Confirm(t.Context(), "b", 0, time.Hour)
+		p, err := w.b.Confirm(t.Context(), "b", 0, lease)
 		if err != nil {
 			t.Errorf("Confirm: %v", err)
 		}
@@ -369,15 +371,101 @@ func TestALeaseThatBecomesVisibleLateIsNoLease(t *testing.T) {
 	if names, err := w.a.Unconfirmed(t.Context(), 1); err != nil || len(names) != 0 {
 		t.Fatalf("unconfirmed are %v, %v", names, err)
 	}
-	if err := tx.Rollback(); err != nil {
-		t.Fatal(err)
-	}
+	release()
 	if p := <-told; p.Size != 1 {
 		t.Errorf("Confirm says that %d entries are published, and nobody waits for b", p.Size)
 	}
 }
 
+// holdReplica locks the replica's row, so that Confirm stops in its first
+// statement, behind what that reads.
+func (w two) holdReplica(t *testing.T) (release func()) {
+	t.Helper()
+	tx, err := w.admin.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tx.Rollback() })
+	if _, err := tx.ExecContext(t.Context(), "UPDATE replica SET seen = seen"); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		if err := tx.Rollback(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Without a lease nobody is told that all is well, also where the database is
+// put back to an earlier state just then.
+func TestConfirmNoticesThatTheDatabaseWasPutBack(t *testing.T) {
+	t.Parallel()
+	w := openTwo(t)
+	mustAppend(t, w.a)
+	if _, err := w.b.Confirm(t.Context(), "b", 0, lease); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.a.Publish(t.Context(), publishing(1)); err != nil {
+		t.Fatal(err)
+	}
+	release := w.holdReplica(t)
+	told := make(chan error, 1)
+	go func() {
+		_, err := w.b.Confirm(t.Context(), "b", 0, lease)
+		told <- err
+	}()
+	w.waiting(t, "INSERT INTO replica%")
+	if _, err := w.admin.ExecContext(t.Context(), "UPDATE published SET size = 0"); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	if err := <-told; !errors.Is(err, catalog.ErrRestored) {
+		t.Errorf("Confirm: error %v, want ErrRestored", err)
+	}
+	if _, err := w.a.Unconfirmed(t.Context(), 1); !errors.Is(err, catalog.ErrRestored) && !errors.Is(err, catalog.ErrUnavailable) {
+		t.Errorf("Unconfirmed: error %v, want ErrRestored or, of a young session, ErrUnavailable", err)
+	}
+}
+
+// A database that took another's place knows nothing of the leases that the
+// other gave last, and ends all sessions: a young one does not know either.
+func TestYoungSessionDoesNotKnowWhoIsUnconfirmed(t *testing.T) {
+	t.Parallel()
+	w := openTwo(t)
+	w.ripen(t)
+	began := time.Now()
+	w.terminate(t, "DELETE FROM replica%") // a's session for leases
+	_, err := w.a.Unconfirmed(t.Context(), 0)
+	for errors.Is(err, catalog.ErrUnavailable) && !errors.Is(err, context.DeadlineExceeded) && time.Since(began) < lease/2 {
+		_, err = w.a.Unconfirmed(t.Context(), 0)
+	}
+	if err == nil {
+		t.Errorf("a session of %s knows of leases of %s", time.Since(began), lease)
+	}
+	eventually(t, "it knows", func() bool { _, err := w.a.Unconfirmed(t.Context(), 0); return err == nil })
+	if age := time.Since(began); age < lease {
+		t.Errorf("a session of %s knows of leases of %s", age, lease)
+	}
+}
+
+// lease is what the tests' replicas ask for.
+const lease = 2 * time.Second
+
+// ripen waits until a knows of all leases there can be.
+func (w two) ripen(t *testing.T) {
+	t.Helper()
+	if _, err := w.a.Confirm(t.Context(), "a", 0, lease); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the session is old enough", func() bool { _, err := w.a.Unconfirmed(t.Context(), 0); return err == nil })
+	if err := w.a.Leave(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestFactsDoNotWaitForTheHead(t *testing.T) {
+	t.Parallel()
 	w := openTwo(t)
 	now := time.Date(2031, 5, 1, 12, 0, 0, 0, time.UTC)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // less than a lock is waited for
@@ -394,6 +482,7 @@ func TestFactsDoNotWaitForTheHead(t *testing.T) {
 
 // A transaction that the database undoes for the sake of another is done again.
 func TestADeadlockIsOvercome(t *testing.T) {
+	t.Parallel()
 	w := openTwo(t)
 	if err := errors.Join(w.a.SetMeta(t.Context(), "x", "1"), w.a.PutScan(t.Context(), catalog.Scan{CID: testEntry(0).Record})); err != nil {
 		t.Fatal(err)
@@ -415,7 +504,7 @@ func TestADeadlockIsOvercome(t *testing.T) {
 	err = w.a.Update(t.Context(), func(tx *catalog.Tx) error {
 		calls++
 		if calls == 1 {
-			if err := tx.Condemn(t.Context(), []storage.CID{testEntry(1).Record}, time.Unix(1, 0)); err != nil {
+			if err := errors.Join(tx.Condemn(t.Context(), []storage.CID{testEntry(1).Record}, time.Unix(1, 0)), sent(t, tx)); err != nil {
 				return err
 			}
 			go func() { result <- exec("INSERT INTO condemned VALUES ('" + testEntry(1).Record.String() + "', 2)") }()
@@ -425,7 +514,7 @@ func TestADeadlockIsOvercome(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		err = tx.PutScan(t.Context(), catalog.Scan{CID: testEntry(0).Record, Detail: "ours"})
+		err = errors.Join(tx.PutScan(t.Context(), catalog.Scan{CID: testEntry(0).Record, Detail: "ours"}), sent(t, tx))
 		if calls == 1 {
 			if err == nil {
 				t.Error("there was no deadlock")
@@ -444,7 +533,14 @@ func TestADeadlockIsOvercome(t *testing.T) {
 	}
 }
 
+// sent has the writes of tx sent, by a read that they might bear on.
+func sent(t *testing.T, tx *catalog.Tx) error {
+	_, _, err := tx.ScanOf(t.Context(), testEntry(7).Record)
+	return err
+}
+
 func TestAuditTrailMovesToPostgres(t *testing.T) {
+	t.Parallel()
 	from, err := catalog.OpenSQLite(t.Context(), t.TempDir()+"/catalog.db")
 	if err != nil {
 		t.Fatal(err)

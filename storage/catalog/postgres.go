@@ -24,13 +24,15 @@ var postgres = dialect{
 	afterAudit:    "SELECT setval(pg_get_serial_sequence('audit', 'id'), (SELECT MAX(id) FROM audit))",
 	snapshot:      sql.LevelRepeatableRead,
 	shared:        true,
+	send:          sendAtOnce,
 }
 
-// How many connections a process has at most: of these, and one that listens.
+// How many connections a process has at most: of these, one for leases, and one that
+// listens.
 const (
 	pgReaders = 12
 	pgWriters = 6
-	pgControl = 3
+	pgControl = 2
 )
 
 // What the server is asked to bound, and how long it may say nothing at all.
@@ -44,6 +46,8 @@ const (
 	idleTimeout = 30 * time.Second
 	// publishTimeout is for waiting for the right to publish.
 	publishTimeout = 60 * time.Second
+	// leaseTimeout is for what keeps a replica at work, or not.
+	leaseTimeout = 5 * time.Second
 	// silence, beyond what a statement may take, is a server that is gone.
 	silence = 10 * time.Second
 	// connectTimeout is for one host, where the URL names no other.
@@ -80,10 +84,16 @@ func openPostgres(ctx context.Context, config *pgx.ConnConfig) (*DB, error) {
 		writing: make(chan struct{}, 1), publishing: make(chan struct{}, 1), closed: make(chan struct{}),
 	}
 	db.Reader = Reader{q: db.read, patience: readPatience}
+	db.leases = pgSession{statement: leaseTimeout, lock: leaseTimeout, readWrite: true, prepare: db.born.now}.pool(config, 1)
+	db.leases.SetConnMaxIdleTime(0) // it lasts as long as it can
+	db.leases.SetConnMaxLifetime(0)
 	db.close = sync.OnceValue(func() error {
 		close(db.closed)
-		return errors.Join(db.read.Close(), db.write.Close(), db.control.Close())
+		return errors.Join(db.read.Close(), db.write.Close(), db.control.Close(), db.leases.Close())
 	})
+	if err := db.leases.PingContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open catalog %s: %w", whereabouts(config), failed(ctx, "connect", err)), db.Close())
+	}
 	return db, nil
 }
 
@@ -217,6 +227,28 @@ func (c *impatientConn) extend(set func(time.Time) error) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	if !c.bound {
-		set(time.Now().Add(c.most)) // where that fails, so does what follows
+		_ = set(time.Now().Add(c.most)) // where that fails, so does what follows
 	}
+}
+
+// sendAtOnce sends all statements in one round trip.
+func sendAtOnce(ctx context.Context, conn *sql.Conn, _ *pending, statements []statement) error {
+	return conn.Raw(func(driverConn any) error {
+		batch := &pgx.Batch{}
+		for _, s := range statements {
+			batch.Queue(s.query, s.args...)
+		}
+		results := driverConn.(*stdlib.Conn).Conn().SendBatch(ctx, batch)
+		defer results.Close()
+		for _, s := range statements {
+			tag, err := results.Exec()
+			if err != nil {
+				return failed(ctx, s.what, err)
+			}
+			if tag.RowsAffected() == 0 && s.refused != nil {
+				return s.refused
+			}
+		}
+		return nil
+	})
 }

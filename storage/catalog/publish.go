@@ -14,8 +14,12 @@ type Published struct {
 	Checkpoint []byte // signed; nil before the first
 }
 
-// Publication is the right to publish: nobody else has it meanwhile.
+// Publication is the right to publish: nobody else has it meanwhile. Its embedded
+// Reader reads the very database in which it is held; other reads may find
+// another in its place, an earlier state of it or a standby. A Publication is
+// for one goroutine and ends with the function given to Publish.
 type Publication struct {
+	Reader
 	now  Published
 	hold func(context.Context) error
 }
@@ -65,7 +69,7 @@ func (db *DB) Publish(ctx context.Context, f func(ctx context.Context, p *Public
 	if err != nil {
 		return err
 	}
-	next, err := f(ctx, &Publication{now: now, hold: func(ctx context.Context) error { return ctx.Err() }})
+	next, err := f(ctx, &Publication{Reader: db.Reader, now: now, hold: func(ctx context.Context) error { return ctx.Err() }})
 	if err != nil || next.equal(now) {
 		return err
 	}
@@ -84,7 +88,7 @@ func (db *DB) publishShared(ctx context.Context, f func(ctx context.Context, p *
 		return err
 	}
 	defer end()
-	next, err := f(ctx, &Publication{now: now, hold: t.hold})
+	next, err := f(ctx, &Publication{Reader: t.Reader, now: now, hold: t.hold})
 	if err != nil || next.equal(now) {
 		return err
 	}
@@ -92,8 +96,7 @@ func (db *DB) publishShared(ctx context.Context, f func(ctx context.Context, p *
 		if err := t.setPublished(ctx, now.Size, next); err != nil {
 			return err
 		}
-		_, err := t.tx.ExecContext(ctx, db.dialect.notify)
-		return failed(ctx, "tell what is published", err)
+		return t.write(ctx, statement{what: "tell what is published", query: db.dialect.notify})
 	})
 }
 
@@ -119,14 +122,6 @@ func (t *Tx) setPublished(ctx context.Context, now int64, next Published) error 
 	if next.Size > head {
 		return fmt.Errorf("%w: %d above %d", ErrPublishedAhead, next.Size, head)
 	}
-	_, err = t.tx.ExecContext(ctx, "UPDATE published SET size = $1, checkpoint = $2 WHERE id = 1", next.Size, blob(next.Checkpoint))
-	return failed(ctx, "publish", err)
-}
-
-// SetPublished makes the first size entries visible under checkpoint, under the
-// rules of Publish.
-func (db *DB) SetPublished(ctx context.Context, size int64, checkpoint []byte) error {
-	return db.Publish(ctx, func(context.Context, *Publication) (Published, error) {
-		return Published{Size: size, Checkpoint: checkpoint}, nil
-	})
+	return t.write(ctx, statement{what: "publish",
+		query: "UPDATE published SET size = $1, checkpoint = $2 WHERE id = 1", args: []any{next.Size, blob(next.Checkpoint)}})
 }

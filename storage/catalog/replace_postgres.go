@@ -38,7 +38,7 @@ const (
 
 // ReplacePostgres begins a replacement of the catalog in the database at address,
 // which needs not have one. What an earlier one left is removed. ErrInUse while a
-// replica has a lease, or another replacement is under way; ErrNewerSchema where a
+// replica has a lease (that of a killed one is waited for), or another replacement is under way; ErrNewerSchema where a
 // newer release may have made tables that this one does not know.
 func ReplacePostgres(ctx context.Context, address string) (*Replacement, error) {
 	config, err := postgresConfig(address)
@@ -76,7 +76,7 @@ func (r *Replacement) begin(ctx context.Context, config *pgx.ConnConfig) error {
 	if len(r.place) > longestPlace {
 		return fmt.Errorf("the schema %q has a name of more than %d bytes, which leaves no room for one beside it", r.place, longestPlace)
 	}
-	if err := r.refuseReplicas(ctx, r.admin); err != nil {
+	if err := r.outlive(ctx); err != nil {
 		return err
 	}
 	rebuilding := quoted(r.place + rebuildingSuffix)
@@ -94,26 +94,49 @@ func (r *Replacement) begin(ctx context.Context, config *pgx.ConnConfig) error {
 
 func quoted(name ...string) string { return pgx.Identifier(name).Sanitize() }
 
+// leasePatience is how long leases are waited for that may be those of killed servers;
+// one that runs renews its own all the time.
+const leasePatience = 8 * time.Second
+
+// outlive waits until no replica has a lease, as long as that may come by waiting.
+func (r *Replacement) outlive(ctx context.Context) error {
+	deadline := time.Now().Add(leasePatience)
+	for {
+		left, err := r.refuseReplicas(ctx, r.admin)
+		if !errors.Is(err, ErrInUse) || time.Now().Add(left).After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(left):
+		}
+	}
+}
+
 // oneRow is a connection or a transaction on one.
 type oneRow interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// refuseReplicas is ErrInUse while a replica of the catalog has a lease.
-func (r *Replacement) refuseReplicas(ctx context.Context, q oneRow) error {
+// refuseReplicas is ErrInUse while a replica of the catalog has a lease, of which
+// the last one is over in left.
+func (r *Replacement) refuseReplicas(ctx context.Context, q oneRow) (left time.Duration, err error) {
 	var there bool
 	if err := q.QueryRowContext(ctx, "SELECT to_regclass($1) IS NOT NULL", quoted(r.place, "replica")).Scan(&there); err != nil || !there {
-		return failed(ctx, "look for servers", err)
+		return 0, failed(ctx, "look for servers", err)
 	}
 	var names string
-	row := q.QueryRowContext(ctx, "SELECT COALESCE(string_agg(name, ', ' ORDER BY name), '') FROM "+quoted(r.place, "replica")+" WHERE expires_ms > "+postgres.nowMillis)
-	if err := row.Scan(&names); err != nil {
-		return failed(ctx, "look for servers", err)
+	var millis int64
+	row := q.QueryRowContext(ctx, "SELECT COALESCE(string_agg(name, ', ' ORDER BY name), ''), COALESCE(MAX(expires_ms - "+postgres.nowMillis+"), 0) FROM "+
+		quoted(r.place, "replica")+" WHERE expires_ms > "+postgres.nowMillis)
+	if err := row.Scan(&names, &millis); err != nil {
+		return 0, failed(ctx, "look for servers", err)
 	}
-	if names != "" {
-		return fmt.Errorf("%w: these servers run on it: %s; stop them first (one that was killed is gone after some seconds)", ErrInUse, names)
+	if names == "" {
+		return 0, nil
 	}
-	return nil
+	return time.Duration(millis+1) * time.Millisecond, fmt.Errorf("%w: these servers run on it: %s; stop them first", ErrInUse, names)
 }
 
 // Finish puts the new catalog in the place of the old one, durably, and what was
@@ -165,7 +188,7 @@ func (r *Replacement) exchange(ctx context.Context, tx *sql.Tx, aside string) (k
 		if err := do("LOCK TABLE " + quoted(r.place, "replica") + " IN ACCESS EXCLUSIVE MODE"); err != nil {
 			return "", err
 		}
-		if err := r.refuseReplicas(ctx, tx); err != nil {
+		if _, err := r.refuseReplicas(ctx, tx); err != nil {
 			return "", err
 		}
 	}
@@ -188,7 +211,26 @@ func (r *Replacement) exchange(ctx context.Context, tx *sql.Tx, aside string) (k
 			return "", err
 		}
 	}
+	if err := r.moveExtensions(ctx, tx, rebuilding); err != nil {
+		return "", err
+	}
 	return kept, do("DROP SCHEMA " + quoted(rebuilding))
+}
+
+// moveExtensions takes those along that the new catalog's migrations have created,
+// where the database had none.
+func (r *Replacement) moveExtensions(ctx context.Context, tx *sql.Tx, from string) error {
+	var names string
+	row := tx.QueryRowContext(ctx, "SELECT COALESCE(string_agg(extname, ' '), '') FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE nspname = $1", from)
+	if err := row.Scan(&names); err != nil {
+		return failed(ctx, "list the extensions", err)
+	}
+	for _, name := range strings.Fields(names) {
+		if _, err := tx.ExecContext(ctx, "ALTER EXTENSION "+quoted(name)+" SET SCHEMA "+quoted(r.place)); err != nil {
+			return failed(ctx, "move an extension", err)
+		}
+	}
+	return nil
 }
 
 // tables are the names of the tables in a schema.

@@ -16,8 +16,8 @@ import (
 
 // SQLiteSchema reads what the catalog in the file at path has, which must be there
 // (fs.ErrNotExist). It changes nothing; others may have it open.
-func SQLiteSchema(ctx context.Context, path string) (Schema, error) {
-	path, err := filepath.Abs(path)
+func SQLiteSchema(ctx context.Context, path string) (schema Schema, err error) {
+	path, err = filepath.Abs(path)
 	if err == nil {
 		_, err = os.Stat(path)
 	}
@@ -28,8 +28,7 @@ func SQLiteSchema(ctx context.Context, path string) (Schema, error) {
 	if err != nil {
 		return Schema{}, fmt.Errorf("open catalog %s: %w", path, err)
 	}
-	defer db.Close()
-	schema := Schema{}
+	defer func() { err = errors.Join(err, db.Close()) }()
 	var there int
 	row := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM sqlite_master WHERE name = $1", goose.DefaultTablename)
 	if err := row.Scan(&there); err != nil {

@@ -62,9 +62,9 @@ func (s *Store) put(ctx context.Context, id storage.CID, size int64, r io.Reader
 	if err != nil {
 		return err
 	}
-	defer src.close()
+	defer src.free()
 	for range rounds {
-		err := s.upload(ctx, s.blobKey(id), src, size, id.Hex(), state == absent)
+		_, err := s.upload(ctx, s.blobKey(id), src, size, id.Hex(), state == absent)
 		if !errors.Is(err, errTaken) {
 			return err
 		}
@@ -87,7 +87,9 @@ const (
 	broken
 )
 
-// look reads the blob of size bytes, if there is one, and hashes it.
+// look reads the blob of size bytes, if there is one, and hashes it. One that is
+// there and cannot be read counts as broken: MinIO says of bytes that rotted on
+// its disks that they cannot be had now, for ever.
 func (s *Store) look(ctx context.Context, id storage.CID, size int64) (state, error) {
 	if _, err := s.Stat(ctx, id); errors.Is(err, storage.ErrNotFound) {
 		return absent, nil
@@ -98,7 +100,7 @@ func (s *Store) look(ctx context.Context, id storage.CID, size int64) (state, er
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
 		return absent, nil
-	case errors.Is(err, storage.ErrCorrupt):
+	case errors.Is(err, storage.ErrCorrupt), errors.Is(err, storage.ErrUnavailable):
 		return broken, nil
 	case err != nil:
 		return absent, err
@@ -112,7 +114,7 @@ func (s *Store) look(ctx context.Context, id storage.CID, size int64) (state, er
 // request that is signed over the digest: the store refuses other bytes. With
 // create it stores nothing where something is stored: errTaken, which also is
 // what an attempt sees whose forerunner succeeded and was not heard of.
-func (s *Store) upload(ctx context.Context, key string, src *source, size int64, sum string, create bool) error {
+func (s *Store) upload(ctx context.Context, key string, src *source, size int64, sum string, create bool) (info minio.UploadInfo, err error) {
 	options := minio.PutObjectOptions{
 		DisableContentSha256: true, // minio-go's own, in pieces; sum is signed instead
 		UserMetadata:         map[string]string{metaSum: sum, metaSize: strconv.FormatInt(size, 10)},
@@ -120,13 +122,13 @@ func (s *Store) upload(ctx context.Context, key string, src *source, size int64,
 	if create {
 		options.SetMatchETagExcept("*")
 	}
-	return s.try(ctx, "upload", size, func(ctx context.Context, p *pace) error {
+	err = s.try(ctx, "upload", size, func(ctx context.Context, p *pace) error {
 		from, err := src.begin(p.moved)
 		if err != nil {
 			return err
 		}
 		defer from.end()
-		info, err := s.core.PutObject(ctx, s.place.bucket, key, from, size, "", sum, options)
+		info, err = s.core.PutObject(ctx, s.place.bucket, key, from, size, "", sum, options)
 		if create && isTaken(err) {
 			return settled{errTaken}
 		}
@@ -135,6 +137,7 @@ func (s *Store) upload(ctx context.Context, key string, src *source, size int64,
 		}
 		return s.answer(err)
 	})
+	return info, err
 }
 
 // Open implements storage.Blobs. The whole blob is downloaded and hashed first,
@@ -151,7 +154,7 @@ func (s *Store) Open(ctx context.Context, id storage.CID) (storage.Blob, error) 
 			return &blob{r, held, size}, nil
 		}
 	}
-	held.Close()
+	held.free()
 	return nil, err
 }
 
@@ -164,7 +167,10 @@ type blob struct {
 
 func (b *blob) Size() int64 { return b.size }
 
-func (b *blob) Close() error { return b.held.Close() }
+func (b *blob) Close() error {
+	b.held.free()
+	return nil
+}
 
 // Stat implements storage.Blobs.
 func (s *Store) Stat(ctx context.Context, id storage.CID) (int64, error) {
@@ -186,7 +192,7 @@ func (s *Store) size(ctx context.Context, key string) (int64, error) {
 	for range rounds {
 		info, err := s.core.StatObject(ctx, s.place.bucket, key, minio.StatObjectOptions{})
 		if err != nil {
-			return 0, err
+			return 0, s.missing(ctx, key, err)
 		}
 		if info.Size >= 0 && (info.Size == last || strconv.FormatInt(info.Size, 10) == info.UserMetadata[metaSize]) {
 			return info.Size, nil
@@ -194,4 +200,18 @@ func (s *Store) size(ctx context.Context, key string) (int64, error) {
 		last = info.Size
 	}
 	return 0, errChanged
+}
+
+// missing looks behind an answer to HEAD that something is not there: RGW says
+// the same where the bucket is not, and only the answer to GET tells.
+func (s *Store) missing(ctx context.Context, key string, err error) error {
+	if minio.ToErrorResponse(err).Code != minio.NoSuchKey {
+		return err
+	}
+	from, _, _, err := s.core.GetObject(ctx, s.place.bucket, key, minio.GetObjectOptions{})
+	if err != nil {
+		return err
+	}
+	from.Close()
+	return errors.New("the store finds it, and does not")
 }

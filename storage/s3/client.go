@@ -28,8 +28,8 @@ func newTransport(p place) (*http.Transport, error) {
 		MaxConnsPerHost:        256,
 		IdleConnTimeout:        time.Minute,
 		MaxResponseHeaderBytes: 64 << 10,
-		ReadBufferSize:         64 << 10,
-		WriteBufferSize:        64 << 10,
+		ReadBufferSize:         16 << 10,
+		WriteBufferSize:        16 << 10,
 		DisableCompression:     true, // a blob's bytes are its own
 	}
 	if !p.secure {
@@ -50,19 +50,43 @@ func newTransport(p place) (*http.Transport, error) {
 	return t, nil
 }
 
-// onlyS3 lets through what an object store answered. A proxy in front of it, a
-// page of a network's door, a load balancer without anything behind it answer
-// 200 and 404 too: their empty list would be a log without checkpoints.
+// onlyS3 lets through what an object store answered to what was asked. A proxy
+// in front of it, a page of a network's door, a load balancer without anything
+// behind it answer 200 and 404 too: their empty list would be a log without
+// checkpoints. Nor does it follow to another place, signed anew.
 type onlyS3 struct{ http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
 func (o onlyS3) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := o.RoundTripper.RoundTrip(r)
-	if err != nil || resp.StatusCode >= 500 || resp.Header.Get("X-Amz-Request-Id") != "" {
-		return resp, err
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case resp.StatusCode >= 500: // whoever says so
+		return resp, nil
+	case resp.Header.Get("X-Amz-Request-Id") == "":
+		err = fmt.Errorf("HTTP %d is not an object store's answer: it has no X-Amz-Request-Id", resp.StatusCode)
+	case resp.StatusCode >= 400 || expected(r, resp.StatusCode):
+		return resp, nil
+	default:
+		err = fmt.Errorf("HTTP %d is no answer to %s", resp.StatusCode, r.Method)
 	}
 	resp.Body.Close()
-	return nil, fmt.Errorf("HTTP %d is not an object store's answer: it has no X-Amz-Request-Id", resp.StatusCode)
+	return nil, err
+}
+
+// expected reports whether a status below 400 is how this request succeeds.
+func expected(r *http.Request, status int) bool {
+	switch status {
+	case http.StatusOK:
+		return true
+	case http.StatusNoContent:
+		return r.Method == http.MethodDelete
+	case http.StatusPartialContent:
+		return r.Header.Get("Range") != ""
+	}
+	return false
 }
 
 // newClient is minio-go's client that tries every request once: try does the rest.

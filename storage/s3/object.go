@@ -25,10 +25,20 @@ func (s *Store) Create(ctx context.Context, key string, data []byte) error {
 	if len(data) > storage.MaxObject {
 		return fmt.Errorf("create object %s: %d bytes are more than %d", key, len(data), storage.MaxObject)
 	}
+	if err := s.create(ctx, key, data); err != nil {
+		return fmt.Errorf("create object %s: %w", key, err)
+	}
+	return nil
+}
+
+func (s *Store) create(ctx context.Context, key string, data []byte) error {
 	for range rounds {
-		err := s.store(ctx, s.place.prefix+key, data, true)
+		info, err := s.store(ctx, s.place.prefix+key, data, true)
+		if err == nil {
+			return s.checkVersions(ctx, info)
+		}
 		if !errors.Is(err, errTaken) {
-			return prefixed("create object "+key, err)
+			return err
 		}
 		// Taken by others, by an earlier attempt of ours, or not at all: only
 		// what is stored there says which.
@@ -37,23 +47,16 @@ func (s *Store) Create(ctx context.Context, key string, data []byte) error {
 		case err == nil && bytes.Equal(stored, data):
 			return nil
 		case err == nil:
-			return fmt.Errorf("object %s: %w", key, storage.ErrExists)
+			return storage.ErrExists
 		case !errors.Is(err, storage.ErrNotFound):
-			return fmt.Errorf("create object %s: %w", key, err)
+			return err
 		}
 	}
-	return fmt.Errorf("create object %s: %w: the store says that it is there, and does not find it", key, storage.ErrUnavailable)
-}
-
-func prefixed(what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", what, err)
+	return fmt.Errorf("%w: the store says that it is there, and does not find it", storage.ErrUnavailable)
 }
 
 // store uploads a few bytes under a whole key.
-func (s *Store) store(ctx context.Context, key string, data []byte, create bool) error {
+func (s *Store) store(ctx context.Context, key string, data []byte, create bool) (minio.UploadInfo, error) {
 	sum := sha256.Sum256(data)
 	src := &source{r: bytes.NewReader(data)}
 	return s.upload(ctx, key, src, int64(len(data)), hex.EncodeToString(sum[:]), create)
@@ -129,34 +132,4 @@ func (s *Store) download(ctx context.Context, key string, p *pace) ([]byte, stri
 		return nil, "", io.ErrUnexpectedEOF
 	}
 	return data, info.UserMetadata[metaSum], nil
-}
-
-// probePrefix begins the names of what Probe writes; no key of an object does.
-const probePrefix = ".probe-"
-
-// Probe implements storage.Blobs. A store's probes come one after the other and
-// all use one name, so that what an interrupted one left is the next one's.
-func (s *Store) Probe(ctx context.Context) error {
-	select {
-	case s.probing <- struct{}{}:
-		defer func() { <-s.probing }()
-	case <-ctx.Done():
-		return fmt.Errorf("probe the bucket: %w", ctx.Err())
-	}
-	if err := s.probe(ctx); err != nil {
-		return fmt.Errorf("probe the bucket: %w", err)
-	}
-	return nil
-}
-
-func (s *Store) probe(ctx context.Context) error {
-	data := []byte("can this be written and read?")
-	if err := s.store(ctx, s.probeKey, data, false); err != nil {
-		return err
-	}
-	read, err := s.load(ctx, s.probeKey)
-	if err == nil && !bytes.Equal(read, data) {
-		err = storage.ErrCorrupt
-	}
-	return errors.Join(err, s.remove(ctx, s.probeKey))
 }

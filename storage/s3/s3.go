@@ -20,8 +20,10 @@ package s3
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -56,6 +58,7 @@ type Store struct {
 	pageSize  int
 	probeKey  string
 	probing   chan struct{} // holds whoever probes
+	versions  atomic.Bool   // the bucket has versions, and replaces nothing all the same
 }
 
 var (
@@ -68,10 +71,30 @@ var (
 //	s3://bucket[/prefix]?endpoint=https://host[:port][&region=R][&ca=FILE][&path_style=true|false]
 //
 // and asks whether the bucket is there, which is never made: an error says how
-// to. The region is us-east-1 unless said; ca is a file of the only certificates
+// to. A bucket that replaces what it is told not to is refused; it is probed for
+// that, but one that cannot be written now is opened, to be read. The region is us-east-1 unless said; ca is a file of the only certificates
 // to trust, in PEM; path_style false puts the bucket into the host's name, as
 // Amazon's stores want it (which is known of them). No error says a secret.
 func Open(ctx context.Context, address string, o Options) (*Store, error) {
+	s, err := newStore(address, o)
+	if err != nil {
+		return nil, err
+	}
+	err = s.checkBucket(ctx)
+	if err == nil {
+		if probed := s.Probe(ctx); errors.Is(probed, errReplaces) || ctx.Err() != nil {
+			err = probed
+		}
+	}
+	if err != nil {
+		s.Close()
+		return nil, fmt.Errorf("open blobs in %s: %w", s, err)
+	}
+	return s, nil
+}
+
+// newStore makes the store and asks nothing of the network.
+func newStore(address string, o Options) (*Store, error) {
 	p, err := parseAddress(address)
 	if err != nil {
 		return nil, err
@@ -90,10 +113,6 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	}
 	if s.patience <= 0 {
 		s.patience = defaultPatience
-	}
-	if err := s.checkBucket(ctx); err != nil {
-		s.Close()
-		return nil, fmt.Errorf("open blobs in %s: %w", s, err)
 	}
 	return s, nil
 }

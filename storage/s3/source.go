@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync"
 
+	"phoenix-lab.org/aln-registry/durable"
 	"phoenix-lab.org/aln-registry/storage"
 )
 
@@ -17,13 +18,11 @@ import (
 // temporary file.
 const inMemory = 1 << 20
 
-// spool holds bytes that come in: few in memory, more in a file that has no
-// name where the system allows that.
+// spool holds bytes that come in: few in memory, more in a file without a name.
 type spool struct {
 	folder string
 	memory []byte
 	file   *os.File
-	named  bool // the file's name is still there
 }
 
 // Write implements io.Writer. Errors are settled: they are this machine's.
@@ -44,13 +43,11 @@ func (p *spool) Write(b []byte) (int, error) {
 	return n, err
 }
 
-func (p *spool) open() error {
-	f, err := os.CreateTemp(p.folder, "aln-blob-*")
-	if err != nil {
+func (p *spool) open() (err error) {
+	if p.file, err = durable.CreateUnnamed(p.folder); err != nil {
 		return err
 	}
-	p.file, p.named = f, os.Remove(f.Name()) != nil // Windows keeps the names of open files
-	_, err = f.Write(p.memory)
+	_, err = p.file.Write(p.memory)
 	p.memory = nil
 	return err
 }
@@ -70,16 +67,12 @@ func (p *spool) reset() error {
 	return nil
 }
 
-// Close frees it.
-func (p *spool) Close() error {
+// free gives up what was written.
+func (p *spool) free() {
 	if p.file == nil {
-		return nil
+		return
 	}
-	err := p.file.Close()
-	if p.named {
-		os.Remove(p.file.Name())
-	}
-	return err
+	p.file.Close()
 }
 
 // reader reads what was written, from the beginning.
@@ -95,7 +88,7 @@ func (p *spool) reader() (io.ReadSeeker, error) {
 type source struct {
 	r     io.ReadSeeker
 	start int64
-	close func() error
+	free  func()
 }
 
 // verified makes sure that r has exactly size bytes that hash to id, and returns
@@ -104,7 +97,7 @@ func (s *Store) verified(ctx context.Context, id storage.CID, size int64, r io.R
 	h := sha256.New()
 	limited := contextReader{ctx, io.LimitReader(r, size+1)} // one more tells that there are too many
 	again, start, can := seekable(r)
-	src := &source{r: again, start: start, close: func() error { return nil }}
+	src := &source{r: again, start: start, free: func() {}}
 	into := io.Writer(h)
 	copied := &spool{folder: s.folder}
 	if !can || size <= inMemory {
@@ -118,11 +111,11 @@ func (s *Store) verified(ctx context.Context, id storage.CID, size int64, r io.R
 		err = fmt.Errorf("%w: the bytes hash to %x", storage.ErrMismatch, h.Sum(nil))
 	}
 	if err == nil && (!can || size <= inMemory) {
-		src.start, src.close = 0, copied.Close
+		src.start, src.free = 0, copied.free
 		src.r, err = copied.reader()
 	}
 	if err != nil {
-		copied.Close()
+		copied.free()
 		return nil, unsettled(err)
 	}
 	return src, nil

@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -120,6 +121,10 @@ func pause(tries int) time.Duration {
 // answer is what an error of minio-go means: settled where the store has said
 // something that stays.
 func (s *Store) answer(err error) error {
+	var untrusted *tls.CertificateVerificationError
+	if errors.As(err, &untrusted) {
+		return settled{fmt.Errorf("%w: %s", storage.ErrUnavailable, words(err))}
+	}
 	var e minio.ErrorResponse
 	if !errors.As(err, &e) {
 		return err

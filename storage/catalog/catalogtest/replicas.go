@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -138,38 +139,61 @@ func wantUnconfirmed(t *testing.T, db *catalog.DB, size int64, want ...string) {
 	}
 }
 
+// lease is longer than what the tests do between asking for it and looking at it.
+const lease = 10 * time.Second
+
+// ripen waits until the catalog knows all leases there can be.
+func ripen(t *testing.T, db *catalog.DB) {
+	t.Helper()
+	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		_, err := db.Unconfirmed(t.Context(), 0)
+		if err == nil {
+			return
+		}
+		if !db.Shared() || !errors.Is(err, catalog.ErrUnavailable) || time.Since(start) > patience {
+			t.Fatalf("Unconfirmed: %v", err)
+		}
+	}
+}
+
 func testLeases(t *testing.T, db *catalog.DB) {
 	ctx := t.Context()
 	grow(t, db, nil)
 	grow(t, db, nil)
-	wantUnconfirmed(t, db, 1)
-	confirm(t, db, "a", 0, time.Hour, 0)
-	confirm(t, db, "b", 0, time.Hour, 0)
+	ripen(t, db)
+	confirm(t, db, "a", 0, lease, 0)
+	confirm(t, db, "b", 0, lease, 0)
 	wantUnconfirmed(t, db, 0)
-	wantUnconfirmed(t, db, 1, "a", "b")
+	if _, err := db.Unconfirmed(ctx, 1); !errors.Is(err, catalog.ErrRestored) {
+		t.Errorf("Unconfirmed of what is not published: error %v, want ErrRestored", err)
+	}
 	if err := db.Publish(ctx, one(1, "one")); err != nil {
 		t.Fatal(err)
 	}
 	wantUnconfirmed(t, db, 1, "a", "b")
 	// Who comes late has no lease, and learns why; who had one keeps it.
-	confirm(t, db, "late", 0, time.Hour, 1)
-	confirm(t, db, "a", 0, time.Hour, 1)
+	confirm(t, db, "late", 0, lease, 1)
+	confirm(t, db, "a", 0, lease, 1)
 	wantUnconfirmed(t, db, 1, "a", "b")
-	confirm(t, db, "a", 1, time.Hour, 1)
-	confirm(t, db, "late", 1, time.Hour, 1)
+	confirm(t, db, "a", 1, lease, 1)
+	confirm(t, db, "late", 1, lease, 1)
 	wantUnconfirmed(t, db, 1, "b")
+	if err := db.Publish(ctx, one(2, "two")); err != nil {
+		t.Fatal(err)
+	}
 	wantUnconfirmed(t, db, 2, "a", "b", "late")
+	confirm(t, db, "a", 2, lease, 2)
 	// Who starts anew has seen nothing again.
-	confirm(t, db, "a", 0, time.Hour, 1)
-	wantUnconfirmed(t, db, 1, "a", "b")
-	for _, name := range []string{"a", "b", "never there"} {
+	confirm(t, db, "a", 0, lease, 2)
+	wantUnconfirmed(t, db, 2, "a", "b", "late")
+	for _, name := range []string{"a", "b", "late", "never there"} {
 		if err := db.Leave(ctx, name); err != nil {
 			t.Errorf("Leave: %v", err)
 		}
 	}
-	wantUnconfirmed(t, db, 1)
+	wantUnconfirmed(t, db, 2)
 	for _, name := range []string{"", "\x00", strings.Repeat("x", 2000)} {
-		if _, err := db.Confirm(ctx, name, 0, time.Hour); !errors.Is(err, catalog.ErrBadText) {
+		if _, err := db.Confirm(ctx, name, 0, lease); !errors.Is(err, catalog.ErrBadText) {
 			t.Errorf("a replica %.9q: error %v, want ErrBadText", name, err)
 		}
 	}
@@ -178,28 +202,29 @@ func testLeases(t *testing.T, db *catalog.DB) {
 // testLeaseEnds looks at leases as time passes by the database's clock.
 func testLeaseEnds(t *testing.T, db *catalog.DB) {
 	grow(t, db, nil)
+	ripen(t, db)
 	start := time.Now()
-	const lease = 300 * time.Millisecond
-	confirm(t, db, "short", 0, lease, 0)
-	confirm(t, db, "long", 0, time.Hour, 0)
-	confirm(t, db, "long", 0, lease, 0) // no lease becomes shorter
+	const short = 300 * time.Millisecond
+	confirm(t, db, "long", 0, lease, 0)
+	confirm(t, db, "long", 0, short, 0) // no lease becomes shorter
+	confirm(t, db, "short", 0, short, 0)
 	if err := db.Publish(t.Context(), one(1, "one")); err != nil {
 		t.Fatal(err)
 	}
 	for {
-		confirm(t, db, "short", 0, lease, 1) // in vain: it has not seen what is published
+		confirm(t, db, "short", 0, short, 1) // in vain: it has not seen what is published
 		names, err := db.Unconfirmed(t.Context(), 1)
 		if err != nil {
 			t.Fatal(err)
 		}
 		passed := time.Since(start)
 		if slices.Equal(names, []string{"long"}) {
-			if passed < lease {
+			if passed < short {
 				t.Errorf("the lease was over after %s", passed)
 			}
 			return
 		}
-		if passed > patience {
+		if passed > lease {
 			t.Fatalf("after %s %v have leases", passed, names)
 		}
 	}
@@ -308,4 +333,25 @@ func testCondemned(t *testing.T, db *catalog.DB) {
 	want(ids[0], ids[599])
 	update(t, db, func(tx *catalog.Tx) error { return tx.ForgetCondemned(ctx, start.Add(2*time.Hour)) })
 	want()
+}
+
+func testPublishedRecords(t *testing.T, db *catalog.DB) {
+	for range 3 {
+		grow(t, db, nil)
+	}
+	for _, test := range []struct {
+		published int64
+		want      map[int64]string
+	}{
+		{0, map[int64]string{}},
+		{1, map[int64]string{0: entry(0).RecordID}},
+		{3, map[int64]string{0: entry(0).RecordID, 2: entry(2).RecordID}},
+	} {
+		if err := db.Publish(t.Context(), one(test.published, fmt.Sprint(test.published))); err != nil {
+			t.Fatal(err)
+		}
+		if found, err := db.PublishedRecords(t.Context(), []int64{2, 0, 7}); err != nil || !maps.Equal(found, test.want) {
+			t.Errorf("of %d published: %v, %v, want %v", test.published, found, err, test.want)
+		}
+	}
 }
