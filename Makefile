@@ -7,12 +7,13 @@ LDFLAGS  := -s -w -X main.version=$(VERSION)
 TOOLS    := $(CURDIR)/.cache/tools
 FUZZTIME ?= 10s
 BENCH    ?= .
+SOAK     ?= EngineIsKilled|FaultsBetween
 
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 STATICCHECK   := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: help run build test quick lint format vet cross windows fuzz bench tools clean
+.PHONY: help run build test quick lint format vet cross windows fuzz bench soak model tools clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -89,6 +90,14 @@ bench: ## ratios against simpler servers, measured in turn; docs/PERFORMANCE.md 
 	@mkdir -p .cache
 	go test -c -o .cache/bench.test ./integration
 	cd integration && taskset -c 1-63 ../.cache/bench.test -test.run '^$$' -test.bench '$(BENCH)' -test.benchtime 1x -test.timeout 2h
+
+model: ## check the order of a change with several replicas, exhaustively within bounds (installs spin and gcc)
+	nice -n 5 model/run.sh
+
+soak: ## the crash and fault tests for hours: 500 kills on each pair of engines, 50 rounds of faults; goes on where it was ended (docs/SOAK.md)
+	@mkdir -p .cache/soak
+	go test -race -c -o .cache/soak/soak.test ./integration
+	cd integration && ../.cache/soak/soak.test -test.run '$(SOAK)' -soak ../.cache/soak -test.timeout 0
 
 clean: ## remove what was built; data stays
 	rm -rf bin .cache

@@ -21,15 +21,17 @@ import (
 type shown struct {
 	web web
 	// as asks for what is not everybody's.
-	as         *Registry
-	note       []byte
+	as   *Registry
+	note []byte
+	// lag is how long servers that are behind this checkpoint are waited for.
+	lag        *patience
 	checkpoint translog.Checkpoint
 	reader     *translog.TileReader
 }
 
 // show fetches the newest checkpoint. Its tiles can be read as long as ctx lives.
 // Whose it is to be judged as, the caller adds.
-func (w web) show(ctx context.Context) (shown, error) {
+func (w web) show(ctx context.Context, lag *patience) (shown, error) {
 	note, err := w.checkpoint(ctx)
 	if err != nil {
 		return shown{}, err
@@ -38,7 +40,7 @@ func (w web) show(ctx context.Context) (shown, error) {
 	if err != nil {
 		return shown{}, fmt.Errorf("checkpoint of %s: %w", w.base, err)
 	}
-	return shown{web: w, note: note, checkpoint: cp, reader: translog.NewTileReader(ctx, cp, w.tile)}, nil
+	return shown{web: w, note: note, lag: lag, checkpoint: cp, reader: translog.NewTileReader(ctx, cp, w.covered(lag))}, nil
 }
 
 // freshness is what the age of a checkpoint is held against: by this computer's
@@ -80,7 +82,7 @@ func (s shown) relation(ctx context.Context, pinnedNote []byte) (tlog.TreeProof,
 	case pinned.Size < s.checkpoint.Size:
 		return translog.ConsistencyProof(pinned.Size, s.checkpoint.Size, s.reader)
 	case pinned.Size > s.checkpoint.Size:
-		before := translog.NewTileReader(ctx, pinned, s.web.tile)
+		before := translog.NewTileReader(ctx, pinned, s.web.covered(s.lag))
 		proof, err := translog.ConsistencyProof(s.checkpoint.Size, pinned.Size, before)
 		if err != nil {
 			return nil, ctx.Err()

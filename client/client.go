@@ -15,6 +15,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -85,6 +86,9 @@ type Config struct {
 	// MaxAge is the largest age of a checkpoint that is believed; 0: DefaultMaxAge,
 	// verify.AnyAge: any.
 	MaxAge time.Duration
+	// Sleep waits between two questions to a registry that is behind or cannot answer
+	// now, for a duration or until the context ends; nil: in real time.
+	Sleep func(context.Context, time.Duration) error
 	// HasToken reports whether cargo itself has a token for the registry that it
 	// calls so; nil: that is not known.
 	HasToken func(registry string) bool
@@ -120,7 +124,7 @@ func New(c Config) *Client {
 	}
 	return &Client{
 		home: c.Home, keyFile: c.KeyFile, identity: c.Identity, grant: c.Grant, rand: c.Rand, hasToken: c.HasToken, maxAge: maxAge,
-		web: newWeb(c.HTTP, c.Now, c.Version), trusting: map[string]web{},
+		web: newWeb(c.HTTP, c.Now, c.Sleep, c.Version), trusting: map[string]web{},
 	}
 }
 

@@ -26,7 +26,8 @@ type View struct {
 
 // View fetches the log's checkpoint and the proof that it extends the largest one
 // that is pinned by any name of the registry. Where there can be no such proof (the log shrank) it has none, for
-// package verify to say so. The View ends with ctx.
+// package verify to say so; a state that is proved to be older than what was seen is
+// waited for to pass (lag.go). The View ends with ctx.
 func (r *Registry) View(ctx context.Context) (*View, error) {
 	past, err := r.client.home.seen(r.pin)
 	if err != nil {
@@ -37,7 +38,27 @@ func (r *Registry) View(ctx context.Context) (*View, error) {
 
 // viewSince is View, to be judged against past.
 func (r *Registry) viewSince(ctx context.Context, past Pin) (*View, error) {
-	s, err := r.web.show(ctx)
+	for lag := r.web.patience(); ; {
+		v, err := r.viewOnce(ctx, past, lag)
+		if err != nil || !r.client.behind(ctx, v) || !lag.pause(ctx) {
+			return v, err
+		}
+	}
+}
+
+// behind reports whether v shows an older state than was seen, and proves that it is
+// one. It is judged like any other: what contradicts the past is kept. What is no
+// smaller is for the caller to judge.
+func (c *Client) behind(ctx context.Context, v *View) bool {
+	if v.checkpoint.Size >= v.past.Size() {
+		return false
+	}
+	_, verdict, err := c.judge(ctx, v.shown, v.past, v.consistency)
+	return err == nil && lags(unproved(v.past.URL, verdict))
+}
+
+func (r *Registry) viewOnce(ctx context.Context, past Pin, lag *patience) (*View, error) {
+	s, err := r.web.show(ctx, lag)
 	if err != nil {
 		return nil, err
 	}

@@ -347,8 +347,11 @@ func user(t testing.TB) (*Client, Identity) {
 	return clientIn(home), id
 }
 
+// atOnce is for clients that need not wait.
+func atOnce(ctx context.Context, _ time.Duration) error { return ctx.Err() }
+
 func clientIn(home Home) *Client {
-	return New(Config{Home: home, Now: time.Now, Rand: rand.Reader, Version: "test"})
+	return New(Config{Home: home, Now: time.Now, Rand: rand.Reader, Sleep: atOnce, Version: "test"})
 }
 
 // loggedIn is a registry, and a client of its admin that has logged in.

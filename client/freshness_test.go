@@ -35,7 +35,7 @@ func (f *fake) frozen(age time.Duration) {
 
 // lenient is a client in the same home that takes checkpoints of another age.
 func lenient(h Home, maxAge time.Duration) *Client {
-	return New(Config{Home: h, Now: time.Now, Rand: rand.Reader, MaxAge: maxAge})
+	return New(Config{Home: h, Now: time.Now, Rand: rand.Reader, Sleep: atOnce, MaxAge: maxAge})
 }
 
 func TestALogThatStandsStillIsRefused(t *testing.T) {

@@ -78,7 +78,16 @@ func (c *Client) Meet(ctx context.Context, url string, terms Terms) (Login, erro
 	if terms, err = c.complete(base, terms); err != nil {
 		return Login{}, err
 	}
-	met, err := c.meet(ctx, base, terms)
+	for lag := c.web.patience(); ; {
+		login, err := c.meetOnce(ctx, base, terms, lag)
+		if !lags(err) || !lag.pause(ctx) {
+			return login, err
+		}
+	}
+}
+
+func (c *Client) meetOnce(ctx context.Context, base string, terms Terms, lag *patience) (Login, error) {
+	met, err := c.meet(ctx, base, terms, lag)
 	if err != nil {
 		return Login{}, err
 	}
@@ -87,7 +96,7 @@ func (c *Client) Meet(ctx context.Context, url string, terms Terms) (Login, erro
 		return Login{}, err
 	}
 	login := Login{New: len(past) == 0}
-	there, failed := c.declared(ctx, base, met, terms)
+	there, failed := c.declared(ctx, base, met, terms, lag)
 	if failed != nil {
 		return Login{}, failed
 	}
@@ -159,13 +168,13 @@ type met struct {
 
 // meet fetches the checkpoint, entry 0 and its record from base and checks that
 // the origin signed that record.
-func (c *Client) meet(ctx context.Context, base string, terms Terms) (met, error) {
+func (c *Client) meet(ctx context.Context, base string, terms Terms, lag *patience) (met, error) {
 	w, err := c.webOf(base, terms.CA)
 	if err != nil {
 		return met{}, err
 	}
 	m := met{challenge: w.challenge}
-	m.shown, err = w.show(ctx)
+	m.shown, err = w.show(ctx, lag)
 	var refused *APIError
 	switch {
 	case errors.As(err, &refused) && refused.Code == "" && refused.Status < http.StatusInternalServerError && refused.Status != http.StatusTooManyRequests:
@@ -266,7 +275,7 @@ func (w web) attachment(ctx context.Context, id string, cid storage.CID) ([]byte
 // goes by that, otherwise where it goes by, if the same registry answers there. What
 // it goes by today it says itself: only members may read whether its settings name
 // that URL (Enter). An older server says nothing; then entry 0 counts.
-func (c *Client) declared(ctx context.Context, base string, m met, terms Terms) (met, error) {
+func (c *Client) declared(ctx context.Context, base string, m met, terms Terms, lag *patience) (met, error) {
 	declared, err := m.goesBy(ctx)
 	if err != nil {
 		return met{}, err
@@ -280,7 +289,7 @@ func (c *Client) declared(ctx context.Context, base string, m met, terms Terms) 
 			return met{}, fmt.Errorf("%w: it calls itself %.200q", ErrUntrusted, m.settings.IndexURLs[0])
 		}
 	}
-	other, err := c.meet(ctx, declared, terms)
+	other, err := c.meet(ctx, declared, terms, lag)
 	if err != nil {
 		return met{}, fmt.Errorf("the registry at %s calls itself %s, and there: %w; its operator sets the URL with --public-url", base, declared, err)
 	}

@@ -200,16 +200,36 @@ type Submitted struct {
 }
 
 // SignAndSubmit signs d and puts it into the log. Errors: those of Sign;
-// *APIError, with status 409 when the thing changed since its heads were fetched.
+// *APIError, with status 409 when the thing changed since its heads were fetched. Where
+// that was a change of our own to an artifact, of which who told the heads did not know
+// yet, d is signed anew: it says what to change, not what is to come of it.
 func (r *Registry) SignAndSubmit(ctx context.Context, d Draft) (Submitted, error) {
-	rec, err := r.Sign(ctx, d, recordValidity)
+	h, err := r.Heads(ctx, d.Subject)
+	if err != nil {
+		return Submitted{}, err
+	}
+	done, err := r.signAndSubmit(ctx, h, d)
+	if refused := (*APIError)(nil); d.Subject.Kind() != "" && errors.As(err, &refused) && refused.Code == codeStale {
+		if now, ok := r.overtaken(ctx, d.Subject, h); ok {
+			return r.signAndSubmit(ctx, now, d)
+		}
+	}
+	return done, err
+}
+
+// codeStale is the registry's word for a record whose prev is not the last one.
+const codeStale = "stale"
+
+func (r *Registry) signAndSubmit(ctx context.Context, h Heads, d Draft) (Submitted, error) {
+	rec, err := r.sign(h, d, recordValidity)
 	if err != nil {
 		return Submitted{}, err
 	}
 	return r.Submit(ctx, rec, d.Attachments)
 }
 
-// Submit puts a signed record into the log, with a session for it alone.
+// Submit puts a signed record into the log, with a session for it alone. A registry
+// that cannot take it now is asked again: prev lets no record in twice.
 func (r *Registry) Submit(ctx context.Context, rec *record.Record, attachments [][]byte) (Submitted, error) {
 	if rec.Subject().Kind() == "" {
 		r = r.Bare()
@@ -223,7 +243,17 @@ func (r *Registry) Submit(ctx context.Context, rec *record.Record, attachments [
 		return Submitted{}, err
 	}
 	var done Submitted
-	err = r.web.json(ctx, call{method: http.MethodPost, path: "/v1/records", token: session.Token, contentType: "application/json", body: body}, maxAnswer, &done)
+	again := false
+	err = r.web.untilReady(ctx, func() error {
+		err := r.web.json(ctx, call{method: http.MethodPost, path: "/v1/records", token: session.Token, contentType: "application/json", body: body}, maxAnswer, &done)
+		if again {
+			if found, ok := r.enteredBefore(ctx, rec, err); ok {
+				done, err = found, nil
+			}
+		}
+		again = true
+		return err
+	})
 	if err != nil {
 		return Submitted{}, err
 	}

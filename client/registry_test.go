@@ -230,11 +230,11 @@ func TestRefusalsAreReadInAllTheirForms(t *testing.T) {
 		contentType, body string
 		want              APIError
 	}{
-		"ours":       {"application/json", `{"error":{"code":"membership","detail":"no member"}}`, APIError{409, "membership", "no member"}},
-		"cargo's":    {"application/json", `{"errors":[{"detail":"no such crate"}]}`, APIError{409, "", "no such crate"}},
-		"text":       {"text/plain; charset=utf-8", "withdrawn\x1b[2J\n", APIError{409, "", "withdrawn [2J"}},
-		"a proxy's":  {"text/html", "<html>", APIError{409, "", ""}},
-		"a long one": {"text/plain", strings.Repeat("x", 5000), APIError{409, "", strings.Repeat("x", 2000) + "…"}},
+		"ours":       {"application/json", `{"error":{"code":"membership","detail":"no member"}}`, APIError{Status: 409, Code: "membership", Detail: "no member"}},
+		"cargo's":    {"application/json", `{"errors":[{"detail":"no such crate"}]}`, APIError{Status: 409, Detail: "no such crate"}},
+		"text":       {"text/plain; charset=utf-8", "withdrawn\x1b[2J\n", APIError{Status: 409, Detail: "withdrawn [2J"}},
+		"a proxy's":  {"text/html", "<html>", APIError{Status: 409, Detail: ""}},
+		"a long one": {"text/plain", strings.Repeat("x", 5000), APIError{Status: 409, Detail: strings.Repeat("x", 2000) + "…"}},
 	} {
 		f.tamper = func(w http.ResponseWriter, _ *http.Request) bool {
 			w.Header().Set("Content-Type", test.contentType)

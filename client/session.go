@@ -205,7 +205,11 @@ func (r *Registry) dropOne(ctx context.Context, name string) (found bool, err er
 // clock is off, it asks once more by the registry's clock.
 func (r *Registry) mint(ctx context.Context, scope string, rec record.ID, lifetime time.Duration) (Session, error) {
 	before := r.web.offset.Load()
-	s, err := r.mintOnce(ctx, scope, rec, lifetime)
+	var s Session
+	err := r.web.untilReady(ctx, func() (err error) { // each time with an assertion of its own, which is good for one use
+		s, err = r.mintOnce(ctx, scope, rec, lifetime)
+		return err
+	})
 	var refused *APIError
 	if errors.As(err, &refused) && (time.Duration(r.web.offset.Load()-before)).Abs() > clockTolerance {
 		return r.mintOnce(ctx, scope, rec, lifetime)

@@ -58,7 +58,7 @@ func (c *Client) webOf(base string, ca []byte) (web, error) {
 		if err != nil {
 			return web{}, err
 		}
-		w = newWeb(transport, c.web.now, c.web.version)
+		w = newWeb(transport, c.web.now, c.web.sleep, c.web.version)
 		c.trusting[string(ca)] = w
 	}
 	return w.of(base), nil

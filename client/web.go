@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,9 @@ type APIError struct {
 	Code string
 	// Detail says it to people; it comes from the registry.
 	Detail string
+	// RetryAfter is when the registry wants to be asked again (Retry-After, in whole
+	// seconds); 0: it does not say.
+	RetryAfter time.Duration
 }
 
 // Error implements error.
@@ -55,14 +59,18 @@ type web struct {
 	base    string
 	client  *http.Client
 	now     func() time.Time
+	sleep   func(context.Context, time.Duration) error
 	version string
 	// offset is how far the registry's clock is ahead of ours, in nanoseconds,
 	// as of the last answer; 0 while within clockTolerance.
 	offset *atomic.Int64
 }
 
-func newWeb(transport http.RoundTripper, now func() time.Time, version string) web {
-	return web{client: &http.Client{Transport: transport, CheckRedirect: sameHost}, now: now, version: version, offset: new(atomic.Int64)}
+func newWeb(transport http.RoundTripper, now func() time.Time, pause func(context.Context, time.Duration) error, version string) web {
+	if pause == nil {
+		pause = sleep
+	}
+	return web{client: &http.Client{Transport: transport, CheckRedirect: sameHost}, now: now, sleep: pause, version: version, offset: new(atomic.Int64)}
 }
 
 // of returns w for another base URL, its clock not measured yet.
@@ -95,8 +103,20 @@ type call struct {
 }
 
 // send sends c and returns the response of a success, its body open; anything
-// else is an *APIError or a failure to reach the registry.
-func (w web) send(ctx context.Context, c call) (*http.Response, error) {
+// else is an *APIError or a failure to reach the registry. A GET that the registry
+// cannot answer now is sent again when it says so.
+func (w web) send(ctx context.Context, c call) (resp *http.Response, err error) {
+	if c.method != http.MethodGet {
+		return w.sendOnce(ctx, c)
+	}
+	err = w.untilReady(ctx, func() error {
+		resp, err = w.sendOnce(ctx, c)
+		return err
+	})
+	return resp, err
+}
+
+func (w web) sendOnce(ctx context.Context, c call) (*http.Response, error) {
 	resp, err := w.request(ctx, c)
 	if err != nil || resp.StatusCode == http.StatusOK {
 		return resp, err
@@ -204,6 +224,9 @@ func (w web) registryTime() (time.Time, error) {
 // the registry words one.
 func readError(resp *http.Response) error {
 	e := &APIError{Status: resp.StatusCode}
+	if seconds, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16); err == nil {
+		e.RetryAfter = time.Duration(seconds) * time.Second
+	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxError))
 	if err != nil {
 		return e

@@ -41,14 +41,19 @@ func (m mortals) onMortal(t testing.TB, s *testbed.S3Server) mortals {
 	return m
 }
 
-// mortalPairs are the pairs of engines whose crash tests are alike; Ceph's are few,
-// since it takes 16 s to come back.
-var mortalPairs = []struct {
+type mortalPair struct {
 	name  string
 	kills int // in `make test`
 	labs  int // that share them
 	open  func(t testing.TB) mortals
-}{
+}
+
+// embedded is the pair whose crash test is another one, but for `make soak`.
+var embedded = mortalPair{name: "SQLite and a folder", open: func(testing.TB) mortals { return mortals{} }}
+
+// mortalPairs are the pairs of engines whose crash tests are alike; Ceph's are few,
+// since it takes 16 s to come back.
+var mortalPairs = []mortalPair{
 	{"SQLite and MinIO", 40, 2, func(t testing.TB) mortals { return mortals{}.onMortal(t, testbed.MinIO(t)) }},
 	{"PostgreSQL and a folder", 40, 2, func(t testing.TB) mortals { return mortals{}.onMortalPostgres(t) }},
 	{"PostgreSQL and MinIO", 40, 2, func(t testing.TB) mortals { return mortals{}.onMortalPostgres(t).onMortal(t, testbed.MinIO(t)) }},
@@ -83,6 +88,16 @@ func newMortalLab(t *testing.T, m mortals, rng *rand.Rand, flags ...string) *mor
 }
 
 func TestNothingAcknowledgedIsLostWhicheverEngineIsKilled(t *testing.T) {
+	if *soakFolder != "" {
+		s := openSoak(t)
+		for p, pair := range append(mortalPairs, embedded) {
+			t.Run(pair.name, func(t *testing.T) {
+				t.Parallel()
+				s.kills(t, p, pair)
+			})
+		}
+		return
+	}
 	seed := crashSeed(t)
 	for p, pair := range mortalPairs {
 		for n := range pair.labs {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	mathrand "math/rand/v2"
+	"net"
 	"net/http"
 	"path/filepath"
 	"strconv"
@@ -34,6 +35,8 @@ type publisher struct {
 	did   did.DID
 	agent *client.Client
 	http  *http.Client
+	// via is the address of the server to ask, whatever the registry's URL; "": any.
+	via string
 }
 
 // newPublisher makes a person with an identity of their own, or takes the one in home.
@@ -58,6 +61,12 @@ func (p *publisher) reconnect() {
 		p.http.CloseIdleConnections()
 	}
 	transport := &http.Transport{}
+	if p.via != "" {
+		transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			var dialer net.Dialer
+			return dialer.DialContext(ctx, network, p.via)
+		}
+	}
 	p.http = &http.Client{Transport: transport, Timeout: 30 * time.Second}
 	p.agent = client.New(client.Config{Home: p.home, HTTP: transport, Now: time.Now, Rand: rand.Reader, Version: "test"})
 }

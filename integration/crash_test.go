@@ -56,6 +56,8 @@ type survivor struct {
 	rng    *rand.Rand
 	people []*publisher
 	dying  atomic.Bool // the kill is on its way, errors are to be expected
+	// several servers answer: one may show a change a moment after another.
+	several bool
 
 	mu sync.Mutex
 	// acknowledged are the releases that were answered with success, changes the
@@ -289,7 +291,7 @@ func (s *survivor) changed(ctx context.Context, p *publisher, r receipt, err err
 	note()
 	s.mu.Unlock()
 	at, size, err := p.checkpoint(ctx)
-	if err == nil && size <= r.index {
+	if err == nil && size <= r.index && !s.several {
 		s.t.Errorf("log index %d was acknowledged under the checkpoint\n%s", r.index, at)
 	}
 	return err

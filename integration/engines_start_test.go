@@ -164,6 +164,12 @@ func (l *lab) refuses(want ...string) string {
 	}
 	<-l.exited
 	l.cmd = nil
+	return l.saysLast(want...)
+}
+
+// saysLast is the last line that the server said, which must hold want.
+func (l *lab) saysLast(want ...string) string {
+	l.t.Helper()
 	lines := strings.Split(strings.TrimSpace(l.log()), "\n")
 	last := lines[len(lines)-1]
 	for _, w := range want {

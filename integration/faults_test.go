@@ -102,7 +102,39 @@ func phases() []phase {
 // nothing is acknowledged that is not there afterwards, every refusal is one that
 // says to come back, and what it took is given back.
 func TestFaultsBetweenServerAndEngines(t *testing.T) {
-	seed := crashSeed(t)
+	if *soakFolder == "" {
+		throughFaults(t, crashSeed(t))
+		return
+	}
+	s, name := openSoak(t), "faults on PostgreSQL and MinIO"
+	for {
+		now := s.note(t, name, func(one *soaked) {})
+		if now.Done >= soakFaults || t.Failed() {
+			return
+		}
+		seed := s.Seed + uint64(now.Labs)
+		s.note(t, name, func(one *soaked) { one.Labs++ })
+		t.Run(fmt.Sprintf("round %d", now.Labs), func(t *testing.T) {
+			began := time.Now()
+			f := throughFaults(t, seed)
+			one := s.note(t, name, func(one *soaked) {
+				one.Done++
+				one.Acknowledged += f.acknowledgements()
+				one.Seconds += time.Since(began).Seconds()
+				one.Killed["exchanges with the object store"] += f.objects.Exchanges()
+				one.Killed["turns with the database"] += f.database.Exchanges()
+			})
+			s.say("faults: %d rounds, %d changes acknowledged, none lost", one.Done, one.Acknowledged)
+		})
+		if t.Failed() {
+			s.note(t, name, func(one *soaked) { one.Failures = append(one.Failures, fmt.Sprint("seed ", seed)) })
+		}
+	}
+}
+
+// throughFaults goes through all phases once.
+func throughFaults(t *testing.T, seed uint64) *faultLab {
+	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 1))
 	f := newFaultLab(t, seed, rng)
 	f.during(phase{name: "nothing", lasts: 4 * time.Second})
@@ -126,6 +158,7 @@ func TestFaultsBetweenServerAndEngines(t *testing.T) {
 	if t.Failed() {
 		t.Logf("the server said:\n%s", f.lastWords())
 	}
+	return f
 }
 
 // during loads the server while p lasts, and waits until it has recovered.
@@ -166,7 +199,7 @@ func (f *faultLab) during(p phase) {
 		f.right.Load()-right, f.refused.Load()-refused, f.broken.Load()-broken, over.Sub(began).Seconds(), time.Since(over).Seconds())
 }
 
-func (f *faultLab) acknowledgements() int {
+func (f *survivor) acknowledgements() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.acknowledged) + len(f.changes)
@@ -198,7 +231,7 @@ func (f *faultLab) readUntil(ctx context.Context, rng *rand.Rand) {
 	}
 }
 
-func (f *faultLab) someAcknowledged(rng *rand.Rand) (acknowledged, bool) {
+func (f *survivor) someAcknowledged(rng *rand.Rand) (acknowledged, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.acknowledged) == 0 {

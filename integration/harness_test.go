@@ -372,7 +372,7 @@ func writeFiles(t testing.TB, folder string, files map[string]string) {
 // login sets the project in folder up for the lab.
 func (u *user) login(l *lab, folder string) result {
 	u.t.Helper()
-	return must(u.t, u.aln(folder, "login", l.url))
+	return must(u.t, u.aln(folder, "login", l.reached()))
 }
 
 // did is the user's DID.

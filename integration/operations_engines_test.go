@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // newEnginesHost is the host of docs/OPERATIONS.md whose /etc/aln-registry/env names
@@ -23,6 +24,21 @@ func newEnginesHost(t *testing.T) *host {
 	return h
 }
 
+// ends waits until the server ends by itself, which it must, saying want last.
+func (l *lab) ends(want ...string) {
+	l.t.Helper()
+	select {
+	case <-l.exited:
+	case <-time.After(30 * time.Second):
+		l.t.Fatalf("it goes on\n%s", l.log())
+	}
+	if code := l.cmd.ProcessState.ExitCode(); code != 1 {
+		l.t.Errorf("it ended with status %d", code)
+	}
+	l.cmd = nil
+	l.saysLast(want...)
+}
+
 func (h *host) publishes(name string) {
 	h.t.Helper()
 	writeFiles(h.t, h.folder, map[string]string{name: "bytes of " + name})
@@ -39,8 +55,8 @@ func TestALostOrRestoredDatabaseIsDerivedAnew(t *testing.T) {
 	h.publishes("after")
 	size := h.logSize()
 
-	h.stop()
 	must(t, h.operator.run(h.folder, "pg_restore", "--clean", "--if-exists", "--dbname", h.engines.db, filepath.Join(h.folder, "catalog.dump")))
+	h.ends("the catalog is behind blob storage", "type `aln-registry rebuild --db ")
 	h.refuses("the catalog is behind blob storage", "type `aln-registry rebuild --db ")
 	restored := must(t, h.types("database restored", ""))
 	if !strings.Contains(restored.stdout, "kept as public_before_rebuild_") || h.logSize() != size {

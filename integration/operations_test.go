@@ -187,7 +187,7 @@ func TestOperationsNamesCommandsThatExist(t *testing.T) {
 			wantSays(t, must(t, u.aln(u.folder, append(command, "--help")...)).stdout, "aln-registry "+name)
 		}
 	}
-	for _, command := range []string{"serve", "rebuild", "token", "login", "key export", "key import", "log check", "log new-key", "settings set"} {
+	for _, command := range []string{"serve", "doctor", "rebuild", "token", "login", "key export", "key import", "log check", "log new-key", "settings set"} {
 		if !seen[command] {
 			t.Errorf("docs/OPERATIONS.md does not show %s", command)
 		}

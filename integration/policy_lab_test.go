@@ -224,7 +224,7 @@ func (u *user) mint(l *lab, scope, grant string, edit func(*policy.Assertion)) (
 		u.t.Fatal(err)
 	}
 	form := url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {signed}}
-	resp, err := http.PostForm(l.url+"/v1/session", form)
+	resp, err := http.PostForm(l.reached()+"/v1/session", form)
 	if err != nil {
 		u.t.Fatal(err)
 	}

@@ -294,6 +294,9 @@ inline order(r, q) {
 #ifdef LEASES
 		swap(sure, r, q); swap(lpc, r, q); swap(seen, r, q); swap(most, r, q);
 #endif
+#ifdef MUTATE_LEASE
+		swap(gone, r, q);
+#endif
 		x = 0;
 		if
 		:: lock == r -> lock = q
@@ -487,16 +490,9 @@ end:
 		:: else -> break
 		od;
 		k = 0;
-#ifndef MUTATE_BLIND_LEASES
-		if
-		:: pub <= place[my[me]] -> x = 2
-		:: else -> skip
-		fi;
-#endif
 #endif
 		if
 		:: x == 1 -> x = 0                  /* asked again later */
-		:: x == 2 -> x = 0; stops(me)       /* what was published is not any more */
 		:: else ->
 			printf("replica %d acknowledges entry %d\n", me, my[me]);
 			acked[my[me]] = true;

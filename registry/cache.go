@@ -53,7 +53,9 @@ const (
 // as of size gives. advance, called before a larger size becomes visible, takes
 // out all that changes with it; a value read as of another size than the
 // cache's is not kept. So whoever asks after a change was acknowledged sees it,
-// and nobody can put an older value in its place.
+// and nobody can put an older value in its place. That does not depend on who made
+// the change: what other replicas' entries change the catalog says (changedBetween),
+// and where it is not known everything goes.
 //
 // What is found and what is known to be missing have room of their own: asking
 // for names that do not exist pushes out no others.

@@ -20,8 +20,8 @@ type Figures struct {
 	State, Artifacts, Sessions, Grants Stats
 	// Audit is the audit trail's.
 	Audit AuditFigures
-	// Replica is nil where this server has its catalog for itself.
-	Replica *ReplicaFigures
+	// Replica is all zero where this server has its catalog for itself.
+	Replica ReplicaFigures
 }
 
 // ReplicaFigures are those of a server among several on one catalog. Times are negative
@@ -53,8 +53,8 @@ func (r *Registry) Figures() Figures {
 }
 
 // replicaFigures are those of a server that shares its catalog.
-func (r *Registry) replicaFigures() *ReplicaFigures {
-	f := &ReplicaFigures{Confirmed: r.since(r.lease.confirmed.Load()), Looked: r.since(r.follower.looked.Load())}
+func (r *Registry) replicaFigures() ReplicaFigures {
+	f := ReplicaFigures{Confirmed: r.since(r.lease.confirmed.Load()), Looked: r.since(r.follower.looked.Load())}
 	f.Behind = max(r.follower.known.Load()-r.Size(), 0)
 	return f
 }

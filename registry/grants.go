@@ -28,7 +28,7 @@ const (
 )
 
 // grantCache keeps EnvGrants that were made ready, by CID: what a CID names never
-// changes. Whether one is in force is not kept here.
+// changes, in whatever replica it was entered. Whether one is in force is not kept here.
 type grantCache struct {
 	mu     sync.Mutex
 	limit  int64

@@ -52,7 +52,8 @@ func (r *Registry) memberDocument(ctx context.Context, d did.DID) (document *did
 	return document, err == nil, err
 }
 
-// document returns a stored DID document, from memory where it was read before.
+// document returns a stored DID document, from memory where it was read before: which
+// one is in force the state says, what its CID names never changes.
 func (r *Registry) document(ctx context.Context, id storage.CID) (*did.Document, error) {
 	value, err := r.cache.get(ctx, thing{family: documentFamily, name: id.String()}, r.Size, func(ctx context.Context, _ int64) (found, error) {
 		raw, err := readBlob(ctx, r.Blobs, id, maxAttachment)

@@ -33,12 +33,14 @@ const (
 	checkEvery = 30
 	// confirmTries is how often it is asked anew at once while others go on publishing.
 	confirmTries = 20
-	// seenWithin bounds the waiting for other replicas: their leases end before it does.
-	seenWithin = leaseFor + 4*time.Second
+	// seenWithin bounds the waiting for other replicas: their leases end before it does, and
+	// what a new session with the database does not know of them is over.
+	seenWithin = 2*leaseFor + 3*time.Second
 )
 
-// errUnconfirmed is told to who would be judged by what may be out of date.
-var errUnconfirmed = fmt.Errorf("%w: this replica does not know whether it shows all that was acknowledged; its database has not said so for %s", ErrUnavailable, confirmedFor)
+// ErrUnconfirmed is told to who would be judged by what may be out of date. It is an
+// ErrUnavailable.
+var ErrUnconfirmed = fmt.Errorf("%w: this replica does not know whether it shows all that was acknowledged; its database has not said so for %s", ErrUnavailable, confirmedFor)
 
 // lease is what a replica of a shared catalog knows of its own.
 type lease struct {
@@ -83,7 +85,7 @@ func newLease(c Config) (*lease, error) {
 }
 
 // Current is nil while this server shows all that was acknowledged about who may see
-// what: always, where it has the catalog for itself. Else it is ErrUnavailable, and
+// what: always, where it has the catalog for itself. Else it is ErrUnconfirmed, and
 // whatever policy judges is refused. What it allows, has to be decided within a second.
 func (r *Registry) Current() error {
 	if r.lease == nil {
@@ -92,7 +94,7 @@ func (r *Registry) Current() error {
 	if at := r.lease.confirmed.Load(); at != nil && r.within(*at, confirmedFor) && !r.lease.ended.Load() {
 		return nil
 	}
-	return errUnconfirmed
+	return ErrUnconfirmed
 }
 
 // heartbeat confirms what this replica shows until ctx ends.
@@ -228,7 +230,7 @@ func (r *Registry) awaitSeen(ctx context.Context, size int64) error {
 		if err == nil && len(behind) == 0 {
 			return nil
 		}
-		if r.Elapsed()-begun > seenWithin {
+		if r.Elapsed()-begun > seenWithin || errors.Is(err, catalog.ErrRestored) {
 			if err == nil {
 				err = fmt.Errorf("replicas %q have not shown it", behind)
 			}

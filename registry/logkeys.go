@@ -172,7 +172,7 @@ func (r *Registry) logKeysProof(ctx context.Context) (keysProof, error) {
 	return *r.keysProof, nil
 }
 
-// keysProof is the whole of LogKeysProof at a size of the log.
+// keysProof is the whole of LogKeysProof at a size of the log; of another size it says nothing.
 type keysProof struct {
 	size  int64
 	items []BundleItem

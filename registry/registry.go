@@ -101,6 +101,7 @@ type Registry struct {
 	trail     *trail
 	scans     *scans
 	queue     chan *submission
+	entered   chan batch      // what is to be published; closed by the sequencer
 	running   context.Context // ends with Close
 	stop      context.CancelFunc
 	done      chan struct{}
@@ -187,7 +188,7 @@ func prepare(ctx context.Context, c Config) (*Registry, error) {
 	r := &Registry{
 		Config: c, cache: newCache(c.halfCache()), artifacts: newBlobCache(c.halfCache()), verified: newSessionCache(), grants: newGrantCache(c.halfCache()), trail: newTrail(c),
 		scans: newScans(),
-		queue: make(chan *submission, queueLength), done: make(chan struct{}), failed: make(chan error, 1),
+		queue: make(chan *submission, queueLength), entered: make(chan batch), done: make(chan struct{}), failed: make(chan error, 1),
 	}
 	settings, ok, err := state.SettingsOf(r.viewAt(ctx, &c.Catalog.Reader, maxIndex))
 	if err != nil {

@@ -12,19 +12,25 @@ import (
 )
 
 // How a change gets into the log (docs/FORMATS.md §4): submit queues it; sequence, one
-// goroutine, enters what waits as one batch, which is one transaction; publishEntered,
-// another, publishes what was entered, one publication for all batches that wait for it,
-// while the next batch is being entered; then everybody is answered. A batch is
+// goroutine, enters what waits as one batch, which is one transaction; then it is
+// published, and then everybody is answered.
+//
+// Where the catalog is shared, publishEntered, another goroutine, publishes what was
+// entered while the next batch is being entered, and all batches that wait for it in one
+// publication: over a network an entry costs as much to enter as to store. A batch is
 // judged against what was entered, published or not: that it holds for the next batch
 // rests on the commit alone, and nobody is answered, nor anything shown, before it is
 // published. Publications stay one at a time, in every replica together, and each is of
-// all that was committed when it began, so entries are stored in order.
+// all that was committed when it began, so entries are stored in order. On one disk all
+// that is one queue of syncs, and larger batches need fewer of them.
 
 // publishRetry is how often a failed publication is tried again without a new change, and
 // leftEvery how often what other replicas left is looked for.
 const (
 	publishRetry = 2 * time.Second
 	leftEvery    = 700 * time.Millisecond
+	// publishTries is how often it is tried at once where the database goes away meanwhile.
+	publishTries = 3
 )
 
 // batch is what was judged and entered together.
@@ -62,27 +68,27 @@ func (r *Registry) submit(ctx context.Context, s *submission) (Receipt, error) {
 // sequence enters changes until ctx ends. What was begun is finished, whatever ends meanwhile.
 func (r *Registry) sequence(ctx context.Context) {
 	defer close(r.done)
-	entered, published := make(chan batch), make(chan struct{})
+	published := make(chan struct{})
 	go func() {
 		defer close(published)
-		r.publishEntered(context.WithoutCancel(ctx), entered)
+		r.publishEntered(context.WithoutCancel(ctx))
 	}()
-	r.enterBatches(ctx, entered)
-	close(entered)
+	r.enterBatches(ctx)
+	close(r.entered)
 	<-published
 	r.acknowledging.Wait()
 }
 
 // enterBatches takes what waits as one batch, so that many publishers share a transaction
 // and its syncs.
-func (r *Registry) enterBatches(ctx context.Context, entered chan<- batch) {
+func (r *Registry) enterBatches(ctx context.Context) {
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case first := <-r.queue:
 			b := batch{r.gather(first), time.Now()}
 			r.enteringSince.Store(b.begun.UnixNano())
-			r.enter(context.WithoutCancel(ctx), b, false, entered)
+			r.enter(context.WithoutCancel(ctx), b, false)
 			r.enteringSince.Store(0)
 		}
 	}
@@ -106,7 +112,7 @@ func (r *Registry) gather(first *submission) []*submission {
 // they were judged beside changes that may not have come to be; but a transaction that
 // failed with several records is tried again with each alone, so that no record can hold
 // up the others. doubt: an earlier transaction with it may have been committed.
-func (r *Registry) enter(ctx context.Context, b batch, doubt bool, entered chan<- batch) {
+func (r *Registry) enter(ctx context.Context, b batch, doubt bool) {
 	if r.pending.Load() { // nothing is entered on top of what cannot be published
 		if err := r.publish(ctx); err != nil {
 			r.unpublished(err)
@@ -119,11 +125,15 @@ func (r *Registry) enter(ctx context.Context, b batch, doubt bool, entered chan<
 	switch {
 	case err == nil:
 		r.noteChanges(b.submissions)
-		entered <- b
+		if r.lease == nil {
+			r.finish(ctx, []batch{b})
+		} else {
+			r.entered <- b
+		}
 	case len(b.submissions) > 1 && !errors.Is(err, catalog.ErrUnavailable) && !r.haltIf(err):
 		r.Log.Warn("batch failed, trying its records one by one", "records", len(b.submissions), "error", err)
 		for _, s := range b.submissions {
-			r.enter(ctx, batch{[]*submission{s}, b.begun}, doubt, entered)
+			r.enter(ctx, batch{[]*submission{s}, b.begun}, doubt)
 		}
 	default:
 		if doubt {
@@ -167,7 +177,7 @@ func (r *Registry) commit(ctx context.Context, waiting []*submission, doubt bool
 }
 
 // publishEntered publishes what comes, and what others left, until there comes no more.
-func (r *Registry) publishEntered(ctx context.Context, entered <-chan batch) {
+func (r *Registry) publishEntered(ctx context.Context) {
 	every := publishRetry
 	if r.lease != nil {
 		every = leftEvery
@@ -177,13 +187,13 @@ func (r *Registry) publishEntered(ctx context.Context, entered <-chan batch) {
 	left := int64(0)
 	for {
 		select {
-		case b, ok := <-entered:
+		case b, ok := <-r.entered:
 			if !ok {
 				return
 			}
 			batches := []batch{b}
 			select {
-			case next, ok := <-entered: // entered while the last ones were being published
+			case next, ok := <-r.entered: // entered while the last ones were being published
 				if ok {
 					batches = append(batches, next)
 				}
@@ -224,7 +234,7 @@ func (r *Registry) finish(ctx context.Context, batches []batch) {
 	var err error
 	// Where all were refused there is nothing to publish, unless others have more to show.
 	if r.lease != nil || r.pending.Load() || r.committed.Load() > r.Size() {
-		err = r.publish(ctx)
+		err = r.publishSurely(ctx)
 	}
 	for _, b := range batches {
 		if err == nil {
@@ -244,6 +254,20 @@ func (r *Registry) finish(ctx context.Context, batches []batch) {
 		r.tell(b, nil)
 		r.acknowledge(b)
 	}
+}
+
+// publishSurely is publish, again where the database went away meanwhile: it may have
+// published it, and nobody should be told that this is not known who need not be.
+func (r *Registry) publishSurely(ctx context.Context) (err error) {
+	for try := range publishTries {
+		if err = r.publish(ctx); err == nil || !errors.Is(err, catalog.ErrUnavailable) {
+			return err
+		}
+		if stopped := pause(ctx, doubtPause<<try); stopped != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // stillEntered is nil where what is published has those of waiting that were entered, each
@@ -290,9 +314,9 @@ func (r *Registry) acknowledge(b batch) {
 		err := r.awaitSeen(r.running, size)
 		if err == nil { // the leases that were looked at are those of this log
 			err = r.stillEntered(r.running, acts)
-			r.haltIf(err)
 		}
 		if err != nil {
+			r.haltIf(err)
 			err = fmt.Errorf("%w: %w: it is in force here, but other replicas may not go by it yet: %v", ErrUnavailable, ErrUnpublished, err)
 		}
 		for _, s := range acts {
@@ -344,6 +368,9 @@ func (r *Registry) unpublished(err error) {
 // that its catalog was put back: nothing more is written, nothing that is judged answered
 // among replicas, and whoever runs it is told.
 func (r *Registry) haltIf(err error) bool {
+	if errors.Is(err, catalog.ErrRestored) {
+		err = fmt.Errorf("%w: %w", ErrBehind, err)
+	}
 	if !errors.Is(err, ErrFork) && !errors.Is(err, ErrBehind) {
 		return false
 	}

@@ -156,7 +156,8 @@ func SplitCredential(credential string) (session string, envelope []byte, err er
 // ErrNoRecord: a change through cargo came without the record that signs it.
 var ErrNoRecord = errors.New("this registry takes only signed changes: cargo must use aln-registry as credential provider; type `aln-registry login URL` in the project's folder, which sets it up")
 
-// sessionCache remembers tokens whose signature has been verified.
+// sessionCache remembers tokens whose signature has been verified, minted by any
+// replica: they have one key.
 type sessionCache struct {
 	mu     sync.Mutex
 	tokens map[string]session

@@ -18,7 +18,8 @@ import (
 
 // indexView is kept for all who read under the same.
 type indexView struct {
-	// generation, epoch: what it was made of. Of others it says nothing.
+	// generation, epoch: what it was made of, by index in the log, and so alike in all
+	// replicas. Of others it says nothing.
 	generation, epoch int64
 	// until is when it is to be made anew, zero for never.
 	until time.Time

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"phoenix-lab.org/aln-registry/registry"
@@ -25,6 +27,10 @@ var (
 	queueDesc     = described("aln_log_queue_length", "Changes that wait for the log.")
 	queueMostDesc = described("aln_log_queue_limit", "Changes that may wait for the log.")
 	batchDesc     = described("aln_log_batch_age_seconds", "How long the batch under way has taken, 0 where there is none.")
+
+	confirmedDesc = described("aln_replica_confirmed_age_seconds", "How long ago this server asked, with success, for a confirmation that it shows all there is; 0 where it has the catalog for itself, -1 where it never did.")
+	lookedDesc    = described("aln_replica_looked_age_seconds", "How long ago the database said what other servers have published; 0 where this one has it for itself, -1 where it never did.")
+	behindDesc    = described("aln_replica_behind_entries", "Entries that others have published and that this server does not show yet.")
 
 	hitsDesc        = described("aln_cache_hits_total", "Answers from memory.", "cache")
 	missesDesc      = described("aln_cache_misses_total", "Answers that were not in memory.", "cache")
@@ -73,6 +79,9 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	level(to, queueDesc, float64(figures.Queue))
 	level(to, queueMostDesc, float64(figures.QueueLimit))
 	level(to, batchDesc, figures.Batch.Seconds())
+	level(to, confirmedDesc, age(figures.Replica.Confirmed))
+	level(to, lookedDesc, age(figures.Replica.Looked))
+	level(to, behindDesc, float64(figures.Replica.Behind))
 	collectCache(to, "state", figures.State)
 	collectCache(to, "artifacts", figures.Artifacts)
 	collectCache(to, "sessions", figures.Sessions)
@@ -96,6 +105,14 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		level(to, freeDesc, float64(free))
 		level(to, sizeDesc, float64(size))
 	}
+}
+
+// age is d in seconds, -1 for what has not happened.
+func age(d time.Duration) float64 {
+	if d < 0 {
+		return -1
+	}
+	return d.Seconds()
 }
 
 func collectAudit(to chan<- prometheus.Metric, f registry.AuditFigures) {

@@ -28,6 +28,7 @@ import (
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/policy"
+	"phoenix-lab.org/aln-registry/storage"
 )
 
 // Config is what the pages are made of.
@@ -259,8 +260,12 @@ func classify(err error) problem {
 		return problem{Status: http.StatusNotFound, Title: "Not found", Text: "There is nothing here under that name."}
 	case errors.Is(err, registry.ErrRequest):
 		return problem{Status: http.StatusBadRequest, Title: "That does not work", Text: strings.TrimPrefix(err.Error(), registry.ErrRequest.Error()+": ")}
+	case errors.Is(err, registry.ErrUnconfirmed):
+		return problem{Status: http.StatusServiceUnavailable, Title: "Not now", Text: "This server cannot tell at present whether it shows all there is. Reload the page in a moment."}
 	case errors.Is(err, registry.ErrUnavailable):
 		return problem{Status: http.StatusServiceUnavailable, Title: "Busy", Text: "The registry is busy with other requests of this kind. Reload the page in a moment."}
+	case errors.Is(err, storage.ErrUnavailable):
+		return problem{Status: http.StatusServiceUnavailable, Title: "Not now", Text: "A part of the registry does not answer at present. Reload the page in a moment."}
 	}
 	return problem{Status: http.StatusInternalServerError, Title: "Something went wrong here", Text: "The registry could not make this page; its operator finds the reason in the log."}
 }

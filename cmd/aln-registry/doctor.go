@@ -56,11 +56,19 @@ func (d *doctor) fail(check, mend, format string, args ...any) {
 }
 
 func (a *app) doctorCommand() *cobra.Command {
-	return &cobra.Command{
+	var server string
+	c := &cobra.Command{
 		Use: "doctor", Short: "Check this computer's set-up, and say what to type where it fails", Args: cobra.NoArgs,
-		Long: "Check what stands between cargo and a registry on this computer: programs and PATH, cargo's configuration\nand this project's, keys and pins, the way to the registry, its certificates and log, clocks, a session and\nwhat you may do there. Nothing is changed. Exit status 1 when a check fails; warnings are of what works.",
-		RunE: func(c *cobra.Command, _ []string) error { return a.doctor(c.Context()) },
+		Long: "Check what stands between cargo and a registry on this computer: programs and PATH, cargo's configuration\nand this project's, keys and pins, the way to the registry, its certificates and log, clocks, a session and\nwhat you may do there. Nothing is changed. Exit status 1 when a check fails; warnings are of what works.\nWith --ready nothing is checked but whether one server can do its work now: for who supervises it.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if server != "" {
+				return a.ready(c.Context(), server)
+			}
+			return a.doctor(c.Context())
+		},
 	}
+	c.Flags().StringVar(&server, "ready", "", "ask only the server at this `URL` whether it is ready, as in http://127.0.0.1:8585; no proxy is used")
+	return c
 }
 
 func (a *app) doctor(ctx context.Context) error {

@@ -42,13 +42,13 @@ func (t *Tx) appendAudit(ctx context.Context, e AuditEntry) error {
 	if e.ID != 0 {
 		columns, args = columns+", id", append(args, e.ID)
 	}
-	_, err := t.tx.ExecContext(ctx, "INSERT INTO audit ("+columns+") VALUES ("+placeholders(1, len(args))+")", args...)
-	return failed(ctx, "append to the audit trail", err)
+	return t.write(ctx, statement{what: "append to the audit trail",
+		query: "INSERT INTO audit (" + columns + ") VALUES (" + placeholders(1, len(args)) + ")", args: args})
 }
 
 func (t *Tx) trimAudit(ctx context.Context, keep int64) error {
-	_, err := t.tx.ExecContext(ctx, "DELETE FROM audit WHERE id <= (SELECT MAX(id) FROM audit) - $1", max(keep, 0))
-	return failed(ctx, "trim the audit trail", err)
+	return t.write(ctx, statement{what: "trim the audit trail",
+		query: "DELETE FROM audit WHERE id <= (SELECT MAX(id) FROM audit) - $1", args: []any{max(keep, 0)}})
 }
 
 // Audit returns the newest entries with an ID below before, newest first, at
@@ -99,14 +99,13 @@ func (t *Tx) endCopy(ctx context.Context) error {
 	if t.dialect.afterAudit == "" {
 		return nil
 	}
-	_, err := t.tx.ExecContext(ctx, t.dialect.afterAudit)
-	return failed(ctx, "take over the audit trail", err)
+	return t.write(ctx, statement{what: "take over the audit trail", query: t.dialect.afterAudit})
 }
 
 // clean makes of s, which may come from anywhere, what every database stores:
 // UTF-8 without NUL, of at most maxText bytes.
 func clean(s string) string {
-	s = strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "\uFFFD"), "\uFFFD")
+	s = storable(s)
 	if len(s) <= maxText {
 		return s
 	}
@@ -115,4 +114,9 @@ func clean(s string) string {
 		end--
 	}
 	return s[:end]
+}
+
+// storable makes of s what every database stores: UTF-8 without NUL.
+func storable(s string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "\uFFFD"), "\uFFFD")
 }

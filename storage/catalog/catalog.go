@@ -12,7 +12,8 @@
 //   - The published size only grows and is never above the head.
 //
 // The SQL is the same for every dialect; what differs is in dialect. SQLite is
-// for one host; several processes may have the file open.
+// for one host; several processes may have the file open. PostgreSQL is for
+// several processes on several hosts.
 package catalog
 
 import (
@@ -109,10 +110,12 @@ type dialect struct {
 	nowMillis             string             // an expression: Unix milliseconds by the database's clock
 	afterAudit            string             // where audit's next ID has to be set behind those that were given
 	snapshot              sql.IsolationLevel // at which all of a transaction's reads see one state
-	shared                bool
 	// faults and quickFaults ask the database to check itself: "ok" or lines of what is
 	// wrong; "" where that is not to be had by a query.
 	faults, quickFaults string
+	// send executes statements in the transaction p, which is on conn.
+	send   func(ctx context.Context, conn *sql.Conn, p *pending, statements []statement) error
+	shared bool
 }
 
 // DB is an open catalog, safe for concurrent use. Its embedded Reader sees

@@ -11,21 +11,25 @@ import (
 // ForgetCondemned, whoever is about to refer to one of them stores it anew. at
 // is kept in whole seconds; of one condemned twice, the later.
 func (t *Tx) Condemn(ctx context.Context, ids []storage.CID, at time.Time) error {
-	return inBatches(ids, func(_ string, args []any) error {
-		rows := rowsOf(len(args), func(i int) string { return placeholders(i+2, 1) + ", $1" })
-		_, err := t.tx.ExecContext(ctx, "INSERT INTO condemned (cid, condemned_at) VALUES "+rows+` ON CONFLICT (cid) DO UPDATE SET
+	for _, id := range ids {
+		err := t.write(ctx, statement{what: "condemn blobs", query: `INSERT INTO condemned (cid, condemned_at) VALUES ($1, $2) ON CONFLICT (cid) DO UPDATE SET
 			condemned_at = CASE WHEN excluded.condemned_at > condemned.condemned_at THEN excluded.condemned_at ELSE condemned.condemned_at END`,
-			append([]any{at.Unix()}, args...)...)
-		return failed(ctx, "condemn blobs", err)
-	})
+			args: []any{id.String(), at.Unix()}})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Pardon takes back that ids were condemned; those that were not stay so.
 func (t *Tx) Pardon(ctx context.Context, ids []storage.CID) error {
-	return inBatches(ids, func(list string, args []any) error {
-		_, err := t.tx.ExecContext(ctx, "DELETE FROM condemned WHERE cid IN ("+list+")", args...)
-		return failed(ctx, "pardon blobs", err)
-	})
+	for _, id := range ids {
+		if err := t.write(ctx, statement{what: "pardon blobs", query: "DELETE FROM condemned WHERE cid = $1", args: []any{id.String()}}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Condemned returns those of ids that are condemned, in byte order of their text.
@@ -40,6 +44,5 @@ func (r Reader) Condemned(ctx context.Context, ids []storage.CID) (condemned []s
 
 // ForgetCondemned forgets those that were condemned before before, in whole seconds.
 func (t *Tx) ForgetCondemned(ctx context.Context, before time.Time) error {
-	_, err := t.tx.ExecContext(ctx, "DELETE FROM condemned WHERE condemned_at < $1", before.Unix())
-	return failed(ctx, "forget condemned blobs", err)
+	return t.write(ctx, statement{what: "forget condemned blobs", query: "DELETE FROM condemned WHERE condemned_at < $1", args: []any{before.Unix()}})
 }

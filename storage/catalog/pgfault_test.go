@@ -279,6 +279,7 @@ func TestReadsAreTriedAgain(t *testing.T) {
 }
 
 func TestUpdateOfAKilledServerChangesNothing(t *testing.T) {
+	t.Parallel()
 	p := testbed.Postgres(t)
 	db := openPostgres(t, p.URL)
 	mustAppend(t, db)
@@ -313,6 +314,7 @@ func TestUpdateOfAKilledServerChangesNothing(t *testing.T) {
 // Four write while the server is killed again and again: what was acknowledged
 // is there, each entry once, and nothing in between.
 func TestNothingAcknowledgedIsLostWithTheServer(t *testing.T) {
+	t.Parallel()
 	p := testbed.Postgres(t)
 	db := openPostgres(t, p.URL)
 	var mutex sync.Mutex
@@ -340,7 +342,12 @@ func TestNothingAcknowledgedIsLostWithTheServer(t *testing.T) {
 		defer mutex.Unlock()
 		return len(acknowledged)
 	}
-	for range 4 {
+	failed := func() int {
+		mutex.Lock()
+		defer mutex.Unlock()
+		return failures
+	}
+	for round := 0; round < 4 || round < 30 && failed() == 0; round++ { // a kill may fall between two updates
 		before := count()
 		eventually(t, "updates succeed", func() bool { return count() > before+20 })
 		p.Kill()
@@ -385,6 +392,7 @@ func appendRecord(ctx context.Context, db *catalog.DB, id string) error {
 
 // The database is on a disk of 30 MB.
 func TestFullDiskOfTheServer(t *testing.T) {
+	t.Parallel()
 	p := testbed.Postgres(t)
 	disk := smallDisk(t, "30m")
 	w := openTwoIn(t, p.URL)

@@ -87,6 +87,7 @@ func upTo(t *testing.T, n int, more ...string) fs.FS {
 const all = 1000
 
 func TestManyMakeOnePostgresCatalogAtOnce(t *testing.T) {
+	t.Parallel()
 	url := testbed.SharedPostgres(t).URL
 	var group sync.WaitGroup
 	for range 6 {
@@ -109,6 +110,7 @@ func TestManyMakeOnePostgresCatalogAtOnce(t *testing.T) {
 }
 
 func TestMigrationsAreOrderedByPeople(t *testing.T) {
+	t.Parallel()
 	ctx, url := t.Context(), testbed.SharedPostgres(t).URL
 	if s, err := PostgresSchema(ctx, url); err != nil || s.Current != 0 || s.Known < 3 || len(s.Pending) != int(s.Known) {
 		t.Errorf("an empty database: %v, %v", s, err)
@@ -142,6 +144,7 @@ func TestMigrationsAreOrderedByPeople(t *testing.T) {
 }
 
 func TestNewerPostgresSchemaIsRefused(t *testing.T) {
+	t.Parallel()
 	ctx, url := t.Context(), testbed.SharedPostgres(t).URL
 	if err := migratePostgres(ctx, config(t, url), upTo(t, all, "-- +goose Up\nCREATE TABLE more (id BIGINT);"), nil); err != nil {
 		t.Fatal(err)
@@ -160,6 +163,7 @@ func TestNewerPostgresSchemaIsRefused(t *testing.T) {
 
 // A first start that was interrupted is finished by the next.
 func TestUnusedPostgresCatalogIsFinished(t *testing.T) {
+	t.Parallel()
 	url := testbed.SharedPostgres(t).URL
 	if err := migratePostgres(t.Context(), config(t, url), upTo(t, 1), nil); err != nil {
 		t.Fatal(err)
@@ -170,6 +174,7 @@ func TestUnusedPostgresCatalogIsFinished(t *testing.T) {
 }
 
 func TestFailedPostgresMigrationChangesNothing(t *testing.T) {
+	t.Parallel()
 	ctx, url := t.Context(), testbed.SharedPostgres(t).URL
 	db := opened(t, url)
 	err := migratePostgres(ctx, config(t, url), upTo(t, all, "-- +goose Up\nCREATE TABLE more (id BIGINT);\nCREATE TABLE meta (id BIGINT);"), nil)
@@ -188,6 +193,7 @@ func TestFailedPostgresMigrationChangesNothing(t *testing.T) {
 // A migration that needs a table which others hold gives up, instead of making
 // all who come later wait behind it, and can be tried again.
 func TestMigrationDoesNotQueueForEver(t *testing.T) {
+	t.Parallel()
 	ctx, url := t.Context(), testbed.SharedPostgres(t).URL
 	opened(t, url)
 	tx, err := admin(t, url).BeginTx(ctx, nil)
@@ -215,6 +221,7 @@ func TestMigrationDoesNotQueueForEver(t *testing.T) {
 // Who waits for the lock does not keep CREATE INDEX CONCURRENTLY from ending,
 // and finds the work done.
 func TestOneMigratesAndTheOthersWait(t *testing.T) {
+	t.Parallel()
 	url := testbed.SharedPostgres(t).URL
 	opened(t, url)
 	tree := upTo(t, all, "-- +goose NO TRANSACTION\n-- +goose Up\nCREATE INDEX CONCURRENTLY IF NOT EXISTS meta_by_value ON meta (value);\nSELECT pg_sleep(0.3);")
@@ -243,6 +250,7 @@ func TestOneMigratesAndTheOthersWait(t *testing.T) {
 
 // Whatever is configured for the server, the database or the role.
 func TestPostgresSessionsAreSet(t *testing.T) {
+	t.Parallel()
 	url := testbed.SharedPostgres(t).URL
 	run(t, admin(t, url), `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database());
 		EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable', current_database());
@@ -290,6 +298,7 @@ func TestPostgresSessionsAreSet(t *testing.T) {
 
 // What a stronger server promises is not taken back.
 func TestSynchronousReplicationStays(t *testing.T) {
+	t.Parallel()
 	url := testbed.SharedPostgres(t).URL
 	run(t, admin(t, url), `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = remote_apply', current_database()); END $$`)
 	var got string
@@ -299,6 +308,7 @@ func TestSynchronousReplicationStays(t *testing.T) {
 }
 
 func TestUnfitServersAreRefused(t *testing.T) {
+	t.Parallel()
 	p := testbed.Postgres(t)
 	db := opened(t, p.URL)
 	admin := admin(t, p.URL)
@@ -336,6 +346,7 @@ func eventually(t *testing.T, ok func() bool) {
 // No error of opening says the password, whatever part of the URL it is in and
 // whatever is wrong with the rest.
 func TestErrorsDoNotTellThePassword(t *testing.T) {
+	t.Parallel()
 	const secret = "hunter2/x@y:z"
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -391,6 +402,7 @@ func TestErrorsDoNotTellThePassword(t *testing.T) {
 }
 
 func TestUnreachableServerIsUnavailable(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -415,6 +427,7 @@ func TestUnreachableServerIsUnavailable(t *testing.T) {
 
 // A server that takes what it is sent and says nothing is given up.
 func TestSilentServerIsGivenUp(t *testing.T) {
+	t.Parallel()
 	here, there := net.Pipe()
 	defer there.Close()
 	conn := &impatientConn{Conn: here, most: 20 * time.Millisecond}
@@ -451,4 +464,34 @@ func TestSilentServerIsGivenUp(t *testing.T) {
 	}
 	_, err = conn.Read(make([]byte, 1))
 	wantTimeout("reading again", err)
+}
+
+// The index for searches needs an extension that the database's owner may
+// create; whoever may not has a catalog without it.
+func TestSearchHasAnIndexWhereItMay(t *testing.T) {
+	t.Parallel()
+	server := testbed.SharedPostgres(t)
+	root := admin(t, server.URL)
+	run(t, root, "DO $$ BEGIN CREATE ROLE lab LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+	for name, indexes := range map[string]int{"owner": 1, "guest": 0} {
+		address := server.NewDatabase(t)
+		database := strings.TrimSuffix(address[strings.LastIndex(address, "/")+1:], "?sslmode=disable")
+		if name == "owner" {
+			run(t, root, "ALTER DATABASE "+database+" OWNER TO lab")
+		} else {
+			run(t, admin(t, address), "GRANT CREATE ON SCHEMA public TO lab")
+		}
+		db := opened(t, strings.Replace(address, "postgres@", "lab@", 1))
+		if _, err := appendNext(t.Context(), db); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		var n int
+		err := db.read.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM pg_indexes WHERE indexname = 'crate_line_by_part'").Scan(&n)
+		if err != nil || n != indexes {
+			t.Errorf("the %s has %d indexes for searches, %v, want %d", name, n, err, indexes)
+		}
+		if _, total, err := db.SearchCrates(t.Context(), "nothing", 9, 1, 0); err != nil || total != 0 {
+			t.Errorf("%s: search: %v", name, err)
+		}
+	}
 }

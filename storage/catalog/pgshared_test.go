@@ -92,6 +92,7 @@ func publishing(size int64) func(context.Context, *catalog.Publication) (catalog
 }
 
 func TestUpdatesOfTwoProcessesMakeOneLog(t *testing.T) {
+	t.Parallel()
 	w := openTwo(t)
 	const each = 40
 	var group sync.WaitGroup
@@ -130,6 +131,7 @@ func TestUpdatesOfTwoProcessesMakeOneLog(t *testing.T) {
 }
 
 func TestAssertionIsUsedOnceByTwoProcesses(t *testing.T) {
+	t.Parallel()
 	w := openTwo(t)
 	now := time.Date(2031, 5, 1, 12, 0, 0, 0, time.UTC)
 	const assertions = 20
@@ -161,6 +163,7 @@ func TestAssertionIsUsedOnceByTwoProcesses(t *testing.T) {
 }
 
 func TestOfTwoProcessesOnePublishes(t *testing.T) {
+	t.Parallel()
 	w := openTwo(t)
 	mustAppend(t, w.a)
 	mustAppend(t, w.a)
@@ -211,6 +214,7 @@ func (w two) waiting(t *testing.T, pattern string) {
 // A publisher whose connection is cut is not the publisher any more: it learns
 // so from Hold, and what it would have published is not stored.
 func TestWhoLosesTheRightDoesNotPublish(t *testing.T) {
+	t.Parallel()
 	for _, asks := range []bool{true, false} {
 		w := openTwo(t)
 		mustAppend(t, w.a)
@@ -245,6 +249,7 @@ func TestWhoLosesTheRightDoesNotPublish(t *testing.T) {
 }
 
 func TestWhatIsPublishedIsSignalledAtOnce(t *testing.T) {
+	t.Parallel()
 	w := openTwo(t)
 	signals := w.b.Watch(t.Context())
 	<-signals // it listens
@@ -275,6 +280,7 @@ func TestWhatIsPublishedIsSignalledAtOnce(t *testing.T) {
 }
 
 func TestWatchSurvivesTheLossOfItsConnection(t *testing.T) {
+	t.Parallel()
 	w := openTwo(t)
 	signals := w.b.Watch(t.Context())
 	<-signals
@@ -302,6 +308,7 @@ func TestWatchSurvivesTheLossOfItsConnection(t *testing.T) {
 // Whoever publishes and then finds nobody unconfirmed knows that no replica goes
 // by less: a replica that confirmed meanwhile either was found or has learnt of it.
 func TestNobodyIsConfirmedBehindAPublisherSBack(t *testing.T) {
+	t.Parallel()
 	w := openTwo(t)
 	w.ripen(t)
 	const rounds = 100
@@ -341,6 +348,7 @@ func TestNobodyIsConfirmedBehindAPublisherSBack(t *testing.T) {
 // The same, with the steps between which it could go wrong held still: the lease
 // is written before the publication and becomes visible after it.
 func TestALeaseThatBecomesVisibleLateIsNoLease(t *testing.T) {
+	t.Parallel()
 	w := openTwo(t)
 	mustAppend(t, w.a)
 	w.ripen(t)
@@ -392,6 +400,7 @@ func (w two) holdReplica(t *testing.T) (release func()) {
 // Without a lease nobody is told that all is well, also where the database is
 // put back to an earlier state just then.
 func TestConfirmNoticesThatTheDatabaseWasPutBack(t *testing.T) {
+	t.Parallel()
 	w := openTwo(t)
 	mustAppend(t, w.a)
 	if _, err := w.b.Confirm(t.Context(), "b", 0, lease); err != nil {
@@ -422,6 +431,7 @@ func TestConfirmNoticesThatTheDatabaseWasPutBack(t *testing.T) {
 // A database that took another's place knows nothing of the leases that the
 // other gave last, and ends all sessions: a young one does not know either.
 func TestYoungSessionDoesNotKnowWhoIsUnconfirmed(t *testing.T) {
+	t.Parallel()
 	w := openTwo(t)
 	w.ripen(t)
 	began := time.Now()
@@ -455,6 +465,7 @@ func (w two) ripen(t *testing.T) {
 }
 
 func TestFactsDoNotWaitForTheHead(t *testing.T) {
+	t.Parallel()
 	w := openTwo(t)
 	now := time.Date(2031, 5, 1, 12, 0, 0, 0, time.UTC)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // less than a lock is waited for
@@ -471,6 +482,7 @@ func TestFactsDoNotWaitForTheHead(t *testing.T) {
 
 // A transaction that the database undoes for the sake of another is done again.
 func TestADeadlockIsOvercome(t *testing.T) {
+	t.Parallel()
 	w := openTwo(t)
 	if err := errors.Join(w.a.SetMeta(t.Context(), "x", "1"), w.a.PutScan(t.Context(), catalog.Scan{CID: testEntry(0).Record})); err != nil {
 		t.Fatal(err)
@@ -492,7 +504,7 @@ func TestADeadlockIsOvercome(t *testing.T) {
 	err = w.a.Update(t.Context(), func(tx *catalog.Tx) error {
 		calls++
 		if calls == 1 {
-			if err := tx.Condemn(t.Context(), []storage.CID{testEntry(1).Record}, time.Unix(1, 0)); err != nil {
+			if err := errors.Join(tx.Condemn(t.Context(), []storage.CID{testEntry(1).Record}, time.Unix(1, 0)), sent(t, tx)); err != nil {
 				return err
 			}
 			go func() { result <- exec("INSERT INTO condemned VALUES ('" + testEntry(1).Record.String() + "', 2)") }()
@@ -502,7 +514,7 @@ func TestADeadlockIsOvercome(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		err = tx.PutScan(t.Context(), catalog.Scan{CID: testEntry(0).Record, Detail: "ours"})
+		err = errors.Join(tx.PutScan(t.Context(), catalog.Scan{CID: testEntry(0).Record, Detail: "ours"}), sent(t, tx))
 		if calls == 1 {
 			if err == nil {
 				t.Error("there was no deadlock")
@@ -521,7 +533,14 @@ func TestADeadlockIsOvercome(t *testing.T) {
 	}
 }
 
+// sent has the writes of tx sent, by a read that they might bear on.
+func sent(t *testing.T, tx *catalog.Tx) error {
+	_, _, err := tx.ScanOf(t.Context(), testEntry(7).Record)
+	return err
+}
+
 func TestAuditTrailMovesToPostgres(t *testing.T) {
+	t.Parallel()
 	from, err := catalog.OpenSQLite(t.Context(), t.TempDir()+"/catalog.db")
 	if err != nil {
 		t.Fatal(err)

@@ -24,6 +24,7 @@ var postgres = dialect{
 	afterAudit:    "SELECT setval(pg_get_serial_sequence('audit', 'id'), (SELECT MAX(id) FROM audit))",
 	snapshot:      sql.LevelRepeatableRead,
 	shared:        true,
+	send:          sendAtOnce,
 }
 
 // How many connections a process has at most: of these, one for leases, and one that
@@ -226,6 +227,28 @@ func (c *impatientConn) extend(set func(time.Time) error) {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	if !c.bound {
-		set(time.Now().Add(c.most)) // where that fails, so does what follows
+		_ = set(time.Now().Add(c.most)) // where that fails, so does what follows
 	}
+}
+
+// sendAtOnce sends all statements in one round trip.
+func sendAtOnce(ctx context.Context, conn *sql.Conn, _ *pending, statements []statement) error {
+	return conn.Raw(func(driverConn any) error {
+		batch := &pgx.Batch{}
+		for _, s := range statements {
+			batch.Queue(s.query, s.args...)
+		}
+		results := driverConn.(*stdlib.Conn).Conn().SendBatch(ctx, batch)
+		defer results.Close()
+		for _, s := range statements {
+			tag, err := results.Exec()
+			if err != nil {
+				return failed(ctx, s.what, err)
+			}
+			if tag.RowsAffected() == 0 && s.refused != nil {
+				return s.refused
+			}
+		}
+		return nil
+	})
 }

@@ -25,5 +25,6 @@ func openPostgres(t *testing.T, url string) *catalog.DB {
 }
 
 func TestCatalogOnPostgres(t *testing.T) {
+	t.Parallel()
 	catalogtest.Run(t, func(t *testing.T) *catalog.DB { return openPostgres(t, testbed.SharedPostgres(t).URL) })
 }

@@ -96,8 +96,7 @@ func (db *DB) publishShared(ctx context.Context, f func(ctx context.Context, p *
 		if err := t.setPublished(ctx, now.Size, next); err != nil {
 			return err
 		}
-		_, err := t.tx.ExecContext(ctx, db.dialect.notify)
-		return failed(ctx, "tell what is published", err)
+		return t.write(ctx, statement{what: "tell what is published", query: db.dialect.notify})
 	})
 }
 
@@ -123,14 +122,6 @@ func (t *Tx) setPublished(ctx context.Context, now int64, next Published) error 
 	if next.Size > head {
 		return fmt.Errorf("%w: %d above %d", ErrPublishedAhead, next.Size, head)
 	}
-	_, err = t.tx.ExecContext(ctx, "UPDATE published SET size = $1, checkpoint = $2 WHERE id = 1", next.Size, blob(next.Checkpoint))
-	return failed(ctx, "publish", err)
-}
-
-// SetPublished makes the first size entries visible under checkpoint, under the
-// rules of Publish.
-func (db *DB) SetPublished(ctx context.Context, size int64, checkpoint []byte) error {
-	return db.Publish(ctx, func(context.Context, *Publication) (Published, error) {
-		return Published{Size: size, Checkpoint: checkpoint}, nil
-	})
+	return t.write(ctx, statement{what: "publish",
+		query: "UPDATE published SET size = $1, checkpoint = $2 WHERE id = 1", args: []any{next.Size, blob(next.Checkpoint)}})
 }

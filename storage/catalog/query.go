@@ -3,7 +3,6 @@ package catalog
 import (
 	"context"
 	"database/sql"
-	"strings"
 	"time"
 )
 
@@ -59,7 +58,11 @@ func (r Reader) rows(ctx context.Context, what string, scan func(*sql.Rows) erro
 }
 
 // try calls f again while there is no database, for as long as r has patience.
+// What a transaction has written comes first.
 func (r Reader) try(ctx context.Context, f func() error) error {
+	if err := r.pending.flush(ctx); err != nil {
+		return err
+	}
 	return insist(ctx, r.patience, isCut, f)
 }
 
@@ -78,16 +81,4 @@ func insist(ctx context.Context, patience time.Duration, again func(error) bool,
 		case <-time.After(pause):
 		}
 	}
-}
-
-// rowsOf is the n rows of an INSERT, each of them between parentheses.
-func rowsOf(n int, row func(i int) string) string {
-	var b strings.Builder
-	for i := range n {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString("(" + row(i) + ")")
-	}
-	return b.String()
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -19,10 +20,15 @@ type Reader struct {
 	q querier
 	// patience is for how long a read that found no database is tried again.
 	patience time.Duration
+	// pending is what the transaction that r is of has not sent yet; nil without one.
+	pending *pending
 }
 
 // Head returns the number of entries in the log.
 func (r Reader) Head(ctx context.Context) (int64, error) {
+	if l := r.tail(math.MaxInt64); l != nil {
+		return l.head, ctx.Err()
+	}
 	var size int64
 	err := r.one(ctx, "read the head", []any{&size}, "SELECT size FROM head WHERE id = 1")
 	return size, err
@@ -34,6 +40,9 @@ const hashBatch = 256
 // Hashes returns the hashes at positions, in the order asked for. One that is
 // missing is ErrNotFound.
 func (r Reader) Hashes(ctx context.Context, positions []int64) ([][32]byte, error) {
+	if l := r.tail(math.MaxInt64); l != nil {
+		return r.knownHashes(ctx, l, positions)
+	}
 	found := make(map[int64][32]byte, len(positions))
 	for rest := positions; len(rest) > 0; rest = rest[min(hashBatch, len(rest)):] {
 		if err := r.hashBatch(ctx, rest[:min(hashBatch, len(rest))], found); err != nil {
@@ -123,6 +132,9 @@ func (r Reader) entries(ctx context.Context, where string, args ...any) ([]Entry
 // State returns the newest value of key as of before; ok is false when it has
 // none.
 func (r Reader) State(ctx context.Context, key string, before int64) (value []byte, ok bool, err error) {
+	if l := r.tail(before); l != nil {
+		return r.knownState(ctx, l, key, before)
+	}
 	err = r.one(ctx, "read state", []any{&value},
 		"SELECT value FROM state WHERE key = $1 AND idx < $2 ORDER BY idx DESC LIMIT 1", key, before)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -176,8 +188,15 @@ func (r Reader) CrateLines(ctx context.Context, nameKey string, before int64) ([
 
 // CrateBytes is the size in bytes of all lines of a crate.
 func (r Reader) CrateBytes(ctx context.Context, nameKey string) (size int64, err error) {
+	if l := r.tail(math.MaxInt64); l != nil {
+		return r.knownBytes(ctx, l, nameKey)
+	}
+	return r.crateBytes(ctx, nameKey, math.MaxInt64)
+}
+
+func (r Reader) crateBytes(ctx context.Context, nameKey string, before int64) (size int64, err error) {
 	err = r.one(ctx, "measure crate lines", []any{&size},
-		"SELECT COALESCE(SUM(LENGTH(line)), 0) FROM crate_line WHERE name_key = $1", nameKey)
+		"SELECT COALESCE(SUM(LENGTH(line)), 0) FROM crate_line WHERE name_key = $1 AND idx < $2", nameKey, before)
 	return size, err
 }
 

@@ -211,7 +211,26 @@ func (r *Replacement) exchange(ctx context.Context, tx *sql.Tx, aside string) (k
 			return "", err
 		}
 	}
+	if err := r.moveExtensions(ctx, tx, rebuilding); err != nil {
+		return "", err
+	}
 	return kept, do("DROP SCHEMA " + quoted(rebuilding))
+}
+
+// moveExtensions takes those along that the new catalog's migrations have created,
+// where the database had none.
+func (r *Replacement) moveExtensions(ctx context.Context, tx *sql.Tx, from string) error {
+	var names string
+	row := tx.QueryRowContext(ctx, "SELECT COALESCE(string_agg(extname, ' '), '') FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE nspname = $1", from)
+	if err := row.Scan(&names); err != nil {
+		return failed(ctx, "list the extensions", err)
+	}
+	for _, name := range strings.Fields(names) {
+		if _, err := tx.ExecContext(ctx, "ALTER EXTENSION "+quoted(name)+" SET SCHEMA "+quoted(r.place)); err != nil {
+			return failed(ctx, "move an extension", err)
+		}
+	}
+	return nil
 }
 
 // tables are the names of the tables in a schema.

@@ -184,3 +184,33 @@ func TestANewerCatalogIsNotReplaced(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A search has its index after a rebuild, whether the database had the extension
+// that the index needs or the rebuild brought it.
+func TestAReplacementHasTheIndexOfSearches(t *testing.T) {
+	const index = "SELECT tablename FROM pg_indexes WHERE schemaname = 'public' AND indexname = 'crate_line_by_part'"
+	for name, before := range map[string]func(url string){
+		"after a catalog":        func(url string) { openPostgres(t, url) },
+		"into an empty database": func(string) {},
+		"after a schema was dropped": func(url string) {
+			openPostgres(t, url)
+			ask(t, url, "DROP SCHEMA public CASCADE")
+			ask(t, url, "CREATE SCHEMA public")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url := testbed.SharedPostgres(t).URL
+			before(url)
+			for round := range 2 {
+				r := begin(t, url)
+				_, err := r.Finish(t.Context(), replaced.Add(time.Duration(round)*time.Second))
+				if err := errors.Join(err, r.Close()); err != nil {
+					t.Fatal(err)
+				}
+				if got := ask(t, url, index); got != "crate_line" {
+					t.Errorf("the index is on %q", got)
+				}
+			}
+		})
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"time"
 
 	"phoenix-lab.org/aln-registry/storage"
@@ -18,15 +19,10 @@ type EntryRow struct {
 
 // EntryRows returns the rows from ≤ index < to that exist, in order.
 func (r Reader) EntryRows(ctx context.Context, from, to int64) (found []EntryRow, err error) {
-	err = r.each(ctx, "read entries", func(rows *sql.Rows) error {
-		var e EntryRow
-		if err := rows.Scan(&e.Index, &e.Bytes, &e.LeafHash, &e.RecordCID, &e.RecordID); err != nil {
-			return err
-		}
-		found = append(found, e)
-		return nil
+	return collect(ctx, r, "read entries", func(rows *sql.Rows) (e EntryRow, err error) {
+		err = rows.Scan(&e.Index, &e.Bytes, &e.LeafHash, &e.RecordCID, &e.RecordID)
+		return e, err
 	}, "SELECT idx, bytes, leaf_hash, record_cid, record_id FROM entry WHERE idx >= $1 AND idx < $2 ORDER BY idx", from, to)
-	return found, err
 }
 
 // HashRow is a stored hash of the log as it stands.
@@ -37,15 +33,10 @@ type HashRow struct {
 
 // HashRows returns the rows from ≤ position < to that exist, in order.
 func (r Reader) HashRows(ctx context.Context, from, to int64) (found []HashRow, err error) {
-	err = r.each(ctx, "read log hashes", func(rows *sql.Rows) error {
-		var h HashRow
-		if err := rows.Scan(&h.Position, &h.Hash); err != nil {
-			return err
-		}
-		found = append(found, h)
-		return nil
+	return collect(ctx, r, "read log hashes", func(rows *sql.Rows) (h HashRow, err error) {
+		err = rows.Scan(&h.Position, &h.Hash)
+		return h, err
 	}, "SELECT position, hash FROM log_hash WHERE position >= $1 AND position < $2 ORDER BY position", from, to)
-	return found, err
 }
 
 // StateRows returns all rows, older values too, of entries below before, in byte
@@ -63,15 +54,10 @@ type CrateRow struct {
 
 // CrateRows returns the rows with after < index < before in order, at most limit.
 func (r Reader) CrateRows(ctx context.Context, after, before int64, limit int) (found []CrateRow, err error) {
-	err = r.each(ctx, "read crate lines", func(rows *sql.Rows) error {
-		var c CrateRow
-		if err := rows.Scan(&c.NameKey, &c.Version, &c.Index, &c.Line, &c.Description, &c.Keywords, &c.Search); err != nil {
-			return err
-		}
-		found = append(found, c)
-		return nil
+	return collect(ctx, r, "read crate lines", func(rows *sql.Rows) (c CrateRow, err error) {
+		err = rows.Scan(&c.NameKey, &c.Version, &c.Index, &c.Line, &c.Description, &c.Keywords, &c.Search)
+		return c, err
 	}, "SELECT "+lineColumns+", c.search FROM crate_line c WHERE c.idx > $1 AND c.idx < $2 ORDER BY c.idx LIMIT $3", after, before, max(limit, 0))
-	return found, err
 }
 
 // VersionCID says that the version under the state key Key has the bytes CID, since
@@ -84,16 +70,11 @@ type VersionCID struct {
 // VersionCIDs returns the rows of entries below before, in byte order of CID and
 // then of key: at most limit of those behind after.
 func (r Reader) VersionCIDs(ctx context.Context, after VersionCID, before int64, limit int) (found []VersionCID, err error) {
-	err = r.each(ctx, "read versions by CID", func(rows *sql.Rows) error {
-		var v VersionCID
-		if err := rows.Scan(&v.CID, &v.Key, &v.Index); err != nil {
-			return err
-		}
-		found = append(found, v)
-		return nil
+	return collect(ctx, r, "read versions by CID", func(rows *sql.Rows) (v VersionCID, err error) {
+		err = rows.Scan(&v.CID, &v.Key, &v.Index)
+		return v, err
 	}, `SELECT cid, key, idx FROM version_cid WHERE (cid, key) > ($1, $2) AND idx < $3
 		ORDER BY cid, key LIMIT $4`, after.CID, after.Key, before, max(limit, 0))
-	return found, err
 }
 
 // Beyond counts, by table, the rows of entries that the log has not got: there are none
@@ -103,9 +84,10 @@ func (r Reader) Beyond(ctx context.Context) (map[string]int64, error) {
 	for _, t := range []struct{ table, column string }{{"entry", "idx"}, {"state", "idx"}, {"crate_line", "idx"}, {"version_cid", "idx"}} {
 		var n int64
 		// One statement, so that the log does not grow between its parts.
-		row := r.q.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+t.table+" WHERE "+t.column+" >= (SELECT size FROM head WHERE id = 1)")
-		if err := row.Scan(&n); err != nil {
-			return nil, failed(ctx, "look for rows beyond the log", err)
+		err := r.one(ctx, "look for rows beyond the log", []any{&n},
+			"SELECT COUNT(*) FROM "+t.table+" WHERE "+t.column+" >= (SELECT size FROM head WHERE id = 1)")
+		if err != nil {
+			return nil, err
 		}
 		if n > 0 {
 			found[t.table] = n
@@ -170,17 +152,8 @@ func (db *DB) Faults(ctx context.Context, quick bool) (faults []string, err erro
 	if quick {
 		query = db.dialect.quickFaults
 	}
-	err = db.each(ctx, "check the database", func(rows *sql.Rows) error {
-		var line string
-		if err := rows.Scan(&line); err != nil {
-			return err
-		}
-		if line != "ok" {
-			faults = append(faults, line)
-		}
-		return nil
-	}, query)
-	return faults, err
+	lines, err := collect(ctx, db.Reader, "check the database", scanText, query)
+	return slices.DeleteFunc(lines, func(line string) bool { return line == "ok" }), err
 }
 
 // Ends says where the rows of a catalog end: Head is what its head row says, Entries
@@ -191,7 +164,7 @@ type Ends struct {
 
 // Ends reads all three at one moment.
 func (r Reader) Ends(ctx context.Context) (e Ends, err error) {
-	row := r.q.QueryRowContext(ctx, `SELECT size, (SELECT COALESCE(MAX(idx) + 1, 0) FROM entry),
-		(SELECT COALESCE(MAX(position) + 1, 0) FROM log_hash) FROM head WHERE id = 1`)
-	return e, failed(ctx, "read where the log ends", row.Scan(&e.Head, &e.Entries, &e.Hashes))
+	err = r.one(ctx, "read where the log ends", []any{&e.Head, &e.Entries, &e.Hashes}, `SELECT size,
+		(SELECT COALESCE(MAX(idx) + 1, 0) FROM entry), (SELECT COALESCE(MAX(position) + 1, 0) FROM log_hash) FROM head WHERE id = 1`)
+	return e, err
 }

@@ -48,33 +48,40 @@ func (r Reader) ScanOf(ctx context.Context, id storage.CID) (s Scan, ok bool, er
 }
 
 // PutScan keeps s, in place of what was known of the bytes before.
-func (db *DB) PutScan(ctx context.Context, s Scan) error { return putScan(ctx, db.write, s) }
-
-// PutScan is DB's, within the transaction.
-func (t *Tx) PutScan(ctx context.Context, s Scan) error { return putScan(ctx, t.tx, s) }
-
-// executor is what *sql.DB and *sql.Tx have in common.
-type executor interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+func (db *DB) PutScan(ctx context.Context, s Scan) error {
+	put, err := putScan(s)
+	if err != nil {
+		return err
+	}
+	_, err = db.write.ExecContext(ctx, put.query, put.args...)
+	return failed(ctx, put.what, err)
 }
 
-func putScan(ctx context.Context, e executor, s Scan) error {
+// PutScan is DB's, within the transaction.
+func (t *Tx) PutScan(ctx context.Context, s Scan) error {
+	put, err := putScan(s)
+	if err != nil {
+		return err
+	}
+	return t.write(ctx, put)
+}
+
+func putScan(s Scan) (statement, error) {
 	if s.CID.IsZero() {
-		return fmt.Errorf("a scan names no bytes: %w", ErrBadText)
+		return statement{}, fmt.Errorf("a scan names no bytes: %w", ErrBadText)
 	}
 	for _, f := range s.Findings {
 		if err := checkText("finding", f); err != nil {
-			return err
+			return statement{}, err
 		}
 		if strings.Contains(f, "\n") {
-			return fmt.Errorf("finding %q has a line break: %w", f, ErrBadText)
+			return statement{}, fmt.Errorf("finding %q has a line break: %w", f, ErrBadText)
 		}
 	}
-	_, err := e.ExecContext(ctx, `INSERT INTO scan (cid, recognisers, findings, failure, detail, scanned_at)
+	return statement{what: "keep a scan", query: `INSERT INTO scan (cid, recognisers, findings, failure, detail, scanned_at)
 		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (cid) DO UPDATE SET recognisers = excluded.recognisers,
 		findings = excluded.findings, failure = excluded.failure, detail = excluded.detail, scanned_at = excluded.scanned_at`,
-		s.CID.String(), s.Recognisers, strings.Join(s.Findings, "\n"), clean(s.Failure), clean(s.Detail), s.Time.Unix())
-	return failed(ctx, "keep a scan", err)
+		args: []any{s.CID.String(), s.Recognisers, strings.Join(s.Findings, "\n"), clean(s.Failure), clean(s.Detail), s.Time.Unix()}}, nil
 }
 
 // Unscanned returns CIDs, in their order, of versions whose state key begins with
@@ -126,7 +133,6 @@ func (t *Tx) PutVersionCID(ctx context.Context, id storage.CID, key string, idx 
 	if err := t.checkIndex(idx); err != nil {
 		return err
 	}
-	_, err := t.tx.ExecContext(ctx,
-		"INSERT INTO version_cid (cid, key, idx) VALUES ($1, $2, $3) ON CONFLICT (cid, key) DO NOTHING", id.String(), key, idx)
-	return failed(ctx, "note a version's CID", err)
+	return t.write(ctx, statement{what: "note a version's CID",
+		query: "INSERT INTO version_cid (cid, key, idx) VALUES ($1, $2, $3) ON CONFLICT (cid, key) DO NOTHING", args: []any{id.String(), key, idx}})
 }

@@ -87,7 +87,7 @@ func schemaOf(ctx context.Context, config *pgx.ConnConfig, tree fs.FS) (Schema, 
 	if err != nil {
 		return Schema{}, failed(ctx, "read its schema", err)
 	}
-	return pending(tree, current)
+	return lacking(tree, current)
 }
 
 // schemaVersion is the newest migration that the database has; 0 for none.
@@ -100,8 +100,8 @@ func schemaVersion(ctx context.Context, pool *sql.DB) (version int64, err error)
 	return version, err
 }
 
-// pending is what a database of version current has and lacks of tree.
-func pending(tree fs.FS, current int64) (Schema, error) {
+// lacking is what a database of version current has and lacks of tree.
+func lacking(tree fs.FS, current int64) (Schema, error) {
 	names, err := fs.Glob(tree, "postgres/*.sql")
 	if err != nil {
 		return Schema{}, err
@@ -141,7 +141,7 @@ func migratePostgres(ctx context.Context, config *pgx.ConnConfig, tree fs.FS, st
 	if err != nil {
 		return failed(ctx, "read its schema", err)
 	}
-	schema, err := pending(tree, current)
+	schema, err := lacking(tree, current)
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,9 @@ var sqlite = dialect{
 	lockHead:  "SELECT size FROM head WHERE id = 1",
 	nowMillis: "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
 	faults:    "PRAGMA integrity_check(10)", quickFaults: "PRAGMA quick_check(10)",
+	send: func(ctx context.Context, _ *sql.Conn, p *pending, statements []statement) error {
+		return p.sendEach(ctx, statements)
+	},
 }
 
 // readers is how many connections read at once.

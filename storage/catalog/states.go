@@ -33,6 +33,9 @@ func inBatches(ids []storage.CID, f func(list string, args []any) error) error {
 // States returns the newest value as of before of each of keys that has one, by
 // key. How many are held in memory is up to the caller.
 func (r Reader) States(ctx context.Context, keys []string, before int64) (map[string][]byte, error) {
+	if l := r.tail(before); l != nil {
+		return r.knownStates(ctx, l, keys, before)
+	}
 	found := make(map[string][]byte, len(keys))
 	for rest := keys; len(rest) > 0; rest = rest[min(stateBatch, len(rest)):] {
 		if err := r.stateBatch(ctx, rest[:min(stateBatch, len(rest))], before, found); err != nil {

@@ -9,6 +9,7 @@ import (
 )
 
 func TestCatalogOnSQLite(t *testing.T) {
+	t.Parallel()
 	catalogtest.Run(t, func(t *testing.T) *catalog.DB {
 		db, err := catalog.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "catalog.db"))
 		if err != nil {

@@ -10,13 +10,13 @@ import (
 
 // Tx is a write transaction. Its embedded Reader sees the transaction's own
 // changes. It is for one goroutine and ends with the function given to Update.
+// Writes are sent to the database together, with the next read that they may bear
+// on or with the commit: so what is wrong with one may be the error of a later
+// call, or of Update.
 type Tx struct {
 	Reader
 	tx      *sql.Tx
 	dialect dialect
-	start   int64 // head when the transaction began: below it nothing may be added
-	head    int64
-	last    string // the record of the last entry that the transaction has added
 	cancel  context.CancelFunc
 }
 
@@ -73,7 +73,7 @@ func (db *DB) updateOnce(ctx context.Context, f func(*Tx) error) error {
 	}
 	defer end()
 	err = t.run(ctx, f)
-	if !errors.Is(err, ErrUncertain) || t.last == "" {
+	if !errors.Is(err, ErrUncertain) || t.pending.log.last == "" {
 		return err
 	}
 	end()
@@ -91,6 +91,12 @@ func (db *DB) updateOnce(ctx context.Context, f func(*Tx) error) error {
 // run calls f and commits.
 func (t *Tx) run(ctx context.Context, f func(*Tx) error) error {
 	if err := f(t); err != nil {
+		return err
+	}
+	if err := t.moveHead(ctx); err != nil {
+		return err
+	}
+	if err := t.pending.flush(ctx); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
@@ -120,17 +126,27 @@ func (db *DB) begin(ctx context.Context, pool *sql.DB, lock func(*Tx) error) (t 
 }
 
 func (db *DB) beginOnce(ctx context.Context, pool *sql.DB, lock func(*Tx) error) (t *Tx, end func(), err error) {
+	conn, err := pool.Conn(ctx)
+	if err != nil {
+		return nil, nil, failed(ctx, "begin", err)
+	}
 	inside, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel)
-	tx, err := pool.BeginTx(inside, nil)
+	tx, err := conn.BeginTx(inside, nil)
 	stop() // from here on ctx is the statements' alone
 	if err != nil {
 		cancel()
+		conn.Close()
 		return nil, nil, failed(ctx, "begin", err)
 	}
-	t = &Tx{Reader: Reader{q: tx}, tx: tx, dialect: db.dialect, cancel: cancel}
+	p := &pending{tx: tx, prepared: map[string]*sql.Stmt{}}
+	p.send = func(ctx context.Context, statements []statement) error {
+		return db.dialect.send(ctx, conn, p, statements)
+	}
+	t = &Tx{Reader: Reader{q: tx, pending: p}, tx: tx, dialect: db.dialect, cancel: cancel}
 	end = func() {
 		defer cancel()
+		defer conn.Close()
 		defer time.AfterFunc(endPatience, cancel).Stop()
 		tx.Rollback() // after a commit this does nothing
 	}
@@ -146,11 +162,12 @@ func nothing(*Tx) error { return nil }
 // lockHead waits for the head row's lock and notes how long the log is.
 func (db *DB) lockHead(ctx context.Context) func(*Tx) error {
 	return func(t *Tx) error {
-		err := t.tx.QueryRowContext(ctx, db.dialect.lockHead).Scan(&t.start)
+		var size int64
+		err := t.tx.QueryRowContext(ctx, db.dialect.lockHead).Scan(&size)
 		if errors.Is(err, sql.ErrNoRows) {
 			err = fmt.Errorf("%w: the head is missing", ErrDamaged)
 		}
-		t.head = t.start
+		t.pending.log = newTail(size)
 		return failed(ctx, "lock the head", err)
 	}
 }
@@ -167,8 +184,8 @@ func (db *DB) committed(ctx context.Context, t *Tx) (there bool, err error) {
 			return err
 		}
 		defer end()
-		last, err := look.entries(ctx, "idx = $1", t.head-1)
-		there = err == nil && len(last) == 1 && last[0].RecordID == t.last
+		last, err := look.entries(ctx, "idx = $1", t.pending.log.head-1)
+		there = err == nil && len(last) == 1 && last[0].RecordID == t.pending.log.last
 		return err
 	})
 	return there, err

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -8,47 +9,55 @@ import (
 )
 
 // AppendEntry adds e to the log and moves the head. An index that is not the
-// head is ErrNotNext, a record that is already there ErrRecordExists.
+// head is ErrNotNext. A record that is already there is ErrRecordExists, here or,
+// as with all that only the database knows, of a later call or of Update itself.
 func (t *Tx) AppendEntry(ctx context.Context, e Entry) error {
-	if e.Index != t.head {
-		return fmt.Errorf("entry %d where %d is next: %w", e.Index, t.head, ErrNotNext)
+	l := t.pending.log
+	if e.Index != l.head {
+		return fmt.Errorf("entry %d where %d is next: %w", e.Index, l.head, ErrNotNext)
 	}
 	if e.RecordID == "" || e.Record.IsZero() {
 		return fmt.Errorf("entry %d names no record: %w", e.Index, ErrBadText)
 	}
-	if _, exists, err := t.EntryByRecord(ctx, e.RecordID); err != nil {
-		return err
-	} else if exists {
-		return fmt.Errorf("record %s: %w", e.RecordID, ErrRecordExists)
+	exists := fmt.Errorf("record %s: %w", e.RecordID, ErrRecordExists)
+	if l.records[e.RecordID] {
+		return exists
 	}
-	_, err := t.tx.ExecContext(ctx,
-		"INSERT INTO entry (idx, bytes, leaf_hash, record_cid, record_id) VALUES ($1, $2, $3, $4, $5)",
-		e.Index, blob(e.Bytes), e.LeafHash[:], e.Record.String(), e.RecordID)
-	if err != nil {
-		return failed(ctx, "append entry", err)
+	l.records[e.RecordID], l.last = true, e.RecordID
+	l.head++
+	return t.write(ctx, statement{what: "append entry", refused: exists,
+		query: "INSERT INTO entry (idx, bytes, leaf_hash, record_cid, record_id) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (record_id) DO NOTHING",
+		args:  []any{e.Index, blob(e.Bytes), e.LeafHash[:], e.Record.String(), e.RecordID}})
+}
+
+// moveHead makes the head what the transaction has made of it.
+func (t *Tx) moveHead(ctx context.Context) error {
+	if t.pending.log == nil || t.pending.log.head == t.pending.log.start {
+		return nil
 	}
-	if _, err := t.tx.ExecContext(ctx, "UPDATE head SET size = $1 WHERE id = 1", e.Index+1); err != nil {
-		return failed(ctx, "move the head", err)
-	}
-	t.head++
-	t.last = e.RecordID
-	return nil
+	return t.write(ctx, statement{what: "move the head", query: "UPDATE head SET size = $1 WHERE id = 1", args: []any{t.pending.log.head}})
 }
 
 // PutHashes adds log hashes at the positions from first on, which must be
 // the next free one (ErrNotNext otherwise).
 func (t *Tx) PutHashes(ctx context.Context, first int64, hashes [][32]byte) error {
-	var next int64
-	if err := t.tx.QueryRowContext(ctx, "SELECT COALESCE(MAX(position) + 1, 0) FROM log_hash").Scan(&next); err != nil {
-		return failed(ctx, "read log hashes", err)
+	l := t.pending.log
+	if l.next < 0 {
+		err := t.settled().one(ctx, "read log hashes", []any{&l.next}, "SELECT COALESCE(MAX(position) + 1, 0) FROM log_hash")
+		if err != nil {
+			l.next = -1
+			return err
+		}
 	}
-	if first != next {
-		return fmt.Errorf("log hash %d where %d is next: %w", first, next, ErrNotNext)
+	if first != l.next {
+		return fmt.Errorf("log hash %d where %d is next: %w", first, l.next, ErrNotNext)
 	}
 	for i, h := range hashes {
-		_, err := t.tx.ExecContext(ctx, "INSERT INTO log_hash (position, hash) VALUES ($1, $2)", first+int64(i), h[:])
+		l.hashes[l.next] = h
+		l.next++
+		err := t.write(ctx, statement{what: "add log hash", query: "INSERT INTO log_hash (position, hash) VALUES ($1, $2)", args: []any{first + int64(i), h[:]}})
 		if err != nil {
-			return failed(ctx, "add log hash", err)
+			return err
 		}
 	}
 	return nil
@@ -63,22 +72,18 @@ func (t *Tx) PutState(ctx context.Context, key string, idx int64, value []byte) 
 	if err := t.checkIndex(idx); err != nil {
 		return err
 	}
-	result, err := t.tx.ExecContext(ctx,
-		"INSERT INTO state (key, idx, value) VALUES ($1, $2, $3) ON CONFLICT (key, idx) DO NOTHING", key, idx, blob(value))
-	if err != nil {
-		return failed(ctx, "put state", err)
+	value = bytes.Clone(blob(value))
+	set := fmt.Errorf("state of %s at entry %d is set already: %w", key, idx, ErrHistory)
+	if !t.pending.log.put(key, idx, value) {
+		return set
 	}
-	if n, err := result.RowsAffected(); err != nil {
-		return failed(ctx, "put state", err)
-	} else if n == 0 {
-		return fmt.Errorf("state of %s at entry %d is set already: %w", key, idx, ErrHistory)
-	}
-	return nil
+	return t.write(ctx, statement{what: "put state", refused: set,
+		query: "INSERT INTO state (key, idx, value) VALUES ($1, $2, $3) ON CONFLICT (key, idx) DO NOTHING", args: []any{key, idx, value}})
 }
 
 // PutCrateLine adds what was derived from the crate that entry c.Index
 // publishes, under the rules of PutState: one line per entry, and one per
-// name and version for ever (ErrHistory).
+// name and version for ever (ErrHistory, of this call or a later one).
 func (t *Tx) PutCrateLine(ctx context.Context, c CrateLine) error {
 	if err := checkText("crate name", c.NameKey); err != nil {
 		return err
@@ -89,25 +94,23 @@ func (t *Tx) PutCrateLine(ctx context.Context, c CrateLine) error {
 	if err := t.checkIndex(c.Index); err != nil {
 		return err
 	}
-	search := strings.ToLower(c.Description + "\n" + c.Keywords)
-	result, err := t.tx.ExecContext(ctx, `INSERT INTO crate_line (idx, name_key, version, line, description, keywords, search)
-		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
-		c.Index, c.NameKey, c.Version, blob(c.Line), c.Description, c.Keywords, search)
-	if err != nil {
-		return failed(ctx, "put crate line", err)
+	l, taken := t.pending.log, fmt.Errorf("crate %s %s, or entry %d, has a line already: %w", c.NameKey, c.Version, c.Index, ErrHistory)
+	if l.indexes[c.Index] {
+		return taken
 	}
-	if n, err := result.RowsAffected(); err != nil {
-		return failed(ctx, "put crate line", err)
-	} else if n == 0 {
-		return fmt.Errorf("crate %s %s, or entry %d, has a line already: %w", c.NameKey, c.Version, c.Index, ErrHistory)
-	}
-	return nil
+	l.indexes[c.Index] = true
+	l.added[c.NameKey] += int64(len(c.Line))
+	description, keywords := storable(c.Description), storable(c.Keywords)
+	return t.write(ctx, statement{what: "put crate line", refused: taken,
+		query: `INSERT INTO crate_line (idx, name_key, version, line, description, keywords, search)
+			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
+		args: []any{c.Index, c.NameKey, c.Version, blob(c.Line), description, keywords, strings.ToLower(description + "\n" + keywords)}})
 }
 
 // checkIndex refuses to add to entries that were there before the
 // transaction; that idx gets an entry at all the foreign key sees to at commit.
 func (t *Tx) checkIndex(idx int64) error {
-	if idx < t.start {
+	if idx < t.pending.log.start {
 		return fmt.Errorf("entry %d is committed: %w", idx, ErrHistory)
 	}
 	return nil

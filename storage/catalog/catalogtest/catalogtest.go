@@ -51,6 +51,7 @@ func Run(t *testing.T, open func(t *testing.T) *catalog.DB) {
 		{"a lease ends by itself", testLeaseEnds},
 		{"publications are signalled until nobody listens", testWatch},
 		{"what entries changed is found by their indexes", testStateKeys},
+		{"records are found where they stand, if that is published", testPublishedRecords},
 		{"condemned blobs are remembered until they are forgotten", testCondemned},
 		{"an assertion is used once", testAssertions},
 		{"an assertion is used once by many at once", testAssertionRace},
@@ -409,7 +410,7 @@ func testDigest(t *testing.T, db *catalog.DB) {
 	step("another", true)
 	grow(t, db, nil)
 	step("an entry without effect", false)
-	if err := errors.Join(db.SetMeta(ctx, "x", "y"), db.SetPublished(ctx, 1, []byte("note"))); err != nil {
+	if err := errors.Join(db.SetMeta(ctx, "x", "y"), db.Publish(ctx, one(1, "note"))); err != nil {
 		t.Fatal(err)
 	}
 	step("what is not derived", false)
@@ -421,38 +422,38 @@ func testCancelled(t *testing.T, db *catalog.DB) {
 	cancel()
 	now := time.Now()
 	calls := map[string]func() error{
-		"Update":          func() error { return db.Update(ctx, func(*catalog.Tx) error { return nil }) },
-		"Head":            func() error { _, err := db.Head(ctx); return err },
-		"Entry":           func() error { _, err := db.Entry(ctx, 0); return err },
-		"Entries":         func() error { _, err := db.Entries(ctx, 0, 1); return err },
-		"EntryByRecord":   func() error { _, _, err := db.EntryByRecord(ctx, "x"); return err },
-		"Hashes":          func() error { _, err := db.Hashes(ctx, []int64{0}); return err },
-		"State":           func() error { _, _, err := db.State(ctx, "key", 1); return err },
-		"States":          func() error { _, err := db.States(ctx, []string{"key"}, 1); return err },
-		"StateSearch":     func() error { _, err := db.StateSearch(ctx, "a", "", "", 1, 1); return err },
-		"StateRange":      func() error { _, err := db.StateRange(ctx, "a", "z", 1, 1); return err },
-		"StateHistory":    func() error { _, err := db.StateHistory(ctx, "key", 1); return err },
-		"CrateLines":      func() error { _, err := db.CrateLines(ctx, "x", 1); return err },
-		"SearchCrates":    func() error { _, _, err := db.SearchCrates(ctx, "x", 1, 1, 0); return err },
-		"Published":       func() error { _, _, err := db.Published(ctx); return err },
-		"SetPublished":    func() error { return db.SetPublished(ctx, 1, []byte("x")) },
-		"Publish":         func() error { return db.Publish(ctx, one(1, "x")) },
-		"Confirm":         func() error { _, err := db.Confirm(ctx, "x", 0, time.Hour); return err },
-		"Unconfirmed":     func() error { _, err := db.Unconfirmed(ctx, 0); return err },
-		"Leave":           func() error { return db.Leave(ctx, "x") },
-		"StateKeys":       func() error { _, err := db.StateKeys(ctx, 0, 1, 1); return err },
-		"Condemned":       func() error { _, err := db.Condemned(ctx, []storage.CID{entry(0).Record}); return err },
-		"UseAssertion":    func() error { _, err := db.UseAssertion(ctx, "a", "b", now.Add(time.Hour), now); return err },
-		"AssertionsSince": func() error { _, err := db.AssertionsSince(ctx); return err },
-		"Meta":            func() error { _, _, err := db.Meta(ctx, "x"); return err },
-		"SetMeta":         func() error { return db.SetMeta(ctx, "x", "y") },
-		"StateDigest":     func() error { _, err := db.StateDigest(ctx); return err },
-		"ScanOf":          func() error { _, _, err := db.ScanOf(ctx, entry(0).Record); return err },
-		"PutScan":         func() error { return db.PutScan(ctx, catalog.Scan{CID: entry(0).Record}) },
-		"Unscanned":       func() error { _, err := db.Unscanned(ctx, "version/", 1, storage.CID{}, 1); return err },
-		"VersionsByCID":   func() error { _, err := db.VersionsByCID(ctx, entry(0).Record, 1); return err },
-		"Audit":           func() error { _, err := db.Audit(ctx, 1, 1); return err },
-		"AppendAudit":     func() error { return db.AppendAudit(ctx, []catalog.AuditEntry{{}}, 1) },
+		"Update":           func() error { return db.Update(ctx, func(*catalog.Tx) error { return nil }) },
+		"Head":             func() error { _, err := db.Head(ctx); return err },
+		"Entry":            func() error { _, err := db.Entry(ctx, 0); return err },
+		"Entries":          func() error { _, err := db.Entries(ctx, 0, 1); return err },
+		"EntryByRecord":    func() error { _, _, err := db.EntryByRecord(ctx, "x"); return err },
+		"Hashes":           func() error { _, err := db.Hashes(ctx, []int64{0}); return err },
+		"State":            func() error { _, _, err := db.State(ctx, "key", 1); return err },
+		"States":           func() error { _, err := db.States(ctx, []string{"key"}, 1); return err },
+		"StateSearch":      func() error { _, err := db.StateSearch(ctx, "a", "", "", 1, 1); return err },
+		"StateRange":       func() error { _, err := db.StateRange(ctx, "a", "z", 1, 1); return err },
+		"StateHistory":     func() error { _, err := db.StateHistory(ctx, "key", 1); return err },
+		"CrateLines":       func() error { _, err := db.CrateLines(ctx, "x", 1); return err },
+		"SearchCrates":     func() error { _, _, err := db.SearchCrates(ctx, "x", 1, 1, 0); return err },
+		"Published":        func() error { _, _, err := db.Published(ctx); return err },
+		"Publish":          func() error { return db.Publish(ctx, one(1, "x")) },
+		"Confirm":          func() error { _, err := db.Confirm(ctx, "x", 0, time.Hour); return err },
+		"Unconfirmed":      func() error { _, err := db.Unconfirmed(ctx, 0); return err },
+		"Leave":            func() error { return db.Leave(ctx, "x") },
+		"StateKeys":        func() error { _, err := db.StateKeys(ctx, 0, 1, 1); return err },
+		"PublishedRecords": func() error { _, err := db.PublishedRecords(ctx, []int64{0}); return err },
+		"Condemned":        func() error { _, err := db.Condemned(ctx, []storage.CID{entry(0).Record}); return err },
+		"UseAssertion":     func() error { _, err := db.UseAssertion(ctx, "a", "b", now.Add(time.Hour), now); return err },
+		"AssertionsSince":  func() error { _, err := db.AssertionsSince(ctx); return err },
+		"Meta":             func() error { _, _, err := db.Meta(ctx, "x"); return err },
+		"SetMeta":          func() error { return db.SetMeta(ctx, "x", "y") },
+		"StateDigest":      func() error { _, err := db.StateDigest(ctx); return err },
+		"ScanOf":           func() error { _, _, err := db.ScanOf(ctx, entry(0).Record); return err },
+		"PutScan":          func() error { return db.PutScan(ctx, catalog.Scan{CID: entry(0).Record}) },
+		"Unscanned":        func() error { _, err := db.Unscanned(ctx, "version/", 1, storage.CID{}, 1); return err },
+		"VersionsByCID":    func() error { _, err := db.VersionsByCID(ctx, entry(0).Record, 1); return err },
+		"Audit":            func() error { _, err := db.Audit(ctx, 1, 1); return err },
+		"AppendAudit":      func() error { return db.AppendAudit(ctx, []catalog.AuditEntry{{}}, 1) },
 	}
 	for name, call := range calls {
 		if err := call(); !errors.Is(err, context.Canceled) {

@@ -32,8 +32,8 @@ func testPublished(t *testing.T, db *catalog.DB) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := db.SetPublished(ctx, step.size, []byte(step.checkpoint)); !errors.Is(err, step.want) {
-			t.Errorf("SetPublished %q: error %v, want %v", step.checkpoint, err, step.want)
+		if err := db.Publish(ctx, one(step.size, step.checkpoint)); !errors.Is(err, step.want) {
+			t.Errorf("Publish %q: error %v, want %v", step.checkpoint, err, step.want)
 		}
 		size, checkpoint, err := db.Published(ctx)
 		if err != nil {

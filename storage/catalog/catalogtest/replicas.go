@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -332,4 +333,25 @@ func testCondemned(t *testing.T, db *catalog.DB) {
 	want(ids[0], ids[599])
 	update(t, db, func(tx *catalog.Tx) error { return tx.ForgetCondemned(ctx, start.Add(2*time.Hour)) })
 	want()
+}
+
+func testPublishedRecords(t *testing.T, db *catalog.DB) {
+	for range 3 {
+		grow(t, db, nil)
+	}
+	for _, test := range []struct {
+		published int64
+		want      map[int64]string
+	}{
+		{0, map[int64]string{}},
+		{1, map[int64]string{0: entry(0).RecordID}},
+		{3, map[int64]string{0: entry(0).RecordID, 2: entry(2).RecordID}},
+	} {
+		if err := db.Publish(t.Context(), one(test.published, fmt.Sprint(test.published))); err != nil {
+			t.Fatal(err)
+		}
+		if found, err := db.PublishedRecords(t.Context(), []int64{2, 0, 7}); err != nil || !maps.Equal(found, test.want) {
+			t.Errorf("of %d published: %v, %v, want %v", test.published, found, err, test.want)
+		}
+	}
 }
