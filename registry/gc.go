@@ -174,10 +174,10 @@ func proveRoot(ctx context.Context, c Config, note []byte, log *translog.Frontie
 	if err != nil {
 		return err
 	}
-	if err := r.checkNote(ctx, &r.Catalog.Reader, "the published checkpoint", note, log.Size(), log.Root()); err != nil {
+	if err := r.checkNote(ctx, &c.Catalog.Reader, "the published checkpoint", note, log.Size(), log.Root()); err != nil {
 		return err
 	}
-	return r.checkNote(ctx, &r.Catalog.Reader, key, stored, log.Size(), log.Root())
+	return r.checkNote(ctx, &c.Catalog.Reader, key, stored, log.Size(), log.Root())
 }
 
 // notBehind is ErrBehind where blob storage has an entry at head, which the catalog has
