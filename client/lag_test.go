@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -174,7 +175,7 @@ func TestAReplicaThatIsBehindIsAskedAgainAndOneThatLiesIsNot(t *testing.T) {
 
 				err := ask(t.Context(), known, f.server.URL)
 				failed := ""
-				if refused, ok := err.(*Unproved); ok {
+				if refused := (*Unproved)(nil); errors.As(err, &refused) {
 					check, _ := refused.Verdict.Failure()
 					failed = check.Name
 				} else if err != nil {

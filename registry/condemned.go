@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"time"
 
@@ -133,16 +134,16 @@ func (r *Registry) claim(ctx context.Context, s *submission, ids []storage.CID) 
 	if err := r.store(ctx, s); err != nil {
 		return err
 	}
+	if err := r.there(ctx, mine); err != nil {
+		return err
+	}
 	return r.release(ctx, mine)
 }
 
-// release takes away those of the tombstones in mine that are still the same, once all
-// their blobs are there. One of a blob that is gone stays, for whoever has stored it
-// before it went, and not entered a record yet.
-func (r *Registry) release(ctx context.Context, mine map[storage.CID]time.Time) error {
-	var ids []storage.CID
+// there is nil if all blobs in mine are stored. The tombstone of one that is gone stays,
+// for whoever has stored it before it went, and not entered a record yet.
+func (r *Registry) there(ctx context.Context, mine map[storage.CID]time.Time) error {
 	for id := range mine {
-		ids = append(ids, id)
 		_, err := r.Blobs.Stat(ctx, id)
 		if errors.Is(err, storage.ErrNotFound) {
 			return fmt.Errorf("%w: it names %s, which was removed here since nothing referred to it; publish those bytes first", ErrRequest, id)
@@ -151,6 +152,13 @@ func (r *Registry) release(ctx context.Context, mine map[storage.CID]time.Time) 
 			return err
 		}
 	}
+	return nil
+}
+
+// release takes away those of the tombstones in mine that are still the same: nobody has
+// removed a blob by another meanwhile.
+func (r *Registry) release(ctx context.Context, mine map[storage.CID]time.Time) error {
+	ids := slices.Collect(maps.Keys(mine))
 	return r.Catalog.Update(ctx, func(tx *catalog.Tx) error {
 		now, err := tx.Condemnations(ctx, ids)
 		if err != nil {

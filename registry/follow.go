@@ -23,7 +23,7 @@ const (
 
 // follower is how others have what is published looked for at once.
 type follower struct {
-	asked chan chan error
+	asked chan chan struct{}
 	// looked is when the database last said what is published, failing that it does not now.
 	looked  atomic.Pointer[moment]
 	failing atomic.Bool
@@ -38,7 +38,7 @@ func newFollower(c Config) *follower {
 	if !c.Catalog.Shared() {
 		return nil
 	}
-	return &follower{asked: make(chan chan error, askedAtOnce)}
+	return &follower{asked: make(chan chan struct{}, askedAtOnce)}
 }
 
 // follow shows what others publish until ctx ends.
@@ -46,7 +46,7 @@ func (r *Registry) follow(ctx context.Context) {
 	told, tick := r.Catalog.Watch(ctx), time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
-		var waiting []chan error
+		var waiting []chan struct{}
 		select {
 		case <-ctx.Done():
 			return
@@ -68,7 +68,7 @@ func (r *Registry) follow(ctx context.Context) {
 		}
 		err := r.lookNow(ctx)
 		for _, one := range waiting {
-			one <- err
+			close(one)
 		}
 		if ctx.Err() == nil {
 			r.noteLook(err)
@@ -165,7 +165,7 @@ func (r *Registry) catchUp(ctx context.Context, at int64) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	answer := make(chan error, 1)
+	answer := make(chan struct{})
 	select {
 	case r.follower.asked <- answer:
 	case <-ctx.Done():

@@ -129,23 +129,47 @@ func (a *archive) blob(id storage.CID) string {
 	return filepath.Join(a.folder, "store", "blobs", name[len(name)-3:len(name)-1], name)
 }
 
-// sql changes the catalog behind everybody's back.
+// database is the catalog behind everybody's back.
+func (a *archive) database() *sql.DB {
+	a.t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(a.folder, "catalog.db")+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return db
+}
+
+// exec changes the catalog behind everybody's back, and says how many rows.
+func (a *archive) exec(statement string, args ...any) int64 {
+	a.t.Helper()
+	db := a.database()
+	result, err := db.Exec(statement, args...)
+	if err = errors.Join(err, db.Close()); err != nil {
+		a.t.Fatal(err)
+	}
+	n, err := result.RowsAffected()
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return n
+}
+
+// sql is exec that has to change something.
 func (a *archive) sql(statement string, args ...any) {
 	a.t.Helper()
-	db, err := sql.Open("sqlite", filepath.Join(a.folder, "catalog.db"))
-	if err != nil {
+	if a.exec(statement, args...) == 0 {
+		a.t.Fatalf("%s changed nothing", statement)
+	}
+}
+
+// count is what a query counts.
+func (a *archive) count(query string) (n int64) {
+	a.t.Helper()
+	db := a.database()
+	if err := errors.Join(db.QueryRow(query).Scan(&n), db.Close()); err != nil {
 		a.t.Fatal(err)
 	}
-	result, err := db.Exec(statement, args...)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	if n, err := result.RowsAffected(); err != nil || n == 0 {
-		a.t.Fatalf("%s changed nothing, %v", statement, err)
-	}
-	if err := db.Close(); err != nil {
-		a.t.Fatal(err)
-	}
+	return n
 }
 
 // fsck looks, and returns code and what of each finding, sorted.

@@ -135,8 +135,8 @@ func (g *garbage) readLog(ctx context.Context) error {
 				}
 			}
 			if log.Add(translog.LeafHash(l.raw)); log.Size() == published {
-				if err := g.proves(ctx, note, &log); err != nil {
-					return err
+				if err := proveRoot(ctx, g.Config, note, &log); err != nil {
+					return fmt.Errorf("%w (%v)", ErrUnproved, err)
 				}
 				proved = true
 			}
@@ -165,20 +165,19 @@ func (g *garbage) namesOf(l *walked) ([]storage.CID, error) {
 	return ids, nil
 }
 
-// proves holds the entries that are published against the note in the catalog and
-// the one in blob storage.
-func (g *garbage) proves(ctx context.Context, note []byte, log *translog.Frontier) error {
-	r := &Registry{Config: g.Config, origin: g.Keys.DID()}
-	stored, err := g.Blobs.Read(ctx, translog.CheckpointKey(log.Size()))
+// proveRoot holds the entries that log has hashed against the note in the catalog and
+// the one in blob storage, which are the log's.
+func proveRoot(ctx context.Context, c Config, note []byte, log *translog.Frontier) error {
+	r := &Registry{Config: c, origin: c.Keys.DID()}
+	key := translog.CheckpointKey(log.Size())
+	stored, err := c.Blobs.Read(ctx, key)
 	if err != nil {
-		return fmt.Errorf("%w (checkpoint of %d: %v)", ErrUnproved, log.Size(), err)
+		return err
 	}
-	for _, n := range [][]byte{note, stored} {
-		if err := r.checkNote(ctx, &r.Catalog.Reader, "the checkpoint", n, log.Size(), log.Root()); err != nil {
-			return fmt.Errorf("%w (%v)", ErrUnproved, err)
-		}
+	if err := r.checkNote(ctx, &r.Catalog.Reader, "the published checkpoint", note, log.Size(), log.Root()); err != nil {
+		return err
 	}
-	return nil
+	return r.checkNote(ctx, &r.Catalog.Reader, key, stored, log.Size(), log.Root())
 }
 
 // notBehind is ErrBehind where blob storage has an entry at head, which the catalog has

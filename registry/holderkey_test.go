@@ -88,13 +88,21 @@ func (a actor) submit(subject record.Subject, body record.Body, attachments ...[
 // publish enters bytes of a kind that has no rules of its own.
 func (a actor) publish(subject record.Subject, content []byte) {
 	a.t.Helper()
+	if _, err := a.tryPublish(subject, content); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+// tryPublish is publish, with evidence, for what may be refused.
+func (a actor) tryPublish(subject record.Subject, content []byte, evidence ...storage.CID) (Published, error) {
+	a.t.Helper()
 	heads, err := a.r.HeadsFor(a.t.Context(), policy.Asker{DID: a.id.DID}, subject.Thing())
 	if err != nil {
 		a.t.Fatal(err)
 	}
 	now := time.Now().UTC().Truncate(time.Second)
 	rec, err := record.Sign(record.Draft{
-		Subject: subject, Digest: storage.CIDOf(content).Digest(), Body: &record.Publish{Evidence: []storage.CID{}, MediaType: "text/plain"},
+		Subject: subject, Digest: storage.CIDOf(content).Digest(), Body: &record.Publish{Evidence: append([]storage.CID{}, evidence...), MediaType: "text/plain"},
 		Header: record.Header{
 			Registry: a.r.Origin(), IssuedAt: now, Expires: now.Add(time.Minute), Prev: heads.Prev, By: heads.By, Key: heads.Key,
 		},
@@ -110,9 +118,7 @@ func (a actor) publish(subject record.Subject, content []byte) {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	if _, err := a.r.Publish(a.t.Context(), asker, rec.Envelope(), subject, bytes.NewReader(content)); err != nil {
-		a.t.Fatal(err)
-	}
+	return a.r.Publish(a.t.Context(), asker, rec.Envelope(), subject, bytes.NewReader(content))
 }
 
 func cidOf(raw []byte) *storage.CID {

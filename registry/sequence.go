@@ -29,6 +29,8 @@ import (
 const (
 	publishRetry = 2 * time.Second
 	leftEvery    = 700 * time.Millisecond
+	// publishTries is how often it is tried at once where the database goes away meanwhile.
+	publishTries = 3
 )
 
 // batch is what was judged and entered together.
@@ -232,7 +234,7 @@ func (r *Registry) finish(ctx context.Context, batches []batch) {
 	var err error
 	// Where all were refused there is nothing to publish, unless others have more to show.
 	if r.lease != nil || r.pending.Load() || r.committed.Load() > r.Size() {
-		err = r.publish(ctx)
+		err = r.publishSurely(ctx)
 	}
 	for _, b := range batches {
 		if err == nil {
@@ -252,6 +254,20 @@ func (r *Registry) finish(ctx context.Context, batches []batch) {
 		r.tell(b, nil)
 		r.acknowledge(b)
 	}
+}
+
+// publishSurely is publish, again where the database went away meanwhile: it may have
+// published it, and nobody should be told that this is not known who need not be.
+func (r *Registry) publishSurely(ctx context.Context) (err error) {
+	for try := range publishTries {
+		if err = r.publish(ctx); err == nil || !errors.Is(err, catalog.ErrUnavailable) {
+			return err
+		}
+		if stopped := pause(ctx, doubtPause<<try); stopped != nil {
+			return err
+		}
+	}
+	return err
 }
 
 // stillEntered is nil where what is published has those of waiting that were entered, each

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -100,6 +102,7 @@ var elsewhere = []string{
 	"open catalog …: … the catalog cannot be copied before its migration; make room beside it…", "the DID document … of this registry: …",
 	"the catalog and the blob storage are empty; …", "open catalog …: its schema is older than this release; …", "open catalog …: the database cannot hold a catalog: …",
 	"open blobs in …: no credentials for the object store: …",
+	"open blobs in …: there is no bucket …", "open blobs in …: … the bucket replaces what is stored …", "open blobs in …: look for the bucket: … (HTTP 403, …)",
 }
 
 // stage is a folder with a registry as it was left, and a copy of it to spoil.
@@ -200,32 +203,37 @@ func TestTheGuideHasEveryRefusalToStart(t *testing.T) {
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", "lab")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
+	stranger := httptest.NewTLSServer(http.NotFoundHandler())
+	t.Cleanup(stranger.Close)
+	stranger.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	const away = "postgres://lab@127.0.0.1:1/lab"
 	entry, keys := filepath.Join("store", "log", "entry", "0000000000000001"), filepath.Join("keys", "registry.jwk")
 	said := map[string]string{
-		"a busy port":      s.serve(nil, "--listen", busy.Addr().String()),
-		"no such address":  s.serve(nil, "--listen", "192.0.2.1:1"),
-		"no address":       s.serve(nil, "--metrics-listen", "8585"),
-		"not loopback":     s.serve(nil, "--listen", "0.0.0.0:0", "--public-url", ""),
-		"an insecure URL":  s.serve(nil, "--public-url", "http://registry.example"),
-		"a colliding path": s.serve(nil, "--public-url", "https://registry.example/v1"),
-		"no cache":         s.serve(nil, "--cache-mb", "0"),
-		"half of TLS":      s.serve(nil, "--tls-key", key),
-		"no certificate":   s.serve(nil, "--tls-cert", key+".not", "--tls-key", key),
-		"no key":           s.serve(nil, "--tls-cert", certificate, "--tls-key", key+".not"),
-		"not PEM":          s.serve(nil, "--tls-cert", certificate, "--tls-key", key),
-		"no DID":           s.serve(nil, "--did", "nonsense"),
-		"no admin":         s.serve(nil, "--admin", "nonsense"),
-		"a did:web admin":  s.serve(nil, "--admin", "did:web:lab.example"),
-		"no database":      s.serve(nil, "--db", "lab"),
-		"no bucket":        s.serve(nil, "--blobs", "lab"),
-		"no endpoint":      s.serve(nil, "--blobs", "s3://lab", "--key", filepath.Join(other, keys)),
-		"a secret":         s.serve(nil, "--blobs", "s3://a:b@lab", "--key", filepath.Join(other, keys)),
-		"no --key":         s.serve(nil, "--db", away),
-		"a key itself":     s.serve(nil, "--key", "{}"),
-		"a missing --key":  s.serve(nil, "--key", key+".not"),
-		"no PostgreSQL":    s.serve(nil, "--db", away, "--key", filepath.Join(other, keys), "--engine-wait", "0s"),
-		"no store":         s.serve(nil, "--blobs", "s3://lab?endpoint=http://127.0.0.1:1", "--key", filepath.Join(other, keys), "--engine-wait", "0s"),
+		"a busy port":       s.serve(nil, "--listen", busy.Addr().String()),
+		"no such address":   s.serve(nil, "--listen", "192.0.2.1:1"),
+		"no address":        s.serve(nil, "--metrics-listen", "8585"),
+		"not loopback":      s.serve(nil, "--listen", "0.0.0.0:0", "--public-url", ""),
+		"an insecure URL":   s.serve(nil, "--public-url", "http://registry.example"),
+		"a colliding path":  s.serve(nil, "--public-url", "https://registry.example/v1"),
+		"no cache":          s.serve(nil, "--cache-mb", "0"),
+		"half of TLS":       s.serve(nil, "--tls-key", key),
+		"no certificate":    s.serve(nil, "--tls-cert", key+".not", "--tls-key", key),
+		"no key":            s.serve(nil, "--tls-cert", certificate, "--tls-key", key+".not"),
+		"not PEM":           s.serve(nil, "--tls-cert", certificate, "--tls-key", key),
+		"no DID":            s.serve(nil, "--did", "nonsense"),
+		"no admin":          s.serve(nil, "--admin", "nonsense"),
+		"a did:web admin":   s.serve(nil, "--admin", "did:web:lab.example"),
+		"no database":       s.serve(nil, "--db", "lab"),
+		"no bucket":         s.serve(nil, "--blobs", "lab"),
+		"no endpoint":       s.serve(nil, "--blobs", "s3://lab", "--key", filepath.Join(other, keys)),
+		"a secret":          s.serve(nil, "--blobs", "s3://a:b@lab", "--key", filepath.Join(other, keys)),
+		"no --key":          s.serve(nil, "--db", away),
+		"a key itself":      s.serve(nil, "--key", "{}"),
+		"a missing --key":   s.serve(nil, "--key", key+".not"),
+		"no PostgreSQL":     s.serve(nil, "--db", away, "--key", filepath.Join(other, keys), "--engine-wait", "0s"),
+		"no store":          s.serve(nil, "--blobs", "s3://lab?endpoint=http://127.0.0.1:1", "--key", filepath.Join(other, keys), "--engine-wait", "0s"),
+		"no authority":      s.serve(nil, "--blobs", "s3://lab?endpoint=https://127.0.0.1:1&ca="+key+".not", "--key", filepath.Join(other, keys)),
+		"another authority": s.serve(nil, "--blobs", "s3://lab?endpoint="+stranger.URL, "--key", filepath.Join(other, keys), "--engine-wait", "0s"),
 		"no spool": s.serve(func(data string) { remove("spool")(data); write(t, filepath.Join(data, "spool"), "") },
 			"--db", away, "--blobs", "s3://lab?endpoint=http://127.0.0.1:1", "--key", filepath.Join(other, keys)),
 		"another DID":      s.serve(nil, "--did", "did:web:registry.example"),

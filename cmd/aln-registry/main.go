@@ -156,7 +156,7 @@ func (a *app) root() *cobra.Command {
 	flags.Var(&a.maxAge, "max-age", "how old the log's newest checkpoint may be, by this computer's clock; the log cosigns it every hour (\"off\": any age)")
 	flags.Var(&a.grant, "grant", "`CID` of the EnvGrant to be judged by (needed only when several are in force for you)")
 	root.AddCommand(
-		a.serveCommand(), a.rebuildCommand(), a.fsckCommand(), a.gcCommand(), a.migrateCommand(), a.keyCommand(), a.loginCommand(), a.memberCommand(), a.didCommand(), a.settingsCommand(), a.approveCommand(),
+		a.serveCommand(), a.rebuildCommand(), a.fsckCommand(), a.gcCommand(), a.backupCommand(), a.migrateCommand(), a.keyCommand(), a.loginCommand(), a.memberCommand(), a.didCommand(), a.settingsCommand(), a.approveCommand(),
 		a.publishCommand(), a.getCommand(), a.listCommand(), a.ownerCommand(), a.yankCommand(),
 		a.grantCommand(), a.quarantineCommand(), a.whyCommand(), a.preflightCommand(),
 		a.verifyCommand(), a.logCommand(), a.doctorCommand(), a.tokenCommand(), a.completionCommand(), a.versionCommand(),

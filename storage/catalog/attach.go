@@ -41,7 +41,7 @@ func PeekSQLite(path string) (*DB, error) {
 // durable, while others go on reading and writing. A file that is there is replaced when the
 // copy is complete.
 func (db *DB) CopySQLite(ctx context.Context, path string) error {
-	return failed(ctx, "copy the catalog", copySQLite(ctx, db.read, path+".copying", path))
+	return failed(ctx, "copy the catalog", copySQLite(ctx, db.write, path+".copying", path))
 }
 
 // SetPublishedIn makes the catalog in the file at path, which nobody has open and
