@@ -110,7 +110,7 @@ func (w web) send(ctx context.Context, c call) (resp *http.Response, err error) 
 		return w.sendOnce(ctx, c)
 	}
 	err = w.untilReady(ctx, func() error {
-		resp, err = w.sendOnce(ctx, c)
+		resp, err = w.sendOnce(ctx, c) //nolint:bodyclose // who called closes it
 		return err
 	})
 	return resp, err

@@ -384,7 +384,12 @@ func TestTheProxyChangesNothing(t *testing.T) {
 	}
 	req := must0(http.NewRequest("GET", c.proxy+"/x", nil))
 	req.Header.Set("If-None-Match", `"the-hash"`)
-	if resp := must0(agent.Do(req)); resp.StatusCode != http.StatusNotModified {
+	resp, err := agent.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusNotModified {
 		t.Errorf("unchanged: %d", resp.StatusCode)
 	}
 
@@ -401,7 +406,7 @@ func TestTheProxyChangesNothing(t *testing.T) {
 	}()
 	req = must0(http.NewRequest("PUT", c.proxy+"/api/v1/crates/new", in))
 	req.ContentLength = 62 << 20
-	resp, err := agent.Do(req)
+	resp, err = agent.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -122,7 +122,7 @@ func compare[T any](want, got *rows[T], order func(a, b T) int, differs func(wan
 		if err != nil || w == nil && g == nil {
 			return err
 		}
-		at := 0
+		var at int
 		switch {
 		case w == nil:
 			at = 1
@@ -163,7 +163,7 @@ func (f *fsck) checkState(ctx context.Context) error {
 		seen++
 		f.progress("compared rows of state", seen, 0)
 		row := cmp.Or(want, got)
-		detail := ""
+		var detail string
 		switch {
 		case got == nil:
 			detail = "the row is missing"

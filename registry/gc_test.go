@@ -155,10 +155,8 @@ type meeting struct {
 	t *testing.T
 	r *Registry
 	w *world
-	s *submission
 	// content is what the publisher's record needs.
 	content *brought
-	mine    map[storage.CID]time.Time
 	n       int
 }
 

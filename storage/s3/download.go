@@ -26,6 +26,7 @@ type download struct {
 	hash    hash.Hash
 	got     int64
 	changed int    // times that the whole had another digest
+	alike   int    // how many of the last ones had the same
 	digest  []byte // which one, the last time
 }
 
@@ -42,13 +43,18 @@ func (nowhere) Write(b []byte) (int, error) { return len(b), nil }
 
 func (nowhere) reset() error { return nil }
 
-const mostChanged = 5
+const (
+	mostChanged = 6
+	// mostAlike is how often bytes arrive changed in the same way by which they
+	// are taken to be stored so. Few bytes are soon cut or flipped twice alike.
+	mostAlike = 3
+)
 
 var errChanged = errors.New("the bytes arrive changed")
 
 // fetch downloads the blob into sink and returns its size. Bytes that arrive
-// with the same wrong digest twice running are stored so: storage.ErrCorrupt.
-// What changes them on the way does not do so twice alike.
+// with the same wrong digest mostAlike times running are stored so:
+// storage.ErrCorrupt. What changes them on the way does not do so alike.
 func (s *Store) fetch(ctx context.Context, id storage.CID, into sink) (size int64, err error) {
 	d := &download{id: id, sink: into, hash: sha256.New()}
 	err = s.try(ctx, "blob "+id.String(), 0, func(ctx context.Context, p *pace) error {
@@ -116,14 +122,17 @@ func (d *download) verify() error {
 		return nil
 	}
 	d.changed++
-	again := bytes.Equal(sum, d.digest)
+	if !bytes.Equal(sum, d.digest) {
+		d.alike = 0
+	}
+	d.alike++
 	d.digest = sum
 	size := d.got
 	if err := d.restart(); err != nil {
 		return err
 	}
 	switch {
-	case again:
+	case d.alike == mostAlike:
 		return settled{fmt.Errorf("%w: %d bytes hash to %x", storage.ErrCorrupt, size, sum)}
 	case d.changed == mostChanged:
 		return settled{fmt.Errorf("%w: %w", storage.ErrUnavailable, errChanged)}

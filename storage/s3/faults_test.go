@@ -221,7 +221,7 @@ func through(t *testing.T, seed uint64) (l *liar, lied, direct *Store) {
 
 // payload is seeded bytes of a few sizes.
 func payload(n int) []byte {
-	sizes := []int{1, 200, 70 << 10, 1<<20 + 1, 3 << 20}
+	sizes := []int{7, 200, 70 << 10, 1<<20 + 1, 3 << 20}
 	data := make([]byte, sizes[n%len(sizes)])
 	rand.NewChaCha8([32]byte{byte(n), byte(n >> 8)}).Read(data)
 	return data

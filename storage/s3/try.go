@@ -74,8 +74,12 @@ func (s *Store) try(ctx context.Context, what string, size int64, attempt func(c
 	p := &pace{patience: s.patience + extra, stall: s.patience*2/3 + extra, begun: time.Now()}
 	p.whole = time.AfterFunc(p.patience+time.Duration(size/slowest)*time.Second, func() { cancel(errSlow) })
 	defer p.whole.Stop()
+	var told error // the last that says more than that time is over
 	for tries, refused := 1, 0; ; tries++ {
 		err := once(limited, p, attempt)
+		if told == nil || !errors.Is(err, errSlow) {
+			told = err
+		}
 		var final settled
 		switch {
 		case err == nil:
@@ -90,7 +94,7 @@ func (s *Store) try(ctx context.Context, what string, size int64, attempt func(c
 		}
 		wait := pause(tries)
 		if refused >= mostRefused || limited.Err() != nil || p.still()+wait > p.patience {
-			return fmt.Errorf("%s: %w after %d tries: %s", what, storage.ErrUnavailable, tries, words(err))
+			return fmt.Errorf("%s: %w after %d tries: %s", what, storage.ErrUnavailable, tries, words(told))
 		}
 		select {
 		case <-time.After(wait):
