@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"phoenix-lab.org/aln-registry/registry/cargo"
@@ -291,9 +292,9 @@ func (l *walked) notOf(ctx context.Context, id storage.CID, err error, missing, 
 	case errors.Is(err, storage.ErrNotFound):
 		l.wrong(missing, blobName(id), "%s needs it; it is not there", l.name())
 	case errors.Is(err, storage.ErrCorrupt), errors.Is(err, errTooLong):
-		l.wrong(corrupt, blobName(id), "%s needs it; %v", l.name(), err)
+		l.wrong(corrupt, blobName(id), "%s needs it; %s", l.name(), strings.TrimPrefix(err.Error(), blobName(id)+": "))
 	default:
-		l.wrong(codeUnreadable, blobName(id), "%s needs it; %v", l.name(), err)
+		l.wrong(codeUnreadable, blobName(id), "%s needs it; %s", l.name(), strings.TrimPrefix(err.Error(), blobName(id)+": "))
 	}
 	return nil
 }
