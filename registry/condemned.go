@@ -48,6 +48,10 @@ const (
 	claims = 5
 )
 
+// ErrRemoving: bytes that a record names, and that nothing has named for long, are just
+// being removed; when that is over they can be stored again.
+var ErrRemoving = fmt.Errorf("%w: bytes that this names are just being removed here, since nothing named them until now", ErrUnavailable)
+
 // condemned refuses to enter a record that names blobs with tombstones.
 type condemned struct{ ids []storage.CID }
 
@@ -189,7 +193,7 @@ func (r *Registry) mark(ctx context.Context, ids []storage.CID) (mine map[storag
 		}
 		for id, at := range found {
 			if left := at.Add(removalSettles).Sub(now); !r.Embedded && left > 0 {
-				return fmt.Errorf("%w: bytes that it names are just being removed here, since nothing referred to them; in %s they can be stored again", ErrUnavailable, left.Round(time.Second))
+				return fmt.Errorf("%w: in %s they can be stored again; publish it then", ErrRemoving, left.Round(time.Second))
 			}
 			if mine[id], err = condemnAnew(ctx, tx, id, at, now); err != nil {
 				return err

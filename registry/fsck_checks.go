@@ -47,7 +47,7 @@ const (
 )
 
 const (
-	doRebuild  = "stop the server and type `aln-registry rebuild`: the catalog is derived anew from blob storage"
+	doRebuild  = "stop the servers and type `aln-registry rebuild`: the catalog is derived anew from blob storage"
 	doRepair   = "type `aln-registry fsck --repair`"
 	doAside    = "find out who wrote it; where it is damage, move the object aside and type `aln-registry fsck --repair`"
 	doRestore  = "copy it from a backup of this log; the bytes are proved by their name, so any backup will do"
@@ -72,7 +72,7 @@ var Checks = []Check{
 	{codeCatalogHead, "the catalog's head, or what hangs on it, is not where its entries end", doRebuild, false},
 	{codeLogHash, "a stored hash of the log is missing, or is not that of its entries", doRebuild, false},
 	{codeState, "a row of state is missing, or is not what the log derives", doRebuild, false},
-	{codeLineMissing, "the catalog lacks the index line of a crate", doRepair + ", and restart the server", true},
+	{codeLineMissing, "the catalog lacks the index line of a crate", doRepair + ", and restart the servers", true},
 	{codeLine, "the index line of a crate is not what its bytes and the log derive", doRebuild, false},
 	{codeVersionMissing, "the catalog does not find a version by its bytes", doRepair, true},
 	{codeVersion, "a row that finds versions by their bytes is not what the log derives", doRebuild, false},

@@ -478,7 +478,7 @@ func TestTombstonesAreForgotten(t *testing.T) {
 }
 
 // Real publishes, some of bytes that are there already and some refused, while garbage
-// is collected without pause and without grace.
+// is collected without pause and without grace, and somebody looks whether all is well.
 func TestPublishesWhileGarbageIsCollected(t *testing.T) {
 	w := newWorld(t)
 	r := w.start()
@@ -496,6 +496,15 @@ func TestPublishesWhileGarbageIsCollected(t *testing.T) {
 			}
 			removed.Add(done.Removed)
 			collections.Add(1)
+		}
+	})
+	all.Go(func() {
+		for quick := true; !stop.Load(); quick = !quick {
+			_, err := Fsck(t.Context(), r.Config, FsckOptions{Inventory: store, Quick: quick, Temp: w.folder, Found: func(f Finding) { t.Errorf("%+v", f) }})
+			if err != nil {
+				t.Error(err)
+				return
+			}
 		}
 	})
 	var acknowledged sync.Map

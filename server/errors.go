@@ -62,6 +62,7 @@ var table = []struct {
 	{storage.ErrFull, outcome{http.StatusInsufficientStorage, "disk-full", false}},
 	{context.Canceled, outcome{http.StatusServiceUnavailable, "canceled", false}},
 	{context.DeadlineExceeded, outcome{http.StatusServiceUnavailable, "timeout", false}},
+	{registry.ErrRemoving, outcome{http.StatusServiceUnavailable, "removing", true}},
 	{registry.ErrUnavailable, outcome{http.StatusServiceUnavailable, "unavailable", false}},
 	{registry.ErrNoDatabase, outcome{http.StatusServiceUnavailable, "unavailable", false}},
 	{storage.ErrUnavailable, outcome{http.StatusServiceUnavailable, "unavailable", false}},

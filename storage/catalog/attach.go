@@ -45,14 +45,13 @@ func (db *DB) CopySQLite(ctx context.Context, path string) error {
 }
 
 // SetPublishedIn makes the catalog in the file at path, which nobody has open and
-// which no registry was ever served from, say that p is published: smaller than it
-// said, if need be. It is for copies.
+// which no registry was ever served from, say that p is published, also if that is less than
+// it said; above its head is ErrPublishedAhead. It is for copies.
 func SetPublishedIn(ctx context.Context, path string, p Published) error {
 	db, err := PeekSQLite(path)
 	if err != nil {
 		return err
 	}
-	_, err = db.write.ExecContext(ctx, "UPDATE published SET size = $1, checkpoint = $2 WHERE id = 1 AND $1 <= (SELECT size FROM head WHERE id = 1)",
-		p.Size, blob(p.Checkpoint))
-	return errors.Join(failed(ctx, "set what a copy says is published", err), db.Close())
+	err = db.Update(ctx, func(t *Tx) error { return t.setPublished(ctx, 0, p) })
+	return errors.Join(err, db.Close())
 }

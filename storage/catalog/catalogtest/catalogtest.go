@@ -62,6 +62,9 @@ func Run(t *testing.T, open func(t *testing.T) *catalog.DB) {
 		{"versions are found by their bytes as of any entry", testVersionsByCID},
 		{"the audit trail is paged newest first, and bounded", testAudit},
 		{"the audit trail stores whatever it is given", testAuditTexts},
+		{"rows are read as they stand, a page at once", testRows},
+		{"what is put back changes nothing that is there", testRestored},
+		{"when what is condemned was", testCondemnations},
 		{"a cancelled context is obeyed", testCancelled},
 		{"a thousand entries", testThousand},
 	} {
