@@ -147,7 +147,8 @@ func TestWhatACopySaysIsPublished(t *testing.T) {
 	if err := appendEntries(t.Context(), db, 4); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.SetPublished(t.Context(), 4, []byte("four")); err != nil {
+	four := func(context.Context, *Publication) (Published, error) { return Published{4, []byte("four")}, nil }
+	if err := db.Publish(t.Context(), four); err != nil {
 		t.Fatal(err)
 	}
 	to := filepath.Join(t.TempDir(), "copy.db")
