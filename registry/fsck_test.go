@@ -620,7 +620,7 @@ func TestFsckCountsWhatIsNotPublishedYet(t *testing.T) {
 	a.exec("CREATE TABLE kept AS SELECT * FROM published")
 	w := &world{t: t, folder: a.folder, keys: a.keys, admin: a.admin}
 	r := w.start()
-	if _, err := w.publish(r, newUpload("later")); err != nil {
+	if _, err := w.publish(r, newUpload("sooner")); err != nil {
 		t.Fatal(err)
 	}
 	w.closeAll(r)

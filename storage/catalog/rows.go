@@ -112,6 +112,9 @@ func (t *Tx) RestoreCrateLine(ctx context.Context, c CrateRow) (bool, error) {
 }
 
 func (t *Tx) restore(ctx context.Context, query string, args ...any) (bool, error) {
+	if err := t.pending.flush(ctx); err != nil {
+		return false, err
+	}
 	result, err := t.tx.ExecContext(ctx, query, args...)
 	if err != nil {
 		return false, failed(ctx, "put back a row", err)
