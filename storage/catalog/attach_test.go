@@ -147,13 +147,8 @@ func TestWhatACopySaysIsPublished(t *testing.T) {
 	if err := appendEntries(t.Context(), db, 4); err != nil {
 		t.Fatal(err)
 	}
-<<<<<<< HEAD
-	four := func(context.Context, *Publication) (Published, error) { return Published{4, []byte("four")}, nil }
-	if err := db.Publish(t.Context(), four); err != nil {
-=======
 	err := db.Publish(t.Context(), func(context.Context, *Publication) (Published, error) { return Published{Size: 4, Checkpoint: []byte("four")}, nil })
 	if err != nil {
->>>>>>> fsck
 		t.Fatal(err)
 	}
 	to := filepath.Join(t.TempDir(), "copy.db")
