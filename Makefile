@@ -25,7 +25,7 @@ build: ## build bin/aln-registry, a static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/aln-registry ./cmd/aln-registry
 
 test: format vet ## everything, with the race detector, real cargo and real crates (installs what it needs)
-	go test -race -timeout 40m ./...
+	go test -race -timeout 60m ./...
 
 quick: ## the tests that need neither root nor cargo's network of crates, in under three minutes
 	go test -race -timeout 5m $$(go list ./... | grep -v /integration)

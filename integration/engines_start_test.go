@@ -281,7 +281,7 @@ func TestASchemaIsMigratedOnPurpose(t *testing.T) {
 	l := newLabOn(t, pair{}.onPostgres(t).onMinIO(t))
 	l.stop()
 	execPostgres(t, l.engines.db, "DELETE FROM goose_db_version WHERE version_id = 3",
-		"DROP INDEX state_by_entry", "DROP TABLE replica", "DROP TABLE condemned")
+		"DROP INDEX state_by_entry", "DROP INDEX IF EXISTS crate_line_by_part", "DROP TABLE replica", "DROP TABLE condemned")
 	migrate := func(verb string) result {
 		return l.engines.server.aln(t.TempDir(), "migrate", verb, "--db", l.engines.db)
 	}

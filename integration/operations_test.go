@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 )
@@ -32,6 +33,7 @@ type host struct {
 	// path is the PATH of who types.
 	paths []string
 	path  string
+	mu    sync.Mutex
 	// others are more servers that systemctl starts and stops.
 	others []*lab
 }
@@ -41,7 +43,10 @@ func newHost(t *testing.T, l *lab) *host {
 	h := &host{lab: l, backups: filepath.Join(t.TempDir(), "backups"), folder: t.TempDir()}
 	systemd := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		verb := strings.TrimPrefix(r.URL.Path, "/")
-		for _, l := range append([]*lab{l}, h.others...) {
+		h.mu.Lock()
+		servers := append([]*lab{l}, h.others...)
+		h.mu.Unlock()
+		for _, l := range servers {
 			if verb == "stop" || verb == "restart" {
 				l.stop()
 			}

@@ -346,6 +346,14 @@ func swapInObject(v map[string]any, left *int, take func() bool) (any, bool) {
 
 func sortedKeys(m map[string]any) []string { return slices.Sorted(maps.Keys(m)) }
 
+// askedAgain reports whether an answer is one that an honest server which is behind
+// others gives for a moment: an older checkpoint, or a tile that it has not got. Who
+// goes on giving it is not believed (client/lag_test.go).
+func askedAgain(e exchange, a answer) bool {
+	return e.kind() == "checkpoint" && !a.cut && a.status == e.status ||
+		strings.HasPrefix(e.path, "/log/tile/") && a.status == http.StatusNotFound
+}
+
 // irrelevant says why an alteration takes nothing from what is proved. The run
 // may then succeed, but only in the very words of the unaltered one. This is
 // the whole list.

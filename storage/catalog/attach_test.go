@@ -147,7 +147,9 @@ func TestWhatACopySaysIsPublished(t *testing.T) {
 	if err := appendEntries(t.Context(), db, 4); err != nil {
 		t.Fatal(err)
 	}
-	err := db.Publish(t.Context(), func(context.Context, *Publication) (Published, error) { return Published{Size: 4, Checkpoint: []byte("four")}, nil })
+	err := db.Publish(t.Context(), func(context.Context, *Publication) (Published, error) {
+		return Published{Size: 4, Checkpoint: []byte("four")}, nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
@@ -106,6 +107,10 @@ func disconnected(err error) bool {
 		return true
 	}
 	if network := (*net.OpError)(nil); errors.As(err, &network) {
+		return true
+	}
+	// What is not what TLS expects next: bytes that were altered on the way.
+	if record, alert := (tls.RecordHeaderError{}), tls.AlertError(0); errors.As(err, &record) || errors.As(err, &alert) {
 		return true
 	}
 	if pgconn.SafeToRetry(err) || pgconn.Timeout(err) {

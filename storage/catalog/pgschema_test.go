@@ -123,7 +123,7 @@ func TestMigrationsAreOrderedByPeople(t *testing.T) {
 	}
 	run(t, admin(t, url), "INSERT INTO entry VALUES (0, '', decode(repeat('00', 32), 'hex'), 'x', 'y')", "UPDATE head SET size = 1")
 	_, err := OpenPostgres(ctx, url)
-	if !errors.Is(err, ErrOldSchema) || !strings.Contains(err.Error(), "aln-registry migrate up") {
+	if !errors.Is(err, ErrOldSchema) || !strings.Contains(err.Error(), "migrate it first") {
 		t.Errorf("a catalog of an older schema is opened: %v", err)
 	}
 	s, err := PostgresSchema(ctx, url)
