@@ -1,0 +1,99 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"phoenix-lab.org/aln-registry/registry/translog"
+	"phoenix-lab.org/aln-registry/storage"
+	"phoenix-lab.org/aln-registry/storage/catalog"
+	"phoenix-lab.org/aln-registry/storage/disk"
+)
+
+// brokenBlobs fails at one blob in a way that says nothing of it.
+type brokenBlobs struct {
+	storage.Blobs
+	id  storage.CID
+	err error
+}
+
+func (b *brokenBlobs) Open(ctx context.Context, id storage.CID) (storage.Blob, error) {
+	if id == b.id {
+		return nil, b.err
+	}
+	return b.Blobs.Open(ctx, id)
+}
+
+// What cannot be read is not called missing or corrupt; and where the store does not
+// answer, or the key file is another's, nothing is said to be wrong at all.
+func TestFsckThatCannotLook(t *testing.T) {
+	a := newArchive(t)
+	store, err := disk.Open(filepath.Join(a.folder, "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	db, err := catalog.AttachSQLite(t.Context(), filepath.Join(a.folder, "catalog.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	blobs := &brokenBlobs{Blobs: store, id: a.records[atTwo]}
+	var found []Finding
+	look := func(c Config) (Fscked, error) {
+		found = nil
+		c.Catalog, c.Blobs = db, blobs
+		return Fsck(t.Context(), c, FsckOptions{Inventory: store, Temp: t.TempDir(), Found: func(f Finding) { found = append(found, f) }})
+	}
+	blobs.err = errors.New("input/output error")
+	done, err := look(Config{Keys: a.keys})
+	if err != nil || done.Unreadable() != 1 || len(found) != 1 || found[0].Code != "unreadable" || !strings.Contains(found[0].Detail, "input/output error") || done.Replayed != atTwo {
+		t.Errorf("%+v, %v, %+v", done, err, found)
+	}
+	blobs.err = fmt.Errorf("%w: it is gone", storage.ErrUnavailable)
+	if _, err := look(Config{Keys: a.keys}); !errors.Is(err, storage.ErrUnavailable) || len(found) > 0 {
+		t.Errorf("%v, %+v", err, found)
+	}
+	blobs.id = storage.CID{}
+	if _, err := look(Config{Keys: newWorld(t).keys}); err == nil || !strings.Contains(err.Error(), "give the key file that belongs to it") || len(found) > 0 {
+		t.Errorf("%v, %+v", err, found)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Fsck(ended, Config{Keys: a.keys, Catalog: db, Blobs: store}, FsckOptions{Inventory: store, Temp: t.TempDir(), Found: func(f Finding) { found = append(found, f) }}); !errors.Is(err, context.Canceled) || len(found) > 0 {
+		t.Errorf("%v, %+v", err, found)
+	}
+}
+
+// Entries that are committed and not published are counted, and no finding.
+func TestFsckCountsWhatIsNotPublishedYet(t *testing.T) {
+	a := newArchive(t)
+	a.exec("CREATE TABLE kept AS SELECT * FROM published")
+	w := &world{t: t, folder: a.folder, keys: a.keys, admin: a.admin}
+	r := w.start()
+	if _, err := w.publish(r, newUpload("sooner")); err != nil {
+		t.Fatal(err)
+	}
+	w.closeAll(r)
+	a.sql("DELETE FROM published")
+	a.sql("INSERT INTO published SELECT * FROM kept")
+	for step, harm := range []func(){
+		func() {}, // a crash before the published row was written
+		func() { removeFile(t, a.object(translog.CheckpointKey(a.size+1))) }, // or the checkpoint
+		func() { removeFile(t, a.object(translog.EntryKey(a.size))) },        // or the entry's object
+	} {
+		harm()
+		if found, done := a.fsck(repairing); len(found) > 0 || done.Pending != 1 || done.Size != a.size || done.Repaired != 0 {
+			t.Errorf("step %d: %q, %+v", step, found, done)
+		}
+	}
+	a.size++
+	a.goesOn(t)
+	if found, done := a.fsck(nil); len(found) > 0 || done.Pending != 0 || done.Size != a.size+1 {
+		t.Errorf("%q, %+v", found, done)
+	}
+}
