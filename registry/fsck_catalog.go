@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -260,6 +261,9 @@ func (f *fsck) missingRow(ctx context.Context, code, what string, suffers []stri
 	return nil
 }
 
+// errOtherRoot: a checkpoint is this log's own, of the size in question, and of other entries.
+var errOtherRoot = errors.New("signed by this log, it says another root")
+
 // noteIs is nil if note is a checkpoint of this log, of that size and root.
 func (f *fsck) noteIs(ctx context.Context, note []byte, size int64, root tlog.Hash) error {
 	opened, _, err := f.replay.openNote(ctx, note)
@@ -269,7 +273,7 @@ func (f *fsck) noteIs(ctx context.Context, note []byte, size int64, root tlog.Ha
 	case opened.Size != size:
 		return fmt.Errorf("%w: it is that of %d entries, not of %d", translog.ErrCheckpoint, opened.Size, size)
 	case opened.Root != root:
-		return fmt.Errorf("%w: signed by this log, it says the root %s; the entries have %s", translog.ErrCheckpoint, opened.Root, root)
+		return fmt.Errorf("%w: %s; the entries have %s", errOtherRoot, opened.Root, root)
 	}
 	return nil
 }

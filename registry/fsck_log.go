@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/mod/sumdb/tlog"
-
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/translog"
 	"phoenix-lab.org/aln-registry/storage"
@@ -172,29 +170,27 @@ func (f *fsck) checkRoot(ctx context.Context) error {
 		return err
 	}
 	f.done.Root = root
-	published := f.note != nil && f.checkPublished(ctx, root)
 	key := translog.CheckpointKey(f.done.Size)
-	stored, err := f.Blobs.Read(ctx, key)
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
-		return err
+	stored, failed := f.Blobs.Read(ctx, key)
+	if failed != nil && !errors.Is(failed, storage.ErrNotFound) {
+		return failed
 	}
-	f.proved = published || err == nil && f.noteIs(ctx, stored, f.done.Size, root) == nil
+	published := f.noteIs(ctx, f.note, f.done.Size, root)
+	f.proved = published == nil || failed == nil && f.noteIs(ctx, stored, f.done.Size, root) == nil
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case f.Catalog == nil || published == nil || f.excused(ctx, f.note):
+	case f.proved || !errors.Is(published, errOtherRoot):
+		f.found(codePublished, "published row", published.Error())
+	}
 	if !f.proved && !f.stopped {
 		f.found(codeLogUnproved, fmt.Sprintf("log of %d entries", f.done.Size), fmt.Sprintf("their root is %s", root))
 	}
-	if errors.Is(err, storage.ErrNotFound) {
-		return f.missingNote(ctx, key, published)
+	if failed != nil {
+		return f.missingNote(ctx, key, published == nil)
 	}
 	return nil
-}
-
-// checkPublished reports whether the published row holds a checkpoint of this log.
-func (f *fsck) checkPublished(ctx context.Context, root tlog.Hash) bool {
-	err := f.noteIs(ctx, f.note, f.done.Size, root)
-	if err != nil && !f.excused(ctx, f.note) {
-		f.found(codePublished, "published row", err.Error())
-	}
-	return err == nil
 }
 
 // excused reports whether a note cannot be judged, since the log could not be

@@ -415,6 +415,7 @@ func rowHarms() map[string]harm {
 		"published too much":         row("published-row: published row", false, "UPDATE published SET size = size + 1"),
 		"published too little":       row("published-row: published row", false, "UPDATE published SET size = size - 1"),
 		"the published note":         row("published-row: published row", false, "UPDATE published SET checkpoint = CAST(replace(checkpoint, '=', 'A') AS BLOB)"),
+		"published without a note":   row("published-row: published row", false, "UPDATE published SET checkpoint = x''"),
 		"published nothing":          row("catalog-damaged: catalog", false, "DELETE FROM published"),
 		"no catalog": {
 			do:    func(t *testing.T, a *archive) { removeFile(t, filepath.Join(a.folder, "catalog.db")) },
