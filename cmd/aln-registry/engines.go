@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -382,10 +383,7 @@ func (n *node) refuseLostKeys() error {
 }
 
 // room is what may still be written where this host keeps something of the
-// registry's: the data folder, or uploads under way.
+// registry's: in the data folder, or else where uploads under way lie.
 func (n *node) room() (free, size uint64, err error) {
-	if n.folder == "" {
-		return disk.Room(os.TempDir())
-	}
-	return disk.Room(n.folder)
+	return disk.Room(cmp.Or(n.folder, n.config.Spool, os.TempDir()))
 }
