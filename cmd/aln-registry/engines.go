@@ -267,16 +267,13 @@ func (n *node) openCatalog(ctx context.Context, o opening) error {
 		n.setCatalog(db, path)
 		return nil
 	}
+	open := catalog.OpenPostgres
+	if o.purpose == toLook {
+		open = catalog.AttachPostgres
+	}
 	var db *catalog.DB
 	err := f.await(ctx, o.log, "the database", func() (err error) {
-		if o.purpose == toLook {
-			if schema, err := catalog.PostgresSchema(ctx, f.db); err != nil {
-				return err
-			} else if schema.Current == 0 {
-				return fmt.Errorf("the database %s holds no catalog: %w", f.database(), fs.ErrNotExist)
-			}
-		}
-		db, err = catalog.OpenPostgres(ctx, f.db)
+		db, err = open(ctx, f.db)
 		return err
 	})
 	if err != nil {
