@@ -95,10 +95,8 @@ func (f engineFlags) openAround(ctx context.Context, o opening) (*node, error) {
 }
 
 func (n *node) openAround(ctx context.Context, o opening) error {
-	if o.did != "" {
-		if _, err := did.Parse(string(o.did)); err != nil {
-			return usageError{fmt.Errorf("--did: %w", err)}
-		}
+	if err := checkDID(o.did); err != nil {
+		return err
 	}
 	n.config = registry.Config{Limits: cargo.DefaultLimits(), Clock: time.Now, Rand: rand.Reader, Log: o.log, Embedded: n.engines.embedded()}
 	if err := n.openFolder(o); err != nil {
