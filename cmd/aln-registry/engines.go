@@ -220,17 +220,11 @@ func (n *node) openBlobs(ctx context.Context, o opening) error {
 		n.setBlobs(store, store, path)
 		return nil
 	}
-	err := f.await(ctx, o.log, "blob storage", func() error {
-		asked, err := s3.Open(ctx, f.blobs, s3.Options{Patience: askPatience})
-		if err != nil {
-			return err
-		}
-		return asked.Close()
-	})
-	if err != nil {
+	var store *s3.Store
+	err := f.await(ctx, o.log, "blob storage", func() (err error) {
+		store, err = s3.Open(ctx, f.blobs, s3.Options{Spool: n.config.Spool, OpenPatience: askPatience})
 		return err
-	}
-	store, err := s3.Open(ctx, f.blobs, s3.Options{Spool: n.config.Spool})
+	})
 	if err != nil {
 		return err
 	}
