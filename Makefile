@@ -24,11 +24,11 @@ run: build ## build and serve on 127.0.0.1:8585, everything in ./data
 build: ## build bin/aln-registry, a static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/aln-registry ./cmd/aln-registry
 
-test: format vet ## everything, with the race detector, real cargo and real crates (installs what it needs)
+test: format vet ## everything, with the race detector, real cargo and real crates (installs what it needs; half an hour on two cores)
 	go test -race -timeout 60m ./...
 
-quick: ## the tests that need neither root nor cargo's network of crates, in under three minutes
-	go test -race -timeout 5m $$(go list ./... | grep -v /integration)
+quick: ## all tests but integration's: no cargo and no crates, but PostgreSQL, MinIO and Ceph (installs what is missing)
+	go test -race -timeout 20m $$(go list ./... | grep -v /integration)
 
 lint: format vet cross tools ## gofmt, vet, all systems, staticcheck, golangci-lint (depguard), govulncheck where its data can be had
 	$(TOOLS)/staticcheck ./...
@@ -86,7 +86,7 @@ fuzz: ## run each fuzz target for FUZZTIME (default 10s)
 	  done; \
 	done
 
-bench: ## ratios against simpler servers, measured in turn; docs/PERFORMANCE.md (installs nginx)
+bench: ## ratios against simpler servers, measured in turn; docs/PERFORMANCE.md (installs nginx and PostgreSQL, builds MinIO)
 	@mkdir -p .cache
 	go test -c -o .cache/bench.test ./integration
 	cd integration && taskset -c 1-63 ../.cache/bench.test -test.run '^$$' -test.bench '$(BENCH)' -test.benchtime 1x -test.timeout 2h

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 
@@ -25,12 +24,8 @@ func (c *Client) Begin(ctx context.Context, e Entered) (begun bool, err error) {
 	if err != nil || h.By == "" || h.Prev != "" { // an admin's alone; and who was faster has done it
 		return false, err
 	}
-	rec, err := r.sign(h, draft, recordValidity)
-	if err == nil {
-		_, err = r.Submit(ctx, rec, nil)
-	}
-	var refused *APIError
-	if errors.As(err, &refused) && refused.Status == http.StatusConflict {
+	_, err = r.signAndSubmit(ctx, h, draft)
+	if statusOf(err) == http.StatusConflict {
 		return false, nil // another login of theirs came first
 	}
 	if err != nil {

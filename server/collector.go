@@ -47,8 +47,8 @@ var (
 	auditWaitDesc    = described("aln_audit_waiting", "Entries of the audit trail that are not written yet.")
 	auditMostDesc    = described("aln_audit_waiting_limit", "Entries of the audit trail that may wait.")
 
-	freeDesc    = described("aln_data_free_bytes", "Bytes that this program may still write to the data folder's file system.")
-	sizeDesc    = described("aln_data_size_bytes", "Bytes of the data folder's file system.")
+	freeDesc    = described("aln_data_free_bytes", "Bytes that this program may still write to the data folder's file system, or to that of uploads under way.")
+	sizeDesc    = described("aln_data_size_bytes", "Bytes of that file system.")
 	expiryDesc  = described("aln_tls_certificate_expiry_timestamp_seconds", "When the TLS certificate ends.")
 	placesDescs = map[string]placeDescs{"uploads": describedPlaces("uploads"), "searches": describedPlaces("searches"), "proofs": describedPlaces("proofs"),
 		"questions": describedPlaces("questions"), "decisions": describedPlaces("decisions"), "rule_tests": describedPlaces("rule_tests")}

@@ -18,9 +18,34 @@ const (
 	maxReadyAnswer = 4 << 10
 )
 
-// ready asks the server at base, straight and by no proxy, whether it can do its work
-// now (GET /readyz). The error says why not, in the server's words.
+// ready says whether the server at base can do its work now, and if not why.
 func (a *app) ready(ctx context.Context, base string) error {
+	err := askReady(ctx, base)
+	if !a.json {
+		if err == nil {
+			fmt.Fprintln(a.out, "ready")
+		}
+		return err
+	}
+	answer := struct {
+		Ready  bool   `json:"ready"`
+		Reason string `json:"reason,omitzero"`
+	}{Ready: err == nil}
+	if err != nil {
+		if isUsage(err) || interrupted(ctx, err) {
+			return err
+		}
+		answer.Reason, err = tidy(err.Error()), errSilent
+	}
+	if printed := a.printJSON(answer); printed != nil {
+		return printed
+	}
+	return err
+}
+
+// askReady asks the server at base, straight and by no proxy, whether it can do its
+// work now (GET /readyz). The error says why not, in the server's words.
+func askReady(ctx context.Context, base string) error {
 	u, err := url.Parse(base)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" {
 		return usageError{errors.New("--ready is not the URL of a server; write it like http://127.0.0.1:8585")}
@@ -43,13 +68,7 @@ func (a *app) ready(ctx context.Context, base string) error {
 		return fmt.Errorf("%s does not answer: %w", u.Host, err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s is not ready (%d): %s", u.Host, resp.StatusCode, printableLine(string(said)))
+		return fmt.Errorf("%s is not ready (%d): %s", u.Host, resp.StatusCode, strings.Join(strings.Fields(string(said)), " "))
 	}
-	fmt.Fprintln(a.out, "ready")
 	return nil
-}
-
-// printableLine is what another program said, as a part of one line.
-func printableLine(text string) string {
-	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }), " ")
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -94,10 +95,8 @@ func (f engineFlags) openAround(ctx context.Context, o opening) (*node, error) {
 }
 
 func (n *node) openAround(ctx context.Context, o opening) error {
-	if o.did != "" {
-		if _, err := did.Parse(string(o.did)); err != nil {
-			return usageError{fmt.Errorf("--did: %w", err)}
-		}
+	if err := checkDID(o.did); err != nil {
+		return err
 	}
 	n.config = registry.Config{Limits: cargo.DefaultLimits(), Clock: time.Now, Rand: rand.Reader, Log: o.log, Embedded: n.engines.embedded()}
 	if err := n.openFolder(o); err != nil {
@@ -221,17 +220,11 @@ func (n *node) openBlobs(ctx context.Context, o opening) error {
 		n.setBlobs(store, store, path)
 		return nil
 	}
-	err := f.await(ctx, o.log, "blob storage", func() error {
-		asked, err := s3.Open(ctx, f.blobs, s3.Options{Patience: askPatience})
-		if err != nil {
-			return err
-		}
-		return asked.Close()
-	})
-	if err != nil {
+	var store *s3.Store
+	err := f.await(ctx, o.log, "blob storage", func() (err error) {
+		store, err = s3.Open(ctx, f.blobs, s3.Options{Spool: n.config.Spool, OpenPatience: askPatience})
 		return err
-	}
-	store, err := s3.Open(ctx, f.blobs, s3.Options{Spool: n.config.Spool})
+	})
 	if err != nil {
 		return err
 	}
@@ -266,16 +259,13 @@ func (n *node) openCatalog(ctx context.Context, o opening) error {
 		n.setCatalog(db, path)
 		return nil
 	}
+	open := catalog.OpenPostgres
+	if o.purpose == toLook {
+		open = catalog.AttachPostgres
+	}
 	var db *catalog.DB
 	err := f.await(ctx, o.log, "the database", func() (err error) {
-		if o.purpose == toLook {
-			if schema, err := catalog.PostgresSchema(ctx, f.db); err != nil {
-				return err
-			} else if schema.Current == 0 {
-				return fmt.Errorf("the database %s holds no catalog: %w", f.database(), fs.ErrNotExist)
-			}
-		}
-		db, err = catalog.OpenPostgres(ctx, f.db)
+		db, err = open(ctx, f.db)
 		return err
 	})
 	if err != nil {
@@ -382,10 +372,7 @@ func (n *node) refuseLostKeys() error {
 }
 
 // room is what may still be written where this host keeps something of the
-// registry's: the data folder, or uploads under way.
+// registry's: in the data folder, or else where uploads under way lie.
 func (n *node) room() (free, size uint64, err error) {
-	if n.folder == "" {
-		return disk.Room(os.TempDir())
-	}
-	return disk.Room(n.folder)
+	return disk.Room(cmp.Or(n.folder, n.config.Spool, os.TempDir()))
 }

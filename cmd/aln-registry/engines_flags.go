@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/storage/catalog"
 )
@@ -66,6 +67,17 @@ func (f engineFlags) check() error {
 func checkKeyPath(path string) error {
 	if strings.ContainsAny(path, "{\n") {
 		return usageError{errors.New("--key takes the path of the registry's key file, not a key")}
+	}
+	return nil
+}
+
+// checkDID refuses a --did that is none.
+func checkDID(id did.DID) error {
+	if id == "" {
+		return nil
+	}
+	if _, err := did.Parse(string(id)); err != nil {
+		return usageError{fmt.Errorf("--did: %w", err)}
 	}
 	return nil
 }

@@ -28,10 +28,8 @@ func (a *app) keyRegistry(out, web string) error {
 	if out == "" {
 		return usageError{errors.New("key registry needs --out FILE, the file to write")}
 	}
-	if web != "" {
-		if _, err := did.Parse(web); err != nil {
-			return usageError{fmt.Errorf("--did: %w", err)}
-		}
+	if err := checkDID(did.DID(web)); err != nil {
+		return err
 	}
 	err := registry.CreateKeys(out, did.DID(web), rand.Reader)
 	if errors.Is(err, fs.ErrExist) {

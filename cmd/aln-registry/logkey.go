@@ -30,16 +30,16 @@ func (a *app) newLogKey(data, path string) error {
 		return err
 	}
 	next := "restart the server"
-	if path != "" {
-		next = "give this file to every server, and restart them"
-	}
 	if path == "" {
 		var err error
 		if path, err = existingKeyFile(data); err != nil {
 			return err
 		}
-	} else if _, err := os.Stat(path); err != nil { // before a lock is made beside nothing
-		return fmt.Errorf("--key: %w", err)
+	} else {
+		next = "give this file to every server, and restart them"
+		if _, err := os.Stat(path); err != nil { // before a lock is made beside nothing
+			return fmt.Errorf("--key: %w", err)
+		}
 	}
 	lock, err := durable.Lock(path + ".lock")
 	if errors.Is(err, durable.ErrLocked) {

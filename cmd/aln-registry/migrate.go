@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -65,10 +64,10 @@ func (a *app) migrateStatus(ctx context.Context, f engineFlags) error {
 func (a *app) schemaOf(ctx context.Context, f engineFlags) (schema catalog.Schema, name string, err error) {
 	if f.db == "" {
 		name = filepath.Join(absolute(f.data), catalogFile)
-		if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
-			return schema, name, fmt.Errorf("there is no catalog in the folder %s; give the registry's folder with --data, or its database with --db", absolute(f.data))
-		}
 		schema, err = catalog.SQLiteSchema(ctx, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("there is no catalog in the folder %s; give the registry's folder with --data, or its database with --db", absolute(f.data))
+		}
 		return schema, name, err
 	}
 	name = f.database()
@@ -83,11 +82,11 @@ func (a *app) migrateUp(ctx context.Context, f engineFlags) error {
 	if err := f.checkURLs(); err != nil {
 		return err
 	}
-	before, name, err := a.schemaOf(ctx, f)
+	before, name, err := a.schemaOf(ctx, f) // which waits for the database
 	if err != nil {
 		return err
 	}
-	result := migrateResult{Catalog: name, Known: before.Known}
+	result := migrateResult{Catalog: name}
 	if f.db == "" {
 		_, lock, err := lockFolder(f.data)
 		if err != nil {
@@ -98,7 +97,7 @@ func (a *app) migrateUp(ctx context.Context, f engineFlags) error {
 		if err != nil {
 			return err
 		}
-		result.Current, result.Done = before.Known, before.Pending
+		result.Current, result.Known, result.Done = before.Known, before.Known, before.Pending
 		if err := db.Close(); err != nil {
 			return err
 		}

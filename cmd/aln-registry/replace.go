@@ -39,16 +39,7 @@ func (n *node) replaceCatalog(ctx context.Context) (replacement, error) {
 	}
 	return replacement{
 		db: r.DB, close: func() { r.Close() },
-		old: func(ctx context.Context) (*catalog.DB, error) {
-			schema, err := catalog.PostgresSchema(ctx, n.engines.db)
-			if err != nil {
-				return nil, err
-			}
-			if schema.Current == 0 {
-				return nil, fs.ErrNotExist
-			}
-			return catalog.OpenPostgres(ctx, n.engines.db)
-		},
+		old:    func(ctx context.Context) (*catalog.DB, error) { return catalog.AttachPostgres(ctx, n.engines.db) },
 		finish: func(ctx context.Context) (string, error) { return r.Finish(ctx, time.Now()) },
 	}, nil
 }

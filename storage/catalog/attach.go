@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -22,6 +23,29 @@ func AttachSQLite(ctx context.Context, path string) (*DB, error) {
 		return nil, fmt.Errorf("open catalog %s: %w", path, ErrOldSchema)
 	}
 	return PeekSQLite(path)
+}
+
+// AttachPostgres is OpenPostgres for who only looks: where there is no catalog it makes
+// none (fs.ErrNotExist), and it migrates nothing, also where the log is empty.
+func AttachPostgres(ctx context.Context, url string) (*DB, error) {
+	config, err := postgresConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	schema, err := PostgresSchema(ctx, url)
+	switch {
+	case err != nil:
+	case schema.Current == 0:
+		return nil, fmt.Errorf("the database %s holds no catalog: %w", whereabouts(config), fs.ErrNotExist)
+	case schema.Current > schema.Known:
+		err = schema.newer()
+	case schema.Current < schema.Known:
+		err = schema.older()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open catalog %s: %w", whereabouts(config), err)
+	}
+	return connectPostgres(ctx, config)
 }
 
 // PeekSQLite is AttachSQLite whatever the schema is: only what every release has

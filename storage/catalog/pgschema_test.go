@@ -173,6 +173,40 @@ func TestUnusedPostgresCatalogIsFinished(t *testing.T) {
 	}
 }
 
+// Whoever only looks makes no catalog and migrates none, also where the log is empty.
+func TestAttachingToPostgresChangesNothing(t *testing.T) {
+	t.Parallel()
+	ctx, url := t.Context(), testbed.SharedPostgres(t).URL
+	attach := func(want error) {
+		t.Helper()
+		before, err := PostgresSchema(ctx, url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		db, err := AttachPostgres(ctx, url)
+		if !errors.Is(err, want) {
+			t.Errorf("at schema %d: error %v, want %v", before.Current, err, want)
+		}
+		if err == nil {
+			if head, err := db.Head(ctx); err != nil || head != 0 {
+				t.Errorf("the head is %d, %v", head, err)
+			}
+			db.Close()
+		}
+		if after, err := PostgresSchema(ctx, url); err != nil || after.Current != before.Current {
+			t.Errorf("the schema was %d and is %d, %v", before.Current, after.Current, err)
+		}
+	}
+	attach(fs.ErrNotExist)
+	opened(t, url)
+	attach(nil)
+	db := admin(t, url)
+	run(t, db, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (90001, true)")
+	attach(ErrNewerSchema)
+	run(t, db, "DELETE FROM goose_db_version WHERE version_id > 2")
+	attach(ErrOldSchema)
+}
+
 func TestFailedPostgresMigrationChangesNothing(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), testbed.SharedPostgres(t).URL
@@ -378,9 +412,10 @@ func TestErrorsDoNotTellThePassword(t *testing.T) {
 		"a setting of nonsense": "postgres://u:" + escaped + "@" + strings.TrimPrefix(strings.Split(server, "@")[1], "") + "&nonsense=" + escaped,
 	} {
 		_, err := OpenPostgres(t.Context(), text)
+		_, attachErr := AttachPostgres(t.Context(), text)
 		_, schemaErr := PostgresSchema(t.Context(), text)
 		_, migrateErr := MigratePostgres(t.Context(), text, nil)
-		for _, err := range []error{err, schemaErr, migrateErr} {
+		for _, err := range []error{err, attachErr, schemaErr, migrateErr} {
 			if err == nil {
 				t.Errorf("%s: no error", name)
 				continue

@@ -76,6 +76,11 @@ func openPostgres(ctx context.Context, config *pgx.ConnConfig) (*DB, error) {
 	if err := readyPostgres(ctx, config); err != nil {
 		return nil, fmt.Errorf("open catalog %s: %w", whereabouts(config), err)
 	}
+	return connectPostgres(ctx, config)
+}
+
+// connectPostgres opens what has the schema of this program.
+func connectPostgres(ctx context.Context, config *pgx.ConnConfig) (*DB, error) {
 	session := pgSession{statement: statementTimeout, lock: lockTimeout, readWrite: true}
 	control := pgSession{statement: publishTimeout, lock: publishTimeout, readWrite: true}
 	db := &DB{

@@ -3,6 +3,7 @@ package s3
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -124,6 +125,35 @@ func TestOpenMakesNoBucket(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Whether the bucket is there is asked with a patience of its own, and with no other.
+func TestOpenMayBeLessPatient(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	readOnly := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Amz-Request-Id", "1")
+		if r.Method != http.MethodHead {
+			w.WriteHeader(http.StatusForbidden)
+		}
+	}))
+	defer readOnly.Close()
+	options := Options{AccessKey: "key", SecretKey: "secret", Patience: time.Minute, OpenPatience: 300 * time.Millisecond}
+	begin := time.Now()
+	if _, err := Open(t.Context(), "s3://bucket?endpoint=http://"+silent.Addr().String(), options); !unavailable(err) || time.Since(begin) > 30*time.Second {
+		t.Errorf("error %v after %s, want ErrUnavailable", err, time.Since(begin))
+	}
+	s, err := Open(t.Context(), "s3://bucket?endpoint="+readOnly.URL, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if s.patience != time.Minute {
+		t.Errorf("the store's patience is %s", s.patience)
+	}
 }
 
 // While the store is away operations fail within patience, and again succeed

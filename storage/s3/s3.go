@@ -18,6 +18,7 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -43,6 +44,8 @@ type Options struct {
 	// Patience is how long an operation is tried while nothing moves; what moves
 	// large blobs gets somewhat more. 0 is 15 seconds.
 	Patience time.Duration
+	// OpenPatience is Patience for the question of Open whether the bucket is there; 0 is no other.
+	OpenPatience time.Duration
 }
 
 const defaultPatience = 15 * time.Second
@@ -80,7 +83,10 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	patience := s.patience
+	s.patience = cmp.Or(o.OpenPatience, patience)
 	err = s.checkBucket(ctx)
+	s.patience = patience
 	if err == nil {
 		if probed := s.Probe(ctx); errors.Is(probed, errReplaces) || ctx.Err() != nil {
 			err = probed
