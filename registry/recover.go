@@ -153,17 +153,25 @@ func (r *Registry) checkEntries(ctx context.Context, size int64) error {
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		stored, err := r.Blobs.Read(ctx, translog.EntryKey(e.Index))
+	keys := func(yield func(string, error) bool) {
+		for _, e := range entries {
+			if !yield(translog.EntryKey(e.Index), nil) {
+				return
+			}
+		}
+	}
+	i := 0
+	for stored, err := range ahead(ctx, keys, r.Blobs.Read) {
 		if errors.Is(err, storage.ErrNotFound) {
-			return fmt.Errorf("%w: entry %d is missing", ErrLost, e.Index)
+			return fmt.Errorf("%w: entry %d is missing", ErrLost, entries[i].Index)
 		}
 		if err != nil {
 			return err
 		}
-		if !bytes.Equal(stored, e.Bytes) {
-			return r.forkedEntry(ctx, e)
+		if !bytes.Equal(stored, entries[i].Bytes) {
+			return r.forkedEntry(ctx, entries[i])
 		}
+		i++
 	}
 	return nil
 }
