@@ -181,24 +181,19 @@ func proveRoot(ctx context.Context, c Config, note []byte, log *translog.Frontie
 }
 
 // notBehind is ErrBehind where blob storage has an entry at head, which the catalog has
-// not: it was put back, and what was entered since would look like garbage. Objects
-// are written in order, after the entries were committed.
+// not: it was put back, and what was entered since would look like garbage.
 func (g *garbage) notBehind(ctx context.Context, head int64) error {
 	if head == 0 {
 		return fmt.Errorf("%w: the catalog has no entry", ErrUnproved)
 	}
-	key := translog.EntryKey(head)
-	_, err := g.Blobs.Read(ctx, key)
-	switch {
-	case errors.Is(err, storage.ErrNotFound):
-		return nil
-	case err != nil:
-		return err
+	behind := notAhead(ctx, g.Blobs, head)
+	if !errors.Is(behind, ErrBehind) {
+		return behind
 	}
 	if again, err := g.Catalog.Head(ctx); err != nil || again > head { // entered meanwhile
 		return err
 	}
-	return fmt.Errorf("%w (catalog: %d entries; blob storage has %s)", ErrBehind, head, key)
+	return behind
 }
 
 // collect goes through the blobs that were listed and are not named.
