@@ -10,7 +10,6 @@ import (
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
-	"phoenix-lab.org/aln-registry/registry/translog"
 	"phoenix-lab.org/aln-registry/storage"
 	"phoenix-lab.org/aln-registry/storage/catalog"
 )
@@ -27,22 +26,8 @@ func Begun(ctx context.Context, c Config) (entries int64, err error) {
 	if head, err := c.Catalog.Head(ctx); err != nil || head >= genesisEntries {
 		return genesisEntries, err
 	}
-	last, err := lastKey(ctx, c.Blobs, translog.EntryPrefix, "", translog.ParseEntryKey)
-	if err != nil {
-		return 0, err
-	}
-	size, err := lastKey(ctx, c.Blobs, translog.CheckpointPrefix, "", translog.ParseCheckpointKey)
-	if err != nil {
-		return 0, err
-	}
-	head, err := c.Catalog.Head(ctx)
-	if err != nil || head >= genesisEntries {
-		return genesisEntries, err
-	}
-	if last >= head || size > head {
-		return 0, fmt.Errorf("%w (catalog: %d entries; blob storage: checkpoint of %d, entry %d)", ErrBehind, head, size, last)
-	}
-	return head, nil
+	entries, err = notBehind(ctx, c, 0)
+	return min(entries, genesisEntries), err
 }
 
 // Genesis is Begin by an admin whose key is at hand: both entries.
