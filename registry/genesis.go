@@ -1,8 +1,6 @@
 package registry
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -147,25 +145,14 @@ func (r *Registry) genesisHeader(ctx context.Context, tx *catalog.Tx) (record.He
 	return record.Header{Registry: r.origin, IssuedAt: now, Expires: now.Add(recordValidity)}, err
 }
 
-// storeAndApply makes blobs durable and applies in tx; half a genesis is none, so a
+// storeAndApply makes s durable and enters it in tx; half a genesis is none, so a
 // refusal is an error here.
 func (r *Registry) storeAndApply(ctx context.Context, tx *catalog.Tx, s *submission) error {
-	blobs := [][]byte{s.record.Envelope()}
-	for _, raw := range s.attachments {
-		blobs = append(blobs, raw)
-	}
-	for _, raw := range blobs {
-		if err := r.Blobs.Put(ctx, storage.CIDOf(raw), int64(len(raw)), bytes.NewReader(raw)); err != nil {
-			return err
-		}
-	}
-	now, err := r.entryTime(ctx, tx)
-	if err != nil {
+	if err := r.store(ctx, s); err != nil {
 		return err
 	}
-	if err := checkCondemned(ctx, tx, s); err != nil {
+	if err := r.applyBatch(ctx, tx, []*submission{s}, false); err != nil {
 		return err
 	}
-	refusal, err := r.applyOne(ctx, tx, s, now)
-	return cmp.Or(err, refusal)
+	return s.refusal
 }
