@@ -108,8 +108,8 @@ type fsck struct {
 	skipped map[int64]bool
 	// note is what the catalog says is published; noteRoot the signed root that was believed.
 	note []byte
-	// mend are entries whose object is missing.
-	missingObjects int64
+	// lacking are where the pages begin that have an entry whose object is missing.
+	lacking []int64
 }
 
 // Fsck holds catalog, log and blobs against each other, in both directions, as of

@@ -47,21 +47,24 @@ func (f *fsck) checkBeyond(ctx context.Context) error {
 
 // repairObjects puts back, or tells of, the objects of entries that are missing.
 func (f *fsck) repairObjects(ctx context.Context) error {
-	if f.missingObjects == 0 {
-		return nil
-	}
 	w := &walk{catalog: f.Catalog, blobs: f.Blobs, objects: true}
-	return w.run(ctx, 0, f.done.Size, func(page []*walked) error {
-		for _, l := range page {
-			if !l.has(codeObjectMissing) {
-				continue
+	for _, from := range f.lacking {
+		err := w.run(ctx, from, min(from+walkPage, f.done.Size), func(page []*walked) error {
+			for _, l := range page {
+				if !l.has(codeObjectMissing) {
+					continue
+				}
+				if err := f.repairObject(ctx, l); err != nil {
+					return err
+				}
 			}
-			if err := f.repairObject(ctx, l); err != nil {
-				return err
-			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // repairObject writes the object of an entry whose row is proved by the signed root.

@@ -115,7 +115,10 @@ func (f *fsck) replayEntry(ctx context.Context, tx *catalog.Tx, l *walked) error
 // foundIn tells of a problem of an entry, once for each blob.
 func (f *fsck) foundIn(ctx context.Context, l *walked, p problem) error {
 	if p.code == codeObjectMissing {
-		f.missingObjects++ // told of when it is known whether it can be put back
+		page := l.index - l.index%walkPage // told of when it is known whether it can be put back
+		if n := len(f.lacking); n == 0 || f.lacking[n-1] != page {
+			f.lacking = append(f.lacking, page)
+		}
 		return nil
 	}
 	if f.told[p.code+p.what] {
