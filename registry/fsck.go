@@ -108,6 +108,8 @@ type fsck struct {
 	skipped map[int64]bool
 	// note is what the catalog says is published; noteRoot the signed root that was believed.
 	note []byte
+	// largest is the size of the largest checkpoint that is stored.
+	largest int64
 	// lacking are where the pages begin that have an entry whose object is missing.
 	lacking []int64
 }

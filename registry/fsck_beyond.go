@@ -8,11 +8,11 @@ import (
 	"phoenix-lab.org/aln-registry/storage"
 )
 
-// checkBeyond looks for objects of the log that the catalog does not know of. They
-// are listed first, and the head is read then: objects are written after their entry was
-// committed, so a server that goes on meanwhile is no finding.
+// checkBeyond looks for objects of the log that the catalog does not know of. They are
+// listed first, the checkpoints by checkCheckpoints, and the head is read then: objects are
+// written after their entry was committed, so a server that goes on meanwhile is no finding.
 func (f *fsck) checkBeyond(ctx context.Context) error {
-	last, lastKeyOf := int64(-1), ""
+	last := int64(-1)
 	for key, err := range f.Blobs.List(ctx, translog.EntryPrefix, "") {
 		if err != nil {
 			return err
@@ -22,11 +22,10 @@ func (f *fsck) checkBeyond(ctx context.Context) error {
 			f.found(codeLogStray, key, err.Error())
 			continue
 		}
-		last, lastKeyOf = index, key
+		last = index
 	}
-	largest, err := f.largestCheckpoint(ctx)
-	if err != nil || f.Catalog == nil {
-		return err
+	if f.Catalog == nil {
+		return nil
 	}
 	ends, err := f.Catalog.Ends(ctx)
 	if f.lostCatalog(err) {
@@ -38,9 +37,9 @@ func (f *fsck) checkBeyond(ctx context.Context) error {
 	head := max(ends.Head, ends.Entries, f.done.Size)
 	switch {
 	case last >= head:
-		f.found(codeCatalogBehind, lastKeyOf, fmt.Sprintf("the catalog has %d entries", head))
-	case largest > head:
-		f.found(codeCatalogBehind, translog.CheckpointKey(largest), fmt.Sprintf("the catalog has %d entries", head))
+		f.found(codeCatalogBehind, translog.EntryKey(last), fmt.Sprintf("the catalog has %d entries", head))
+	case f.largest > head:
+		f.found(codeCatalogBehind, translog.CheckpointKey(f.largest), fmt.Sprintf("the catalog has %d entries", head))
 	}
 	return nil
 }
