@@ -98,8 +98,6 @@ type fsck struct {
 	stopped bool
 	// proved: the entries hash to a root that the log has signed.
 	proved bool
-	// head is the catalog's at the beginning.
-	head int64
 	// names are what entries refer to.
 	names *spill
 	// told are blobs that findings have named already; skipped are entries whose index
@@ -177,24 +175,19 @@ func (f *fsck) begin(ctx context.Context) error {
 // catalogSays reads what is published, and where the catalog ends.
 func (f *fsck) catalogSays(ctx context.Context) error {
 	size, note, err := f.Catalog.Published(ctx)
-	if f.lostCatalog(err) {
-		return nil
-	}
 	if err != nil {
-		return err
+		return f.orLost(err)
 	}
 	ends, err := f.Catalog.Ends(ctx)
-	if f.lostCatalog(err) {
-		return nil
-	}
 	if err != nil {
-		return err
+		return f.orLost(err)
 	}
-	f.head, f.note = max(ends.Head, ends.Entries), note
-	f.done.Size = min(size, f.head)
-	f.done.Pending = f.head - f.done.Size
-	if size > f.head {
-		f.found(codePublished, "published row", fmt.Sprintf("it says %d entries, of which the catalog has %d", size, f.head))
+	head := max(ends.Head, ends.Entries)
+	f.note = note
+	f.done.Size = min(size, head)
+	f.done.Pending = head - f.done.Size
+	if size > head {
+		f.found(codePublished, "published row", fmt.Sprintf("it says %d entries, of which the catalog has %d", size, head))
 	}
 	if ends.Head != ends.Entries && ends.Entries >= f.done.Size {
 		f.found(codeCatalogHead, "head row", fmt.Sprintf("it says %d entries, their rows end at %d", ends.Head, ends.Entries))
@@ -215,6 +208,14 @@ func (f *fsck) lostCatalog(err error) bool {
 	}
 	f.Catalog, f.note = nil, nil
 	return true
+}
+
+// orLost is err, nil where it says that the catalog is lost, which was told.
+func (f *fsck) orLost(err error) error {
+	if f.lostCatalog(err) {
+		return nil
+	}
+	return err
 }
 
 // largestCheckpoint is the size of the largest one that is stored, 0 for none.

@@ -28,11 +28,8 @@ func (f *fsck) checkBeyond(ctx context.Context) error {
 		return nil
 	}
 	ends, err := f.Catalog.Ends(ctx)
-	if f.lostCatalog(err) {
-		return nil
-	}
 	if err != nil {
-		return err
+		return f.orLost(err)
 	}
 	head := max(ends.Head, ends.Entries, f.done.Size)
 	switch {

@@ -24,7 +24,7 @@ func (f *fsck) checkCatalog(ctx context.Context) error {
 		if f.Catalog == nil {
 			return nil
 		}
-		if err := step(ctx); err != nil && !f.lostCatalog(err) {
+		if err := f.orLost(step(ctx)); err != nil {
 			return err
 		}
 	}
