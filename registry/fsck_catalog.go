@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/translog"
 	"phoenix-lab.org/aln-registry/storage/catalog"
 )
@@ -202,7 +203,7 @@ func (f *fsck) checkLines(ctx context.Context) error {
 	order := func(a, b catalog.CrateRow) int { return cmp.Compare(a.Index, b.Index) }
 	return compare(of(f.replay.Catalog), of(f.Catalog), order, func(want, got *catalog.CrateRow) error {
 		row := cmp.Or(want, got)
-		what, name := fmt.Sprintf("index line of entry %d", row.Index), "crate/"+row.NameKey+"@"+row.Version
+		what, name := fmt.Sprintf("index line of entry %d", row.Index), versionName(record.KindCrate, row.NameKey, row.Version)
 		switch {
 		case f.skipped[row.Index]:
 		case got == nil:

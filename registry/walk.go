@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -70,17 +71,11 @@ func (w *walked) wrong(code, what, format string, args ...any) {
 	w.problems = append(w.problems, problem{code, what, fmt.Sprintf(format, args...)})
 }
 
-func entryName(index int64) string     { return fmt.Sprintf("entry %d", index) }
-func blobName(id storage.CID) string   { return "blob " + id.String() }
-func (w *walked) name() string         { return entryName(w.index) }
-func (w *walked) has(code string) bool { return hasCode(w.problems, code) }
-func hasCode(of []problem, c string) bool {
-	for _, p := range of {
-		if p.code == c {
-			return true
-		}
-	}
-	return false
+func entryName(index int64) string   { return fmt.Sprintf("entry %d", index) }
+func blobName(id storage.CID) string { return "blob " + id.String() }
+func (w *walked) name() string       { return entryName(w.index) }
+func (w *walked) has(code string) bool {
+	return slices.ContainsFunc(w.problems, func(p problem) bool { return p.code == code })
 }
 
 // run calls each with the entries from ≤ index < to, a page at once, in order. An
