@@ -20,10 +20,9 @@ type Backup struct {
 	From      Config
 	Inventory storage.Inventory
 	// Catalog is the copy of the catalog, To where blobs and log go.
-	Catalog *catalog.DB
-	To      storage.Blobs
-	// Progress is called now and then; all is 0 where it is not known.
-	Progress func(what string, done, all int64)
+	Catalog  *catalog.DB
+	To       storage.Blobs
+	Progress Progress
 
 	Done BackedUp
 }
@@ -68,12 +67,6 @@ func (b *Backup) Extends(ctx context.Context, earlier *catalog.DB) error {
 		err = fmt.Errorf("%w: the backup is of another log: its %d entries have the root %s, this registry's first %d have %s", ErrRequest, size, theirs, size, ours)
 	}
 	return err
-}
-
-func (b *Backup) progress(what string, done, all int64) {
-	if b.Progress != nil {
-		b.Progress(what, done, all)
-	}
 }
 
 // CopyBlobs copies every blob that the copy has not got, and then checks that it has all
@@ -122,7 +115,7 @@ func (b *Backup) copyPage(ctx context.Context, page []storage.Stored) error {
 			b.Done.Bytes += c.bytes
 		}
 	}
-	b.progress("looked at blobs", b.Done.Blobs, 0)
+	b.Progress.tell("looked at blobs", b.Done.Blobs, 0)
 	return err
 }
 
@@ -174,7 +167,7 @@ func (b *Backup) check(ctx context.Context) error {
 				}
 			}
 		}
-		b.progress("checked entries", log.Size(), b.Done.Entries)
+		b.Progress.tell("checked entries", log.Size(), b.Done.Entries)
 		return nil
 	})
 	if err != nil || len(lacks) == 0 {
@@ -205,7 +198,7 @@ func (b *Backup) CopyLog(ctx context.Context) error {
 				return b.copyCheckpoints(ctx)
 			}
 		}
-		b.progress("copied entries", to, b.Done.Entries)
+		b.Progress.tell("copied entries", to, b.Done.Entries)
 	}
 	return b.copyCheckpoints(ctx)
 }
@@ -260,7 +253,7 @@ func (b *Backup) copyCheckpoints(ctx context.Context) error {
 			return err
 		}
 		b.Done.Objects++
-		b.progress("copied checkpoints", size, b.Done.Published)
+		b.Progress.tell("copied checkpoints", size, b.Done.Published)
 	}
 	return nil
 }

@@ -29,9 +29,8 @@ type FsckOptions struct {
 	// use, "" for the system's.
 	Temp string
 	// Found is called with each finding.
-	Found func(Finding)
-	// Progress is called now and then; all is 0 where it is not known.
-	Progress func(what string, done, all int64)
+	Found    func(Finding)
+	Progress Progress
 }
 
 // Finding is one thing that is not as it should be.
@@ -252,11 +251,4 @@ func (f *fsck) tell(found Finding) {
 	}
 	found.Do = checkOf(found.Code).Do
 	f.Found(found)
-}
-
-// progress tells how far a step is.
-func (f *fsck) progress(what string, done, all int64) {
-	if f.Progress != nil {
-		f.Progress(what, done, all)
-	}
 }

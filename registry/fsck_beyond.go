@@ -99,7 +99,7 @@ func (f *fsck) checkInventory(ctx context.Context, folder string) error {
 	err = listBlobs(ctx, f.Inventory, func(b storage.Stored) error {
 		f.done.Blobs++
 		f.done.Bytes += b.Size
-		f.progress("listed blobs", f.done.Blobs, 0)
+		f.Progress.tell("listed blobs", f.done.Blobs, 0)
 		return listed.add(b)
 	}, func(stray error) { f.found(codeStray, "blob storage", stray.Error()) })
 	if err != nil {

@@ -80,7 +80,7 @@ func (f *fsck) checkHashes(ctx context.Context) error {
 				f.found(codeLogHash, fmt.Sprintf("log hash %d", h.Position), fmt.Sprintf("it is %x, that of the entries %x", hash, h.Hash))
 			}
 		}
-		f.progress("compared hashes", min(from+comparePage, end), end)
+		f.Progress.tell("compared hashes", min(from+comparePage, end), end)
 	}
 	return nil
 }
@@ -163,7 +163,7 @@ func (f *fsck) checkState(ctx context.Context) error {
 	}
 	return compare(of(f.replay.Catalog), of(f.Catalog), order, func(want, got *catalog.StateRow) error {
 		seen++
-		f.progress("compared rows of state", seen, 0)
+		f.Progress.tell("compared rows of state", seen, 0)
 		row := cmp.Or(want, got)
 		var detail string
 		switch {

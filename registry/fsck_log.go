@@ -50,7 +50,7 @@ func (f *fsck) checkPage(ctx context.Context, page []*walked) error {
 		}
 		return nil
 	})
-	f.progress("checked entries", page[0].index+int64(len(page)), f.done.Size)
+	f.Progress.tell("checked entries", page[0].index+int64(len(page)), f.done.Size)
 	return err
 }
 

@@ -25,9 +25,8 @@ type GCOptions struct {
 	// Found is called with each blob that nothing refers to and that is old enough.
 	Found func(storage.Stored)
 	// Stray is called with what lies among the blobs and is none; it stays.
-	Stray func(error)
-	// Progress is called now and then; all is 0 where it is not known.
-	Progress func(what string, done, all int64)
+	Stray    func(error)
+	Progress Progress
 }
 
 // Collected is what CollectGarbage saw and did.
@@ -61,15 +60,19 @@ type garbage struct {
 	since map[storage.CID]bool
 }
 
+func newGarbage(c Config, o GCOptions) *garbage {
+	return &garbage{
+		Config: c, GCOptions: o, since: map[storage.CID]bool{},
+		walk: &walk{catalog: c.Catalog, blobs: c.Blobs},
+	}
+}
+
 // CollectGarbage finds the blobs that no entry of the log names in any way (namedBy),
 // and with Delete removes those that are older than the grace. It may run beside
 // servers and beside itself. It refuses where the catalog is behind the stored log
 // (ErrBehind), or where an entry or its record cannot be read (ErrUnproved).
 func CollectGarbage(ctx context.Context, c Config, o GCOptions) (Collected, error) {
-	g := &garbage{
-		Config: c, GCOptions: o, since: map[storage.CID]bool{},
-		walk: &walk{catalog: c.Catalog, blobs: c.Blobs},
-	}
+	g := newGarbage(c, o)
 	var err error
 	if g.names, err = newSpill(o.Temp); err != nil {
 		return g.done, err
@@ -86,19 +89,13 @@ func CollectGarbage(ctx context.Context, c Config, o GCOptions) (Collected, erro
 	err = listBlobs(ctx, o.Inventory, func(b storage.Stored) error {
 		g.done.Blobs++
 		g.done.Bytes += b.Size
-		g.progress("listed blobs", g.done.Blobs, 0)
+		g.Progress.tell("listed blobs", g.done.Blobs, 0)
 		return listed.add(b)
 	}, g.stray)
 	if err != nil {
 		return g.done, err
 	}
 	return g.done, g.collect(ctx, listed)
-}
-
-func (g *garbage) progress(what string, done, all int64) {
-	if g.Progress != nil {
-		g.Progress(what, done, all)
-	}
 }
 
 func (g *garbage) stray(err error) {
@@ -141,7 +138,7 @@ func (g *garbage) readLog(ctx context.Context) error {
 				proved = true
 			}
 		}
-		g.progress("read entries", log.Size(), head)
+		g.Progress.tell("read entries", log.Size(), head)
 		return nil
 	})
 	if g.done.Entries = log.Size(); err == nil && !proved {
@@ -357,7 +354,7 @@ func (g *garbage) removeCondemned(ctx context.Context, batch []storage.Stored, t
 			g.done.Spared++
 		}
 	}
-	g.progress("removed blobs", g.done.Removed, 0)
+	g.Progress.tell("removed blobs", g.done.Removed, 0)
 	return err
 }
 

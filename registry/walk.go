@@ -17,6 +17,16 @@ import (
 	"phoenix-lab.org/aln-registry/storage/catalog"
 )
 
+// Progress, if not nil, is called now and then with how far a long look is; all is 0 where
+// it is not known.
+type Progress func(what string, done, all int64)
+
+func (p Progress) tell(what string, done, all int64) {
+	if p != nil {
+		p(what, done, all)
+	}
+}
+
 // look says how closely bytes are looked at.
 type look int
 
