@@ -138,6 +138,13 @@ func (b *Backup) copyBlob(ctx context.Context, one storage.Stored) (copied, erro
 	return copied{bytes: blob.Size()}, b.To.Put(ctx, one.CID, blob.Size(), blob)
 }
 
+// registry looks at the log of From by the copy of the catalog.
+func (b *Backup) registry() *Registry {
+	of := b.From
+	of.Catalog = b.Catalog
+	return offline(of)
+}
+
 // mostLacked is how many things are named that a copy lacks.
 const mostLacked = 5
 
@@ -148,8 +155,6 @@ func (b *Backup) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	of := b.From
-	of.Catalog = b.Catalog
 	w := &walk{catalog: b.Catalog, blobs: b.To, bytes: lookThere}
 	var log translog.Frontier
 	var lacks []string
@@ -162,7 +167,7 @@ func (b *Backup) check(ctx context.Context) error {
 				return nil
 			}
 			if log.Add(translog.LeafHash(l.raw)); log.Size() == b.Done.Published {
-				if err := proveRoot(ctx, of, note, &log); err != nil {
+				if err := b.registry().checkSigned(ctx, log.Size(), log.Root(), note); err != nil {
 					return err
 				}
 			}
@@ -220,8 +225,7 @@ func (b *Backup) copyEntry(ctx context.Context, row catalog.EntryRow) (bool, err
 }
 
 func (b *Backup) copyCheckpoints(ctx context.Context) error {
-	r := &Registry{Config: b.From, origin: b.From.Keys.DID()}
-	r.Catalog = b.Catalog
+	r := b.registry()
 	last, err := lastKey(ctx, b.To, translog.CheckpointPrefix, "", translog.ParseCheckpointKey)
 	if err != nil {
 		return err

@@ -135,7 +135,7 @@ func Fsck(ctx context.Context, c Config, o FsckOptions) (Fscked, error) {
 	defer f.names.Close()
 	replay := c
 	replay.Catalog = replayed
-	f.replay = &Registry{Config: replay, origin: c.Keys.DID(), cache: newCache(c.halfCache())}
+	f.replay = offline(replay)
 	err = f.run(ctx, folder)
 	return f.done, err
 }

@@ -132,7 +132,7 @@ func (g *garbage) readLog(ctx context.Context) error {
 				}
 			}
 			if log.Add(translog.LeafHash(l.raw)); log.Size() == published {
-				if err := proveRoot(ctx, g.Config, note, &log); err != nil {
+				if err := offline(g.Config).checkSigned(ctx, log.Size(), log.Root(), note); err != nil {
 					return fmt.Errorf("%w (%v)", ErrUnproved, err)
 				}
 				proved = true
@@ -160,21 +160,6 @@ func (g *garbage) namesOf(l *walked) ([]storage.CID, error) {
 		return nil, fmt.Errorf("%w (%s: %v)", ErrUnproved, l.name(), err)
 	}
 	return ids, nil
-}
-
-// proveRoot holds the entries that log has hashed against the note in the catalog and
-// the one in blob storage, which are the log's.
-func proveRoot(ctx context.Context, c Config, note []byte, log *translog.Frontier) error {
-	r := &Registry{Config: c, origin: c.Keys.DID()}
-	key := translog.CheckpointKey(log.Size())
-	stored, err := c.Blobs.Read(ctx, key)
-	if err != nil {
-		return err
-	}
-	if err := r.checkNote(ctx, &c.Catalog.Reader, "the published checkpoint", note, log.Size(), log.Root()); err != nil {
-		return err
-	}
-	return r.checkNote(ctx, &c.Catalog.Reader, key, stored, log.Size(), log.Root())
 }
 
 // notBehind is ErrBehind where blob storage has an entry at head, which the catalog has

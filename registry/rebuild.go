@@ -45,8 +45,7 @@ type Refused struct {
 // is called after each entry. Errors: ErrFork when the stored log contradicts
 // a checkpoint or has a gap.
 func Rebuild(ctx context.Context, c Config, progress func(done int64)) (Rebuilt, error) {
-	r := &Registry{Config: c.withClock(), cache: newCache(c.halfCache())}
-	r.origin = c.Keys.DID()
+	r := offline(c.withClock())
 	done := Rebuilt{Origin: r.origin}
 	head, err := c.Catalog.Head(ctx)
 	if err != nil {

@@ -110,6 +110,12 @@ func (r *Registry) checkPublished(ctx context.Context, size int64, note []byte) 
 	if err != nil {
 		return err
 	}
+	return r.checkSigned(ctx, size, root, note)
+}
+
+// checkSigned holds the published note and the stored checkpoint against the root over the
+// entries that they are of.
+func (r *Registry) checkSigned(ctx context.Context, size int64, root tlog.Hash, note []byte) error {
 	if err := r.checkNote(ctx, &r.Catalog.Reader, "the catalog's published checkpoint", note, size, root); err != nil {
 		return err
 	}
