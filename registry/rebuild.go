@@ -107,6 +107,18 @@ func (r *Registry) checkCheckpoints(ctx context.Context) error {
 	return nil
 }
 
+// adopt publishes up to a checkpoint that is stored but not yet in the catalog, as it is
+// stored now: it has to be what the catalog's entries say.
+func (r *Registry) adopt(ctx context.Context, size int64) error {
+	note, err := r.Blobs.Read(ctx, translog.CheckpointKey(size))
+	if err != nil {
+		return err
+	}
+	return r.publishing(ctx, func(ctx context.Context, p *catalog.Publication) (*checkpoint, error) {
+		return r.believed(ctx, &p.Reader, catalog.Published{Size: size, Checkpoint: note})
+	})
+}
+
 // replayStored replays entry objects in order, a page to a transaction.
 func (r *Registry) replayStored(ctx context.Context, done *Rebuilt, progress func(int64)) error {
 	const most = 256

@@ -179,20 +179,6 @@ func (r *Registry) checkEntries(ctx context.Context, size int64) error {
 	return nil
 }
 
-// adopt publishes up to a checkpoint that is stored but not yet in the catalog, as it is stored.
-func (r *Registry) adopt(ctx context.Context, size int64) error {
-	note, err := r.Blobs.Read(ctx, translog.CheckpointKey(size))
-	if err != nil {
-		return err
-	}
-	if err := r.checkPublished(ctx, size, note); err != nil {
-		return err
-	}
-	return r.publishing(ctx, func(ctx context.Context, p *catalog.Publication) (*checkpoint, error) {
-		return r.readCheckpoint(ctx, &p.Reader, note)
-	})
-}
-
 // afterKey is the last key that need not be looked at when n are known.
 func afterKey(key func(int64) string, n int64) string {
 	if n == 0 {
