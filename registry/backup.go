@@ -20,10 +20,9 @@ type Backup struct {
 	From      Config
 	Inventory storage.Inventory
 	// Catalog is the copy of the catalog, To where blobs and log go.
-	Catalog *catalog.DB
-	To      storage.Blobs
-	// Progress is called now and then; all is 0 where it is not known.
-	Progress func(what string, done, all int64)
+	Catalog  *catalog.DB
+	To       storage.Blobs
+	Progress Progress
 
 	Done BackedUp
 }
@@ -68,12 +67,6 @@ func (b *Backup) Extends(ctx context.Context, earlier *catalog.DB) error {
 		err = fmt.Errorf("%w: the backup is of another log: its %d entries have the root %s, this registry's first %d have %s", ErrRequest, size, theirs, size, ours)
 	}
 	return err
-}
-
-func (b *Backup) progress(what string, done, all int64) {
-	if b.Progress != nil {
-		b.Progress(what, done, all)
-	}
 }
 
 // CopyBlobs copies every blob that the copy has not got, and then checks that it has all
@@ -122,7 +115,7 @@ func (b *Backup) copyPage(ctx context.Context, page []storage.Stored) error {
 			b.Done.Bytes += c.bytes
 		}
 	}
-	b.progress("looked at blobs", b.Done.Blobs, 0)
+	b.Progress.tell("looked at blobs", b.Done.Blobs, 0)
 	return err
 }
 
@@ -145,6 +138,13 @@ func (b *Backup) copyBlob(ctx context.Context, one storage.Stored) (copied, erro
 	return copied{bytes: blob.Size()}, b.To.Put(ctx, one.CID, blob.Size(), blob)
 }
 
+// registry looks at the log of From by the copy of the catalog.
+func (b *Backup) registry() *Registry {
+	of := b.From
+	of.Catalog = b.Catalog
+	return offline(of)
+}
+
 // mostLacked is how many things are named that a copy lacks.
 const mostLacked = 5
 
@@ -155,8 +155,6 @@ func (b *Backup) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	of := b.From
-	of.Catalog = b.Catalog
 	w := &walk{catalog: b.Catalog, blobs: b.To, bytes: lookThere}
 	var log translog.Frontier
 	var lacks []string
@@ -169,12 +167,12 @@ func (b *Backup) check(ctx context.Context) error {
 				return nil
 			}
 			if log.Add(translog.LeafHash(l.raw)); log.Size() == b.Done.Published {
-				if err := proveRoot(ctx, of, note, &log); err != nil {
+				if err := b.registry().checkSigned(ctx, log.Size(), log.Root(), note); err != nil {
 					return err
 				}
 			}
 		}
-		b.progress("checked entries", log.Size(), b.Done.Entries)
+		b.Progress.tell("checked entries", log.Size(), b.Done.Entries)
 		return nil
 	})
 	if err != nil || len(lacks) == 0 {
@@ -205,7 +203,7 @@ func (b *Backup) CopyLog(ctx context.Context) error {
 				return b.copyCheckpoints(ctx)
 			}
 		}
-		b.progress("copied entries", to, b.Done.Entries)
+		b.Progress.tell("copied entries", to, b.Done.Entries)
 	}
 	return b.copyCheckpoints(ctx)
 }
@@ -227,8 +225,7 @@ func (b *Backup) copyEntry(ctx context.Context, row catalog.EntryRow) (bool, err
 }
 
 func (b *Backup) copyCheckpoints(ctx context.Context) error {
-	r := &Registry{Config: b.From, origin: b.From.Keys.DID()}
-	r.Catalog = b.Catalog
+	r := b.registry()
 	last, err := lastKey(ctx, b.To, translog.CheckpointPrefix, "", translog.ParseCheckpointKey)
 	if err != nil {
 		return err
@@ -260,7 +257,7 @@ func (b *Backup) copyCheckpoints(ctx context.Context) error {
 			return err
 		}
 		b.Done.Objects++
-		b.progress("copied checkpoints", size, b.Done.Published)
+		b.Progress.tell("copied checkpoints", size, b.Done.Published)
 	}
 	return nil
 }

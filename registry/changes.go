@@ -84,10 +84,14 @@ func (r *Registry) changedBetween(ctx context.Context, from, to int64) change {
 // isOfArtifact reports whether the state under key says something about one artifact, and
 // about nobody's rights to others.
 func isOfArtifact(key string) bool {
-	if strings.HasPrefix(key, state.VersionsPrefix()) {
-		return true
-	}
-	return slices.ContainsFunc(record.Kinds(), func(k record.Kind) bool {
-		return strings.HasPrefix(key, state.ArtifactPrefix(k)) || strings.HasPrefix(key, state.HeadKey(string(k)+"/"))
-	})
+	return slices.ContainsFunc(artifactPrefixes, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
 }
+
+// artifactPrefixes begin the keys of what isOfArtifact.
+var artifactPrefixes = func() []string {
+	prefixes := []string{state.VersionsPrefix()}
+	for _, kind := range record.Kinds() {
+		prefixes = append(prefixes, state.ArtifactPrefix(kind), state.HeadKey(string(kind)+"/"))
+	}
+	return prefixes
+}()

@@ -75,8 +75,8 @@ func (s *submission) blobs() []brought {
 	if s.artifact != nil {
 		all = append(all, *s.artifact)
 	}
-	for _, raw := range s.attachments {
-		all = append(all, *blobOf(raw))
+	for id, raw := range s.attachments {
+		all = append(all, brought{id, int64(len(raw)), bytes.NewReader(raw)})
 	}
 	return append(all, *blobOf(s.record.Envelope()))
 }
@@ -124,7 +124,7 @@ func checkCondemned(ctx context.Context, tx *catalog.Tx, batch ...*submission) e
 // name notes which blobs s names. The document that its signer is judged by is not
 // among them: an entry before names it, or s brings it.
 func (s *submission) name() (err error) {
-	s.named, err = namedBy(translog.Entry{Record: s.record.CID()}, s.record, s.attachments)
+	s.named, err = namedBy(translog.Entry{}, s.record, s.attachments)
 	return err
 }
 

@@ -160,7 +160,10 @@ func (r *Registry) extends(ctx context.Context, shown, cp *checkpoint) error {
 // catchUp shows, where others may publish, all that was published when it was called, if
 // the database says so soon. It reports whether that was more than at.
 func (r *Registry) catchUp(ctx context.Context, at int64) bool {
-	if r.follower == nil || r.follower.failing.Load() {
+	switch {
+	case r.follower == nil:
+		return false
+	case r.follower.failing.Load():
 		return r.Size() > at
 	}
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
@@ -181,13 +184,15 @@ func (r *Registry) catchUp(ctx context.Context, at int64) bool {
 	return r.Size() > at
 }
 
-// caughtUp does f again where it finds nothing, and this server did not show yet what
-// another may have told the asker of: behind one address there are all of them.
-func caughtUp[T any](ctx context.Context, r *Registry, f func() (T, error)) (T, error) {
+// caughtUp does f again where its error says that it lacks something, and this server did
+// not show yet what another may have told the asker of: behind one address there are all of them.
+func caughtUp[T any](ctx context.Context, r *Registry, lacks func(error) bool, f func() (T, error)) (T, error) {
 	at := r.Size()
 	v, err := f()
-	if r.follower == nil || !errors.Is(err, ErrNotFound) || !r.catchUp(ctx, at) {
+	if !lacks(err) || !r.catchUp(ctx, at) {
 		return v, err
 	}
 	return f()
 }
+
+func isNotFound(err error) bool { return errors.Is(err, ErrNotFound) }

@@ -29,9 +29,8 @@ type FsckOptions struct {
 	// use, "" for the system's.
 	Temp string
 	// Found is called with each finding.
-	Found func(Finding)
-	// Progress is called now and then; all is 0 where it is not known.
-	Progress func(what string, done, all int64)
+	Found    func(Finding)
+	Progress Progress
 }
 
 // Finding is one thing that is not as it should be.
@@ -98,8 +97,6 @@ type fsck struct {
 	stopped bool
 	// proved: the entries hash to a root that the log has signed.
 	proved bool
-	// head is the catalog's at the beginning.
-	head int64
 	// names are what entries refer to.
 	names *spill
 	// told are blobs that findings have named already; skipped are entries whose index
@@ -108,8 +105,10 @@ type fsck struct {
 	skipped map[int64]bool
 	// note is what the catalog says is published; noteRoot the signed root that was believed.
 	note []byte
-	// mend are entries whose object is missing.
-	missingObjects int64
+	// largest is the size of the largest checkpoint that is stored.
+	largest int64
+	// lacking are where the pages begin that have an entry whose object is missing.
+	lacking []int64
 }
 
 // Fsck holds catalog, log and blobs against each other, in both directions, as of
@@ -136,7 +135,7 @@ func Fsck(ctx context.Context, c Config, o FsckOptions) (Fscked, error) {
 	defer f.names.Close()
 	replay := c
 	replay.Catalog = replayed
-	f.replay = &Registry{Config: replay, origin: c.Keys.DID(), cache: newCache(c.halfCache())}
+	f.replay = offline(replay)
 	err = f.run(ctx, folder)
 	return f.done, err
 }
@@ -175,24 +174,19 @@ func (f *fsck) begin(ctx context.Context) error {
 // catalogSays reads what is published, and where the catalog ends.
 func (f *fsck) catalogSays(ctx context.Context) error {
 	size, note, err := f.Catalog.Published(ctx)
-	if f.lostCatalog(err) {
-		return nil
-	}
 	if err != nil {
-		return err
+		return f.orLost(err)
 	}
 	ends, err := f.Catalog.Ends(ctx)
-	if f.lostCatalog(err) {
-		return nil
-	}
 	if err != nil {
-		return err
+		return f.orLost(err)
 	}
-	f.head, f.note = max(ends.Head, ends.Entries), note
-	f.done.Size = min(size, f.head)
-	f.done.Pending = f.head - f.done.Size
-	if size > f.head {
-		f.found(codePublished, "published row", fmt.Sprintf("it says %d entries, of which the catalog has %d", size, f.head))
+	head := max(ends.Head, ends.Entries)
+	f.note = note
+	f.done.Size = min(size, head)
+	f.done.Pending = head - f.done.Size
+	if size > head {
+		f.found(codePublished, "published row", fmt.Sprintf("it says %d entries, of which the catalog has %d", size, head))
 	}
 	if ends.Head != ends.Entries && ends.Entries >= f.done.Size {
 		f.found(codeCatalogHead, "head row", fmt.Sprintf("it says %d entries, their rows end at %d", ends.Head, ends.Entries))
@@ -213,6 +207,14 @@ func (f *fsck) lostCatalog(err error) bool {
 	}
 	f.Catalog, f.note = nil, nil
 	return true
+}
+
+// orLost is err, nil where it says that the catalog is lost, which was told.
+func (f *fsck) orLost(err error) error {
+	if f.lostCatalog(err) {
+		return nil
+	}
+	return err
 }
 
 // largestCheckpoint is the size of the largest one that is stored, 0 for none.
@@ -249,11 +251,4 @@ func (f *fsck) tell(found Finding) {
 	}
 	found.Do = checkOf(found.Code).Do
 	f.Found(found)
-}
-
-// progress tells how far a step is.
-func (f *fsck) progress(what string, done, all int64) {
-	if f.Progress != nil {
-		f.Progress(what, done, all)
-	}
 }

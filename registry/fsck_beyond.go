@@ -8,11 +8,11 @@ import (
 	"phoenix-lab.org/aln-registry/storage"
 )
 
-// checkBeyond looks for objects of the log that the catalog does not know of. They
-// are listed first, and the head is read then: objects are written after their entry was
-// committed, so a server that goes on meanwhile is no finding.
+// checkBeyond looks for objects of the log that the catalog does not know of. They are
+// listed first, the checkpoints by checkCheckpoints, and the head is read then: objects are
+// written after their entry was committed, so a server that goes on meanwhile is no finding.
 func (f *fsck) checkBeyond(ctx context.Context) error {
-	last, lastKeyOf := int64(-1), ""
+	last := int64(-1)
 	for key, err := range f.Blobs.List(ctx, translog.EntryPrefix, "") {
 		if err != nil {
 			return err
@@ -22,46 +22,45 @@ func (f *fsck) checkBeyond(ctx context.Context) error {
 			f.found(codeLogStray, key, err.Error())
 			continue
 		}
-		last, lastKeyOf = index, key
+		last = index
 	}
-	largest, err := f.largestCheckpoint(ctx)
-	if err != nil || f.Catalog == nil {
-		return err
-	}
-	ends, err := f.Catalog.Ends(ctx)
-	if f.lostCatalog(err) {
+	if f.Catalog == nil {
 		return nil
 	}
+	ends, err := f.Catalog.Ends(ctx)
 	if err != nil {
-		return err
+		return f.orLost(err)
 	}
 	head := max(ends.Head, ends.Entries, f.done.Size)
 	switch {
 	case last >= head:
-		f.found(codeCatalogBehind, lastKeyOf, fmt.Sprintf("the catalog has %d entries", head))
-	case largest > head:
-		f.found(codeCatalogBehind, translog.CheckpointKey(largest), fmt.Sprintf("the catalog has %d entries", head))
+		f.found(codeCatalogBehind, translog.EntryKey(last), fmt.Sprintf("the catalog has %d entries", head))
+	case f.largest > head:
+		f.found(codeCatalogBehind, translog.CheckpointKey(f.largest), fmt.Sprintf("the catalog has %d entries", head))
 	}
 	return nil
 }
 
 // repairObjects puts back, or tells of, the objects of entries that are missing.
 func (f *fsck) repairObjects(ctx context.Context) error {
-	if f.missingObjects == 0 {
-		return nil
-	}
 	w := &walk{catalog: f.Catalog, blobs: f.Blobs, objects: true}
-	return w.run(ctx, 0, f.done.Size, func(page []*walked) error {
-		for _, l := range page {
-			if !l.has(codeObjectMissing) {
-				continue
+	for _, from := range f.lacking {
+		err := w.run(ctx, from, min(from+walkPage, f.done.Size), func(page []*walked) error {
+			for _, l := range page {
+				if !l.has(codeObjectMissing) {
+					continue
+				}
+				if err := f.repairObject(ctx, l); err != nil {
+					return err
+				}
 			}
-			if err := f.repairObject(ctx, l); err != nil {
-				return err
-			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // repairObject writes the object of an entry whose row is proved by the signed root.
@@ -100,7 +99,7 @@ func (f *fsck) checkInventory(ctx context.Context, folder string) error {
 	err = listBlobs(ctx, f.Inventory, func(b storage.Stored) error {
 		f.done.Blobs++
 		f.done.Bytes += b.Size
-		f.progress("listed blobs", f.done.Blobs, 0)
+		f.Progress.tell("listed blobs", f.done.Blobs, 0)
 		return listed.add(b)
 	}, func(stray error) { f.found(codeStray, "blob storage", stray.Error()) })
 	if err != nil {

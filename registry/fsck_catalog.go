@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/translog"
 	"phoenix-lab.org/aln-registry/storage/catalog"
 )
@@ -24,7 +25,7 @@ func (f *fsck) checkCatalog(ctx context.Context) error {
 		if f.Catalog == nil {
 			return nil
 		}
-		if err := step(ctx); err != nil && !f.lostCatalog(err) {
+		if err := f.orLost(step(ctx)); err != nil {
 			return err
 		}
 	}
@@ -79,7 +80,7 @@ func (f *fsck) checkHashes(ctx context.Context) error {
 				f.found(codeLogHash, fmt.Sprintf("log hash %d", h.Position), fmt.Sprintf("it is %x, that of the entries %x", hash, h.Hash))
 			}
 		}
-		f.progress("compared hashes", min(from+comparePage, end), end)
+		f.Progress.tell("compared hashes", min(from+comparePage, end), end)
 	}
 	return nil
 }
@@ -162,7 +163,7 @@ func (f *fsck) checkState(ctx context.Context) error {
 	}
 	return compare(of(f.replay.Catalog), of(f.Catalog), order, func(want, got *catalog.StateRow) error {
 		seen++
-		f.progress("compared rows of state", seen, 0)
+		f.Progress.tell("compared rows of state", seen, 0)
 		row := cmp.Or(want, got)
 		var detail string
 		switch {
@@ -202,7 +203,7 @@ func (f *fsck) checkLines(ctx context.Context) error {
 	order := func(a, b catalog.CrateRow) int { return cmp.Compare(a.Index, b.Index) }
 	return compare(of(f.replay.Catalog), of(f.Catalog), order, func(want, got *catalog.CrateRow) error {
 		row := cmp.Or(want, got)
-		what, name := fmt.Sprintf("index line of entry %d", row.Index), "crate/"+row.NameKey+"@"+row.Version
+		what, name := fmt.Sprintf("index line of entry %d", row.Index), versionName(record.KindCrate, row.NameKey, row.Version)
 		switch {
 		case f.skipped[row.Index]:
 		case got == nil:

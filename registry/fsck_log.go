@@ -50,7 +50,7 @@ func (f *fsck) checkPage(ctx context.Context, page []*walked) error {
 		}
 		return nil
 	})
-	f.progress("checked entries", page[0].index+int64(len(page)), f.done.Size)
+	f.Progress.tell("checked entries", page[0].index+int64(len(page)), f.done.Size)
 	return err
 }
 
@@ -115,7 +115,10 @@ func (f *fsck) replayEntry(ctx context.Context, tx *catalog.Tx, l *walked) error
 // foundIn tells of a problem of an entry, once for each blob.
 func (f *fsck) foundIn(ctx context.Context, l *walked, p problem) error {
 	if p.code == codeObjectMissing {
-		f.missingObjects++ // told of when it is known whether it can be put back
+		page := l.index - l.index%walkPage // told of when it is known whether it can be put back
+		if n := len(f.lacking); n == 0 || f.lacking[n-1] != page {
+			f.lacking = append(f.lacking, page)
+		}
 		return nil
 	}
 	if f.told[p.code+p.what] {
@@ -217,51 +220,40 @@ func (f *fsck) missingNote(ctx context.Context, key string, published bool) erro
 	return nil
 }
 
+// storedNote is a checkpoint object: its note, or why it cannot be read, or is none.
+type storedNote struct {
+	key           string
+	size          int64
+	note          []byte
+	failed, stray error
+}
+
 // checkCheckpoints holds every stored checkpoint up to the size that is looked at
 // against the entries.
 func (f *fsck) checkCheckpoints(ctx context.Context) error {
-	const page = 256
-	var keys []string
-	flush := func() error {
-		err := f.checkNotes(ctx, keys)
-		keys = keys[:0]
-		return err
-	}
-	for key, err := range f.Blobs.List(ctx, translog.CheckpointPrefix, "") {
+	notes := ahead(ctx, f.Blobs.List(ctx, translog.CheckpointPrefix, ""), func(ctx context.Context, key string) (n storedNote, err error) {
+		n.key = key
+		if n.size, n.stray = translog.ParseCheckpointKey(key); n.stray != nil || n.size > f.tree {
+			return n, nil
+		}
+		if n.note, n.failed = f.Blobs.Read(ctx, key); fatal(ctx, n.failed) {
+			return n, n.failed
+		}
+		return n, nil
+	})
+	for n, err := range notes {
 		if err != nil {
 			return err
 		}
-		size, err := translog.ParseCheckpointKey(key)
-		switch {
-		case err != nil:
-			f.found(codeLogStray, key, err.Error())
-			continue
-		case size > f.tree:
+		if n.stray != nil {
+			f.found(codeLogStray, n.key, n.stray.Error())
 			continue
 		}
-		if keys = append(keys, key); len(keys) == page {
-			if err := flush(); err != nil {
-				return err
-			}
+		f.largest = n.size
+		if n.size > f.tree {
+			continue
 		}
-	}
-	return flush()
-}
-
-func (f *fsck) checkNotes(ctx context.Context, keys []string) error {
-	notes, failed := make([][]byte, len(keys)), make([]error, len(keys))
-	err := inParallel(ctx, len(keys), func(ctx context.Context, i int) error {
-		notes[i], failed[i] = f.Blobs.Read(ctx, keys[i])
-		if fatal(ctx, failed[i]) {
-			return failed[i]
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for i, key := range keys {
-		if err := f.checkStoredNote(ctx, key, notes[i], failed[i]); err != nil {
+		if err := f.checkStoredNote(ctx, n); err != nil {
 			return err
 		}
 	}
@@ -270,30 +262,26 @@ func (f *fsck) checkNotes(ctx context.Context, keys []string) error {
 
 // checkStoredNote tells a checkpoint that is damaged from one that was signed for
 // other entries.
-func (f *fsck) checkStoredNote(ctx context.Context, key string, note []byte, failed error) error {
-	size, err := translog.ParseCheckpointKey(key)
-	if err != nil {
-		return err
-	}
-	if failed != nil {
-		f.found(codeUnreadable, key, failed.Error())
+func (f *fsck) checkStoredNote(ctx context.Context, n storedNote) error {
+	if n.failed != nil {
+		f.found(codeUnreadable, n.key, n.failed.Error())
 		return nil
 	}
-	root, err := translog.TreeHash(size, storedHashes(ctx, &f.replay.Catalog.Reader))
+	root, err := translog.TreeHash(n.size, storedHashes(ctx, &f.replay.Catalog.Reader))
 	if err != nil {
 		return err
 	}
-	opened, _, err := f.replay.openNote(ctx, note)
+	opened, _, err := f.replay.openNote(ctx, n.note)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case err != nil && f.excused(ctx, note):
+	case err != nil && f.excused(ctx, n.note):
 	case err != nil:
-		f.found(codeNote, key, err.Error())
-	case opened.Size != size:
-		f.found(codeNote, key, fmt.Sprintf("it is the checkpoint of %d entries", opened.Size))
+		f.found(codeNote, n.key, err.Error())
+	case opened.Size != n.size:
+		f.found(codeNote, n.key, fmt.Sprintf("it is the checkpoint of %d entries", opened.Size))
 	case opened.Root != root && f.proved:
-		f.found(codeFork, key, fmt.Sprintf("signed by this log, it says the root %s; the entries have %s", opened.Root, root))
+		f.found(codeFork, n.key, fmt.Sprintf("signed by this log, it says the root %s; the entries have %s", opened.Root, root))
 	}
 	return nil
 }

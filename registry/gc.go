@@ -25,9 +25,8 @@ type GCOptions struct {
 	// Found is called with each blob that nothing refers to and that is old enough.
 	Found func(storage.Stored)
 	// Stray is called with what lies among the blobs and is none; it stays.
-	Stray func(error)
-	// Progress is called now and then; all is 0 where it is not known.
-	Progress func(what string, done, all int64)
+	Stray    func(error)
+	Progress Progress
 }
 
 // Collected is what CollectGarbage saw and did.
@@ -61,15 +60,19 @@ type garbage struct {
 	since map[storage.CID]bool
 }
 
+func newGarbage(c Config, o GCOptions) *garbage {
+	return &garbage{
+		Config: c, GCOptions: o, since: map[storage.CID]bool{},
+		walk: &walk{catalog: c.Catalog, blobs: c.Blobs},
+	}
+}
+
 // CollectGarbage finds the blobs that no entry of the log names in any way (namedBy),
 // and with Delete removes those that are older than the grace. It may run beside
 // servers and beside itself. It refuses where the catalog is behind the stored log
 // (ErrBehind), or where an entry or its record cannot be read (ErrUnproved).
 func CollectGarbage(ctx context.Context, c Config, o GCOptions) (Collected, error) {
-	g := &garbage{
-		Config: c, GCOptions: o, since: map[storage.CID]bool{},
-		walk: &walk{catalog: c.Catalog, blobs: c.Blobs},
-	}
+	g := newGarbage(c, o)
 	var err error
 	if g.names, err = newSpill(o.Temp); err != nil {
 		return g.done, err
@@ -86,19 +89,13 @@ func CollectGarbage(ctx context.Context, c Config, o GCOptions) (Collected, erro
 	err = listBlobs(ctx, o.Inventory, func(b storage.Stored) error {
 		g.done.Blobs++
 		g.done.Bytes += b.Size
-		g.progress("listed blobs", g.done.Blobs, 0)
+		g.Progress.tell("listed blobs", g.done.Blobs, 0)
 		return listed.add(b)
 	}, g.stray)
 	if err != nil {
 		return g.done, err
 	}
 	return g.done, g.collect(ctx, listed)
-}
-
-func (g *garbage) progress(what string, done, all int64) {
-	if g.Progress != nil {
-		g.Progress(what, done, all)
-	}
 }
 
 func (g *garbage) stray(err error) {
@@ -135,13 +132,13 @@ func (g *garbage) readLog(ctx context.Context) error {
 				}
 			}
 			if log.Add(translog.LeafHash(l.raw)); log.Size() == published {
-				if err := proveRoot(ctx, g.Config, note, &log); err != nil {
+				if err := offline(g.Config).checkSigned(ctx, log.Size(), log.Root(), note); err != nil {
 					return fmt.Errorf("%w (%v)", ErrUnproved, err)
 				}
 				proved = true
 			}
 		}
-		g.progress("read entries", log.Size(), head)
+		g.Progress.tell("read entries", log.Size(), head)
 		return nil
 	})
 	if g.done.Entries = log.Size(); err == nil && !proved {
@@ -165,40 +162,20 @@ func (g *garbage) namesOf(l *walked) ([]storage.CID, error) {
 	return ids, nil
 }
 
-// proveRoot holds the entries that log has hashed against the note in the catalog and
-// the one in blob storage, which are the log's.
-func proveRoot(ctx context.Context, c Config, note []byte, log *translog.Frontier) error {
-	r := &Registry{Config: c, origin: c.Keys.DID()}
-	key := translog.CheckpointKey(log.Size())
-	stored, err := c.Blobs.Read(ctx, key)
-	if err != nil {
-		return err
-	}
-	if err := r.checkNote(ctx, &c.Catalog.Reader, "the published checkpoint", note, log.Size(), log.Root()); err != nil {
-		return err
-	}
-	return r.checkNote(ctx, &c.Catalog.Reader, key, stored, log.Size(), log.Root())
-}
-
 // notBehind is ErrBehind where blob storage has an entry at head, which the catalog has
-// not: it was put back, and what was entered since would look like garbage. Objects
-// are written in order, after the entries were committed.
+// not: it was put back, and what was entered since would look like garbage.
 func (g *garbage) notBehind(ctx context.Context, head int64) error {
 	if head == 0 {
 		return fmt.Errorf("%w: the catalog has no entry", ErrUnproved)
 	}
-	key := translog.EntryKey(head)
-	_, err := g.Blobs.Read(ctx, key)
-	switch {
-	case errors.Is(err, storage.ErrNotFound):
-		return nil
-	case err != nil:
-		return err
+	behind := notAhead(ctx, g.Blobs, head)
+	if !errors.Is(behind, ErrBehind) {
+		return behind
 	}
 	if again, err := g.Catalog.Head(ctx); err != nil || again > head { // entered meanwhile
 		return err
 	}
-	return fmt.Errorf("%w (catalog: %d entries; blob storage has %s)", ErrBehind, head, key)
+	return behind
 }
 
 // collect goes through the blobs that were listed and are not named.
@@ -362,7 +339,7 @@ func (g *garbage) removeCondemned(ctx context.Context, batch []storage.Stored, t
 			g.done.Spared++
 		}
 	}
-	g.progress("removed blobs", g.done.Removed, 0)
+	g.Progress.tell("removed blobs", g.done.Removed, 0)
 	return err
 }
 

@@ -237,10 +237,7 @@ func (m *gcModel) entered(p *publisher) {
 // sweep looks for garbage.
 func (m *gcModel) sweep(s *sweeper) {
 	ctx := m.t.Context()
-	g := &garbage{
-		Config: m.r.Config, GCOptions: GCOptions{Inventory: m.store, Delete: true}, since: map[storage.CID]bool{},
-		walk: &walk{catalog: m.r.Catalog, blobs: m.r.Blobs},
-	}
+	g := newGarbage(m.r.Config, GCOptions{Inventory: m.store, Delete: true})
 	var err error
 	if g.names, err = newSpill(m.w.folder); err != nil {
 		m.t.Fatal(err)

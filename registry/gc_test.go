@@ -214,10 +214,7 @@ func (m *meeting) enter(s *submission) bool {
 // collector has looked, and found the content to be garbage.
 func (m *meeting) collector() *sweeper {
 	m.t.Helper()
-	g := &garbage{
-		Config: m.r.Config, GCOptions: GCOptions{Inventory: m.store(), Delete: true}, since: map[storage.CID]bool{},
-		walk: &walk{catalog: m.r.Catalog, blobs: m.r.Blobs},
-	}
+	g := newGarbage(m.r.Config, GCOptions{Inventory: m.store(), Delete: true})
 	head, err := m.r.Catalog.Head(m.t.Context())
 	m.must(err)
 	g.done.Entries = head

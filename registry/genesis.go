@@ -1,8 +1,6 @@
 package registry
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -10,7 +8,6 @@ import (
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
-	"phoenix-lab.org/aln-registry/registry/translog"
 	"phoenix-lab.org/aln-registry/storage"
 	"phoenix-lab.org/aln-registry/storage/catalog"
 )
@@ -27,22 +24,8 @@ func Begun(ctx context.Context, c Config) (entries int64, err error) {
 	if head, err := c.Catalog.Head(ctx); err != nil || head >= genesisEntries {
 		return genesisEntries, err
 	}
-	last, err := lastKey(ctx, c.Blobs, translog.EntryPrefix, "", translog.ParseEntryKey)
-	if err != nil {
-		return 0, err
-	}
-	size, err := lastKey(ctx, c.Blobs, translog.CheckpointPrefix, "", translog.ParseCheckpointKey)
-	if err != nil {
-		return 0, err
-	}
-	head, err := c.Catalog.Head(ctx)
-	if err != nil || head >= genesisEntries {
-		return genesisEntries, err
-	}
-	if last >= head || size > head {
-		return 0, fmt.Errorf("%w (catalog: %d entries; blob storage: checkpoint of %d, entry %d)", ErrBehind, head, size, last)
-	}
-	return head, nil
+	entries, err = notBehind(ctx, c, 0)
+	return min(entries, genesisEntries), err
 }
 
 // Genesis is Begin by an admin whose key is at hand: both entries.
@@ -162,25 +145,14 @@ func (r *Registry) genesisHeader(ctx context.Context, tx *catalog.Tx) (record.He
 	return record.Header{Registry: r.origin, IssuedAt: now, Expires: now.Add(recordValidity)}, err
 }
 
-// storeAndApply makes blobs durable and applies in tx; half a genesis is none, so a
+// storeAndApply makes s durable and enters it in tx; half a genesis is none, so a
 // refusal is an error here.
 func (r *Registry) storeAndApply(ctx context.Context, tx *catalog.Tx, s *submission) error {
-	blobs := [][]byte{s.record.Envelope()}
-	for _, raw := range s.attachments {
-		blobs = append(blobs, raw)
-	}
-	for _, raw := range blobs {
-		if err := r.Blobs.Put(ctx, storage.CIDOf(raw), int64(len(raw)), bytes.NewReader(raw)); err != nil {
-			return err
-		}
-	}
-	now, err := r.entryTime(ctx, tx)
-	if err != nil {
+	if err := r.store(ctx, s); err != nil {
 		return err
 	}
-	if err := checkCondemned(ctx, tx, s); err != nil {
+	if err := r.applyBatch(ctx, tx, []*submission{s}, false); err != nil {
 		return err
 	}
-	refusal, err := r.applyOne(ctx, tx, s, now)
-	return cmp.Or(err, refusal)
+	return s.refusal
 }

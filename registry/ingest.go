@@ -67,12 +67,7 @@ func (r *Registry) Submit(ctx context.Context, asker policy.Asker, envelope []by
 // What another replica published a moment ago may be what the signer goes by: nothing is
 // refused before that is looked at.
 func (r *Registry) precheck(ctx context.Context, asker policy.Asker, s *submission) (repeated *Receipt, err error) {
-	at := r.Size()
-	repeated, err = r.prejudge(ctx, asker, s)
-	if r.follower == nil || !isRefusal(err) || !r.catchUp(ctx, at) {
-		return repeated, err
-	}
-	return r.prejudge(ctx, asker, s)
+	return caughtUp(ctx, r, isRefusal, func() (*Receipt, error) { return r.prejudge(ctx, asker, s) })
 }
 
 func (r *Registry) prejudge(ctx context.Context, asker policy.Asker, s *submission) (repeated *Receipt, err error) {

@@ -33,7 +33,8 @@ func suffererOf(key string) string {
 	switch family {
 	case "version":
 		for _, kind := range record.Kinds() {
-			if name, version, ok := strings.Cut(strings.TrimPrefix(rest, string(kind)+"/"), "/"); ok && strings.HasPrefix(rest, string(kind)+"/") {
+			of, ours := strings.CutPrefix(key, versionPrefixes[kind])
+			if name, version, ok := strings.Cut(of, "/"); ours && ok {
 				return versionName(kind, name, version)
 			}
 		}

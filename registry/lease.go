@@ -171,7 +171,7 @@ func (r *Registry) confirm(ctx context.Context) error {
 func (r *Registry) showsStored(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, confirmWithin)
 	defer cancel()
-	stored, err := r.lastCheckpoint(ctx, r.Size())
+	stored, err := lastCheckpoint(ctx, r.Blobs, r.Size())
 	if err != nil || stored <= r.Size() {
 		return err == nil, err
 	}

@@ -88,7 +88,7 @@ func putBack(shown, has int64) error {
 func (r *Registry) extend(ctx context.Context, p *catalog.Publication, head int64) (*checkpoint, error) {
 	ahead := make(chan error, 1)
 	if r.Catalog.Shared() { // it may have been put back under us; asked meanwhile, it costs no time
-		go func() { ahead <- r.notAhead(ctx, head) }()
+		go func() { ahead <- notAhead(ctx, r.Blobs, head) }()
 	} else {
 		ahead <- nil
 	}
@@ -114,11 +114,11 @@ func (r *Registry) extend(ctx context.Context, p *catalog.Publication, head int6
 	return cp, r.storeCheckpoint(ctx, &p.Reader, cp)
 }
 
-// notAhead is ErrBehind where blob storage has the entry at head, the catalog's as it was
-// read by whoever alone may publish: entries are stored one after another, and after
-// their commit, so that one says it for all.
-func (r *Registry) notAhead(ctx context.Context, head int64) error {
-	_, err := r.Blobs.Read(ctx, translog.EntryKey(head))
+// notAhead is ErrBehind where blob storage has the entry at head, the catalog's: entries are
+// stored one after another, and after their commit, so that one says it for all. The head
+// is as it was read by whoever alone may publish, or has to be read again.
+func notAhead(ctx context.Context, blobs storage.Blobs, head int64) error {
+	_, err := blobs.Read(ctx, translog.EntryKey(head))
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
 		return nil

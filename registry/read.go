@@ -29,7 +29,7 @@ func (r *Registry) Version(ctx context.Context, asker policy.Asker, kind record.
 		return Judged{}, err // before it is looked for: whether it exists is not told
 	}
 	// What is hidden takes as long as what is not there.
-	return caughtUp(ctx, r, func() (Judged, error) {
+	return caughtUp(ctx, r, isNotFound, func() (Judged, error) {
 		v, err := r.version(ctx, kind, name, version)
 		if err != nil {
 			return Judged{}, err
@@ -243,7 +243,7 @@ func (r *Registry) LogEntries(ctx context.Context, from, to int64) ([][]byte, er
 // Tile returns a hash tile or an entry bundle of the published log, in the
 // encoding of C2SP tlog-tiles. ErrNotFound when the log is not that large.
 func (r *Registry) Tile(ctx context.Context, path string) ([]byte, error) {
-	return caughtUp(ctx, r, func() ([]byte, error) { return r.tile(ctx, path) })
+	return caughtUp(ctx, r, isNotFound, func() ([]byte, error) { return r.tile(ctx, path) })
 }
 
 func (r *Registry) tile(ctx context.Context, path string) ([]byte, error) {

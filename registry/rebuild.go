@@ -45,8 +45,7 @@ type Refused struct {
 // is called after each entry. Errors: ErrFork when the stored log contradicts
 // a checkpoint or has a gap.
 func Rebuild(ctx context.Context, c Config, progress func(done int64)) (Rebuilt, error) {
-	r := &Registry{Config: c.withClock(), cache: newCache(c.halfCache())}
-	r.origin = c.Keys.DID()
+	r := offline(c.withClock())
 	done := Rebuilt{Origin: r.origin}
 	head, err := c.Catalog.Head(ctx)
 	if err != nil {
@@ -106,6 +105,18 @@ func (r *Registry) checkCheckpoints(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// adopt publishes up to a checkpoint that is stored but not yet in the catalog, as it is
+// stored now: it has to be what the catalog's entries say.
+func (r *Registry) adopt(ctx context.Context, size int64) error {
+	note, err := r.Blobs.Read(ctx, translog.CheckpointKey(size))
+	if err != nil {
+		return err
+	}
+	return r.publishing(ctx, func(ctx context.Context, p *catalog.Publication) (*checkpoint, error) {
+		return r.believed(ctx, &p.Reader, catalog.Published{Size: size, Checkpoint: note})
+	})
 }
 
 // replayStored replays entry objects in order, a page to a transaction.

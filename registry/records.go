@@ -23,7 +23,7 @@ type Stored struct {
 // Record returns the published record whose identity is id, if asker may read
 // it. ErrNotFound also when the asker may not know of it.
 func (r *Registry) Record(ctx context.Context, asker policy.Asker, id record.ID) (Stored, error) {
-	return caughtUp(ctx, r, func() (Stored, error) { return r.readableRecord(ctx, asker, id) })
+	return caughtUp(ctx, r, isNotFound, func() (Stored, error) { return r.readableRecord(ctx, asker, id) })
 }
 
 func (r *Registry) readableRecord(ctx context.Context, asker policy.Asker, id record.ID) (Stored, error) {
@@ -92,14 +92,19 @@ func (r *Registry) mayReadRecord(ctx context.Context, asker policy.Asker, stored
 
 // RecordAt returns the record of the published entry at index.
 func (r *Registry) RecordAt(ctx context.Context, asker policy.Asker, index int64) (Stored, error) {
-	if at := r.Size(); index < 0 || index >= at && (!r.catchUp(ctx, at) || index >= r.Size()) {
+	if index < 0 {
 		return Stored{}, ErrNotFound
 	}
-	row, err := r.Catalog.Entry(ctx, index)
-	if err != nil {
-		return Stored{}, err
-	}
-	return r.Record(ctx, asker, record.ID(row.RecordID))
+	return caughtUp(ctx, r, isNotFound, func() (Stored, error) {
+		if index >= r.Size() {
+			return Stored{}, ErrNotFound
+		}
+		row, err := r.Catalog.Entry(ctx, index)
+		if err != nil {
+			return Stored{}, err
+		}
+		return r.readableRecord(ctx, asker, record.ID(row.RecordID))
+	})
 }
 
 func (r *Registry) storedRecord(ctx context.Context, id record.ID) (Stored, error) {

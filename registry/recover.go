@@ -21,7 +21,7 @@ func (r *Registry) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	head, err := r.notBehind(ctx, size)
+	head, err := notBehind(ctx, r.Config, size)
 	if err != nil {
 		return err
 	}
@@ -49,25 +49,22 @@ func (r *Registry) recover(ctx context.Context) error {
 	return r.takeUp(ctx)
 }
 
-// notBehind returns the catalog's head, ErrBehind where blob storage has more. Other
-// replicas may go on meanwhile: what is stored was committed before, so a head that is
-// read after blob storage was listed is behind only where the catalog is.
-func (r *Registry) notBehind(ctx context.Context, published int64) (head int64, err error) {
-	if head, err = r.Catalog.Head(ctx); err != nil {
+// notBehind returns the catalog's head, ErrBehind where blob storage has more. Others
+// may go on meanwhile: what is stored was committed before, so a head that is read after
+// blob storage was listed is behind only where the catalog is.
+func notBehind(ctx context.Context, c Config, published int64) (head int64, err error) {
+	if head, err = c.Catalog.Head(ctx); err != nil {
 		return 0, err
 	}
-	stored, err := r.lastCheckpoint(ctx, published)
+	stored, err := lastCheckpoint(ctx, c.Blobs, published)
 	if err != nil {
 		return 0, err
 	}
-	lastEntry, err := lastKey(ctx, r.Blobs, translog.EntryPrefix, afterKey(translog.EntryKey, head), translog.ParseEntryKey)
+	lastEntry, err := lastKey(ctx, c.Blobs, translog.EntryPrefix, afterKey(translog.EntryKey, head), translog.ParseEntryKey)
 	if err != nil {
 		return 0, err
 	}
-	if stored <= head && lastEntry < head {
-		return head, nil
-	}
-	if head, err = r.Catalog.Head(ctx); err != nil {
+	if head, err = c.Catalog.Head(ctx); err != nil {
 		return 0, err
 	}
 	if stored > head || lastEntry >= head {
@@ -84,7 +81,7 @@ func (r *Registry) takeUp(ctx context.Context) error { return r.publishing(ctx, 
 // checkUnpublished holds the largest checkpoint that is stored, but not published, against
 // the catalog's head entries: whoever stored it was interrupted, since nobody is at it.
 func (r *Registry) checkUnpublished(ctx context.Context, reader *catalog.Reader, published, head int64) error {
-	stored, err := r.lastCheckpoint(ctx, published)
+	stored, err := lastCheckpoint(ctx, r.Blobs, published)
 	if err != nil || stored <= published {
 		return err
 	}
@@ -103,8 +100,8 @@ func (r *Registry) checkUnpublished(ctx context.Context, reader *catalog.Reader,
 }
 
 // lastCheckpoint is the size of the largest stored checkpoint above size, at most size for none.
-func (r *Registry) lastCheckpoint(ctx context.Context, size int64) (int64, error) {
-	return lastKey(ctx, r.Blobs, translog.CheckpointPrefix, afterKey(translog.CheckpointKey, size), translog.ParseCheckpointKey)
+func lastCheckpoint(ctx context.Context, blobs storage.Blobs, size int64) (int64, error) {
+	return lastKey(ctx, blobs, translog.CheckpointPrefix, afterKey(translog.CheckpointKey, size), translog.ParseCheckpointKey)
 }
 
 // checkPublished holds the published note and the stored checkpoint against the catalog's hashes.
@@ -113,6 +110,12 @@ func (r *Registry) checkPublished(ctx context.Context, size int64, note []byte) 
 	if err != nil {
 		return err
 	}
+	return r.checkSigned(ctx, size, root, note)
+}
+
+// checkSigned holds the published note and the stored checkpoint against the root over the
+// entries that they are of.
+func (r *Registry) checkSigned(ctx context.Context, size int64, root tlog.Hash, note []byte) error {
 	if err := r.checkNote(ctx, &r.Catalog.Reader, "the catalog's published checkpoint", note, size, root); err != nil {
 		return err
 	}
@@ -153,33 +156,27 @@ func (r *Registry) checkEntries(ctx context.Context, size int64) error {
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		stored, err := r.Blobs.Read(ctx, translog.EntryKey(e.Index))
+	keys := func(yield func(string, error) bool) {
+		for _, e := range entries {
+			if !yield(translog.EntryKey(e.Index), nil) {
+				return
+			}
+		}
+	}
+	i := 0
+	for stored, err := range ahead(ctx, keys, r.Blobs.Read) {
 		if errors.Is(err, storage.ErrNotFound) {
-			return fmt.Errorf("%w: entry %d is missing", ErrLost, e.Index)
+			return fmt.Errorf("%w: entry %d is missing", ErrLost, entries[i].Index)
 		}
 		if err != nil {
 			return err
 		}
-		if !bytes.Equal(stored, e.Bytes) {
-			return r.forkedEntry(ctx, e)
+		if !bytes.Equal(stored, entries[i].Bytes) {
+			return r.forkedEntry(ctx, entries[i])
 		}
+		i++
 	}
 	return nil
-}
-
-// adopt publishes up to a checkpoint that is stored but not yet in the catalog, as it is stored.
-func (r *Registry) adopt(ctx context.Context, size int64) error {
-	note, err := r.Blobs.Read(ctx, translog.CheckpointKey(size))
-	if err != nil {
-		return err
-	}
-	if err := r.checkPublished(ctx, size, note); err != nil {
-		return err
-	}
-	return r.publishing(ctx, func(ctx context.Context, p *catalog.Publication) (*checkpoint, error) {
-		return r.readCheckpoint(ctx, &p.Reader, note)
-	})
 }
 
 // afterKey is the last key that need not be looked at when n are known.

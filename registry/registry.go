@@ -182,6 +182,11 @@ func Open(ctx context.Context, c Config) (*Registry, error) {
 	return r, nil
 }
 
+// offline is a registry that is never run: to look at a log, or to replay it.
+func offline(c Config) *Registry {
+	return &Registry{Config: c, origin: c.Keys.DID(), cache: newCache(c.halfCache())}
+}
+
 // prepare makes a Registry that is not running yet.
 func prepare(ctx context.Context, c Config) (*Registry, error) {
 	c = c.withClock()

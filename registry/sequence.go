@@ -236,10 +236,12 @@ func (r *Registry) finish(ctx context.Context, batches []batch) {
 	if r.lease != nil || r.pending.Load() || r.committed.Load() > r.Size() {
 		err = r.publishSurely(ctx)
 	}
-	for _, b := range batches {
-		if err == nil {
-			err = r.stillEntered(ctx, b.submissions)
+	if err == nil {
+		var all []*submission
+		for _, b := range batches {
+			all = append(all, b.submissions...)
 		}
+		err = r.stillEntered(ctx, all)
 	}
 	if err != nil {
 		r.unpublished(err)

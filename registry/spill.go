@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"phoenix-lab.org/aln-registry/durable"
@@ -23,10 +24,9 @@ const spilled = 32 + 8 + 8
 // that are gone with the process.
 type spill struct {
 	parts [spillParts]struct {
-		file io.ReadWriteSeeker
+		file *os.File
 		w    *bufio.Writer
 	}
-	closers []io.Closer
 }
 
 // newSpill makes one in folder, "" for the system's.
@@ -37,7 +37,6 @@ func newSpill(folder string) (*spill, error) {
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("list blobs: %w", storage.Full(err)), s.Close())
 		}
-		s.closers = append(s.closers, f)
 		s.parts[i].file, s.parts[i].w = f, bufio.NewWriterSize(f, 4<<10)
 	}
 	return s, nil
@@ -46,10 +45,12 @@ func newSpill(folder string) (*spill, error) {
 // Close gives up the files.
 func (s *spill) Close() error {
 	var failed error
-	for _, c := range s.closers {
-		failed = errors.Join(failed, c.Close())
+	for i := range s.parts {
+		if p := &s.parts[i]; p.file != nil {
+			failed = errors.Join(failed, p.file.Close())
+			p.file = nil
+		}
 	}
-	s.closers = nil
 	return failed
 }
 

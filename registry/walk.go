@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -15,6 +16,16 @@ import (
 	"phoenix-lab.org/aln-registry/storage"
 	"phoenix-lab.org/aln-registry/storage/catalog"
 )
+
+// Progress, if not nil, is called now and then with how far a long look is; all is 0 where
+// it is not known.
+type Progress func(what string, done, all int64)
+
+func (p Progress) tell(what string, done, all int64) {
+	if p != nil {
+		p(what, done, all)
+	}
+}
 
 // look says how closely bytes are looked at.
 type look int
@@ -70,17 +81,11 @@ func (w *walked) wrong(code, what, format string, args ...any) {
 	w.problems = append(w.problems, problem{code, what, fmt.Sprintf(format, args...)})
 }
 
-func entryName(index int64) string     { return fmt.Sprintf("entry %d", index) }
-func blobName(id storage.CID) string   { return "blob " + id.String() }
-func (w *walked) name() string         { return entryName(w.index) }
-func (w *walked) has(code string) bool { return hasCode(w.problems, code) }
-func hasCode(of []problem, c string) bool {
-	for _, p := range of {
-		if p.code == c {
-			return true
-		}
-	}
-	return false
+func entryName(index int64) string   { return fmt.Sprintf("entry %d", index) }
+func blobName(id storage.CID) string { return "blob " + id.String() }
+func (w *walked) name() string       { return entryName(w.index) }
+func (w *walked) has(code string) bool {
+	return slices.ContainsFunc(w.problems, func(p problem) bool { return p.code == code })
 }
 
 // run calls each with the entries from ≤ index < to, a page at once, in order. An

@@ -264,7 +264,7 @@ func classify(err error) problem {
 		return problem{Status: http.StatusServiceUnavailable, Title: "Not now", Text: "This server cannot tell at present whether it shows all there is. Reload the page in a moment."}
 	case errors.Is(err, registry.ErrUnavailable):
 		return problem{Status: http.StatusServiceUnavailable, Title: "Busy", Text: "The registry is busy with other requests of this kind. Reload the page in a moment."}
-	case errors.Is(err, storage.ErrUnavailable):
+	case errors.Is(err, storage.ErrUnavailable), errors.Is(err, registry.ErrNoDatabase):
 		return problem{Status: http.StatusServiceUnavailable, Title: "Not now", Text: "A part of the registry does not answer at present. Reload the page in a moment."}
 	}
 	return problem{Status: http.StatusInternalServerError, Title: "Something went wrong here", Text: "The registry could not make this page; its operator finds the reason in the log."}

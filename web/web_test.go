@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"phoenix-lab.org/aln-registry/registry"
+	"phoenix-lab.org/aln-registry/storage"
 )
 
 const readme = "# Secret handbook\n\nHow to use it.\n"
@@ -271,5 +273,19 @@ func TestPagesSayInTheirTitleWhatTheyAre(t *testing.T) {
 		if page := l.get(c.path, c.token); !strings.Contains(page.Body.String(), "<title>"+c.title+"</title>") {
 			t.Errorf("%s: %s", c.path, page)
 		}
+	}
+}
+
+// A part that does not answer is no failure of the page: the API answers 503 as well.
+func TestWhatDoesNotAnswerIsToldAsSuch(t *testing.T) {
+	for _, known := range []error{registry.ErrNoDatabase, storage.ErrUnavailable, registry.ErrUnavailable, registry.ErrUnconfirmed} {
+		for _, err := range []error{known, fmt.Errorf("read the entry: %w", known)} {
+			if told := classify(err); told.Status != http.StatusServiceUnavailable || told.Text == "" {
+				t.Errorf("%v: %+v, want 503", err, told)
+			}
+		}
+	}
+	if told := classify(errors.New("disk on fire")); told.Status != http.StatusInternalServerError {
+		t.Errorf("what is not known: %+v, want 500", told)
 	}
 }
