@@ -126,7 +126,7 @@ func (t *Tx) restore(ctx context.Context, query string, args ...any) (bool, erro
 // Condemnations returns when those of ids were condemned that are.
 func (r Reader) Condemnations(ctx context.Context, ids []storage.CID) (map[storage.CID]time.Time, error) {
 	found := map[storage.CID]time.Time{}
-	err := inBatches(ids, func(list string, args []any) error {
+	err := inBatches(textsOf(ids), 1, func(list string, args []any) error {
 		return r.each(ctx, "look for condemned blobs", func(rows *sql.Rows) error {
 			var text string
 			var seconds int64
