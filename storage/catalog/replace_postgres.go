@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"phoenix-lab.org/aln-registry/migrations"
 )
 
 // ErrInUse: somebody works with the catalog that is to be replaced.
@@ -45,7 +43,7 @@ func ReplacePostgres(ctx context.Context, address string) (*Replacement, error) 
 	if err != nil {
 		return nil, err
 	}
-	schema, err := schemaOf(ctx, config, migrations.Postgres)
+	schema, err := schemaOf(ctx, config)
 	if err == nil && schema.Current > schema.Known {
 		err = schema.newer()
 	}
