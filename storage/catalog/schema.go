@@ -45,7 +45,7 @@ func MigratePostgres(ctx context.Context, url string, step func(name string)) (S
 	if err != nil {
 		return Schema{}, err
 	}
-	if err := migratePostgres(ctx, config, migrations.Postgres, step); err != nil {
+	if err := migratePostgres(ctx, config, migrations.Postgres, false, step); err != nil {
 		return Schema{}, fmt.Errorf("migrate catalog %s: %w", whereabouts(config), err)
 	}
 	return schemaOf(ctx, config)
@@ -64,11 +64,8 @@ func readyPostgres(ctx context.Context, config *pgx.ConnConfig) error {
 	if schema.Current > schema.Known {
 		return schema.newer()
 	}
-	return migratePostgres(ctx, config, unused{migrations.Postgres}, nil)
+	return migratePostgres(ctx, config, migrations.Postgres, true, nil)
 }
-
-// unused is migrations that are for a catalog with an empty log only.
-type unused struct{ fs.FS }
 
 func (s Schema) newer() error {
 	return fmt.Errorf("%w (its schema has version %d, this release knows up to %d)", ErrNewerSchema, s.Current, s.Known)
@@ -118,7 +115,8 @@ const migrationLockTimeout = 5 * time.Second
 
 // migratePostgres migrates by tree. All is done over one connection, which has the
 // advisory lock from its first moment to its end: with the lock the migration is lost.
-func migratePostgres(ctx context.Context, config *pgx.ConnConfig, tree fs.FS, step func(name string)) error {
+// With onlyUnused an older catalog whose log has entries is ErrOldSchema instead.
+func migratePostgres(ctx context.Context, config *pgx.ConnConfig, tree fs.FS, onlyUnused bool, step func(name string)) error {
 	folder, err := fs.Sub(tree, "postgres")
 	if err != nil {
 		return err
@@ -134,7 +132,7 @@ func migratePostgres(ctx context.Context, config *pgx.ConnConfig, tree fs.FS, st
 	if schema.Current > schema.Known {
 		return schema.newer()
 	}
-	if _, ok := tree.(unused); ok && schema.Current > 0 && schema.Current < schema.Known {
+	if onlyUnused && schema.Current > 0 && schema.Current < schema.Known {
 		var size int64
 		if err := pool.QueryRowContext(ctx, "SELECT size FROM head WHERE id = 1").Scan(&size); err != nil {
 			return failed(ctx, "read the head", err)
