@@ -19,11 +19,8 @@ func (s *Store) Create(ctx context.Context, key string, data []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := storage.CheckKey(key); err != nil {
+	if err := storage.CheckObject(key, data); err != nil {
 		return err
-	}
-	if len(data) > storage.MaxObject {
-		return fmt.Errorf("create object %s: %d bytes are more than %d", key, len(data), storage.MaxObject)
 	}
 	if err := s.create(ctx, key, data); err != nil {
 		return fmt.Errorf("create object %s: %w", key, err)
