@@ -81,16 +81,16 @@ func (r Reader) VersionCIDs(ctx context.Context, after VersionCID, before int64,
 // in a catalog that nobody has damaged. Only tables that have some are named.
 func (r Reader) Beyond(ctx context.Context) (map[string]int64, error) {
 	found := map[string]int64{}
-	for _, t := range []struct{ table, column string }{{"entry", "idx"}, {"state", "idx"}, {"crate_line", "idx"}, {"version_cid", "idx"}} {
+	for _, table := range []string{"entry", "state", "crate_line", "version_cid"} {
 		var n int64
 		// One statement, so that the log does not grow between its parts.
 		err := r.one(ctx, "look for rows beyond the log", []any{&n},
-			"SELECT COUNT(*) FROM "+t.table+" WHERE "+t.column+" >= (SELECT size FROM head WHERE id = 1)")
+			"SELECT COUNT(*) FROM "+table+" WHERE idx >= (SELECT size FROM head WHERE id = 1)")
 		if err != nil {
 			return nil, err
 		}
 		if n > 0 {
-			found[t.table] = n
+			found[table] = n
 		}
 	}
 	return found, nil

@@ -136,7 +136,6 @@ func seekable(r io.Reader) (io.ReadSeeker, int64, bool) {
 type body struct {
 	mu    sync.Mutex
 	r     io.Reader
-	moved func()
 	ended bool
 }
 
@@ -145,7 +144,7 @@ func (s *source) begin(moved func()) (*body, error) {
 	if _, err := s.r.Seek(s.start, io.SeekStart); err != nil {
 		return nil, settled{err}
 	}
-	return &body{r: s.r, moved: moved}, nil
+	return &body{r: &watched{s.r, moved}}, nil
 }
 
 // Read implements io.Reader.
@@ -155,11 +154,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.ended {
 		return 0, errors.New("the request has ended")
 	}
-	n, err := b.r.Read(p)
-	if n > 0 {
-		b.moved()
-	}
-	return n, err
+	return b.r.Read(p)
 }
 
 func (b *body) end() {
