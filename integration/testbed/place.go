@@ -7,10 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"phoenix-lab.org/aln-registry/durable"
 )
 
 // Ports for the parts lie below what systems give out for outgoing connections,
@@ -30,8 +33,8 @@ func ports(t testing.TB) (first int, release func()) {
 		t.Fatal(err)
 	}
 	for first := firstPort; first < lastPort; first += portsPerBlock {
-		lock, err := tryLock(filepath.Join(folder, strconv.Itoa(first)))
-		if errors.Is(err, errLocked) {
+		lock, err := durable.Lock(filepath.Join(folder, strconv.Itoa(first)))
+		if errors.Is(err, durable.ErrLocked) {
 			continue
 		}
 		if err != nil {
@@ -70,19 +73,32 @@ func tools() (string, error) {
 	return folder, os.MkdirAll(folder, 0o755)
 }
 
+var errNoEngine = errors.New("the engines of the tests do not run on Windows")
+
+// lockPoll is how often a lock that somebody else has is asked for.
+const lockPoll = 50 * time.Millisecond
+
 // lockFor waits until this process holds the lock of that name, of all tests'
 // processes.
 func lockFor(t testing.TB, name string) (unlock func()) {
 	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Fatal(errNoEngine)
+	}
 	folder, err := tools()
 	if err != nil {
 		t.Fatal(err)
 	}
-	lock, err := waitLock(filepath.Join(folder, name+".lock"))
-	if err != nil {
-		t.Fatal(err)
+	for {
+		lock, err := durable.Lock(filepath.Join(folder, name+".lock"))
+		if err == nil {
+			return func() { lock.Close() }
+		}
+		if !errors.Is(err, durable.ErrLocked) {
+			t.Fatal(err)
+		}
+		time.Sleep(lockPoll)
 	}
-	return func() { lock.Close() }
 }
 
 // built returns the program of a Go module at a version (package@version),
