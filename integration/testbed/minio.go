@@ -52,7 +52,7 @@ func newMinIO(t testing.TB, secure bool) *S3Server {
 	d := newDaemons(t, "minio")
 	s := &S3Server{
 		Endpoint: "http://" + address(port), AccessKey: "testbed-user", SecretKey: "testbed-secret",
-		daemons: d, ready: time.Minute, release: release,
+		daemons: d, front: "minio", ready: time.Minute, release: release,
 	}
 	certificates := filepath.Join(d.folder, "certificates")
 	if err := os.Mkdir(certificates, 0o755); err != nil {
@@ -71,9 +71,6 @@ func newMinIO(t testing.TB, secure bool) *S3Server {
 	}
 	s.user = s.role
 	s.start = []func() error{func() error {
-		if d.runs("minio") {
-			return nil
-		}
 		return d.start("minio", env, program, "server", "--quiet", "--certs-dir", certificates,
 			"--address", address(port), "--console-address", address(port+1), filepath.Join(d.folder, "data"))
 	}}
