@@ -224,7 +224,7 @@ func (s *pgServer) certificateKey() string { return filepath.Join(s.folder, "ser
 
 // makeCertificate makes one whose key the server's user may read, and nobody else.
 func (s *pgServer) makeCertificate() error {
-	if err := writeCertificate(s.certificate(), s.certificateKey()); err != nil || os.Geteuid() != 0 {
+	if err := WriteCertificate(s.certificate(), s.certificateKey()); err != nil || os.Geteuid() != 0 {
 		return err
 	}
 	folder, err := os.Stat(s.folder)
