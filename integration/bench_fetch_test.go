@@ -1,16 +1,9 @@
 package integration
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -20,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"phoenix-lab.org/aln-registry/integration/testbed"
 	"phoenix-lab.org/aln-registry/registry/cargo"
 )
 
@@ -37,7 +31,9 @@ const (
 func BenchmarkFetch(b *testing.B) {
 	folder := benchFolder(b)
 	certificate, key := filepath.Join(folder, "cert.pem"), filepath.Join(folder, "key.pem")
-	makeCertificate(b, certificate, key)
+	if err := testbed.WriteCertificate(certificate, key); err != nil {
+		b.Fatal(err)
+	}
 	data := filepath.Join(folder, "data")
 	if err := os.MkdirAll(filepath.Join(data, "keys"), 0o700); err != nil {
 		b.Fatal(err)
@@ -262,33 +258,4 @@ func delayed(to, from net.Conn) {
 		}
 	}
 	to.Close()
-}
-
-// makeCertificate writes a certificate for loopback that is its own authority.
-func makeCertificate(b *testing.B, certificate, key string) {
-	b.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		b.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "bench"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	signed, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		b.Fatal(err)
-	}
-	encoded, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		b.Fatal(err)
-	}
-	for path, block := range map[string]*pem.Block{
-		certificate: {Type: "CERTIFICATE", Bytes: signed}, key: {Type: "PRIVATE KEY", Bytes: encoded},
-	} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			b.Fatal(err)
-		}
-	}
 }

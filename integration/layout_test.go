@@ -56,7 +56,7 @@ var mayImport = map[string][]string{
 		"registry/translog", "registry/verify", "storage",
 	},
 	"client/cargoconfig":  {"durable"},
-	"integration/testbed": {},
+	"integration/testbed": {"durable"},
 }
 
 // wireEverything may import any package.

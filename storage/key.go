@@ -33,6 +33,17 @@ func CheckKey(key string) error {
 	return nil
 }
 
+// CheckObject accepts what Create takes: a key, and at most MaxObject bytes.
+func CheckObject(key string, data []byte) error {
+	if err := CheckKey(key); err != nil {
+		return err
+	}
+	if len(data) > MaxObject {
+		return fmt.Errorf("create object %s: %d bytes are more than %d", key, len(data), MaxObject)
+	}
+	return nil
+}
+
 // CheckPrefix accepts what List takes: the folders in it must be a key.
 func CheckPrefix(prefix string) error {
 	if slash := strings.LastIndexByte(prefix, '/'); slash >= 0 {

@@ -50,7 +50,7 @@ func newCeph(t testing.TB) *S3Server {
 	c := &ceph{daemons: newDaemons(t, "ceph"), t: t, port: port, fsid: uuid()}
 	s := &S3Server{
 		Endpoint: "http://" + address(c.gateway()), AccessKey: "AKTEST", SecretKey: "SKTEST",
-		daemons: c.daemons, ready: 2 * time.Minute, release: release,
+		daemons: c.daemons, front: "rgw", ready: 2 * time.Minute, release: release,
 	}
 	if err := c.make(s); err != nil {
 		said := c.said("mon") + "\n" + c.said("osd") + "\n" + c.said("rgw")
@@ -210,19 +210,12 @@ func (c *ceph) user(s *S3Server, bucket, policy string) ([]string, error) {
 	return []string{"AWS_ACCESS_KEY_ID=" + id, "AWS_SECRET_ACCESS_KEY=" + id, "AWS_SESSION_TOKEN="}, nil
 }
 
-func (c *ceph) startMon() error { return c.startOne("mon", "ceph-mon", "-i", "a", "-f") }
+func (c *ceph) startMon() error { return c.start("mon", c.env(), "ceph-mon", "-i", "a", "-f") }
 
-func (c *ceph) startOSD() error { return c.startOne("osd", "ceph-osd", "-i", c.osd, "-f") }
+func (c *ceph) startOSD() error { return c.start("osd", c.env(), "ceph-osd", "-i", c.osd, "-f") }
 
 func (c *ceph) startGateway() error {
-	return c.startOne("rgw", "radosgw", "-n", "client.rgw.a", "-f")
-}
-
-func (c *ceph) startOne(name, program string, args ...string) error {
-	if c.runs(name) {
-		return nil
-	}
-	return c.start(name, c.env(), program, args...)
+	return c.start("rgw", c.env(), "radosgw", "-n", "client.rgw.a", "-f")
 }
 
 // uuid is a random one (version 4).

@@ -73,8 +73,14 @@ func (d *daemons) remove() {
 	<-d.gone
 }
 
-// start runs a program as the daemon name; what it prints goes to name.out.
+// start runs a program as the daemon name, unless one runs that was not ended by
+// us; what it prints goes to name.out.
 func (d *daemons) start(name string, env []string, program string, args ...string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.running[name] != nil {
+		return nil
+	}
 	out, err := os.OpenFile(filepath.Join(d.folder, name+".out"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
@@ -84,11 +90,6 @@ func (d *daemons) start(name string, env []string, program string, args ...strin
 	cmd.Dir, cmd.Stdout, cmd.Stderr = d.folder, out, out
 	cmd.Env = append(os.Environ(), env...)
 	cmd.SysProcAttr = apart()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.running[name] != nil {
-		return fmt.Errorf("testbed: %s runs already", name)
-	}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -99,13 +100,6 @@ func (d *daemons) start(name string, env []string, program string, args ...strin
 }
 
 func (d *daemons) pidFile(name string) string { return filepath.Join(d.folder, name+".pid") }
-
-// runs reports whether a daemon was started and not ended by us.
-func (d *daemons) runs(name string) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.running[name] != nil
-}
 
 // exited is closed when the daemon has ended.
 func (d *daemons) exited(name string) <-chan struct{} {

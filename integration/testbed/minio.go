@@ -52,7 +52,7 @@ func newMinIO(t testing.TB, secure bool) *S3Server {
 	d := newDaemons(t, "minio")
 	s := &S3Server{
 		Endpoint: "http://" + address(port), AccessKey: "testbed-user", SecretKey: "testbed-secret",
-		daemons: d, ready: time.Minute, release: release,
+		daemons: d, front: "minio", ready: time.Minute, release: release,
 	}
 	certificates := filepath.Join(d.folder, "certificates")
 	if err := os.Mkdir(certificates, 0o755); err != nil {
@@ -61,7 +61,7 @@ func newMinIO(t testing.TB, secure bool) *S3Server {
 	if secure {
 		s.Endpoint = "https://" + address(port)
 		s.CA = filepath.Join(certificates, "public.crt")
-		if err := writeCertificate(s.CA, filepath.Join(certificates, "private.key")); err != nil {
+		if err := WriteCertificate(s.CA, filepath.Join(certificates, "private.key")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -71,9 +71,6 @@ func newMinIO(t testing.TB, secure bool) *S3Server {
 	}
 	s.user = s.role
 	s.start = []func() error{func() error {
-		if d.runs("minio") {
-			return nil
-		}
 		return d.start("minio", env, program, "server", "--quiet", "--certs-dir", certificates,
 			"--address", address(port), "--console-address", address(port+1), filepath.Join(d.folder, "data"))
 	}}
@@ -93,8 +90,9 @@ func (s *S3Server) role(_, policy string) ([]string, error) {
 	return []string{"AWS_ACCESS_KEY_ID=" + v.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + v.SecretAccessKey, "AWS_SESSION_TOKEN=" + v.SessionToken}, nil
 }
 
-// writeCertificate makes a certificate for 127.0.0.1 that signs itself.
-func writeCertificate(certificate, key string) error {
+// WriteCertificate makes a certificate for 127.0.0.1 that signs itself, and its key,
+// in these files.
+func WriteCertificate(certificate, key string) error {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err

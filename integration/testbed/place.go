@@ -1,16 +1,20 @@
 package testbed
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"phoenix-lab.org/aln-registry/durable"
 )
 
 // Ports for the parts lie below what systems give out for outgoing connections,
@@ -30,8 +34,8 @@ func ports(t testing.TB) (first int, release func()) {
 		t.Fatal(err)
 	}
 	for first := firstPort; first < lastPort; first += portsPerBlock {
-		lock, err := tryLock(filepath.Join(folder, strconv.Itoa(first)))
-		if errors.Is(err, errLocked) {
+		lock, err := durable.Lock(filepath.Join(folder, strconv.Itoa(first)))
+		if errors.Is(err, durable.ErrLocked) {
 			continue
 		}
 		if err != nil {
@@ -70,19 +74,32 @@ func tools() (string, error) {
 	return folder, os.MkdirAll(folder, 0o755)
 }
 
+var errNoEngine = errors.New("the engines of the tests do not run on Windows")
+
+// lockPoll is how often a lock that somebody else has is asked for.
+const lockPoll = 50 * time.Millisecond
+
 // lockFor waits until this process holds the lock of that name, of all tests'
 // processes.
 func lockFor(t testing.TB, name string) (unlock func()) {
 	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Fatal(errNoEngine)
+	}
 	folder, err := tools()
 	if err != nil {
 		t.Fatal(err)
 	}
-	lock, err := waitLock(filepath.Join(folder, name+".lock"))
-	if err != nil {
-		t.Fatal(err)
+	for {
+		lock, err := durable.Lock(filepath.Join(folder, name+".lock"))
+		if err == nil {
+			return func() { lock.Close() }
+		}
+		if !errors.Is(err, durable.ErrLocked) {
+			t.Fatal(err)
+		}
+		time.Sleep(lockPoll)
 	}
-	return func() { lock.Close() }
 }
 
 // built returns the program of a Go module at a version (package@version),
@@ -130,19 +147,31 @@ func debian(t testing.TB, programs, packages []string) {
 	if have(programs) {
 		return
 	}
+	if err := install(t.Context(), packages...); err != nil {
+		t.Fatalf("testbed: %v", err)
+	}
+	if !have(programs) {
+		t.Fatalf("testbed: %s are installed, and not all of %s are there", strings.Join(packages, " "), strings.Join(programs, " "))
+	}
+}
+
+// install installs packages of Debian. Whoever calls it has the lock "apt".
+func install(ctx context.Context, packages ...string) error {
 	if os.Geteuid() != 0 {
-		t.Fatalf("testbed: not root; as root, run: apt-get install --no-install-recommends %s", strings.Join(packages, " "))
+		return fmt.Errorf("not root; as root, run: apt-get install --no-install-recommends %s", strings.Join(packages, " "))
 	}
-	out, err := apt(append([]string{"install", "--no-install-recommends"}, packages...)...)
+	args := append([]string{"install", "--no-install-recommends"}, packages...)
+	out, err := apt(ctx, args...)
 	if err != nil { // the lists of a fresh machine may be absent or old
-		if out, err := apt("update"); err != nil {
-			t.Fatalf("testbed: %v\n%s", err, out)
+		if out, err := apt(ctx, "update"); err != nil {
+			return fmt.Errorf("%w\n%s", err, out)
 		}
-		out, err = apt(append([]string{"install", "--no-install-recommends"}, packages...)...)
+		out, err = apt(ctx, args...)
 	}
-	if err != nil || !have(programs) {
-		t.Fatalf("testbed: %s cannot be had: %v\n%s", strings.Join(packages, " "), err, out)
+	if err != nil {
+		return fmt.Errorf("%s cannot be had: %w\n%s", strings.Join(packages, " "), err, out)
 	}
+	return nil
 }
 
 func have(programs []string) bool {
@@ -155,8 +184,8 @@ func have(programs []string) bool {
 }
 
 // apt waits for others that install at the same time.
-func apt(args ...string) ([]byte, error) {
-	cmd := exec.Command("apt-get", append([]string{"-q", "-y", "-o", "DPkg::Lock::Timeout=300"}, args...)...)
+func apt(ctx context.Context, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "apt-get", append([]string{"-q", "-y", "-o", "DPkg::Lock::Timeout=300"}, args...)...)
 	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 	return cmd.CombinedOutput()
 }

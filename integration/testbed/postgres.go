@@ -170,7 +170,7 @@ rm -rf -- "$folder"
 // startPostgres makes a data folder and starts a server on it.
 func startPostgres(t testing.TB) (*pgServer, error) {
 	t.Helper()
-	binaries, err := pgBinaries()
+	binaries, err := pgBinaries(t)
 	if err != nil {
 		return nil, err
 	}
@@ -224,7 +224,7 @@ func (s *pgServer) certificateKey() string { return filepath.Join(s.folder, "ser
 
 // makeCertificate makes one whose key the server's user may read, and nobody else.
 func (s *pgServer) makeCertificate() error {
-	if err := writeCertificate(s.certificate(), s.certificateKey()); err != nil || os.Geteuid() != 0 {
+	if err := WriteCertificate(s.certificate(), s.certificateKey()); err != nil || os.Geteuid() != 0 {
 		return err
 	}
 	folder, err := os.Stat(s.folder)
@@ -353,43 +353,51 @@ func asPostgres(command string, args ...string) *exec.Cmd {
 }
 
 // pgBinaries is the folder of the newest server that is installed, or gets one.
-func pgBinaries() (string, error) {
-	const pattern = "/usr/lib/postgresql/*/bin/initdb"
-	found, err := filepath.Glob(pattern)
+func pgBinaries(t testing.TB) (string, error) {
+	t.Helper()
+	found, err := pgInstalled()
 	if err == nil && len(found) == 0 {
-		if err = installPostgres(); err == nil {
-			found, err = filepath.Glob(pattern)
+		if err = installPostgres(t); err == nil {
+			found, err = pgInstalled()
 		}
 	}
 	if err != nil {
 		return "", err
 	}
 	if len(found) == 0 {
-		return "", fmt.Errorf("there is none at %s; install Debian's postgresql", pattern)
+		return "", fmt.Errorf("there is none at %s; install Debian's postgresql", pgPattern)
 	}
 	slices.SortFunc(found, func(a, b string) int { return pgVersion(a) - pgVersion(b) })
 	return filepath.Dir(found[len(found)-1]), nil
 }
+
+const pgPattern = "/usr/lib/postgresql/*/bin/initdb"
+
+func pgInstalled() ([]string, error) { return filepath.Glob(pgPattern) }
 
 func pgVersion(initdb string) int {
 	n, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(initdb))))
 	return n
 }
 
-// installPostgres installs Debian's, without the cluster that the package would make and start.
-func installPostgres() error {
-	const script = `set -eu
+// installPostgres installs Debian's, unless another process has meanwhile, without
+// the cluster that the package would make and start.
+func installPostgres(t testing.TB) error {
+	t.Helper()
+	const noCluster = `set -eu
 		mkdir -p /etc/postgresql-common
-		[ -e /etc/postgresql-common/createcluster.conf ] || echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
-		export DEBIAN_FRONTEND=noninteractive
-		install() { apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends postgresql; }
-		install || { apt-get -q -o DPkg::Lock::Timeout=300 update && install; }`
+		[ -e /etc/postgresql-common/createcluster.conf ] || echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf`
+	unlock := lockFor(t, "apt")
+	defer unlock()
+	if found, err := pgInstalled(); err != nil || len(found) > 0 {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	if out, err := exec.CommandContext(ctx, "sh", "-c", script).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "sh", "-c", noCluster).CombinedOutput(); err != nil {
 		return fmt.Errorf("install Debian's postgresql (as root: apt-get install postgresql): %w: %s", err, out)
 	}
-	return nil
+	return install(ctx, "postgresql")
 }
 
 // children are the processes that pid has started.

@@ -24,6 +24,7 @@ type S3Server struct {
 	CA string
 
 	daemons *daemons
+	front   string         // the daemon that clients speak to
 	start   []func() error // each starts a daemon that does not run
 	ready   time.Duration  // how long until it answers, at most
 	release func()         // gives up the ports
@@ -47,20 +48,12 @@ func (s *S3Server) Start() error {
 	if err != nil {
 		return err
 	}
-	return until(s.ready, s.daemons.exited(s.front()), func() error {
+	return until(s.ready, s.daemons.exited(s.front), func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		_, err := client.ListBuckets(ctx)
 		return err
 	})
-}
-
-// front is the daemon that clients speak to.
-func (s *S3Server) front() string {
-	if s.daemons.runs("rgw") {
-		return "rgw"
-	}
-	return "minio"
 }
 
 // Kill ends daemons with SIGKILL and waits until they are gone: of Ceph "rgw",
@@ -151,7 +144,7 @@ func (s *S3Server) begin(t testing.TB, shared bool) *S3Server {
 		s.release()
 	}
 	if err := s.Start(); err != nil {
-		said := s.daemons.said(s.front())
+		said := s.daemons.said(s.front)
 		end()
 		t.Fatalf("testbed: %v\n%s", err, said)
 	}

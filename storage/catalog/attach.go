@@ -18,7 +18,7 @@ func AttachSQLite(ctx context.Context, path string) (*DB, error) {
 	case err != nil:
 		return nil, err
 	case schema.Current > schema.Known:
-		return nil, fmt.Errorf("open catalog %s: %w (its schema has version %d, this release knows up to %d)", path, ErrNewerSchema, schema.Current, schema.Known)
+		return nil, fmt.Errorf("open catalog %s: %w", path, schema.newer())
 	case schema.Current < schema.Known:
 		return nil, fmt.Errorf("open catalog %s: %w", path, ErrOldSchema)
 	}
@@ -51,14 +51,23 @@ func AttachPostgres(ctx context.Context, url string) (*DB, error) {
 // PeekSQLite is AttachSQLite whatever the schema is: only what every release has
 // stored alike may be asked for, which is the head, entries, hashes and what is published.
 func PeekSQLite(path string) (*DB, error) {
+	path, err := existing(path)
+	if err != nil {
+		return nil, err
+	}
+	return openSQLitePools(path)
+}
+
+// existing makes path absolute; nothing there is fs.ErrNotExist.
+func existing(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err == nil {
 		_, err = os.Stat(path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open catalog: %w", err)
+		return "", fmt.Errorf("open catalog: %w", err)
 	}
-	return openSQLitePools(path)
+	return path, nil
 }
 
 // CopySQLite writes what db holds at one moment to a new file at path, whole and

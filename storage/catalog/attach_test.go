@@ -16,12 +16,7 @@ import (
 func openTemporary(t *testing.T) (*DB, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "catalog.db")
-	db, err := OpenSQLite(t.Context(), path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	return db, path
+	return openSQLite(t, path), path
 }
 
 // appendEntries adds n entries to the log.

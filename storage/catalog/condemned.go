@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"phoenix-lab.org/aln-registry/storage"
@@ -34,7 +35,7 @@ func (t *Tx) Pardon(ctx context.Context, ids []storage.CID) error {
 
 // Condemned returns those of ids that are condemned, in byte order of their text.
 func (r Reader) Condemned(ctx context.Context, ids []storage.CID) (condemned []storage.CID, err error) {
-	err = inBatches(ids, func(list string, args []any) error {
+	err = inBatches(textsOf(ids), 1, func(list string, args []any) error {
 		some, err := collect(ctx, r, "look for condemned blobs", scanCID, "SELECT cid FROM condemned WHERE cid IN ("+list+") ORDER BY cid", args...)
 		condemned = append(condemned, some...)
 		return err
@@ -45,4 +46,14 @@ func (r Reader) Condemned(ctx context.Context, ids []storage.CID) (condemned []s
 // ForgetCondemned forgets those that were condemned before before, in whole seconds.
 func (t *Tx) ForgetCondemned(ctx context.Context, before time.Time) error {
 	return t.write(ctx, statement{what: "forget condemned blobs", query: "DELETE FROM condemned WHERE condemned_at < $1", args: []any{before.Unix()}})
+}
+
+// textsOf are the texts of ids in byte order, each once.
+func textsOf(ids []storage.CID) []string {
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = id.String()
+	}
+	slices.Sort(texts)
+	return slices.Compact(texts)
 }

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/binary"
 	"hash"
+	"math"
 	"strconv"
 )
 
@@ -33,23 +34,21 @@ func (db *DB) StateDigest(ctx context.Context) (digest [32]byte, err error) {
 const digestPage = 500
 
 func digestState(ctx context.Context, r Reader, h hash.Hash) error {
-	key, idx := "", int64(-1)
-	for {
-		rows, err := r.stateRows(ctx, "SELECT key, idx, value FROM state WHERE (key, idx) > ($1, $2) ORDER BY key, idx LIMIT $3",
-			key, idx, digestPage)
+	for after := (StateKey{Index: -1}); ; {
+		rows, err := r.StateRows(ctx, after, math.MaxInt64, digestPage)
 		if err != nil || len(rows) == 0 {
 			return err
 		}
 		for _, s := range rows {
 			digestRow(h, []byte("state"), []byte(s.Key), []byte(strconv.FormatInt(s.Index, 10)), s.Value)
-			key, idx = s.Key, s.Index
+			after = StateKey{s.Key, s.Index}
 		}
 	}
 }
 
 func digestLines(ctx context.Context, r Reader, h hash.Hash) error {
 	for after := int64(-1); ; {
-		lines, err := r.crateLines(ctx, "SELECT "+lineColumns+" FROM crate_line c WHERE c.idx > $1 ORDER BY c.idx LIMIT $2", after, digestPage)
+		lines, err := r.CrateRows(ctx, after, math.MaxInt64, digestPage)
 		if err != nil || len(lines) == 0 {
 			return err
 		}

@@ -10,12 +10,8 @@ import (
 // a record there knows that what is published has it.
 func (r Reader) PublishedRecords(ctx context.Context, indexes []int64) (map[int64]string, error) {
 	found := make(map[int64]string, len(indexes))
-	for rest := indexes; len(rest) > 0; rest = rest[min(stateBatch, len(rest)):] {
-		args := make([]any, min(stateBatch, len(rest)))
-		for i := range args {
-			args[i] = rest[i]
-		}
-		err := r.each(ctx, "look for published records", func(rows *sql.Rows) error {
+	err := inBatches(indexes, 1, func(list string, args []any) error {
+		return r.each(ctx, "look for published records", func(rows *sql.Rows) error {
 			var index int64
 			var id string
 			if err := rows.Scan(&index, &id); err != nil {
@@ -23,10 +19,10 @@ func (r Reader) PublishedRecords(ctx context.Context, indexes []int64) (map[int6
 			}
 			found[index] = id
 			return nil
-		}, "SELECT e.idx, e.record_id FROM published p, entry e WHERE p.id = 1 AND e.idx < p.size AND e.idx IN ("+placeholders(1, len(args))+")", args...)
-		if err != nil {
-			return nil, err
-		}
+		}, "SELECT e.idx, e.record_id FROM published p, entry e WHERE p.id = 1 AND e.idx < p.size AND e.idx IN ("+list+")", args...)
+	})
+	if err != nil {
+		return nil, err
 	}
 	return found, nil
 }

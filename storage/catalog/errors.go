@@ -85,7 +85,7 @@ func classifiedPostgres(err error, code string) error {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	case "57P01", "57P02", "57P03", "57P05", // shutting down, crashed, starting up, idle for too long
 		"53300": // too_many_connections
-		return &unavailable{cause: err, uncertain: errors.Is(err, ErrUncertain), cut: true}
+		return &unavailable{cause: err, cut: true}
 	case "40001", "40P01": // serialization_failure, deadlock_detected
 		return &unavailable{cause: err, conflict: true}
 	case "57014", "55P03", // statement_timeout, lock_timeout
@@ -93,10 +93,10 @@ func classifiedPostgres(err error, code string) error {
 		"25006",                   // read_only_sql_transaction: it is a standby now
 		"53000", "53200", "53400", // out of resources, of memory; a limit of its configuration
 		"58000", "58030": // system_error, io_error
-		return &unavailable{cause: err, uncertain: errors.Is(err, ErrUncertain)}
+		return &unavailable{cause: err}
 	}
 	if code[:min(2, len(code))] == "08" { // connection_exception
-		return &unavailable{cause: err, uncertain: errors.Is(err, ErrUncertain), cut: true}
+		return &unavailable{cause: err, cut: true}
 	}
 	return err
 }
@@ -130,7 +130,7 @@ func disconnected(err error) bool {
 // unavailable is an ErrUnavailable.
 type unavailable struct {
 	cause     error
-	uncertain bool
+	uncertain bool // where cause does not say so
 	cut       bool // the connection is gone, or there was none
 	conflict  bool // the database has undone the transaction for the sake of others
 }

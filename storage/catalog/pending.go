@@ -78,19 +78,15 @@ func (t *Tx) write(ctx context.Context, s statement) error {
 // flush sends what waits; on nil, which is of a catalog that is not being
 // written, there is nothing to send.
 func (p *pending) flush(ctx context.Context) error {
-	if p == nil || p.err != nil || len(p.statements) == 0 {
-		return p.failed()
+	if p == nil {
+		return nil
+	}
+	if p.err != nil || len(p.statements) == 0 {
+		return p.err
 	}
 	statements := p.statements
 	p.statements = nil
 	p.err = p.send(ctx, statements)
-	return p.err
-}
-
-func (p *pending) failed() error {
-	if p == nil {
-		return nil
-	}
 	return p.err
 }
 

@@ -118,7 +118,7 @@ func TestMigrationsAreOrderedByPeople(t *testing.T) {
 	if s, err := PostgresSchema(ctx, url); err != nil || s.Current != 0 { // looking writes nothing
 		t.Errorf("an empty database that was looked at: %v, %v", s, err)
 	}
-	if err := migratePostgres(ctx, config(t, url), upTo(t, 2), nil); err != nil {
+	if err := migratePostgres(ctx, config(t, url), upTo(t, 2), false, nil); err != nil {
 		t.Fatal(err)
 	}
 	run(t, admin(t, url), "INSERT INTO entry VALUES (0, '', decode(repeat('00', 32), 'hex'), 'x', 'y')", "UPDATE head SET size = 1")
@@ -146,7 +146,7 @@ func TestMigrationsAreOrderedByPeople(t *testing.T) {
 func TestNewerPostgresSchemaIsRefused(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), testbed.SharedPostgres(t).URL
-	if err := migratePostgres(ctx, config(t, url), upTo(t, all, "-- +goose Up\nCREATE TABLE more (id BIGINT);"), nil); err != nil {
+	if err := migratePostgres(ctx, config(t, url), upTo(t, all, "-- +goose Up\nCREATE TABLE more (id BIGINT);"), false, nil); err != nil {
 		t.Fatal(err)
 	}
 	_, err := OpenPostgres(ctx, url)
@@ -165,7 +165,7 @@ func TestNewerPostgresSchemaIsRefused(t *testing.T) {
 func TestUnusedPostgresCatalogIsFinished(t *testing.T) {
 	t.Parallel()
 	url := testbed.SharedPostgres(t).URL
-	if err := migratePostgres(t.Context(), config(t, url), upTo(t, 1), nil); err != nil {
+	if err := migratePostgres(t.Context(), config(t, url), upTo(t, 1), false, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := appendNext(t.Context(), opened(t, url)); err != nil {
@@ -211,7 +211,7 @@ func TestFailedPostgresMigrationChangesNothing(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), testbed.SharedPostgres(t).URL
 	db := opened(t, url)
-	err := migratePostgres(ctx, config(t, url), upTo(t, all, "-- +goose Up\nCREATE TABLE more (id BIGINT);\nCREATE TABLE meta (id BIGINT);"), nil)
+	err := migratePostgres(ctx, config(t, url), upTo(t, all, "-- +goose Up\nCREATE TABLE more (id BIGINT);\nCREATE TABLE meta (id BIGINT);"), false, nil)
 	if err == nil {
 		t.Fatal("a table was made twice")
 	}
@@ -240,14 +240,14 @@ func TestMigrationDoesNotQueueForEver(t *testing.T) {
 	}
 	tree := upTo(t, all, "-- +goose Up\nALTER TABLE meta ADD COLUMN more BIGINT;")
 	began := time.Now()
-	err = migratePostgres(ctx, config(t, url), tree, nil)
+	err = migratePostgres(ctx, config(t, url), tree, false, nil)
 	if took := time.Since(began); !errors.Is(err, ErrUnavailable) || took > 4*migrationLockTimeout {
 		t.Errorf("error %v after %s, want ErrUnavailable", err, took)
 	}
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}
-	if err := migratePostgres(ctx, config(t, url), tree, nil); err != nil {
+	if err := migratePostgres(ctx, config(t, url), tree, false, nil); err != nil {
 		t.Errorf("the second time: %v", err)
 	}
 }
@@ -266,7 +266,7 @@ func TestOneMigratesAndTheOthersWait(t *testing.T) {
 	var group sync.WaitGroup
 	for range 4 {
 		group.Go(func() {
-			err := migratePostgres(ctx, config(t, url), tree, func(name string) {
+			err := migratePostgres(ctx, config(t, url), tree, false, func(name string) {
 				mutex.Lock()
 				steps = append(steps, name)
 				mutex.Unlock()

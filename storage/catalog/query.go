@@ -3,6 +3,9 @@ package catalog
 import (
 	"context"
 	"database/sql"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -81,4 +84,34 @@ func insist(ctx context.Context, patience time.Duration, again func(error) bool,
 		case <-time.After(pause):
 		}
 	}
+}
+
+// batch is how many values one statement asks for.
+const batch = 256
+
+// inBatches calls f with the placeholders, from $first on, and the arguments for
+// some of values at a time.
+func inBatches[T any](values []T, first int, f func(list string, args []any) error) error {
+	for some := range slices.Chunk(values, batch) {
+		args := make([]any, len(some))
+		for i, value := range some {
+			args[i] = value
+		}
+		if err := f(placeholders(first, len(args)), args); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// placeholders returns "$first, …" for n arguments.
+func placeholders(first, n int) string {
+	var b strings.Builder
+	for i := range n {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString("$" + strconv.Itoa(first+i))
+	}
+	return b.String()
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strconv"
 	"strings"
 	"time"
 
@@ -34,9 +33,6 @@ func (r Reader) Head(ctx context.Context) (int64, error) {
 	return size, err
 }
 
-// hashBatch is how many hashes are asked for in one statement.
-const hashBatch = 256
-
 // Hashes returns the hashes at positions, in the order asked for. One that is
 // missing is ErrNotFound.
 func (r Reader) Hashes(ctx context.Context, positions []int64) ([][32]byte, error) {
@@ -44,10 +40,19 @@ func (r Reader) Hashes(ctx context.Context, positions []int64) ([][32]byte, erro
 		return r.knownHashes(ctx, l, positions)
 	}
 	found := make(map[int64][32]byte, len(positions))
-	for rest := positions; len(rest) > 0; rest = rest[min(hashBatch, len(rest)):] {
-		if err := r.hashBatch(ctx, rest[:min(hashBatch, len(rest))], found); err != nil {
-			return nil, err
-		}
+	err := inBatches(positions, 1, func(list string, args []any) error {
+		return r.each(ctx, "read log hashes", func(rows *sql.Rows) error {
+			var position int64
+			var h hash32
+			if err := rows.Scan(&position, &h); err != nil {
+				return err
+			}
+			found[position] = h
+			return nil
+		}, "SELECT position, hash FROM log_hash WHERE position IN ("+list+")", args...)
+	})
+	if err != nil {
+		return nil, err
 	}
 	hashes := make([][32]byte, len(positions))
 	for i, p := range positions {
@@ -58,23 +63,6 @@ func (r Reader) Hashes(ctx context.Context, positions []int64) ([][32]byte, erro
 		hashes[i] = h
 	}
 	return hashes, nil
-}
-
-func (r Reader) hashBatch(ctx context.Context, positions []int64, found map[int64][32]byte) error {
-	args := make([]any, len(positions))
-	for i, p := range positions {
-		args[i] = p
-	}
-	query := "SELECT position, hash FROM log_hash WHERE position IN (" + placeholders(1, len(args)) + ")"
-	return r.each(ctx, "read log hashes", func(rows *sql.Rows) error {
-		var position int64
-		var h hash32
-		if err := rows.Scan(&position, &h); err != nil {
-			return err
-		}
-		found[position] = h
-		return nil
-	}, query, args...)
 }
 
 // Entry returns the entry with index idx, ErrNotFound when there is none.
@@ -256,16 +244,4 @@ func (h *hash32) Scan(value any) error {
 	}
 	copy(h[:], b)
 	return nil
-}
-
-// placeholders returns "$first, …" for n arguments.
-func placeholders(first, n int) string {
-	var b strings.Builder
-	for i := range n {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString("$" + strconv.Itoa(first+i))
-	}
-	return b.String()
 }

@@ -5,12 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"phoenix-lab.org/aln-registry/migrations"
 )
 
 // ErrInUse: somebody works with the catalog that is to be replaced.
@@ -45,7 +43,7 @@ func ReplacePostgres(ctx context.Context, address string) (*Replacement, error) 
 	if err != nil {
 		return nil, err
 	}
-	schema, err := schemaOf(ctx, config, migrations.Postgres)
+	schema, err := schemaOf(ctx, config)
 	if err == nil && schema.Current > schema.Known {
 		err = schema.newer()
 	}
@@ -66,9 +64,10 @@ const replaceLockTimeout = 30 * time.Second
 
 func (r *Replacement) begin(ctx context.Context, config *pgx.ConnConfig) error {
 	var locked bool
-	row := r.admin.QueryRowContext(ctx, "SELECT current_schema(), pg_try_advisory_lock(hashtext('aln-registry rebuild'), hashtext(current_schema()))")
-	if err := row.Scan(&r.place, &locked); err != nil {
-		return failed(ctx, "lock the catalog for a rebuild", err)
+	err := Reader{q: r.admin}.one(ctx, "lock the catalog for a rebuild", []any{&r.place, &locked},
+		"SELECT current_schema(), pg_try_advisory_lock(hashtext('aln-registry rebuild'), hashtext(current_schema()))")
+	if err != nil {
+		return err
 	}
 	if !locked {
 		return fmt.Errorf("%w: another rebuild is under way", ErrInUse)
@@ -87,7 +86,6 @@ func (r *Replacement) begin(ctx context.Context, config *pgx.ConnConfig) error {
 	}
 	beside := config.Copy()
 	beside.RuntimeParams["search_path"] = rebuilding
-	var err error
 	r.DB, err = openPostgres(ctx, beside)
 	return err
 }
@@ -114,24 +112,21 @@ func (r *Replacement) outlive(ctx context.Context) error {
 	}
 }
 
-// oneRow is a connection or a transaction on one.
-type oneRow interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
 // refuseReplicas is ErrInUse while a replica of the catalog has a lease, of which
 // the last one is over in left.
-func (r *Replacement) refuseReplicas(ctx context.Context, q oneRow) (left time.Duration, err error) {
+func (r *Replacement) refuseReplicas(ctx context.Context, q querier) (left time.Duration, err error) {
 	var there bool
-	if err := q.QueryRowContext(ctx, "SELECT to_regclass($1) IS NOT NULL", quoted(r.place, "replica")).Scan(&there); err != nil || !there {
-		return 0, failed(ctx, "look for servers", err)
+	err = Reader{q: q}.one(ctx, "look for servers", []any{&there}, "SELECT to_regclass($1) IS NOT NULL", quoted(r.place, "replica"))
+	if err != nil || !there {
+		return 0, err
 	}
 	var names string
 	var millis int64
-	row := q.QueryRowContext(ctx, "SELECT COALESCE(string_agg(name, ', ' ORDER BY name), ''), COALESCE(MAX(expires_ms - "+postgres.nowMillis+"), 0) FROM "+
-		quoted(r.place, "replica")+" WHERE expires_ms > "+postgres.nowMillis)
-	if err := row.Scan(&names, &millis); err != nil {
-		return 0, failed(ctx, "look for servers", err)
+	err = Reader{q: q}.one(ctx, "look for servers", []any{&names, &millis},
+		"SELECT COALESCE(string_agg(name, ', ' ORDER BY name), ''), COALESCE(MAX(expires_ms - "+postgres.nowMillis+"), 0) FROM "+
+			quoted(r.place, "replica")+" WHERE expires_ms > "+postgres.nowMillis)
+	if err != nil {
+		return 0, err
 	}
 	if names == "" {
 		return 0, nil
@@ -166,25 +161,21 @@ func (r *Replacement) exchange(ctx context.Context, tx *sql.Tx, aside string) (k
 		return failed(ctx, "exchange the catalogs", err)
 	}
 	rebuilding := r.place + rebuildingSuffix
-	tables, err := r.tables(ctx, tx, rebuilding)
+	tables, err := tablesOf(ctx, tx, rebuilding)
 	if err != nil {
 		return "", err
 	}
-	old, err := r.tables(ctx, tx, r.place)
+	old, err := tablesOf(ctx, tx, r.place)
 	if err != nil {
 		return "", err
 	}
-	have := map[string]bool{}
-	for _, name := range old {
-		have[name] = true
-	}
-	if have["head"] {
+	if slices.Contains(old, "head") {
 		kept = aside
 		if err := do("CREATE SCHEMA " + quoted(aside)); err != nil {
 			return "", err
 		}
 	}
-	if have["replica"] { // whoever starts now waits for this lock, and then finds the new one
+	if slices.Contains(old, "replica") { // whoever starts now waits for this lock, and then finds the new one
 		if err := do("LOCK TABLE " + quoted(r.place, "replica") + " IN ACCESS EXCLUSIVE MODE"); err != nil {
 			return "", err
 		}
@@ -192,7 +183,7 @@ func (r *Replacement) exchange(ctx context.Context, tx *sql.Tx, aside string) (k
 			return "", err
 		}
 	}
-	if have["condemned"] {
+	if slices.Contains(old, "condemned") {
 		if err := do("LOCK TABLE " + quoted(r.place, "condemned") + " IN ACCESS EXCLUSIVE MODE"); err != nil {
 			return "", err
 		}
@@ -202,7 +193,7 @@ func (r *Replacement) exchange(ctx context.Context, tx *sql.Tx, aside string) (k
 		}
 	}
 	for _, name := range tables {
-		if have[name] {
+		if slices.Contains(old, name) {
 			if err := do("ALTER TABLE " + quoted(r.place, name) + " SET SCHEMA " + quoted(aside)); err != nil {
 				return "", err
 			}
@@ -220,12 +211,12 @@ func (r *Replacement) exchange(ctx context.Context, tx *sql.Tx, aside string) (k
 // moveExtensions takes those along that the new catalog's migrations have created,
 // where the database had none.
 func (r *Replacement) moveExtensions(ctx context.Context, tx *sql.Tx, from string) error {
-	var names string
-	row := tx.QueryRowContext(ctx, "SELECT COALESCE(string_agg(extname, ' '), '') FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE nspname = $1", from)
-	if err := row.Scan(&names); err != nil {
-		return failed(ctx, "list the extensions", err)
+	names, err := collect(ctx, Reader{q: tx}, "list the extensions", scanText,
+		"SELECT extname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE nspname = $1", from)
+	if err != nil {
+		return err
 	}
-	for _, name := range strings.Fields(names) {
+	for _, name := range names {
 		if _, err := tx.ExecContext(ctx, "ALTER EXTENSION "+quoted(name)+" SET SCHEMA "+quoted(r.place)); err != nil {
 			return failed(ctx, "move an extension", err)
 		}
@@ -233,14 +224,10 @@ func (r *Replacement) moveExtensions(ctx context.Context, tx *sql.Tx, from strin
 	return nil
 }
 
-// tables are the names of the tables in a schema.
-func (r *Replacement) tables(ctx context.Context, tx *sql.Tx, schema string) ([]string, error) {
-	var names string
-	row := tx.QueryRowContext(ctx, "SELECT COALESCE(string_agg(tablename, ' ' ORDER BY tablename), '') FROM pg_tables WHERE schemaname = $1", schema)
-	if err := row.Scan(&names); err != nil {
-		return nil, failed(ctx, "list the tables", err)
-	}
-	return strings.Fields(names), nil
+// tablesOf are the names of the tables in a schema.
+func tablesOf(ctx context.Context, tx *sql.Tx, schema string) ([]string, error) {
+	return collect(ctx, Reader{q: tx}, "list the tables", scanText,
+		"SELECT tablename FROM pg_tables WHERE schemaname = $1 ORDER BY tablename", schema)
 }
 
 // Close gives up a replacement that was not finished, and the lock.

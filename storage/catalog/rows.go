@@ -81,16 +81,16 @@ func (r Reader) VersionCIDs(ctx context.Context, after VersionCID, before int64,
 // in a catalog that nobody has damaged. Only tables that have some are named.
 func (r Reader) Beyond(ctx context.Context) (map[string]int64, error) {
 	found := map[string]int64{}
-	for _, t := range []struct{ table, column string }{{"entry", "idx"}, {"state", "idx"}, {"crate_line", "idx"}, {"version_cid", "idx"}} {
+	for _, table := range []string{"entry", "state", "crate_line", "version_cid"} {
 		var n int64
 		// One statement, so that the log does not grow between its parts.
 		err := r.one(ctx, "look for rows beyond the log", []any{&n},
-			"SELECT COUNT(*) FROM "+t.table+" WHERE "+t.column+" >= (SELECT size FROM head WHERE id = 1)")
+			"SELECT COUNT(*) FROM "+table+" WHERE idx >= (SELECT size FROM head WHERE id = 1)")
 		if err != nil {
 			return nil, err
 		}
 		if n > 0 {
-			found[t.table] = n
+			found[table] = n
 		}
 	}
 	return found, nil
@@ -126,7 +126,7 @@ func (t *Tx) restore(ctx context.Context, query string, args ...any) (bool, erro
 // Condemnations returns when those of ids were condemned that are.
 func (r Reader) Condemnations(ctx context.Context, ids []storage.CID) (map[storage.CID]time.Time, error) {
 	found := map[storage.CID]time.Time{}
-	err := inBatches(ids, func(list string, args []any) error {
+	err := inBatches(textsOf(ids), 1, func(list string, args []any) error {
 		return r.each(ctx, "look for condemned blobs", func(rows *sql.Rows) error {
 			var text string
 			var seconds int64

@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -33,7 +32,7 @@ func PostgresSchema(ctx context.Context, url string) (Schema, error) {
 	if err != nil {
 		return Schema{}, err
 	}
-	return schemaOf(ctx, config, migrations.Postgres)
+	return schemaOf(ctx, config)
 }
 
 // MigratePostgres brings the schema of the database at url up to date, alone
@@ -46,16 +45,16 @@ func MigratePostgres(ctx context.Context, url string, step func(name string)) (S
 	if err != nil {
 		return Schema{}, err
 	}
-	if err := migratePostgres(ctx, config, migrations.Postgres, step); err != nil {
+	if err := migratePostgres(ctx, config, migrations.Postgres, false, step); err != nil {
 		return Schema{}, fmt.Errorf("migrate catalog %s: %w", whereabouts(config), err)
 	}
-	return schemaOf(ctx, config, migrations.Postgres)
+	return schemaOf(ctx, config)
 }
 
 // readyPostgres sees to it that the database has the schema of this program. One
 // with an empty log, which nobody has begun to use, is migrated.
 func readyPostgres(ctx context.Context, config *pgx.ConnConfig) error {
-	schema, err := schemaOf(ctx, config, migrations.Postgres)
+	schema, err := schemaOf(ctx, config)
 	if err != nil {
 		return err
 	}
@@ -65,11 +64,8 @@ func readyPostgres(ctx context.Context, config *pgx.ConnConfig) error {
 	if schema.Current > schema.Known {
 		return schema.newer()
 	}
-	return migratePostgres(ctx, config, unused{migrations.Postgres}, nil)
+	return migratePostgres(ctx, config, migrations.Postgres, true, nil)
 }
-
-// unused is migrations that are for a catalog with an empty log only.
-type unused struct{ fs.FS }
 
 func (s Schema) newer() error {
 	return fmt.Errorf("%w (its schema has version %d, this release knows up to %d)", ErrNewerSchema, s.Current, s.Known)
@@ -79,15 +75,24 @@ func (s Schema) older() error {
 	return fmt.Errorf("%w (its schema has version %d, this release needs %d)", ErrOldSchema, s.Current, s.Known)
 }
 
-// schemaOf reads what the database has of the migrations in tree.
-func schemaOf(ctx context.Context, config *pgx.ConnConfig, tree fs.FS) (Schema, error) {
+// schemaOf reads what the database has of this program's migrations.
+func schemaOf(ctx context.Context, config *pgx.ConnConfig) (Schema, error) {
+	folder, err := fs.Sub(migrations.Postgres, "postgres")
+	if err != nil {
+		return Schema{}, err
+	}
 	pool := pgSession{statement: statementTimeout, lock: lockTimeout}.pool(config, 1)
 	defer pool.Close()
-	current, err := schemaVersion(ctx, pool)
-	if err != nil {
+	return schemaBy(ctx, pool, folder)
+}
+
+// schemaBy reads what the database has of the migrations in folder.
+func schemaBy(ctx context.Context, pool *sql.DB, folder fs.FS) (schema Schema, err error) {
+	if schema.Current, err = schemaVersion(ctx, pool); err != nil {
 		return Schema{}, failed(ctx, "read its schema", err)
 	}
-	return lacking(tree, current)
+	err = schema.compare(folder)
+	return schema, err
 }
 
 // schemaVersion is the newest migration that the database has; 0 for none.
@@ -100,28 +105,6 @@ func schemaVersion(ctx context.Context, pool *sql.DB) (version int64, err error)
 	return version, err
 }
 
-// lacking is what a database of version current has and lacks of tree.
-func lacking(tree fs.FS, current int64) (Schema, error) {
-	names, err := fs.Glob(tree, "postgres/*.sql")
-	if err != nil {
-		return Schema{}, err
-	}
-	slices.Sort(names)
-	schema := Schema{Current: current}
-	for _, name := range names {
-		number, _, _ := strings.Cut(path.Base(name), "_")
-		version, err := strconv.ParseInt(number, 10, 64)
-		if err != nil {
-			return Schema{}, fmt.Errorf("migration %s has no number: %w", name, err)
-		}
-		schema.Known = max(schema.Known, version)
-		if version > current {
-			schema.Pending = append(schema.Pending, path.Base(name))
-		}
-	}
-	return schema, nil
-}
-
 // migrationLock is the advisory lock that whoever migrates has: "aln" and a
 // number, as one. It is not goose's, which knows only its own.
 const migrationLock = 0x616c6e_00000001
@@ -132,23 +115,24 @@ const migrationLockTimeout = 5 * time.Second
 
 // migratePostgres migrates by tree. All is done over one connection, which has the
 // advisory lock from its first moment to its end: with the lock the migration is lost.
-func migratePostgres(ctx context.Context, config *pgx.ConnConfig, tree fs.FS, step func(name string)) error {
+// With onlyUnused an older catalog whose log has entries is ErrOldSchema instead.
+func migratePostgres(ctx context.Context, config *pgx.ConnConfig, tree fs.FS, onlyUnused bool, step func(name string)) error {
+	folder, err := fs.Sub(tree, "postgres")
+	if err != nil {
+		return err
+	}
 	pool := pgSession{lock: migrationLockTimeout, readWrite: true, prepare: lockMigrations}.pool(config, 1)
 	defer pool.Close()
 	pool.SetConnMaxIdleTime(0)
 	pool.SetConnMaxLifetime(0)
-	current, err := schemaVersion(ctx, pool)
-	if err != nil {
-		return failed(ctx, "read its schema", err)
-	}
-	schema, err := lacking(tree, current)
+	schema, err := schemaBy(ctx, pool, folder)
 	if err != nil {
 		return err
 	}
 	if schema.Current > schema.Known {
 		return schema.newer()
 	}
-	if _, ok := tree.(unused); ok && schema.Current > 0 && schema.Current < schema.Known {
+	if onlyUnused && schema.Current > 0 && schema.Current < schema.Known {
 		var size int64
 		if err := pool.QueryRowContext(ctx, "SELECT size FROM head WHERE id = 1").Scan(&size); err != nil {
 			return failed(ctx, "read the head", err)
@@ -157,14 +141,10 @@ func migratePostgres(ctx context.Context, config *pgx.ConnConfig, tree fs.FS, st
 			return schema.older()
 		}
 	}
-	return failed(ctx, "migrate", migrateEach(ctx, pool, tree, step))
+	return failed(ctx, "migrate", migrateEach(ctx, pool, folder, step))
 }
 
-func migrateEach(ctx context.Context, pool *sql.DB, tree fs.FS, step func(name string)) error {
-	folder, err := fs.Sub(tree, "postgres")
-	if err != nil {
-		return err
-	}
+func migrateEach(ctx context.Context, pool *sql.DB, folder fs.FS, step func(name string)) error {
 	provider, err := goose.NewProvider(goose.DialectPostgres, pool, folder, goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return err

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 
 	"github.com/pressly/goose/v3"
 
@@ -17,12 +15,8 @@ import (
 // SQLiteSchema reads what the catalog in the file at path has, which must be there
 // (fs.ErrNotExist). It changes nothing; others may have it open.
 func SQLiteSchema(ctx context.Context, path string) (schema Schema, err error) {
-	path, err = filepath.Abs(path)
-	if err == nil {
-		_, err = os.Stat(path)
-	}
-	if err != nil {
-		return Schema{}, fmt.Errorf("open catalog: %w", err)
+	if path, err = existing(path); err != nil {
+		return Schema{}, err
 	}
 	db, err := sql.Open("sqlite", sqliteName(path, "_pragma=query_only(1)"))
 	if err != nil {
@@ -44,7 +38,8 @@ func SQLiteSchema(ctx context.Context, path string) (schema Schema, err error) {
 	if err != nil {
 		return Schema{}, err
 	}
-	return schema, schema.compare(folder)
+	err = schema.compare(folder)
+	return schema, err
 }
 
 // compare fills in what the migrations in folder would do to a schema of version Current.

@@ -151,7 +151,7 @@ func migrate(ctx context.Context, dialect goose.Dialect, db *sql.DB, folder fs.F
 		return err
 	}
 	if current > known {
-		return fmt.Errorf("%w (its schema has version %d, this release knows up to %d)", ErrNewerSchema, current, known)
+		return Schema{Current: current, Known: known}.newer()
 	}
 	if current == known {
 		return nil

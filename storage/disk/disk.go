@@ -149,17 +149,8 @@ func (s *Store) receive(ctx context.Context, id storage.CID, size int64, r io.Re
 	}
 	defer os.Remove(f.Name()) // does nothing once it is renamed
 	defer f.Close()
-	h := sha256.New()
-	// One byte more than announced is enough to know that there are too many.
-	n, err := io.Copy(io.MultiWriter(f, h), readerOf(ctx, io.LimitReader(r, size+1)))
-	if err != nil {
+	if err := storage.CopyVerified(ctx, f, r, id, size); err != nil {
 		return err
-	}
-	if n != size {
-		return fmt.Errorf("%w: read %d bytes where %d were announced", storage.ErrMismatch, n, size)
-	}
-	if [sha256.Size]byte(h.Sum(nil)) != id.Digest() {
-		return fmt.Errorf("%w: the bytes hash to %x", storage.ErrMismatch, h.Sum(nil))
 	}
 	if err := f.Sync(); err != nil {
 		return err
@@ -248,7 +239,7 @@ func (s *Store) openBlob(ctx context.Context, id storage.CID) (*os.File, int64, 
 // verify hashes f and goes back to its beginning.
 func verify(ctx context.Context, f *os.File, id storage.CID, size int64) error {
 	h := sha256.New()
-	n, err := io.Copy(h, readerOf(ctx, f))
+	n, err := io.Copy(h, storage.ReaderOf(ctx, f))
 	if err != nil {
 		return err
 	}
@@ -266,19 +257,4 @@ func (s *Store) Stat(ctx context.Context, id storage.CID) (int64, error) {
 		return 0, err
 	}
 	return size, f.Close()
-}
-
-// contextReader reads from r until ctx ends.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func readerOf(ctx context.Context, r io.Reader) io.Reader { return contextReader{ctx, r} }
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }

@@ -81,8 +81,8 @@ func (s *Store) scan(ctx context.Context, after string, next *smallest, stray fu
 			return more, nil
 		}
 		return more, entries(ctx, filepath.Join(s.root, blobFolder, folder.Name()), func(e fs.DirEntry) (bool, error) {
-			id, err := storage.ParseCID(e.Name())
-			if err != nil || shard(id.String()) != folder.Name() || !e.Type().IsRegular() {
+			_, err := storage.ParseCID(e.Name())
+			if err != nil || shard(e.Name()) != folder.Name() || !e.Type().IsRegular() {
 				more = stray(filepath.Join(folder.Name(), e.Name()))
 			} else if e.Name() > after {
 				next.add(e.Name())

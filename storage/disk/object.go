@@ -24,11 +24,8 @@ func (s *Store) Create(ctx context.Context, key string, data []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := storage.CheckKey(key); err != nil {
+	if err := storage.CheckObject(key, data); err != nil {
 		return err
-	}
-	if len(data) > storage.MaxObject {
-		return fmt.Errorf("create object %s: %d bytes are more than %d", key, len(data), storage.MaxObject)
 	}
 	err := s.create(s.objectPath(key), data)
 	var taken *os.LinkError
@@ -100,7 +97,7 @@ func (s *Store) Read(ctx context.Context, key string) ([]byte, error) {
 	} else if !info.Mode().IsRegular() { // a folder: key is a prefix of others
 		return nil, fmt.Errorf("object %s: %w", key, storage.ErrNotFound)
 	}
-	data, err := io.ReadAll(readerOf(ctx, io.LimitReader(f, storage.MaxObject+1)))
+	data, err := io.ReadAll(storage.ReaderOf(ctx, io.LimitReader(f, storage.MaxObject+1)))
 	if err != nil {
 		return nil, fmt.Errorf("object %s: %w", key, err)
 	}

@@ -38,6 +38,17 @@ func bare(ctx context.Context, core minio.Core, bucket, key string, data []byte,
 
 func createOnly(o *minio.PutObjectOptions) { o.SetMatchETagExcept("*") }
 
+// differ runs f with a store on each engine, and with what is wanted of that one.
+func differ(t *testing.T, want map[string]int, f func(t *testing.T, server *testbed.S3Server, s *Store, want int)) {
+	t.Helper()
+	for _, engine := range engines {
+		t.Run(engine.name, func(t *testing.T) {
+			server := engine.start(t)
+			f(t, server, open(t, server, server.NewBucket(t)), want[engine.name])
+		})
+	}
+}
+
 // winners is how many of sixteen were told that they created key.
 func winners(t *testing.T, create func(data []byte) error) (won int, refused map[string]int) {
 	t.Helper()
@@ -77,50 +88,40 @@ func TestAPutThatMustCreateHasOneWinner(t *testing.T) {
 
 // Why nothing is finished with a conditional multipart upload: RGW ignores the condition.
 func TestMultipartUploadsDifferAboutCreation(t *testing.T) {
-	want := map[string]int{"MinIO": 1, "Ceph": 16}
-	for _, engine := range engines {
-		t.Run(engine.name, func(t *testing.T) {
-			server := engine.start(t)
-			s := open(t, server, server.NewBucket(t))
-			won, _ := winners(t, func(data []byte) error {
-				upload, err := s.core.NewMultipartUpload(t.Context(), s.place.bucket, "key", minio.PutObjectOptions{})
-				if err != nil {
-					return err
-				}
-				part, err := s.core.PutObjectPart(t.Context(), s.place.bucket, "key", upload, 1, bytes.NewReader(data), int64(len(data)), minio.PutObjectPartOptions{})
-				if err != nil {
-					return err
-				}
-				options := minio.PutObjectOptions{}
-				options.SetMatchETagExcept("*")
-				_, err = s.core.CompleteMultipartUpload(t.Context(), s.place.bucket, "key", upload, []minio.CompletePart{{PartNumber: 1, ETag: part.ETag}}, options)
+	differ(t, map[string]int{"MinIO": 1, "Ceph": 16}, func(t *testing.T, _ *testbed.S3Server, s *Store, want int) {
+		won, _ := winners(t, func(data []byte) error {
+			upload, err := s.core.NewMultipartUpload(t.Context(), s.place.bucket, "key", minio.PutObjectOptions{})
+			if err != nil {
 				return err
-			})
-			if won != want[engine.name] {
-				t.Errorf("%d of 16 won, want %d", won, want[engine.name])
 			}
+			part, err := s.core.PutObjectPart(t.Context(), s.place.bucket, "key", upload, 1, bytes.NewReader(data), int64(len(data)), minio.PutObjectPartOptions{})
+			if err != nil {
+				return err
+			}
+			options := minio.PutObjectOptions{}
+			createOnly(&options)
+			_, err = s.core.CompleteMultipartUpload(t.Context(), s.place.bucket, "key", upload, []minio.CompletePart{{PartNumber: 1, ETag: part.ETag}}, options)
+			return err
 		})
-	}
+		if won != want {
+			t.Errorf("%d of 16 won, want %d", won, want)
+		}
+	})
 }
 
 // Why a bucket is probed: with versions RGW ignores the condition of a PUT, too.
 func TestVersionedBucketsDifferAboutCreation(t *testing.T) {
-	want := map[string]int{"MinIO": 1, "Ceph": 16}
-	for _, engine := range engines {
-		t.Run(engine.name, func(t *testing.T) {
-			server := engine.start(t)
-			s := open(t, server, server.NewBucket(t))
-			if err := s.core.EnableVersioning(t.Context(), s.place.bucket); err != nil {
-				t.Fatal(err)
-			}
-			won, _ := winners(t, func(data []byte) error {
-				return bare(t.Context(), s.core, s.place.bucket, "key", data, storage.CIDOf(data).Hex(), createOnly)
-			})
-			if won != want[engine.name] {
-				t.Errorf("%d of 16 won, want %d", won, want[engine.name])
-			}
+	differ(t, map[string]int{"MinIO": 1, "Ceph": 16}, func(t *testing.T, _ *testbed.S3Server, s *Store, want int) {
+		if err := s.core.EnableVersioning(t.Context(), s.place.bucket); err != nil {
+			t.Fatal(err)
+		}
+		won, _ := winners(t, func(data []byte) error {
+			return bare(t.Context(), s.core, s.place.bucket, "key", data, storage.CIDOf(data).Hex(), createOnly)
 		})
-	}
+		if won != want {
+			t.Errorf("%d of 16 won, want %d", won, want)
+		}
+	})
 }
 
 // Over plain HTTP, too: the signed digest is of the bytes that arrive.
@@ -142,41 +143,31 @@ func TestASignedDigestIsHeld(t *testing.T) {
 
 // Why no x-amz-checksum-sha256 is sent: RGW ignores it.
 func TestChecksumHeadersDiffer(t *testing.T) {
-	want := map[string]int{"MinIO": http.StatusBadRequest, "Ceph": 0}
-	for _, engine := range engines {
-		t.Run(engine.name, func(t *testing.T) {
-			server := engine.start(t)
-			s := open(t, server, server.NewBucket(t))
-			data, other := []byte("bytes"), sha256.Sum256([]byte("others"))
-			err := bare(t.Context(), s.core, s.place.bucket, "key", data, storage.CIDOf(data).Hex(), func(o *minio.PutObjectOptions) {
-				o.UserMetadata = map[string]string{"x-amz-checksum-sha256": base64.StdEncoding.EncodeToString(other[:])}
-			})
-			if status := minio.ToErrorResponse(err).StatusCode; status != want[engine.name] {
-				t.Errorf("a wrong checksum: %v (HTTP %d), want %d", err, status, want[engine.name])
-			}
+	differ(t, map[string]int{"MinIO": http.StatusBadRequest, "Ceph": 0}, func(t *testing.T, _ *testbed.S3Server, s *Store, want int) {
+		data, other := []byte("bytes"), sha256.Sum256([]byte("others"))
+		err := bare(t.Context(), s.core, s.place.bucket, "key", data, storage.CIDOf(data).Hex(), func(o *minio.PutObjectOptions) {
+			o.UserMetadata = map[string]string{"x-amz-checksum-sha256": base64.StdEncoding.EncodeToString(other[:])}
 		})
-	}
+		if status := minio.ToErrorResponse(err).StatusCode; status != want {
+			t.Errorf("a wrong checksum: %v (HTTP %d), want %d", err, status, want)
+		}
+	})
 }
 
 // Why TrailingHeaders is false: RGW refuses them.
 func TestTrailersDiffer(t *testing.T) {
-	want := map[string]int{"MinIO": 0, "Ceph": http.StatusBadRequest}
-	for _, engine := range engines {
-		t.Run(engine.name, func(t *testing.T) {
-			server := engine.start(t)
-			s := open(t, server, server.NewBucket(t))
-			client, err := minio.New(s.place.host, &minio.Options{
-				Creds: credentials.NewStaticV4(server.AccessKey, server.SecretKey, ""), Region: s.place.region, TrailingHeaders: true, MaxRetries: 1,
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, err = client.PutObject(t.Context(), s.place.bucket, "key", strings.NewReader("bytes"), 5, minio.PutObjectOptions{Checksum: minio.ChecksumSHA256})
-			if status := minio.ToErrorResponse(err).StatusCode; status != want[engine.name] {
-				t.Errorf("a trailer: %v (HTTP %d), want %d", err, status, want[engine.name])
-			}
+	differ(t, map[string]int{"MinIO": 0, "Ceph": http.StatusBadRequest}, func(t *testing.T, server *testbed.S3Server, s *Store, want int) {
+		client, err := minio.New(s.place.host, &minio.Options{
+			Creds: credentials.NewStaticV4(server.AccessKey, server.SecretKey, ""), Region: s.place.region, TrailingHeaders: true, MaxRetries: 1,
 		})
-	}
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = client.PutObject(t.Context(), s.place.bucket, "key", strings.NewReader("bytes"), 5, minio.PutObjectOptions{Checksum: minio.ChecksumSHA256})
+		if status := minio.ToErrorResponse(err).StatusCode; status != want {
+			t.Errorf("a trailer: %v (HTTP %d), want %d", err, status, want)
+		}
+	})
 }
 
 // What a cut download relies on.
@@ -248,7 +239,7 @@ func TestEveryAnswerHasARequestID(t *testing.T) {
 		s.Create(t.Context(), "log/a", []byte("one"))
 		s.Create(t.Context(), "log/a", []byte("two"))
 		s.Read(t.Context(), "log/none")
-		list(t, s)
+		list(t, s, "", "")
 		s.Remove(t.Context(), id)
 		s.core.BucketExists(t.Context(), "no-such-bucket")
 		bare(t.Context(), s.core, s.place.bucket, "wrong", []byte("bytes"), id.Hex()[1:]+"0", nil)
@@ -258,15 +249,26 @@ func TestEveryAnswerHasARequestID(t *testing.T) {
 	})
 }
 
-func list(t *testing.T, s *Store) (keys []string) {
+func list(t *testing.T, s *Store, prefix, after string) (keys []string) {
 	t.Helper()
-	for key, err := range s.List(t.Context(), "", "") {
+	for key, err := range s.List(t.Context(), prefix, after) {
 		if err != nil {
 			t.Fatal(err)
 		}
 		keys = append(keys, key)
 	}
 	return keys
+}
+
+func ids(t *testing.T, s *Store) (ids []string) {
+	t.Helper()
+	for one, err := range s.All(t.Context(), storage.CID{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, one.CID.String())
+	}
+	return ids
 }
 
 // What answers without being an object store: a page instead of a list is no

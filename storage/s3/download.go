@@ -1,7 +1,6 @@
 package s3
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -21,13 +20,11 @@ import (
 // into. Nothing but the digest of the whole is believed: not that the pieces are
 // of one object, not the lengths that headers tell.
 type download struct {
-	id      storage.CID
-	sink    sink
-	hash    hash.Hash
-	got     int64
-	changed int    // times that the whole had another digest
-	alike   int    // how many of the last ones had the same
-	digest  []byte // which one, the last time
+	id    storage.CID
+	sink  sink
+	hash  hash.Hash
+	got   int64
+	wrong wrong // digests that the whole had instead
 }
 
 // sink takes the bytes.
@@ -51,6 +48,30 @@ const (
 )
 
 var errChanged = errors.New("the bytes arrive changed")
+
+// wrong is how the bytes of one object have arrived that were not what they should be.
+type wrong struct {
+	changed int    // times in all
+	alike   int    // how many of the last ones were the same
+	last    string // which, the last time
+}
+
+// again notes that what came, which is wrong. It is settled with corrupt when that
+// has come mostAlike times running, and after mostChanged in all.
+func (w *wrong) again(what string, corrupt error) error {
+	if w.alike++; what != w.last {
+		w.alike = 1
+	}
+	w.last = what
+	w.changed++
+	switch {
+	case w.alike == mostAlike:
+		return settled{corrupt}
+	case w.changed == mostChanged:
+		return settled{fmt.Errorf("%w: %w", storage.ErrUnavailable, errChanged)}
+	}
+	return nil
+}
 
 // fetch downloads the blob into sink and returns its size. Bytes that arrive
 // with the same wrong digest mostAlike times running are stored so:
@@ -121,21 +142,12 @@ func (d *download) verify() error {
 	if [sha256.Size]byte(sum) == d.id.Digest() {
 		return nil
 	}
-	d.changed++
-	if !bytes.Equal(sum, d.digest) {
-		d.alike = 0
-	}
-	d.alike++
-	d.digest = sum
-	size := d.got
+	corrupt := fmt.Errorf("%w: %d bytes hash to %x", storage.ErrCorrupt, d.got, sum)
 	if err := d.restart(); err != nil {
 		return err
 	}
-	switch {
-	case d.alike == mostAlike:
-		return settled{fmt.Errorf("%w: %d bytes hash to %x", storage.ErrCorrupt, size, sum)}
-	case d.changed == mostChanged:
-		return settled{fmt.Errorf("%w: %w", storage.ErrUnavailable, errChanged)}
+	if err := d.wrong.again(string(sum), corrupt); err != nil {
+		return err
 	}
 	return errChanged
 }

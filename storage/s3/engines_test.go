@@ -133,14 +133,7 @@ func TestPrefixesDoNotSeeOneAnother(t *testing.T) {
 			if data, err := s.Read(t.Context(), "log/entry/0"); err != nil || string(data) != "of "+prefix {
 				t.Errorf("%q: Read: %q, %v", prefix, data, err)
 			}
-			var keys []string
-			for key, err := range s.List(t.Context(), "log/", "") {
-				if err != nil {
-					t.Fatal(err)
-				}
-				keys = append(keys, key)
-			}
-			if !slices.Equal(keys, []string{"log/entry/0"}) {
+			if keys := list(t, s, "log/", ""); !slices.Equal(keys, []string{"log/entry/0"}) {
 				t.Errorf("%q: List: %v", prefix, keys)
 			}
 			for _, other := range prefixes {
@@ -169,34 +162,27 @@ func TestListsInSmallPages(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		var ids []string
+		var blobs []string
 		for i := range 7 {
 			data := fmt.Sprint(i)
 			id := storage.CIDOf([]byte(data))
 			if err := s.Put(t.Context(), id, 1, strings.NewReader(data)); err != nil {
 				t.Fatal(err)
 			}
-			ids = append(ids, id.String())
+			blobs = append(blobs, id.String())
 		}
-		slices.Sort(ids)
+		slices.Sort(blobs)
 		rawPut(t, s, s.place.prefix+"NotAKey", []byte("by somebody"), nil)
 		rawPut(t, s, "q/after", []byte("another's"), nil)
 		for s.pageSize = range 9 {
 			if s.pageSize == 0 {
 				continue
 			}
-			if got := list(t, s); !slices.Equal(got, want) {
+			if got := list(t, s, "", ""); !slices.Equal(got, want) {
 				t.Errorf("in pages of %d: %v, want %v", s.pageSize, got, want)
 			}
-			var got []string
-			for one, err := range s.All(t.Context(), storage.CID{}) {
-				if err != nil {
-					t.Fatal(err)
-				}
-				got = append(got, one.CID.String())
-			}
-			if !slices.Equal(got, ids) {
-				t.Errorf("in pages of %d: %d blobs, want %d", s.pageSize, len(got), len(ids))
+			if got := ids(t, s); !slices.Equal(got, blobs) {
+				t.Errorf("in pages of %d: %d blobs, want %d", s.pageSize, len(got), len(blobs))
 			}
 		}
 	})

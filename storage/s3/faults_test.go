@@ -351,7 +351,7 @@ func createAndRead(t *testing.T, s *Store, i int) (taken []byte) {
 // Lists under faults that show themselves: all keys, or an error.
 func TestFaultsDoNotShortenLists(t *testing.T) {
 	l, lied, direct := through(t, 2)
-	var want, ids []string
+	var want, blobs []string
 	for i := range 60 {
 		key, data := fmt.Sprintf("log/entry/%03d", i), fmt.Sprint(i)
 		if err := direct.Create(t.Context(), key, []byte(data)); err != nil {
@@ -361,31 +361,17 @@ func TestFaultsDoNotShortenLists(t *testing.T) {
 		if err := direct.Put(t.Context(), id, int64(len(data)), strings.NewReader(data)); err != nil {
 			t.Fatal(err)
 		}
-		want, ids = append(want, key), append(ids, id.String())
+		want, blobs = append(want, key), append(blobs, id.String())
 	}
-	slices.Sort(ids)
+	slices.Sort(blobs)
 	lied.pageSize = 7
 	l.set(40, "delay", "cut before", "lost answer", "500", "503 done", "412", "404 of nobody", "cut answer", "truncate")
 	for range 5 {
-		var got []string
-		for key, err := range lied.List(t.Context(), "log/", "") {
-			if err != nil {
-				t.Fatal(err)
-			}
-			got = append(got, key)
-		}
-		if !slices.Equal(got, want) {
+		if got := list(t, lied, "log/", ""); !slices.Equal(got, want) {
 			t.Errorf("List: %d keys, want %d", len(got), len(want))
 		}
-		got = nil
-		for one, err := range lied.All(t.Context(), storage.CID{}) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			got = append(got, one.CID.String())
-		}
-		if !slices.Equal(got, ids) {
-			t.Errorf("All: %d blobs, want %d", len(got), len(ids))
+		if got := ids(t, lied); !slices.Equal(got, blobs) {
+			t.Errorf("All: %d blobs, want %d", len(got), len(blobs))
 		}
 	}
 }

@@ -55,18 +55,16 @@ func (s *Store) listed(ctx context.Context, prefix, after string) iter.Seq2[mini
 				yield(minio.ObjectInfo{}, err)
 				return
 			}
-			jumped := false
 			for _, info := range page {
 				if after = info.Key; jump && strings.HasPrefix(after, blobFolder) {
-					after, jumped = afterBlobs, true
-					jump = false
+					after, jump, last = afterBlobs, false, false
 					break
 				}
 				if !yield(info, nil) {
 					return
 				}
 			}
-			if last && !jumped {
+			if last {
 				return
 			}
 		}

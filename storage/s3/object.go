@@ -19,11 +19,8 @@ func (s *Store) Create(ctx context.Context, key string, data []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := storage.CheckKey(key); err != nil {
+	if err := storage.CheckObject(key, data); err != nil {
 		return err
-	}
-	if len(data) > storage.MaxObject {
-		return fmt.Errorf("create object %s: %d bytes are more than %d", key, len(data), storage.MaxObject)
 	}
 	if err := s.create(ctx, key, data); err != nil {
 		return fmt.Errorf("create object %s: %w", key, err)
@@ -82,8 +79,8 @@ func (s *Store) Read(ctx context.Context, key string) ([]byte, error) {
 // they do not mostAlike times running, in the same way, that is how they are
 // stored: storage.ErrCorrupt. An object without a digest has to come twice alike.
 func (s *Store) load(ctx context.Context, key string) ([]byte, error) {
-	var data, last []byte
-	lastSum, changed, alike := "none yet", 0, 1
+	var data []byte
+	var wrong wrong
 	err := s.try(ctx, "read", 0, func(ctx context.Context, p *pace) error {
 		for range rounds {
 			var sum string
@@ -91,20 +88,13 @@ func (s *Store) load(ctx context.Context, key string) ([]byte, error) {
 			if data, sum, err = s.download(ctx, key, p); err != nil {
 				return s.answer(err)
 			}
-			digest := sha256.Sum256(data)
-			again := sum == lastSum && bytes.Equal(data, last)
-			if alike++; !again {
-				alike = 1
-			}
-			switch {
-			case sum == hex.EncodeToString(digest[:]), again && sum == "":
+			has := storage.CIDOf(data).Hex()
+			came := has + " for " + sum
+			if sum == has || sum == "" && came == wrong.last {
 				return nil
-			case alike == mostAlike:
-				return settled{fmt.Errorf("%w: %d bytes hash to %x", storage.ErrCorrupt, len(data), digest)}
 			}
-			last, lastSum = data, sum
-			if changed++; changed == mostChanged {
-				return settled{fmt.Errorf("%w: %w", storage.ErrUnavailable, errChanged)}
+			if err := wrong.again(came, fmt.Errorf("%w: %d bytes hash to %s", storage.ErrCorrupt, len(data), has)); err != nil {
+				return err
 			}
 		}
 		return errChanged

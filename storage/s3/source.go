@@ -3,7 +3,6 @@ package s3
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -94,22 +93,14 @@ type source struct {
 // verified makes sure that r has exactly size bytes that hash to id, and returns
 // them so that they can be read again: r itself where it can go back, else a copy.
 func (s *Store) verified(ctx context.Context, id storage.CID, size int64, r io.Reader) (*source, error) {
-	h := sha256.New()
-	limited := contextReader{ctx, io.LimitReader(r, size+1)} // one more tells that there are too many
 	again, start, can := seekable(r)
 	src := &source{r: again, start: start, free: func() {}}
-	into := io.Writer(h)
+	into := io.Discard
 	copied := &spool{folder: s.folder}
 	if !can || size <= inMemory {
-		into = io.MultiWriter(h, copied)
+		into = copied
 	}
-	n, err := io.Copy(into, limited)
-	if err == nil && n != size {
-		err = fmt.Errorf("%w: read %d bytes where %d were announced", storage.ErrMismatch, n, size)
-	}
-	if err == nil && [sha256.Size]byte(h.Sum(nil)) != id.Digest() {
-		err = fmt.Errorf("%w: the bytes hash to %x", storage.ErrMismatch, h.Sum(nil))
-	}
+	err := storage.CopyVerified(ctx, into, r, id, size)
 	if err == nil && (!can || size <= inMemory) {
 		src.start, src.free = 0, copied.free
 		src.r, err = copied.reader()
@@ -145,7 +136,6 @@ func seekable(r io.Reader) (io.ReadSeeker, int64, bool) {
 type body struct {
 	mu    sync.Mutex
 	r     io.Reader
-	moved func()
 	ended bool
 }
 
@@ -154,7 +144,7 @@ func (s *source) begin(moved func()) (*body, error) {
 	if _, err := s.r.Seek(s.start, io.SeekStart); err != nil {
 		return nil, settled{err}
 	}
-	return &body{r: s.r, moved: moved}, nil
+	return &body{r: &watched{s.r, moved}}, nil
 }
 
 // Read implements io.Reader.
@@ -164,29 +154,11 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.ended {
 		return 0, errors.New("the request has ended")
 	}
-	n, err := b.r.Read(p)
-	if n > 0 {
-		b.moved()
-	}
-	return n, err
+	return b.r.Read(p)
 }
 
 func (b *body) end() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.ended = true
-}
-
-// contextReader reads from r until ctx ends.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-// Read implements io.Reader.
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }

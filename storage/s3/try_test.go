@@ -183,14 +183,7 @@ func TestAListThatCannotBeIsAskedForAgain(t *testing.T) {
 				}
 				fmt.Fprint(w, "</ListBucketResult>")
 			})
-			var got []string
-			for key, err := range s.List(t.Context(), "log/", "log/9") {
-				if err != nil {
-					t.Fatal(err)
-				}
-				got = append(got, key)
-			}
-			if !slices.Equal(got, right) {
+			if got := list(t, s, "log/", "log/9"); !slices.Equal(got, right) {
 				t.Errorf("List: %v, want %v", got, right)
 			}
 		})
