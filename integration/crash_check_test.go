@@ -55,6 +55,14 @@ func (s *survivor) check() {
 	}
 }
 
+// fsck holds blob storage, catalog and log against each other; nothing may be amiss.
+func (l *lab) fsck() {
+	l.t.Helper()
+	if r := l.mend("fsck"); r.status != 0 {
+		l.t.Errorf("%s", r)
+	}
+}
+
 // auditLog is `log check --full`: the log extends the pinned checkpoint, every
 // entry holds, and the index says what the log says.
 func auditLog(ctx context.Context, t testing.TB, registry *client.Registry) verify.Replayed {

@@ -365,11 +365,3 @@ func (l *lab) lastWords() string {
 	}
 	return strings.Join(lines[max(0, len(lines)-80):], "")
 }
-
-// fsck holds blob storage, catalog and log against each other; nothing may be amiss.
-func (s *mortalLab) fsck() {
-	s.t.Helper()
-	if r := s.mend("fsck"); r.status != 0 {
-		s.t.Errorf("%s", r)
-	}
-}

@@ -161,6 +161,7 @@ func (s *survivor) oneKill(number int) {
 	}
 	s.start()
 	s.check()
+	s.fsck()
 }
 
 // killStart starts the server and kills it after d, whatever it is at.
