@@ -95,15 +95,6 @@ type publisher struct {
 	mine map[storage.CID]time.Time
 }
 
-// sweeper is a collection on its way.
-type sweeper struct {
-	g     *garbage
-	found []storage.Stored
-	batch []storage.Stored
-	tombs map[storage.CID]time.Time
-	begun time.Time
-}
-
 func newGCModel(t *testing.T, seed uint64, db *catalog.DB, exec func(string)) *gcModel {
 	t.Helper()
 	w := newWorld(t)

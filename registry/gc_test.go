@@ -211,6 +211,15 @@ func (m *meeting) enter(s *submission) bool {
 	return s.refusal == nil
 }
 
+// sweeper is a collection on its way.
+type sweeper struct {
+	g     *garbage
+	found []storage.Stored
+	batch []storage.Stored
+	tombs map[storage.CID]time.Time
+	begun time.Time
+}
+
 // collector has looked, and found the content to be garbage.
 func (m *meeting) collector() *sweeper {
 	m.t.Helper()
