@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -195,6 +198,8 @@ func TestAServerThatIsCutOffFromTheDatabase(t *testing.T) {
 			}
 			time.Sleep(time.Until(cutAt.Add(unconfirmedMost + lateBy + 500*time.Millisecond)))
 			f.cutOff(alone, person, path, other)
+			assertion := lab.operator.assertion(particle.ScopeRead, "", nil)
+			alone.mints(assertion, http.StatusServiceUnavailable)
 			alone.database.Use(testbed.Plan{})
 			back := time.Now()
 			f.awaitLetIn(path, other)
@@ -203,6 +208,8 @@ func TestAServerThatIsCutOffFromTheDatabase(t *testing.T) {
 				return status == http.StatusOK
 			})
 			t.Logf("it was back %s after the cut ended", time.Since(back).Round(10*time.Millisecond))
+			f.servers[0].mints(assertion, http.StatusOK)
+			alone.mints(assertion, http.StatusForbidden) // it was used
 			f.awaitRefused(path, token)
 			for _, o := range theirs.lift() {
 				if o.status == http.StatusOK && o.began.After(acknowledged) {
@@ -260,6 +267,23 @@ func (f *fleet) cutOff(m *member, person *publisher, path, token string) {
 	var refused *refusal
 	if _, err := person.at(f.t, m).publishWith(f.ctx, token, r); !errors.As(err, &refused) || !unavailable(err) {
 		f.t.Errorf("a publish to a server that is cut off: %v", err)
+	}
+}
+
+// mints posts an assertion to this server, which must answer by want: a session, or
+// none, and when to come back where it cannot tell.
+func (m *member) mints(assertion url.Values, want int) {
+	m.t.Helper()
+	resp, err := http.PostForm(m.url+"/v1/session", assertion)
+	if err != nil {
+		m.t.Error(err)
+		return
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != want || strings.Contains(string(body), "access_token") != (want == http.StatusOK) ||
+		want == http.StatusServiceUnavailable && resp.Header.Get("Retry-After") == "" {
+		m.t.Errorf("an assertion at %s: %d %s, %v; want %d", m.url, resp.StatusCode, body, err, want)
 	}
 }
 

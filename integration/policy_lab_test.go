@@ -206,8 +206,8 @@ func approval(t testing.TB, id string, proposal record.ID) client.Draft {
 	return client.Draft{Subject: ruleSubject(t, id), Body: &record.Approve{Record: proposal, Verdict: record.VerdictApprove}}
 }
 
-// mint asks for a session as any program could; grant "" names none.
-func (u *user) mint(l *lab, scope, grant string, edit func(*policy.Assertion)) (status int, answer string) {
+// assertion is the request for a session as any program could make it; grant "" names none.
+func (u *user) assertion(scope, grant string, edit func(*policy.Assertion)) url.Values {
 	u.t.Helper()
 	me, word := u.identity(), make([]byte, 16)
 	rand.Read(word)
@@ -223,8 +223,13 @@ func (u *user) mint(l *lab, scope, grant string, edit func(*policy.Assertion)) (
 	if err != nil {
 		u.t.Fatal(err)
 	}
-	form := url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {signed}}
-	resp, err := http.PostForm(l.reached()+"/v1/session", form)
+	return url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {signed}}
+}
+
+// mint asks for a session.
+func (u *user) mint(l *lab, scope, grant string, edit func(*policy.Assertion)) (status int, answer string) {
+	u.t.Helper()
+	resp, err := http.PostForm(l.reached()+"/v1/session", u.assertion(scope, grant, edit))
 	if err != nil {
 		u.t.Fatal(err)
 	}
