@@ -32,7 +32,7 @@ func TestFormatsQuotesTheTestVectors(t *testing.T) {
 // What the documents refer to is there.
 func TestDocumentsNameFilesThatExist(t *testing.T) {
 	reference := regexp.MustCompile("`((?:cmd|client|server|registry|did|durable|storage|migrations|integration|docs|deploy|model)/[A-Za-z0-9_./-]*[A-Za-z0-9_])`")
-	for _, document := range []string{"README.md", "docs/ARCHITECTURE.md", "docs/FORMATS.md", "docs/SECURITY.md", "docs/USING.md", "docs/OPERATIONS.md", "docs/MODEL.md"} {
+	for _, document := range []string{"README.md", "docs/ARCHITECTURE.md", "docs/FORMATS.md", "docs/SECURITY.md", "docs/USING.md", "docs/OPERATIONS.md", "docs/SOAK.md", "docs/PERFORMANCE.md", "docs/MODEL.md", "migrations/README.md"} {
 		for _, match := range reference.FindAllStringSubmatch(readRepository(t, document), -1) {
 			if _, err := os.Stat(filepath.Join("..", match[1])); err != nil {
 				t.Errorf("%s names %s, which is not there", document, match[1])
@@ -49,7 +49,7 @@ func TestReadmeCommandsExist(t *testing.T) {
 			t.Errorf("README.md says make %s, which the Makefile has not", match[1])
 		}
 	}
-	for _, target := range []string{"help", "run", "build", "test", "quick", "lint", "fuzz", "bench"} {
+	for _, target := range []string{"help", "run", "build", "test", "quick", "lint", "fuzz", "bench", "soak", "model"} {
 		if !regexp.MustCompile(`(?m)^` + target + `:.*## `).MatchString(makefile) {
 			t.Errorf("make help does not list %s", target)
 		}
