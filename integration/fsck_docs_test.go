@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -29,5 +30,22 @@ func TestOperationsListsEveryFinding(t *testing.T) {
 	}
 	if len(lines) > len(registry.Checks) {
 		t.Errorf("docs/OPERATIONS.md has %d rows, fsck %d kinds of findings", len(lines), len(registry.Checks))
+	}
+}
+
+// Every code that fsck names is one of its kinds of findings, once; it could not tell
+// of another one.
+func TestEveryFindingIsAKind(t *testing.T) {
+	codes := map[string]int{}
+	for _, match := range regexp.MustCompile(`(?m)^\tcode\w+\s+= "([a-z-]+)"$`).FindAllStringSubmatch(readRepository(t, "registry/fsck_checks.go"), -1) {
+		codes[match[1]]++
+	}
+	for _, c := range registry.Checks {
+		codes[c.Code]--
+	}
+	for code, n := range codes {
+		if n != 0 {
+			t.Errorf("%s: %+d codes without a kind", code, n)
+		}
 	}
 }
