@@ -59,6 +59,7 @@ func (l *lab) wholeBackup(to string) int64 {
 // meanwhile: what has the backup's name is whole whenever one looks, the next one goes on, and
 // what was acknowledged before the last one began is in it.
 func TestABackupThatIsKilledGoesOn(t *testing.T) {
+	t.Parallel()
 	rng := rand.New(rand.NewPCG(crashSeed(t), 5))
 	s := newSurvivor(t, rng)
 	s.start()

@@ -98,6 +98,7 @@ func TestNothingAcknowledgedIsLostWhicheverEngineIsKilled(t *testing.T) {
 		}
 		return
 	}
+	t.Parallel()
 	seed := crashSeed(t)
 	for p, pair := range mortalPairs {
 		for n := range pair.labs {

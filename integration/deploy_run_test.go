@@ -204,9 +204,10 @@ func newComposed(t *testing.T) *composed {
 // All that the composition says is done, but for its containers: two replicas over the
 // engines, by their secrets, behind nginx; one of them is killed, and nobody notices.
 func TestWhatIsComposedWorks(t *testing.T) {
+	t.Parallel()
 	c := newComposed(t)
 	c.store()
-	database := testbed.Postgres(t)
+	database := testbed.SharedPostgres(t)
 	c.replaced = append(c.replaced, "postgres://aln@database:5432/aln?sslmode=disable", database.URL)
 	operator := newUser(t)
 	must(t, operator.aln(operator.folder, "key", "new"))
@@ -292,6 +293,7 @@ func (s *spoilt) times() int {
 
 // A request that may have changed something is never sent twice, one that reads is.
 func TestTheProxyRepeatsOnlyWhatReads(t *testing.T) {
+	t.Parallel()
 	c := newComposed(t)
 	for name, bad := range map[string]struct {
 		do     func(w http.ResponseWriter, r *http.Request)
@@ -351,6 +353,7 @@ func insecure() *http.Client {
 // What passes the proxy is what was sent: credentials, answers with all that says for
 // whom they are, and bodies as they come.
 func TestTheProxyChangesNothing(t *testing.T) {
+	t.Parallel()
 	c := newComposed(t)
 	began := make(chan struct{}, 1)
 	s := &spoilt{do: func(w http.ResponseWriter, r *http.Request) {

@@ -271,6 +271,7 @@ func readDockerfile(t testing.TB, name string) (d dockerfile) {
 // The image is built by the commands that stand there: one static program, for
 // nobody's user, in a folder of which all else is named.
 func TestTheImageIsOneStaticProgram(t *testing.T) {
+	t.Parallel()
 	d := readDockerfile(t, "Dockerfile")
 	i := slices.IndexFunc(d.runs, func(run string) bool { return strings.Contains(run, "go build") })
 	if i < 0 {

@@ -26,6 +26,7 @@ import (
 // Servers that start at once on an empty database begin one log, whether they hold
 // the first admin's key or not.
 func TestServersThatStartAtOnceBeginOneLog(t *testing.T) {
+	t.Parallel()
 	for _, held := range []int{0, 1, 6} {
 		for round := range 3 {
 			t.Run(fmt.Sprintf("%d of 6 hold the key, %d", held, round), func(t *testing.T) {
@@ -118,6 +119,7 @@ func beginOne(t *testing.T, url string, store storage.Blobs, keys registry.Keys,
 // Three processes start at once on empty engines; the log waits for its admin, whose
 // login by any of them completes it for all.
 func TestReplicasThatStartAtOnceServeOneLog(t *testing.T) {
+	t.Parallel()
 	l := prepareLabOn(t, pair{}.onPostgres(t).onMinIO(t))
 	t.Cleanup(l.stop)
 	servers := []*lab{l, l.replica(), l.replica()}
@@ -196,6 +198,7 @@ func (l *lab) typesOffered(refusal string) result {
 // What is missing on one side is told apart: a catalog that is behind is derived anew
 // by the command that the refusal names, and what the bucket has lost is not papered over.
 func TestARefusalNamesTheCommandThatMends(t *testing.T) {
+	t.Parallel()
 	l := newLabOn(t, pair{}.onPostgres(t).onMinIO(t))
 	l.stop()
 	full := l.engines.pair
@@ -239,6 +242,7 @@ func indexOf(list []string, word string) int {
 
 // Empty engines begin a log only for an admin who is named.
 func TestEmptyEnginesNeedAnAdmin(t *testing.T) {
+	t.Parallel()
 	for _, p := range pairsOfEngines {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
@@ -259,6 +263,7 @@ func TestEmptyEnginesNeedAnAdmin(t *testing.T) {
 
 // The greeting names the engines, and nothing that is secret.
 func TestTheGreetingNamesTheEngines(t *testing.T) {
+	t.Parallel()
 	p := pair{}.onPostgres(t).onMinIO(t)
 	l := newLabOn(t, p, "--json")
 	var g struct{ Data, Catalog, Blobs, Key_file string }
@@ -278,6 +283,7 @@ func TestTheGreetingNamesTheEngines(t *testing.T) {
 // A schema with pending migrations is not served before somebody migrates it, and
 // one of a newer release never.
 func TestASchemaIsMigratedOnPurpose(t *testing.T) {
+	t.Parallel()
 	l := newLabOn(t, pair{}.onPostgres(t).onMinIO(t))
 	l.stop()
 	execPostgres(t, l.engines.db, "DELETE FROM goose_db_version WHERE version_id = 3",

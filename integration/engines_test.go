@@ -8,6 +8,7 @@ import (
 // The first path of all, on every pair of engines: a lab begins, a crate is published,
 // built with, verified, and all of it is there after a restart.
 func TestCargoOnEveryPairOfEngines(t *testing.T) {
+	t.Parallel()
 	for _, p := range pairsOfEngines {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()

@@ -103,6 +103,7 @@ func phases() []phase {
 // says to come back, and what it took is given back.
 func TestFaultsBetweenServerAndEngines(t *testing.T) {
 	if *soakFolder == "" {
+		t.Parallel()
 		throughFaults(t, crashSeed(t))
 		return
 	}

@@ -47,7 +47,7 @@ const fleetSize = 3
 
 func newFleet(t *testing.T, seed uint64) *fleet {
 	t.Helper()
-	postgres := testbed.Postgres(t)
+	postgres := testbed.SharedPostgres(t)
 	p := pair{db: postgres.URL}.onMinIO(t)
 	l := prepareLabOn(t, p)
 	f := &fleet{survivor: surviving(t, l, mathrand.New(mathrand.NewPCG(seed, 3)))}

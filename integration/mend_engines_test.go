@@ -91,6 +91,7 @@ func execSQLite(t testing.TB, path, statement string) {
 
 // fsck, its repairs, and gc do the same on every pair of engines, beside their servers.
 func TestFsckAndGCOnEveryPairOfEngines(t *testing.T) {
+	t.Parallel()
 	for _, p := range append(slices.Clone(pairsOfEngines), ceph) {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()

@@ -48,6 +48,7 @@ func (h *host) publishes(name string) {
 // A database that was restored to an earlier point is refused, and derived anew; one
 // that was lost is, too. Nothing that was acknowledged is missing.
 func TestALostOrRestoredDatabaseIsDerivedAnew(t *testing.T) {
+	t.Parallel()
 	h := newEnginesHost(t)
 	h.publishes("before")
 	must(t, h.operator.run(h.folder, "pg_dump", "--format=custom", "--file", filepath.Join(h.folder, "catalog.dump"), h.engines.db))
@@ -77,6 +78,7 @@ func TestALostOrRestoredDatabaseIsDerivedAnew(t *testing.T) {
 
 // The log's key is exchanged for all servers that share the file.
 func TestTheLogKeyOfSeveralServersIsReplaced(t *testing.T) {
+	t.Parallel()
 	h := newEnginesHost(t)
 	other := h.replica()
 	other.start()

@@ -19,6 +19,7 @@ import (
 // What state a log of thousands of records of every type makes does not depend on
 // the engines that it is rebuilt on, nor on what their database held before.
 func TestRebuildDerivesTheSameOnEachPairOfEngines(t *testing.T) {
+	t.Parallel()
 	w, program := writeChronicle(t), productBinary(t)
 	if err := w.whole(); err != nil {
 		t.Fatal(err)

@@ -29,6 +29,7 @@ func (l *lab) replace() replacedCatalog {
 // A rebuild leaves the catalog in force until the new one is whole, keeps it beside
 // that, and takes over what the log does not tell. Servers are not rebuilt under.
 func TestRebuildReplacesTheCatalogOfAPair(t *testing.T) {
+	t.Parallel()
 	for _, p := range pairsOfEngines {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
