@@ -62,6 +62,9 @@ func (o onlyS3) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !isContent(r, resp.StatusCode) {
+		resp.Body = &boundedBody{resp.Body, maxAnswer, maxTags}
+	}
 	switch {
 	case resp.StatusCode >= 500: // whoever says so
 		return resp, nil

@@ -129,6 +129,9 @@ func (s *Store) answer(err error) error {
 	if errors.As(err, &untrusted) {
 		return settled{fmt.Errorf("%w: %s", storage.ErrUnavailable, words(err))}
 	}
+	if errors.Is(err, errEndless) {
+		return settled{fmt.Errorf("%w: %w", storage.ErrUnavailable, errEndless)}
+	}
 	var e minio.ErrorResponse
 	if !errors.As(err, &e) {
 		return err
