@@ -52,6 +52,7 @@ const defaultPatience = 15 * time.Second
 type Store struct {
 	place     place
 	core      minio.Core
+	wire      http.RoundTripper // over transport
 	transport *http.Transport
 	folder    string // of temporary files
 	patience  time.Duration
@@ -103,12 +104,13 @@ func newStore(address string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	core, err := newClient(p, o, transport)
+	wire := onlyS3{transport}
+	core, err := newClient(p, keys(o), wire)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{
-		place: p, core: core, transport: transport, folder: o.Spool, patience: o.Patience, pageSize: pageSize,
+		place: p, core: core, wire: wire, transport: transport, folder: o.Spool, patience: o.Patience, pageSize: pageSize,
 		probeKey: p.prefix + probePrefix + rand.Text(), probing: make(chan struct{}, 1),
 	}
 	if s.patience <= 0 {
