@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -231,12 +232,22 @@ func (n *node) openBlobs(ctx context.Context, o opening) error {
 	if err != nil {
 		return err
 	}
-	store, err := s3.Open(ctx, f.blobs, s3.Options{Spool: n.config.Spool})
+	store, err := s3.Open(ctx, f.blobs, s3.Options{Spool: n.config.Spool, SpoolBytes: spoolBytes(n.config.Spool)})
 	if err != nil {
 		return err
 	}
 	n.setBlobs(store, store, f.bucket())
 	return nil
+}
+
+// spoolBytes is what open blobs may take of folder's file system, where uploads
+// wait too: half of what is free now; 0, the store's own bound, where that is not known.
+func spoolBytes(folder string) int64 {
+	free, _, err := disk.Room(cmp.Or(folder, os.TempDir()))
+	if err != nil {
+		return 0
+	}
+	return int64(free / 2)
 }
 
 func (n *node) setBlobs(blobs storage.Blobs, store io.Closer, name string) {
@@ -385,7 +396,7 @@ func (n *node) refuseLostKeys() error {
 // registry's: the data folder, or uploads under way.
 func (n *node) room() (free, size uint64, err error) {
 	if n.folder == "" {
-		return disk.Room(os.TempDir())
+		return disk.Room(cmp.Or(n.config.Spool, os.TempDir()))
 	}
 	return disk.Room(n.folder)
 }

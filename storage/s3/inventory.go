@@ -49,6 +49,7 @@ func (s *Store) Remove(ctx context.Context, id storage.CID) error {
 	if err != nil {
 		return fmt.Errorf("remove blob %s: %w", id, err)
 	}
+	s.shared.remove(id)
 	return nil
 }
 
