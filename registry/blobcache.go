@@ -60,6 +60,15 @@ func (c *blobCache) open(ctx context.Context, blobs storage.Blobs, id storage.CI
 	return c.opened(ctx, h)
 }
 
+// cached returns the blob id where it is in memory or on its way there, else nil.
+func (c *blobCache) cached(ctx context.Context, id storage.CID) (storage.Blob, error) {
+	h := c.hold(id)
+	if h == nil {
+		return nil, nil
+	}
+	return c.opened(ctx, h)
+}
+
 // hold takes a use of id, nil when it is not here.
 func (c *blobCache) hold(id storage.CID) *heldBlob {
 	c.mu.Lock()

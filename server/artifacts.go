@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/http"
@@ -189,10 +190,11 @@ func (s *Server) content(w http.ResponseWriter, r *http.Request, v registry.Judg
 		w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
 		return nil
 	}
-	blob, err := s.registry.OpenArtifact(r.Context(), v)
+	blob, release, err := s.open(r, v)
 	if err != nil {
 		return err
 	}
+	defer release()
 	defer blob.Close()
 	if b, ok := blob.(interface{ Bytes() []byte }); ok {
 		serveBytes(w, r, b.Bytes())
@@ -200,6 +202,27 @@ func (s *Server) content(w http.ResponseWriter, r *http.Request, v registry.Judg
 	}
 	http.ServeContent(w, r, "", time.Time{}, blob)
 	return nil
+}
+
+// open opens the bytes of v, with a place where they are not in memory.
+func (s *Server) open(r *http.Request, v registry.Judged) (blob storage.Blob, release func(), err error) {
+	blob, err = s.registry.CachedArtifact(r.Context(), v)
+	if blob != nil || err != nil {
+		return blob, func() {}, err
+	}
+	release, err = s.downloads.take(r.Context(), cmp.Or(observed(r.Context()).asker, unnamed))
+	if err != nil {
+		return nil, nil, err
+	}
+	if blob, err = s.registry.OpenArtifact(r.Context(), v); err != nil {
+		release()
+		return nil, nil, err
+	}
+	if _, ok := blob.(interface{ Bytes() []byte }); ok {
+		release()
+		return blob, func() {}, nil
+	}
+	return blob, release, nil
 }
 
 // publishArtifact is PUT /v1/artifacts/{kind}/{name}/{version}: the body is the

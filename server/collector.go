@@ -51,7 +51,8 @@ var (
 	sizeDesc    = described("aln_data_size_bytes", "Bytes of that file system.")
 	expiryDesc  = described("aln_tls_certificate_expiry_timestamp_seconds", "When the TLS certificate ends.")
 	placesDescs = map[string]placeDescs{"uploads": describedPlaces("uploads"), "searches": describedPlaces("searches"), "proofs": describedPlaces("proofs"),
-		"questions": describedPlaces("questions"), "decisions": describedPlaces("decisions"), "rule_tests": describedPlaces("rule_tests")}
+		"questions": describedPlaces("questions"), "decisions": describedPlaces("decisions"), "rule_tests": describedPlaces("rule_tests"),
+		"downloads": describedPlaces("downloads")}
 )
 
 // placeDescs are those of requests that need a place.
@@ -92,6 +93,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	s.questions.collect(to, placesDescs["questions"])
 	s.decisions.collect(to, placesDescs["decisions"])
 	s.tests.collect(to, placesDescs["rule_tests"])
+	s.downloads.collect(to, placesDescs["downloads"])
 	collectAudit(to, figures.Audit)
 	if s.metrics.config.Certificate != nil {
 		level(to, expiryDesc, float64(s.metrics.config.Certificate.NotAfter().Unix()))

@@ -16,6 +16,7 @@ import (
 type places struct {
 	free chan struct{}
 	each int
+	wait time.Duration
 
 	mu    sync.Mutex
 	taken map[did.DID]int
@@ -26,14 +27,18 @@ type places struct {
 }
 
 func newPlaces(all, each int) *places {
-	return &places{free: make(chan struct{}, all), each: each, taken: map[did.DID]int{}}
+	return &places{free: make(chan struct{}, all), each: each, wait: maxWait, taken: map[did.DID]int{}}
 }
 
 // anyone takes a place for whom no limit of their own holds: many builds of one
 // lab may ask for proofs under one DID.
 const anyone did.DID = ""
 
-// take waits for a place, at most maxWait, and returns how to give it back. An
+// unnamed is who asks without a session: all of them have what one asker has, or
+// they would take the members' places.
+const unnamed did.DID = "anonymous"
+
+// take waits for a place, at most p.wait, and returns how to give it back. An
 // asker who has all of theirs is refused at once: registry.ErrUnavailable.
 func (p *places) take(ctx context.Context, asker did.DID) (release func(), err error) {
 	if !p.count(asker) {
@@ -42,7 +47,7 @@ func (p *places) take(ctx context.Context, asker did.DID) (release func(), err e
 	}
 	p.waiting.Add(1)
 	defer p.waiting.Add(-1)
-	wait := time.NewTimer(maxWait)
+	wait := time.NewTimer(p.wait)
 	defer wait.Stop()
 	select {
 	case p.free <- struct{}{}:

@@ -45,6 +45,13 @@ const (
 	// takes the answer slowly, holds no place of others.
 	maxQuestions     = 16
 	maxQuestionsEach = 8
+	// maxDownloads is how many artifacts that are not in memory are sent at once,
+	// maxDownloadsEach how many to one asker: each is hashed first, and may take its
+	// size of the disk for as long as a slow client reads. A place is waited for no
+	// longer than downloadWait: clients come again.
+	maxDownloads     = 256
+	maxDownloadsEach = 32
+	downloadWait     = time.Second
 	// maxWait is how long a request waits for a place.
 	maxWait = 30 * time.Second
 	// drainFactor: of a refused upload so many times what is allowed is read and thrown away.
@@ -69,6 +76,7 @@ type Server struct {
 	questions *places
 	decisions *places
 	tests     *places
+	downloads *places
 	ids       *requestIDs
 	routings  sync.Pool // of *chi.Context
 	lines     sync.Map  // of slog.Handler, by *route
@@ -104,9 +112,10 @@ func newServer(c Config) *Server {
 		registry: c.Registry, limits: c.Registry.Limits, log: c.Log, clock: c.Clock, pages: c.Pages, pace: c.Pace.orDefault(), metrics: c.Metrics,
 		uploads: newPlaces(maxUploads, maxUploadsEach), searches: newPlaces(maxSearches, maxSearches), proofs: newPlaces(maxProofs, maxProofs),
 		questions: newPlaces(maxQuestions, maxQuestionsEach), decisions: newPlaces(maxDecisions, maxDecisions), tests: newPlaces(maxTests, maxTests),
-		ids: newRequestIDs(), routings: sync.Pool{New: func() any { return chi.NewRouteContext() }},
+		downloads: newPlaces(maxDownloads, maxDownloadsEach),
+		ids:       newRequestIDs(), routings: sync.Pool{New: func() any { return chi.NewRouteContext() }},
 	}
-	s.ready.draining = c.Draining
+	s.ready.draining, s.downloads.wait = c.Draining, downloadWait
 	return s
 }
 

@@ -222,7 +222,7 @@ func (n *node) openBlobs(ctx context.Context, o opening) error {
 	}
 	var store *s3.Store
 	err := f.await(ctx, o.log, "blob storage", func() (err error) {
-		store, err = s3.Open(ctx, f.blobs, s3.Options{Spool: n.config.Spool, OpenPatience: askPatience})
+		store, err = s3.Open(ctx, f.blobs, s3.Options{Spool: n.config.Spool, SpoolBytes: spoolBytes(n.config.Spool), OpenPatience: askPatience})
 		return err
 	})
 	if err != nil {
@@ -230,6 +230,16 @@ func (n *node) openBlobs(ctx context.Context, o opening) error {
 	}
 	n.setBlobs(store, store, f.bucket())
 	return nil
+}
+
+// spoolBytes is what open blobs may take of folder's file system, where uploads
+// wait too: half of what is free now; 0, the store's own bound, where that is not known.
+func spoolBytes(folder string) int64 {
+	free, _, err := disk.Room(cmp.Or(folder, os.TempDir()))
+	if err != nil {
+		return 0
+	}
+	return int64(free / 2)
 }
 
 func (n *node) setBlobs(blobs storage.Blobs, store io.Closer, name string) {

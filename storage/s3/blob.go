@@ -140,38 +140,6 @@ func (s *Store) upload(ctx context.Context, key string, src *source, size int64,
 	return info, err
 }
 
-// Open implements storage.Blobs. The whole blob is downloaded and hashed first,
-// into memory or a temporary file.
-func (s *Store) Open(ctx context.Context, id storage.CID) (storage.Blob, error) {
-	if id.IsZero() {
-		return nil, fmt.Errorf("blob without a name: %w", storage.ErrNotFound)
-	}
-	held := &spool{folder: s.folder}
-	size, err := s.fetch(ctx, id, held)
-	if err == nil {
-		var r io.ReadSeeker
-		if r, err = held.reader(); err == nil {
-			return &blob{r, held, size}, nil
-		}
-	}
-	held.free()
-	return nil, err
-}
-
-// blob is a verified blob.
-type blob struct {
-	io.ReadSeeker
-	held *spool
-	size int64
-}
-
-func (b *blob) Size() int64 { return b.size }
-
-func (b *blob) Close() error {
-	b.held.free()
-	return nil
-}
-
 // Stat implements storage.Blobs.
 func (s *Store) Stat(ctx context.Context, id storage.CID) (int64, error) {
 	if id.IsZero() {

@@ -227,7 +227,8 @@ func TestEveryAnswerHasARequestID(t *testing.T) {
 	onEngines(t, func(t *testing.T, server *testbed.S3Server) {
 		s := open(t, server, server.NewBucket(t))
 		r := &recorder{RoundTripper: s.transport}
-		core, err := newClient(s.place, Options{AccessKey: server.AccessKey, SecretKey: server.SecretKey}, r)
+		s.wire = onlyS3{r}
+		core, err := newClient(s.place, credentials.NewStaticV4(server.AccessKey, server.SecretKey, ""), onlyS3{r})
 		if err != nil {
 			t.Fatal(err)
 		}

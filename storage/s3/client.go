@@ -62,6 +62,9 @@ func (o onlyS3) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !isContent(r, resp.StatusCode) {
+		resp.Body = &boundedBody{resp.Body, maxAnswer, maxTags}
+	}
 	switch {
 	case resp.StatusCode >= 500: // whoever says so
 		return resp, nil
@@ -90,9 +93,9 @@ func expected(r *http.Request, status int) bool {
 }
 
 // newClient is minio-go's client that tries every request once: try does the rest.
-func newClient(p place, o Options, transport http.RoundTripper) (minio.Core, error) {
+func newClient(p place, keys *credentials.Credentials, wire onlyS3) (minio.Core, error) {
 	client, err := minio.NewCore(p.host, &minio.Options{
-		Creds: keys(o), Secure: p.secure, Transport: onlyS3{transport}, Region: p.region, BucketLookup: p.style,
+		Creds: keys, Secure: p.secure, Transport: wire, Region: p.region, BucketLookup: p.style,
 		MaxRetries:      1,
 		TrailingHeaders: false, // RGW refuses what it has not signed itself
 	})

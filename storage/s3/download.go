@@ -30,6 +30,8 @@ type download struct {
 // sink takes the bytes.
 type sink interface {
 	io.Writer
+	// expect says how many bytes will come in all, before any does.
+	expect(size int64) error
 	reset() error
 }
 
@@ -37,6 +39,8 @@ type sink interface {
 type nowhere struct{}
 
 func (nowhere) Write(b []byte) (int, error) { return len(b), nil }
+
+func (nowhere) expect(int64) error { return nil }
 
 func (nowhere) reset() error { return nil }
 
@@ -108,6 +112,9 @@ func (s *Store) piece(ctx context.Context, d *download, p *pace) error {
 		if begin != 0 || whole > maxBlob {
 			return fmt.Errorf("the store sends bytes from %d of %d", begin, whole)
 		}
+	}
+	if err := d.sink.expect(whole); err != nil {
+		return err
 	}
 	p.expect(whole)
 	n, err := io.Copy(io.MultiWriter(d.sink, d.hash), &watched{from, p.moved})

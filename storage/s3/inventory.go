@@ -45,16 +45,26 @@ func (s *Store) Remove(ctx context.Context, id storage.CID) error {
 	if id.IsZero() {
 		return nil
 	}
-	if err := s.remove(ctx, s.blobKey(id)); err != nil {
+	err := s.removed(ctx, func(ctx context.Context) error { return s.removeSoon(ctx, s.blobKey(id), removalValid) })
+	if err != nil {
 		return fmt.Errorf("remove blob %s: %w", id, err)
 	}
+	s.shared.remove(id)
 	return nil
 }
 
-// remove removes what is stored under a whole key, if anything is.
+// remove removes what is stored under a whole key, if anything is: of what is of no
+// worth, since a store may obey a request that was held on the way a quarter of an
+// hour later.
 func (s *Store) remove(ctx context.Context, key string) error {
+	return s.removed(ctx, func(ctx context.Context) error {
+		return s.core.RemoveObject(ctx, s.place.bucket, key, minio.RemoveObjectOptions{})
+	})
+}
+
+func (s *Store) removed(ctx context.Context, send func(context.Context) error) error {
 	return s.try(ctx, "remove", 0, func(ctx context.Context, _ *pace) error {
-		err := s.core.RemoveObject(ctx, s.place.bucket, key, minio.RemoveObjectOptions{})
+		err := send(ctx)
 		if e := minio.ToErrorResponse(err); e.Code == minio.NoSuchKey {
 			return nil
 		}

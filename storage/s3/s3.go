@@ -39,8 +39,12 @@ type Options struct {
 	// AWS_SHARED_CREDENTIALS_FILE, and the machine's role (IAM).
 	AccessKey, SecretKey string
 	// Spool is the folder of temporary files, which exists; "" is the system's.
-	// Blobs of more than 1 MiB take their size of it while they are open.
+	// Blobs of more than 1 MiB take their size of it while they are open, once
+	// however many read them, and a moment longer.
 	Spool string
+	// SpoolBytes is how many bytes open blobs may take there in all; who opens one
+	// that there is no room for waits for Patience. 0 is 4 GiB.
+	SpoolBytes int64
 	// Patience is how long an operation is tried while nothing moves; what moves
 	// large blobs gets somewhat more. 0 is 15 seconds.
 	Patience time.Duration
@@ -55,8 +59,10 @@ const defaultPatience = 15 * time.Second
 type Store struct {
 	place     place
 	core      minio.Core
+	wire      http.RoundTripper // over transport
 	transport *http.Transport
 	folder    string // of temporary files
+	shared    *shared
 	patience  time.Duration
 	pageSize  int
 	probeKey  string
@@ -109,12 +115,13 @@ func newStore(address string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	core, err := newClient(p, o, transport)
+	wire := onlyS3{transport}
+	core, err := newClient(p, keys(o), wire)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{
-		place: p, core: core, transport: transport, folder: o.Spool, patience: o.Patience, pageSize: pageSize,
+		place: p, core: core, wire: wire, transport: transport, folder: o.Spool, shared: newShared(o.Spool, o.SpoolBytes), patience: o.Patience, pageSize: pageSize,
 		probeKey: p.prefix + probePrefix + rand.Text(), probing: make(chan struct{}, 1),
 	}
 	if s.patience <= 0 {
@@ -128,6 +135,7 @@ func (s *Store) String() string { return s.place.String() }
 
 // Close closes idle connections. Open blobs stay readable.
 func (s *Store) Close() error {
+	s.shared.close()
 	s.transport.CloseIdleConnections()
 	return nil
 }

@@ -74,6 +74,14 @@ func (p *spool) free() {
 	p.file.Close()
 }
 
+// ReadAt implements io.ReaderAt. Several may read at once.
+func (p *spool) ReadAt(b []byte, from int64) (int, error) {
+	if p.file == nil {
+		return bytes.NewReader(p.memory).ReadAt(b, from)
+	}
+	return p.file.ReadAt(b, from)
+}
+
 // reader reads what was written, from the beginning.
 func (p *spool) reader() (io.ReadSeeker, error) {
 	if p.file == nil {

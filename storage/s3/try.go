@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -129,6 +130,9 @@ func (s *Store) answer(err error) error {
 	if errors.As(err, &untrusted) {
 		return settled{fmt.Errorf("%w: %s", storage.ErrUnavailable, words(err))}
 	}
+	if errors.Is(err, errEndless) {
+		return settled{fmt.Errorf("%w: %w", storage.ErrUnavailable, errEndless)}
+	}
 	var e minio.ErrorResponse
 	if !errors.As(err, &e) {
 		return err
@@ -175,6 +179,9 @@ func isRefusal(err error) bool {
 
 const mostWords = 300
 
+// signatures are what a signed URL has that nobody may see.
+var signatures = regexp.MustCompile(`(?i)x-amz-(signature|security-token|credential)(=|%3d)[^&\s"'<>]*`)
+
 // words is what an error says, in one short line without the request's URL.
 func words(err error) string {
 	var e minio.ErrorResponse
@@ -186,6 +193,7 @@ func words(err error) string {
 	case errors.As(err, &u):
 		text = u.Err.Error()
 	}
+	text = signatures.ReplaceAllString(text, "x-amz-$1 (not shown)")
 	text = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return ' '
