@@ -101,7 +101,7 @@ type sweeper struct {
 	found []storage.Stored
 	batch []storage.Stored
 	tombs map[storage.CID]time.Time
-	begun time.Time
+	begun moment
 }
 
 func newGCModel(t *testing.T, seed uint64, db *catalog.DB, exec func(string)) *gcModel {
@@ -276,7 +276,7 @@ func (m *gcModel) advanceSweep(s *sweeper) bool {
 		}
 		m.did["condemn"]++
 		n := min(1+m.rng.IntN(3), len(s.found))
-		s.batch, s.found, s.begun = s.found[:n], s.found[n:], time.Now()
+		s.batch, s.found, s.begun = s.found[:n], s.found[n:], s.g.moment()
 		var err error
 		if s.tombs, err = s.g.condemn(ctx, s.batch); err != nil {
 			m.t.Fatal(err)
@@ -311,7 +311,7 @@ func (m *gcModel) pass() {
 		}
 	}
 	for _, s := range m.sweeps {
-		s.begun = s.begun.Add(-removalSettles)
+		s.begun.elapsed -= removalSettles
 		earlier(s.tombs)
 	}
 	for _, p := range m.people {

@@ -61,11 +61,13 @@ type moment struct {
 	clock   time.Time
 }
 
-func (r *Registry) moment() moment { return moment{r.Elapsed(), r.Clock()} }
+// moment is now. What time.Now knows of the steady clock is left out of the other: between
+// two such times that alone would count.
+func (c *Config) moment() moment { return moment{c.Elapsed(), c.Clock().Round(0)} }
 
 // within reports whether no more than d has passed since m, by either clock.
-func (r *Registry) within(m moment, d time.Duration) bool {
-	return r.Elapsed()-m.elapsed < d && r.Clock().Sub(m.clock).Abs() < d
+func (c *Config) within(m moment, d time.Duration) bool {
+	return c.Elapsed()-m.elapsed < d && c.Clock().Sub(m.clock).Abs() < d
 }
 
 // newLease makes the lease of this process, nil where no other writes the catalog.
