@@ -169,10 +169,14 @@ func (r *Registry) confirm(ctx context.Context) error {
 
 // showsStored reports whether this replica shows all that has a checkpoint in blob storage,
 // and so all that was acknowledged. What another is about to publish, or what one that
-// ended has left, is shown soon; what the catalog has not got any more is ErrBehind.
+// ended has left, is shown soon; what the catalog has not got any more is ErrBehind, and
+// what blob storage has not got any more ErrLost.
 func (r *Registry) showsStored(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, confirmWithin)
 	defer cancel()
+	if err := r.notLost(ctx); err != nil {
+		return false, err
+	}
 	stored, err := lastCheckpoint(ctx, r.Blobs, r.Size())
 	if err != nil || stored <= r.Size() {
 		return err == nil, err
