@@ -162,38 +162,52 @@ func (s *Server) artifactContent(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Disposition", `attachment; filename="`+file+`"`)
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
-	return s.content(w, r, v, "application/octet-stream")
+	return s.content(w, r, v, "application/octet-stream", s.version)
 }
 
+// judging says who asks, and judges the version that the path names for them.
+type judging func(w http.ResponseWriter, r *http.Request) (registry.Judged, error)
+
 // content sends the bytes of v, of which a part may be asked for, to whom they are
-// not denied: that comes before anything is said about them.
-func (s *Server) content(w http.ResponseWriter, r *http.Request, v registry.Judged, mediaType string) error {
+// not denied: that comes before anything is said about them. Blob storage takes as long
+// as it likes, and whatever was acknowledged meanwhile holds: so it is judged again.
+func (s *Server) content(w http.ResponseWriter, r *http.Request, v registry.Judged, mediaType string, again judging) error {
 	if err := v.Refusal(); err != nil {
 		return err
 	}
 	s.noteDryRun(r, v)
 	etag := `"` + v.CID.Hex() + `"`
-	w.Header().Set("Content-Type", mediaType)
-	w.Header().Set("ETag", etag)
 	// What needs no bytes opens none: opening a blob hashes all of it.
 	if matches(r.Header.Get("If-None-Match"), etag) {
+		w.Header().Set("Content-Type", mediaType)
+		w.Header().Set("ETag", etag)
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
+	var blob storage.Blob
+	var size int64
+	var err error
 	if r.Method == http.MethodHead {
-		size, err := s.registry.ArtifactSize(r.Context(), v)
-		if err != nil {
-			return err
-		}
+		size, err = s.registry.ArtifactSize(r.Context(), v)
+	} else if blob, err = s.registry.OpenArtifact(r.Context(), v); err == nil {
+		defer blob.Close()
+	}
+	if err != nil {
+		return err
+	}
+	if v, err = again(w, r); err == nil {
+		err = v.Refusal()
+	}
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", mediaType)
+	w.Header().Set("ETag", etag)
+	if blob == nil {
 		w.Header().Set("Accept-Ranges", "bytes")
 		w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
 		return nil
 	}
-	blob, err := s.registry.OpenArtifact(r.Context(), v)
-	if err != nil {
-		return err
-	}
-	defer blob.Close()
 	if b, ok := blob.(interface{ Bytes() []byte }); ok {
 		serveBytes(w, r, b.Bytes())
 		return nil
