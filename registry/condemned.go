@@ -39,8 +39,11 @@ const (
 	// batchRemoval how long one transaction may take for that.
 	removalWindow = 30 * time.Second
 	batchRemoval  = 5 * time.Second
-	// removalSettles is longer than removalWindow and a request to a store together.
-	removalSettles = 10 * time.Minute
+	// removalSettles is longer than from condemning a blob to the last moment at which a
+	// store carries its removal out. It is asked for within removalWindow and batchRemoval, by a request that
+	// is valid for 60 seconds by the store's clock, and a store that is set back by up to 15
+	// minutes still takes requests signed by ours.
+	removalSettles = 20 * time.Minute
 	// condemnedKept is longer than from storing a blob to entering its record: a record
 	// is accepted for 24 hours and twice the skew of clocks.
 	condemnedKept = 48 * time.Hour

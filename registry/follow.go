@@ -29,6 +29,8 @@ type follower struct {
 	failing atomic.Bool
 	// known is the largest size that the database said to be published.
 	known atomic.Int64
+	// moved tells that more is shown of what others published.
+	moved chan struct{}
 }
 
 // askedAtOnce is how many may wait for one look.
@@ -38,7 +40,7 @@ func newFollower(c Config) *follower {
 	if !c.Catalog.Shared() {
 		return nil
 	}
-	return &follower{asked: make(chan chan struct{}, askedAtOnce)}
+	return &follower{asked: make(chan chan struct{}, askedAtOnce), moved: make(chan struct{}, 1)}
 }
 
 // follow shows what others publish until ctx ends.
@@ -119,7 +121,33 @@ func (r *Registry) look(ctx context.Context, shown *checkpoint, p catalog.Publis
 	if err := r.extends(ctx, shown, cp); err != nil {
 		return err
 	}
-	return r.showCheckpoint(ctx, cp)
+	if err := r.showCheckpoint(ctx, cp); err != nil {
+		return err
+	}
+	if r.follower != nil {
+		select {
+		case r.follower.moved <- struct{}{}:
+		default: // told already
+		}
+	}
+	return nil
+}
+
+// holdShown holds what others published against blob storage, once it is shown here, until
+// ctx ends. Whose blob storage is another than theirs would enter records that the log's
+// own never gets; and it is noticed by nothing else before it publishes.
+func (r *Registry) holdShown(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.follower.moved:
+		}
+		asked, cancel := context.WithTimeout(ctx, confirmWithin)
+		err := r.notLost(asked)
+		cancel()
+		r.haltIf(err)
+	}
 }
 
 // believed is what p says, if that is what the catalog's entries say.

@@ -62,7 +62,7 @@ type garbage struct {
 
 func newGarbage(c Config, o GCOptions) *garbage {
 	return &garbage{
-		Config: c, GCOptions: o, since: map[storage.CID]bool{},
+		Config: c.withClock(), GCOptions: o, since: map[storage.CID]bool{},
 		walk: &walk{catalog: c.Catalog, blobs: c.Blobs},
 	}
 }
@@ -225,7 +225,7 @@ func (g *garbage) remove(ctx context.Context, batch []storage.Stored) error {
 	if err := g.catchUp(ctx); err != nil {
 		return err
 	}
-	begun := time.Now()
+	begun := g.moment()
 	tombs, err := g.condemn(ctx, batch)
 	if err != nil {
 		return err
@@ -306,8 +306,9 @@ func (g *garbage) condemn(ctx context.Context, batch []storage.Stored) (tombs ma
 }
 
 // removeCondemned removes those of batch whose tombstones are the very ones in tombs,
-// which were written after begun.
-func (g *garbage) removeCondemned(ctx context.Context, batch []storage.Stored, tombs map[storage.CID]time.Time, begun time.Time) error {
+// which were written after begun. Who has lost the head's lock, or slept for so long that
+// whoever claims them need not wait any more, removes no more.
+func (g *garbage) removeCondemned(ctx context.Context, batch []storage.Stored, tombs map[storage.CID]time.Time, begun moment) error {
 	gone := map[storage.CID]bool{}
 	err := g.underLock(ctx, func(tx *catalog.Tx) error {
 		until, cancel := context.WithTimeout(ctx, batchRemoval)
@@ -321,8 +322,11 @@ func (g *garbage) removeCondemned(ctx context.Context, batch []storage.Stored, t
 			if !ok || !at.Equal(still[b.CID]) || g.since[b.CID] {
 				continue
 			}
-			if time.Since(begun) > removalWindow {
-				return nil // whoever claims them need not wait for us any more
+			if err := tx.Hold(until); err != nil {
+				return err
+			}
+			if !g.within(begun, removalWindow) {
+				return nil
 			}
 			if err := g.Inventory.Remove(until, b.CID); err != nil {
 				return err

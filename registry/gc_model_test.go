@@ -267,7 +267,7 @@ func (m *gcModel) advanceSweep(s *sweeper) bool {
 		}
 		m.did["condemn"]++
 		n := min(1+m.rng.IntN(3), len(s.found))
-		s.batch, s.found, s.begun = s.found[:n], s.found[n:], time.Now()
+		s.batch, s.found, s.begun = s.found[:n], s.found[n:], s.g.moment()
 		var err error
 		if s.tombs, err = s.g.condemn(ctx, s.batch); err != nil {
 			m.t.Fatal(err)
@@ -302,7 +302,7 @@ func (m *gcModel) pass() {
 		}
 	}
 	for _, s := range m.sweeps {
-		s.begun = s.begun.Add(-removalSettles)
+		s.begun.elapsed -= removalSettles
 		earlier(s.tombs)
 	}
 	for _, p := range m.people {

@@ -217,7 +217,7 @@ type sweeper struct {
 	found []storage.Stored
 	batch []storage.Stored
 	tombs map[storage.CID]time.Time
-	begun time.Time
+	begun moment
 }
 
 // collector has looked, and found the content to be garbage.
@@ -235,7 +235,7 @@ func (m *meeting) store() *disk.Store { return m.w.open[0].(*disk.Store) }
 func (m *meeting) condemn(s *sweeper) {
 	m.t.Helper()
 	var err error
-	s.begun = time.Now()
+	s.begun = s.g.moment()
 	s.tombs, err = s.g.condemn(m.t.Context(), s.batch)
 	m.must(err)
 }
@@ -437,7 +437,17 @@ func TestWhoeverMeetsACollector(t *testing.T) {
 			c := m.collector()
 			litter(t, m.r.Blobs, "the content")
 			m.condemn(c)
-			c.begun = c.begun.Add(-removalWindow)
+			c.begun.elapsed -= removalWindow
+			m.remove(c)
+			if !m.stored() || c.g.done.Spared != 1 {
+				t.Error("removed when others may count on it not to be")
+			}
+		},
+		"a collector that slept removes nothing": func(m *meeting, t *testing.T) {
+			c := m.collector()
+			litter(t, m.r.Blobs, "the content")
+			m.condemn(c)
+			c.g.Clock = func() time.Time { return time.Now().Add(removalWindow) } // the steady clock stood still
 			m.remove(c)
 			if !m.stored() || c.g.done.Spared != 1 {
 				t.Error("removed when others may count on it not to be")

@@ -61,11 +61,13 @@ type moment struct {
 	clock   time.Time
 }
 
-func (r *Registry) moment() moment { return moment{r.Elapsed(), r.Clock()} }
+// moment is now. What time.Now knows of the steady clock is left out of the other: between
+// two such times that alone would count.
+func (c *Config) moment() moment { return moment{c.Elapsed(), c.Clock().Round(0)} }
 
 // within reports whether no more than d has passed since m, by either clock.
-func (r *Registry) within(m moment, d time.Duration) bool {
-	return r.Elapsed()-m.elapsed < d && r.Clock().Sub(m.clock).Abs() < d
+func (c *Config) within(m moment, d time.Duration) bool {
+	return c.Elapsed()-m.elapsed < d && c.Clock().Sub(m.clock).Abs() < d
 }
 
 // newLease makes the lease of this process, nil where no other writes the catalog.
@@ -167,10 +169,14 @@ func (r *Registry) confirm(ctx context.Context) error {
 
 // showsStored reports whether this replica shows all that has a checkpoint in blob storage,
 // and so all that was acknowledged. What another is about to publish, or what one that
-// ended has left, is shown soon; what the catalog has not got any more is ErrBehind.
+// ended has left, is shown soon; what the catalog has not got any more is ErrBehind, and
+// what blob storage has not got any more ErrLost.
 func (r *Registry) showsStored(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, confirmWithin)
 	defer cancel()
+	if err := r.notLost(ctx); err != nil {
+		return false, err
+	}
 	stored, err := lastCheckpoint(ctx, r.Blobs, r.Size())
 	if err != nil || stored <= r.Size() {
 		return err == nil, err

@@ -41,6 +41,19 @@ func TestAConfirmationHoldsByBothClocks(t *testing.T) {
 	}
 }
 
+// Times of the process's own clocks carry both, and what lies between two such is told by
+// the steady one alone: a moment keeps them apart.
+func TestAMomentKeepsItsClocksApart(t *testing.T) {
+	c := Config{Clock: time.Now}.withClock()
+	at := c.moment()
+	if at.clock != at.clock.Round(0) {
+		t.Errorf("%s has the steady clock too", at.clock)
+	}
+	if !c.within(at, time.Minute) {
+		t.Error("a minute is over at once")
+	}
+}
+
 // Where nobody else writes the catalog there is nothing to confirm.
 func TestARegistryOfItsOwnIsCurrent(t *testing.T) {
 	r, _ := openTest(t)

@@ -86,13 +86,7 @@ func putBack(shown, has int64) error {
 // extend stores the entries that are not published yet, and the checkpoint of size head,
 // and is what to publish.
 func (r *Registry) extend(ctx context.Context, p *catalog.Publication, head int64) (*checkpoint, error) {
-	ahead := make(chan error, 1)
-	if r.Catalog.Shared() { // it may have been put back under us; asked meanwhile, it costs no time
-		go func() { ahead <- notAhead(ctx, r.Blobs, head) }()
-	} else {
-		ahead <- nil
-	}
-	if err := errors.Join(r.storeEntries(ctx, p, head), <-ahead); err != nil {
+	if err := r.storeOntoStored(ctx, p, head); err != nil {
 		return nil, err
 	}
 	root, err := translog.TreeHash(head, storedHashes(ctx, &p.Reader))
@@ -112,6 +106,23 @@ func (r *Registry) extend(ctx context.Context, p *catalog.Publication, head int6
 		return nil, err
 	}
 	return cp, r.storeCheckpoint(ctx, &p.Reader, cp)
+}
+
+// storeOntoStored stores the entries up to head where what is published is stored. A shared
+// catalog may have been put back under us, and that is asked too; all of it is asked
+// meanwhile there, since what is stored in vain is not published, and it costs no time.
+func (r *Registry) storeOntoStored(ctx context.Context, p *catalog.Publication, head int64) error {
+	now := p.Now()
+	if !r.Catalog.Shared() {
+		if err := notLost(ctx, r.Blobs, now); err != nil {
+			return err
+		}
+		return r.storeEntries(ctx, p, head)
+	}
+	asked := make(chan error, 2)
+	go func() { asked <- notAhead(ctx, r.Blobs, head) }()
+	go func() { asked <- notLost(ctx, r.Blobs, now) }()
+	return errors.Join(r.storeEntries(ctx, p, head), <-asked, <-asked)
 }
 
 // notAhead is ErrBehind where blob storage has the entry at head, the catalog's: entries are
@@ -347,6 +358,9 @@ func (r *Registry) renew(ctx context.Context, p *catalog.Publication) (*checkpoi
 	}
 	if head > now.Size {
 		return r.extend(ctx, p, head)
+	}
+	if err := notLost(ctx, r.Blobs, now); err != nil {
+		return nil, err
 	}
 	cp, err := r.believed(ctx, &p.Reader, now)
 	if err != nil {

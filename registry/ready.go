@@ -13,8 +13,8 @@ import (
 const longestBatch = time.Minute
 
 // Ready is nil if the registry can do its work now: the catalog can be read and
-// written, blob storage can be written and read again, and the sequencer takes
-// changes; its clock is not behind what the log was vouched for at, which every client
+// written, blob storage can be written and read again and has what is published, and
+// the sequencer takes changes; its clock is not behind what the log was vouched for at, which every client
 // would refuse; it holds the key that signs the log; and among several replicas it
 // is known to show all there is. It leaves nothing behind.
 func (r *Registry) Ready(ctx context.Context) error {
@@ -37,6 +37,9 @@ func (r *Registry) Ready(ctx context.Context) error {
 		return err
 	}
 	if err := r.Catalog.Probe(ctx); err != nil {
+		return err
+	}
+	if err := r.notLost(ctx); err != nil {
 		return err
 	}
 	return r.Blobs.Probe(ctx)

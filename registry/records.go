@@ -31,7 +31,7 @@ func (r *Registry) readableRecord(ctx context.Context, asker policy.Asker, id re
 	if err != nil {
 		return Stored{}, err
 	}
-	if err := r.mayReadRecord(ctx, asker, stored); err != nil {
+	if err := r.MayReadRecord(ctx, asker, stored); err != nil {
 		return Stored{}, err
 	}
 	return stored, nil
@@ -46,10 +46,10 @@ func (r *Registry) mayReadAuthority(asker policy.Asker, index int64) error {
 	return asError(asker, policy.ReadRecords(asker, index, false, r.published.Load().terms.Settings))
 }
 
-// mayReadRecord says why asker may not read a record: that of a version is known to
+// MayReadRecord says why asker may not read a published record, by what is shown now: that of a version is known to
 // whoever may know of the version, that of a name to whoever may know of any
 // version of it. Bytes are in none.
-func (r *Registry) mayReadRecord(ctx context.Context, asker policy.Asker, stored Stored) error {
+func (r *Registry) MayReadRecord(ctx context.Context, asker policy.Asker, stored Stored) error {
 	if err := r.Current(); err != nil {
 		return err
 	}

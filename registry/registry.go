@@ -174,7 +174,7 @@ func Open(ctx context.Context, c Config) (*Registry, error) {
 		return nil, err
 	}
 	if r.lease != nil { // what goes wrong otherwise is tried again
-		if err := r.confirm(ctx); errors.Is(err, ErrFork) || errors.Is(err, ErrBehind) {
+		if err := r.confirm(ctx); ends(err) {
 			return nil, err
 		}
 	}
@@ -223,6 +223,7 @@ func (r *Registry) start(ctx context.Context) {
 	go r.sequence(run)
 	if r.lease != nil {
 		r.others.Go(func() { r.follow(run) })
+		r.others.Go(func() { r.holdShown(run) })
 		r.others.Go(func() { r.heartbeat(run) })
 	}
 	go r.trail.run(context.WithoutCancel(ctx))
@@ -243,7 +244,7 @@ func (r *Registry) Close() {
 	})
 }
 
-// Failed yields the error after which the registry writes nothing more (ErrFork, or
+// Failed yields the error after which the registry writes nothing more (ErrFork, ErrLost, or
 // ErrBehind where a shared database was put back under it); whoever runs it stops serving.
 func (r *Registry) Failed() <-chan error { return r.failed }
 

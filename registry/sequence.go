@@ -366,14 +366,14 @@ func (r *Registry) unpublished(err error) {
 	r.haltIf(err)
 }
 
-// haltIf ends the registry where err says that its log and the stored one are not one, or
-// that its catalog was put back: nothing more is written, nothing that is judged answered
+// haltIf ends the registry where err says that its log and the stored one are not one, that
+// its catalog was put back, or that the stored log is lost: nothing more is written, nothing that is judged answered
 // among replicas, and whoever runs it is told.
 func (r *Registry) haltIf(err error) bool {
 	if errors.Is(err, catalog.ErrRestored) {
 		err = fmt.Errorf("%w: %w", ErrBehind, err)
 	}
-	if !errors.Is(err, ErrFork) && !errors.Is(err, ErrBehind) {
+	if !ends(err) {
 		return false
 	}
 	r.lease.end()

@@ -99,6 +99,9 @@ func (s *Server) record(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := s.stillReads(r, stored); err != nil {
+		return err
+	}
 	w.Header().Set("Content-Type", "application/vnd.dsse.envelope.v1+json")
 	w.Header().Set(indexHeader, strconv.FormatInt(stored.Index, 10))
 	return s.revalidated(w, r, stored.Record.Envelope())
@@ -125,6 +128,16 @@ func (s *Server) storedRecord(w http.ResponseWriter, r *http.Request) (registry.
 	return s.registry.Record(r.Context(), asker, id)
 }
 
+// stillReads says why who asks may not read stored by now: blob storage, where it came from
+// or what it names, may have taken longer than it took to remove them.
+func (s *Server) stillReads(r *http.Request, stored registry.Stored) error {
+	asker, err := s.asker(r)
+	if err != nil {
+		return err
+	}
+	return s.registry.MayReadRecord(r.Context(), asker, stored)
+}
+
 func (s *Server) attachment(w http.ResponseWriter, r *http.Request) error {
 	stored, err := s.storedRecord(w, r)
 	if err != nil {
@@ -136,6 +149,9 @@ func (s *Server) attachment(w http.ResponseWriter, r *http.Request) error {
 	}
 	raw, err := s.registry.Attachment(r.Context(), stored, id)
 	if err != nil {
+		return err
+	}
+	if err := s.stillReads(r, stored); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
@@ -203,6 +219,12 @@ func (s *Server) bundle(w http.ResponseWriter, r *http.Request) error {
 	defer release()
 	items, err := s.registry.Bundle(r.Context(), v)
 	if err != nil {
+		return err
+	}
+	if _, err := s.member(w, r); err != nil { // by now: it is made of many blobs
+		return err
+	}
+	if _, err := s.version(w, r); err != nil {
 		return err
 	}
 	return s.answer(w, r, struct {

@@ -163,66 +163,96 @@ func (s *Server) artifactContent(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Disposition", `attachment; filename="`+file+`"`)
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
-	return s.content(w, r, v, "application/octet-stream")
+	return s.content(w, r, v, "application/octet-stream", s.version)
 }
 
+// judging says who asks, and judges the version that the path names for them.
+type judging func(w http.ResponseWriter, r *http.Request) (registry.Judged, error)
+
 // content sends the bytes of v, of which a part may be asked for, to whom they are
-// not denied: that comes before anything is said about them.
-func (s *Server) content(w http.ResponseWriter, r *http.Request, v registry.Judged, mediaType string) error {
+// not denied: that comes before anything is said about them. Blob storage takes as long
+// as it likes, and whatever was acknowledged meanwhile holds: so it is judged again.
+func (s *Server) content(w http.ResponseWriter, r *http.Request, v registry.Judged, mediaType string, again judging) error {
 	if err := v.Refusal(); err != nil {
 		return err
 	}
 	s.noteDryRun(r, v)
 	etag := `"` + v.CID.Hex() + `"`
-	w.Header().Set("Content-Type", mediaType)
-	w.Header().Set("ETag", etag)
 	// What needs no bytes opens none: opening a blob hashes all of it.
 	if matches(r.Header.Get("If-None-Match"), etag) {
+		w.Header().Set("Content-Type", mediaType)
+		w.Header().Set("ETag", etag)
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	if r.Method == http.MethodHead {
-		size, err := s.registry.ArtifactSize(r.Context(), v)
-		if err != nil {
-			return err
-		}
-		w.Header().Set("Accept-Ranges", "bytes")
-		w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
-		return nil
-	}
-	blob, release, err := s.open(r, v)
+	o, err := s.open(r, v)
 	if err != nil {
 		return err
 	}
-	defer release()
-	defer blob.Close()
-	if b, ok := blob.(interface{ Bytes() []byte }); ok {
+	defer o.release()
+	if o.waited {
+		if v, err = again(w, r); err == nil {
+			err = v.Refusal()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	w.Header().Set("Content-Type", mediaType)
+	w.Header().Set("ETag", etag)
+	if o.blob == nil {
+		w.Header().Set("Accept-Ranges", "bytes")
+		w.Header().Set("Content-Length", strconv.FormatInt(o.size, 10))
+		return nil
+	}
+	if b, ok := o.blob.(interface{ Bytes() []byte }); ok {
 		serveBytes(w, r, b.Bytes())
 		return nil
 	}
-	http.ServeContent(w, r, "", time.Time{}, blob)
+	http.ServeContent(w, r, "", time.Time{}, o.blob)
 	return nil
 }
 
+// opened are the bytes of an artifact, of which HEAD needs the size alone: no blob then.
+type opened struct {
+	blob    storage.Blob
+	size    int64
+	release func()
+	// waited: blob storage was asked, which takes as long as it likes.
+	waited bool
+}
+
 // open opens the bytes of v, with a place where they are not in memory.
-func (s *Server) open(r *http.Request, v registry.Judged) (blob storage.Blob, release func(), err error) {
-	blob, err = s.registry.CachedArtifact(r.Context(), v)
-	if blob != nil || err != nil {
-		return blob, func() {}, err
+func (s *Server) open(r *http.Request, v registry.Judged) (o opened, err error) {
+	o.release = func() {}
+	if r.Method == http.MethodHead {
+		o.size, err = s.registry.ArtifactSize(r.Context(), v)
+		o.waited = true
+		return o, err
 	}
-	release, err = s.downloads.take(r.Context(), cmp.Or(observed(r.Context()).asker, unnamed))
+	if o.blob, err = s.registry.CachedArtifact(r.Context(), v); err != nil {
+		return o, err
+	}
+	if o.blob != nil {
+		o.release = func() { o.blob.Close() }
+		return o, nil
+	}
+	o.waited = true
+	leave, err := s.downloads.take(r.Context(), cmp.Or(observed(r.Context()).asker, unnamed))
 	if err != nil {
-		return nil, nil, err
+		return o, err
 	}
-	if blob, err = s.registry.OpenArtifact(r.Context(), v); err != nil {
-		release()
-		return nil, nil, err
+	blob, err := s.registry.OpenArtifact(r.Context(), v)
+	if err != nil {
+		leave()
+		return o, err
 	}
+	o.blob, o.release = blob, func() { blob.Close(); leave() }
 	if _, ok := blob.(interface{ Bytes() []byte }); ok {
-		release()
-		return blob, func() {}, nil
+		leave()
+		o.release = func() { blob.Close() }
 	}
-	return blob, release, nil
+	return o, nil
 }
 
 // publishArtifact is PUT /v1/artifacts/{kind}/{name}/{version}: the body is the

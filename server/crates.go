@@ -46,15 +46,19 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) download(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.crateVersion(w, r)
+	if err != nil {
+		return err
+	}
+	return s.content(w, r, v, "application/gzip", s.crateVersion)
+}
+
+func (s *Server) crateVersion(w http.ResponseWriter, r *http.Request) (registry.Judged, error) {
 	asker, err := s.reader(w, r)
 	if err != nil {
-		return err
+		return registry.Judged{}, err
 	}
-	v, err := s.registry.Version(r.Context(), asker, record.KindCrate, param(r, "crate"), param(r, "version"))
-	if err != nil {
-		return err
-	}
-	return s.content(w, r, v, "application/gzip")
+	return s.registry.Version(r.Context(), asker, record.KindCrate, param(r, "crate"), param(r, "version"))
 }
 
 // acknowledged is what cargo wants to hear of a change. Owners need both members.

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -104,6 +105,19 @@ func (p *Pages) artifact(w http.ResponseWriter, r *http.Request, v *visit) error
 		v.Active = "crate"
 		if err := p.describe(r.Context(), &body); err != nil {
 			return err
+		}
+		if !body.Denied() {
+			return p.again(w, r, func(w http.ResponseWriter, r *http.Request, v *visit) error {
+				now, err := p.Registry.Version(r.Context(), v.Asker, kind.Kind, name, body.Version.Version)
+				if err != nil {
+					return err
+				}
+				if !now.Decision.Allow { // the page without what it says of itself
+					return p.artifact(w, r, v)
+				}
+				v.Active = "crate"
+				return v.render(w, r, http.StatusOK, "artifact", name+" "+body.Version.Version, body)
+			})
 		}
 	}
 	return v.render(w, r, http.StatusOK, "artifact", name+" "+body.Version.Version, body)
@@ -254,6 +268,13 @@ func (p *Pages) download(w http.ResponseWriter, r *http.Request, v *visit) error
 		return err
 	}
 	defer blob.Close()
+	err = p.again(w, r, func(_ http.ResponseWriter, _ *http.Request, v *visit) error {
+		version, err := p.Registry.Version(r.Context(), v.Asker, kind.Kind, version.Name, version.Version.Version)
+		return cmp.Or(err, version.Refusal())
+	})
+	if err != nil {
+		return err
+	}
 	p.noteDryRun(w, v, version)
 	name := version.Name + "-" + version.Version.Version
 	if kind.Kind == record.KindCrate {

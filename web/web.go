@@ -185,6 +185,16 @@ func (p *Pages) reader(h handler) handler {
 	}
 }
 
+// again is h for who asks by now, and may read: blob storage takes as long as it likes, and
+// whatever was acknowledged meanwhile holds.
+func (p *Pages) again(w http.ResponseWriter, r *http.Request, h handler) error {
+	v, err := p.visit(w, r)
+	if err != nil {
+		return err
+	}
+	return p.reader(h)(w, r, v)
+}
+
 // insider is reader, and for members too whom tier or grant keeps from artifacts:
 // what the registry goes by is theirs to read. Which records those are, the functions
 // that yield them decide.

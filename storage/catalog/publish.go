@@ -88,7 +88,7 @@ func (db *DB) publishShared(ctx context.Context, f func(ctx context.Context, p *
 		return err
 	}
 	defer end()
-	next, err := f(ctx, &Publication{Reader: t.Reader, now: now, hold: t.hold})
+	next, err := f(ctx, &Publication{Reader: t.Reader, now: now, hold: t.Hold})
 	if err != nil || next.equal(now) {
 		return err
 	}
@@ -104,10 +104,11 @@ func (p Published) equal(other Published) bool {
 	return p.Size == other.Size && bytes.Equal(p.Checkpoint, other.Checkpoint)
 }
 
-// hold is nil while the transaction is there.
-func (t *Tx) hold(ctx context.Context) error {
+// Hold is nil while the transaction is there, with what it has locked: its connection may
+// be gone without its process knowing.
+func (t *Tx) Hold(ctx context.Context) error {
 	_, err := t.tx.ExecContext(ctx, "SELECT 1")
-	return failed(ctx, "hold the right to publish", err)
+	return failed(ctx, "hold a transaction's locks", err)
 }
 
 // setPublished replaces what is published, of size now.
