@@ -13,6 +13,7 @@ import (
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/storage/catalog"
+	"phoenix-lab.org/aln-registry/storage/s3"
 )
 
 // engineFlags name what a registry works on. Every command that works on the
@@ -84,13 +85,16 @@ func checkDID(id did.DID) error {
 
 func (f engineFlags) checkURLs() error {
 	if f.db != "" {
-		if u, err := url.Parse(f.db); err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || u.Host == "" && u.Query().Get("host") == "" {
-			return usageError{errors.New("--db is not the URL of a PostgreSQL database; write it like postgres://user@host:5432/name, with %XX for what is not a letter or digit in a name")}
+		if err := catalog.CheckAddress(f.db); err != nil {
+			return usageError{fmt.Errorf("--db is not the URL of a PostgreSQL database; write it like postgres://user@host:5432/name, with %%XX for what is not a letter or digit in a name: %w", err)}
 		}
 	}
 	if f.blobs != "" {
 		if u, err := url.Parse(f.blobs); err != nil || u.Scheme != "s3" || u.Host == "" {
 			return usageError{errors.New("--blobs is not the URL of a bucket; write it like s3://bucket?endpoint=https://host:9000")}
+		}
+		if err := s3.CheckAddress(f.blobs); err != nil {
+			return usageError{fmt.Errorf("--blobs: %w", err)}
 		}
 	}
 	if f.wait < 0 {
@@ -99,32 +103,15 @@ func (f engineFlags) checkURLs() error {
 	return nil
 }
 
-// database is --db without what is secret in it, to be typed again.
-func (f engineFlags) database() string {
-	u, err := url.Parse(f.db)
-	if err != nil {
-		return "URL"
-	}
-	if u.User != nil {
-		u.User = url.User(u.User.Username())
-	}
-	query := u.Query()
-	if query.Has("password") || query.Has("sslpassword") {
-		query.Del("password")
-		query.Del("sslpassword")
-		u.RawQuery = query.Encode()
-	}
-	return u.String()
-}
+// database is --db without what is or may be secret in it, to be typed again.
+func (f engineFlags) database() string { return catalog.ShowAddress(f.db) }
 
-// bucket is --blobs without what is secret in it: nothing of the kind belongs there.
+// bucket is --blobs, which is read only where nothing in it is secret.
 func (f engineFlags) bucket() string {
-	u, err := url.Parse(f.blobs)
-	if err != nil {
+	if s3.CheckAddress(f.blobs) != nil {
 		return "URL"
 	}
-	u.User = nil
-	return u.String()
+	return f.blobs
 }
 
 // String is the flags as they are typed, wherever that is, without what is secret.

@@ -204,7 +204,7 @@ func wrapUsage(c *cobra.Command) {
 			case c.HasSubCommands() && len(args) > 0:
 				err = unknownCommand(c, args[0])
 			case !c.HasSubCommands() && len(args) > 0 && c.Use == c.Name():
-				err = fmt.Errorf("`%s` takes no argument such as %.80q, only flags", c.CommandPath(), args[0])
+				err = fmt.Errorf("`%s` takes no argument such as %.80q, only flags", c.CommandPath(), shownWord(args[0]))
 			case !c.HasSubCommands():
 				err = fmt.Errorf("%w; write `%s`", err, c.UseLine())
 			}
@@ -216,13 +216,22 @@ func wrapUsage(c *cobra.Command) {
 	}
 }
 
+// shownWord is a word of the command line as errors show it: a URL without its flag
+// may hold a password.
+func shownWord(word string) string {
+	if strings.Contains(word, "://") || strings.Contains(word, "password=") {
+		return "URL"
+	}
+	return word
+}
+
 // unknownCommand is the error about a word that is none of c's commands, with
 // those that look like it.
 func unknownCommand(c *cobra.Command, word string) error {
 	if c.SuggestionsMinimumDistance <= 0 {
 		c.SuggestionsMinimumDistance = 2
 	}
-	err := fmt.Errorf("unknown command %.80q for %q", word, c.CommandPath())
+	err := fmt.Errorf("unknown command %.80q for %q", shownWord(word), c.CommandPath())
 	if near := c.SuggestionsFor(word); len(near) > 0 {
 		err = fmt.Errorf("%w (did you mean %s?)", err, strings.Join(near, " or "))
 	}

@@ -7,10 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"phoenix-lab.org/aln-registry/registry"
+	"phoenix-lab.org/aln-registry/storage/catalog"
 )
 
 func (a *app) rebuildCommand() *cobra.Command {
@@ -56,7 +59,7 @@ func (a *app) rebuild(ctx context.Context, f engineFlags) error {
 		return err
 	}
 	defer n.close()
-	next, err := n.replaceCatalog(ctx)
+	next, err := n.replaceCatalog(ctx, a.tellWaits())
 	if err != nil {
 		return err
 	}
@@ -84,6 +87,27 @@ func (a *app) rebuild(ctx context.Context, f engineFlags) error {
 		return err
 	}
 	return a.printRebuilt(result)
+}
+
+// tellWaitsEvery is how often the same sessions are named again.
+const tellWaitsEvery = 10 * time.Second
+
+// tellWaits tells, on the error stream, of the sessions that a database waits for.
+func (a *app) tellWaits() func([]catalog.Session) {
+	var last string
+	var at time.Time
+	return func(sessions []catalog.Session) {
+		var all []string
+		for _, s := range sessions {
+			all = append(all, s.String())
+		}
+		text := strings.Join(all, ", ")
+		if text == last && time.Since(at) < tellWaitsEvery {
+			return
+		}
+		last, at = text, time.Now()
+		fmt.Fprintln(a.err, "the database waits for others:", tidy(text))
+	}
 }
 
 // takeOver looks at the catalog that is there, and copies into the new one what the

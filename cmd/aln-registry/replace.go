@@ -24,14 +24,14 @@ type replacement struct {
 	close func()
 }
 
-// replaceCatalog begins a replacement of n's catalog.
-func (n *node) replaceCatalog(ctx context.Context) (replacement, error) {
+// replaceCatalog begins a replacement of n's catalog; waits is told for whom a database waits.
+func (n *node) replaceCatalog(ctx context.Context, waits func([]catalog.Session)) (replacement, error) {
 	if n.engines.db == "" {
 		return replaceFile(ctx, n.folder)
 	}
 	var r *catalog.Replacement
 	err := n.engines.await(ctx, n.config.Log, "the database", func() (err error) {
-		r, err = catalog.ReplacePostgres(ctx, n.engines.db)
+		r, err = catalog.ReplacePostgres(ctx, n.engines.db, waits)
 		return err
 	})
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -102,14 +101,15 @@ func connectPostgres(ctx context.Context, config *pgx.ConnConfig) (*DB, error) {
 	return db, nil
 }
 
-// postgresConfig reads url.
+// postgresConfig reads url, which CheckAddress does not refuse.
 func postgresConfig(url string) (*pgx.ConnConfig, error) {
-	if !strings.HasPrefix(url, "postgres://") && !strings.HasPrefix(url, "postgresql://") {
-		return nil, errBadURL
-	}
-	config, err := pgx.ParseConfig(url)
+	read, err := readAddress(url)
 	if err != nil {
-		return nil, fmt.Errorf("%w%s", errBadURL, parseReason(url, err))
+		return nil, fmt.Errorf("%w: %w", errBadURL, err)
+	}
+	config, err := read.parse(url)
+	if err != nil {
+		return nil, err
 	}
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout

@@ -22,8 +22,9 @@ type Replacement struct {
 	// DB is the new catalog, empty at first.
 	DB *DB
 
-	admin *sql.DB // of one connection, which holds the lock against a second replacement
-	place string  // the schema that the catalog is in
+	admin   *sql.DB // of one connection, which holds the lock against a second replacement
+	place   string  // the schema that the catalog is in
+	watcher watcher
 }
 
 // The schemas beside that of the catalog, whose name goes before.
@@ -37,12 +38,18 @@ const (
 // ReplacePostgres begins a replacement of the catalog in the database at address,
 // which needs not have one. What an earlier one left is removed. ErrInUse while a
 // replica has a lease (that of a killed one is waited for), or another replacement is under way; ErrNewerSchema where a
-// newer release may have made tables that this one does not know.
-func ReplacePostgres(ctx context.Context, address string) (*Replacement, error) {
+// newer release may have made tables that this one does not know. What others hold of the
+// catalog is waited for, here and in Finish, for replacePatience each; waits, which may be nil,
+// is told every second who these are, and after that it is ErrInUse.
+func ReplacePostgres(ctx context.Context, address string, waits func([]Session)) (*Replacement, error) {
 	config, err := postgresConfig(address)
 	if err != nil {
 		return nil, err
 	}
+	return replacePostgres(ctx, config, replacePatience, waits)
+}
+
+func replacePostgres(ctx context.Context, config *pgx.ConnConfig, patience time.Duration, waits func([]Session)) (*Replacement, error) {
 	schema, err := schemaOf(ctx, config)
 	if err == nil && schema.Current > schema.Known {
 		err = schema.newer()
@@ -50,17 +57,17 @@ func ReplacePostgres(ctx context.Context, address string) (*Replacement, error) 
 	if err != nil {
 		return nil, fmt.Errorf("replace catalog %s: %w", whereabouts(config), err)
 	}
-	r := &Replacement{admin: pgSession{lock: replaceLockTimeout, readWrite: true}.pool(config, 1)}
+	config = cancelling(config)
+	config.RuntimeParams["application_name"] += rebuildingName
+	r := &Replacement{admin: pgSession{lock: patience, readWrite: true}.pool(config, 1)}
 	r.admin.SetConnMaxIdleTime(0) // the lock is the connection's
 	r.admin.SetConnMaxLifetime(0)
+	r.watcher = watcher{pool: pgSession{statement: leaseTimeout, lock: leaseTimeout}.pool(config, 1), patience: patience, told: waits}
 	if err := r.begin(ctx, config); err != nil {
 		return nil, errors.Join(fmt.Errorf("replace catalog %s: %w", whereabouts(config), err), r.Close())
 	}
 	return r, nil
 }
-
-// replaceLockTimeout is how long the exchange waits for a table that is in use.
-const replaceLockTimeout = 30 * time.Second
 
 func (r *Replacement) begin(ctx context.Context, config *pgx.ConnConfig) error {
 	var locked bool
@@ -75,9 +82,16 @@ func (r *Replacement) begin(ctx context.Context, config *pgx.ConnConfig) error {
 	if len(r.place) > longestPlace {
 		return fmt.Errorf("the schema %q has a name of more than %d bytes, which leaves no room for one beside it", r.place, longestPlace)
 	}
-	if err := r.outlive(ctx); err != nil {
-		return err
-	}
+	return r.watcher.bounded(ctx, true, func(ctx context.Context) error {
+		if err := r.outlive(ctx); err != nil {
+			return err
+		}
+		return r.grow(ctx, config)
+	})
+}
+
+// grow makes the empty catalog beside the other.
+func (r *Replacement) grow(ctx context.Context, config *pgx.ConnConfig) error {
 	rebuilding := quoted(r.place + rebuildingSuffix)
 	for _, statement := range []string{"DROP SCHEMA IF EXISTS " + rebuilding + " CASCADE", "CREATE SCHEMA " + rebuilding} {
 		if _, err := r.admin.ExecContext(ctx, statement); err != nil {
@@ -86,7 +100,8 @@ func (r *Replacement) begin(ctx context.Context, config *pgx.ConnConfig) error {
 	}
 	beside := config.Copy()
 	beside.RuntimeParams["search_path"] = rebuilding
-	r.DB, err = openPostgres(ctx, beside)
+	db, err := openPostgres(ctx, beside)
+	r.DB = db
 	return err
 }
 
@@ -137,7 +152,7 @@ func (r *Replacement) refuseReplicas(ctx context.Context, q querier) (left time.
 // Finish puts the new catalog in the place of the old one, durably, and what was
 // condemned meanwhile with it. The old one is kept in the schema kept, named by the
 // time at, "" where there was none. Errors: ErrInUse for a server that was started
-// meanwhile. DB is closed.
+// meanwhile, and for others who hold what is exchanged for too long. DB is closed.
 func (r *Replacement) Finish(ctx context.Context, at time.Time) (kept string, err error) {
 	err = r.DB.Close()
 	r.DB = nil
@@ -149,7 +164,11 @@ func (r *Replacement) Finish(ctx context.Context, at time.Time) (kept string, er
 		return "", failed(ctx, "begin", err)
 	}
 	defer tx.Rollback() // after a commit this does nothing
-	if kept, err = r.exchange(ctx, tx, r.place+asideSuffix+at.UTC().Format("20060102t150405z")); err != nil {
+	err = r.watcher.bounded(ctx, false, func(ctx context.Context) (err error) {
+		kept, err = r.exchange(ctx, tx, r.place+asideSuffix+at.UTC().Format("20060102t150405z"))
+		return err
+	})
+	if err != nil {
 		return "", err
 	}
 	return kept, failed(ctx, "commit", tx.Commit())
@@ -236,5 +255,5 @@ func (r *Replacement) Close() error {
 	if r.DB != nil {
 		failed = r.DB.Close()
 	}
-	return errors.Join(failed, r.admin.Close())
+	return errors.Join(failed, r.admin.Close(), r.watcher.pool.Close())
 }

@@ -17,7 +17,7 @@ import (
 // begin begins a replacement, which must work.
 func begin(t *testing.T, url string) *catalog.Replacement {
 	t.Helper()
-	r, err := catalog.ReplacePostgres(t.Context(), url)
+	r, err := catalog.ReplacePostgres(t.Context(), url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestAReplacementThatIsGivenUpChangesNothing(t *testing.T) {
 	setMeta(t, old, "old")
 	r := begin(t, url)
 	setMeta(t, r.DB, "half")
-	if _, err := catalog.ReplacePostgres(t.Context(), url); !errors.Is(err, catalog.ErrInUse) {
+	if _, err := catalog.ReplacePostgres(t.Context(), url, nil); !errors.Is(err, catalog.ErrInUse) {
 		t.Errorf("a second one: %v", err)
 	}
 	if err := r.Close(); err != nil {
@@ -130,7 +130,7 @@ func TestNothingIsReplacedUnderAServer(t *testing.T) {
 		}
 	}
 	confirm(time.Minute)
-	if _, err := catalog.ReplacePostgres(t.Context(), url); !errors.Is(err, catalog.ErrInUse) || !strings.Contains(err.Error(), "host-7/aa") {
+	if _, err := catalog.ReplacePostgres(t.Context(), url, nil); !errors.Is(err, catalog.ErrInUse) || !strings.Contains(err.Error(), "host-7/aa") {
 		t.Errorf("beside a server: %v", err)
 	}
 	if got := ask(t, url, schemas); got != "public" {
@@ -180,7 +180,7 @@ func TestANewerCatalogIsNotReplaced(t *testing.T) {
 	url := testbed.SharedPostgres(t).URL
 	openPostgres(t, url)
 	ask(t, url, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, true)")
-	if _, err := catalog.ReplacePostgres(t.Context(), url); !errors.Is(err, catalog.ErrNewerSchema) {
+	if _, err := catalog.ReplacePostgres(t.Context(), url, nil); !errors.Is(err, catalog.ErrNewerSchema) {
 		t.Errorf("%v", err)
 	}
 }

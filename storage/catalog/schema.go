@@ -6,14 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"path"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/pressly/goose/v3"
 
 	"phoenix-lab.org/aln-registry/migrations"
@@ -178,33 +174,4 @@ func lockMigrations(ctx context.Context, conn *pgx.Conn) error {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-}
-
-// errBadURL: the database's URL cannot be read. The URL is not part of the
-// error: what cannot be read may have its password anywhere.
-var errBadURL = errors.New("the database's URL is not understood; it has the form postgres://USER@HOST:PORT/DATABASE?sslmode=verify-full, " +
-	"its password comes from PGPASSWORD or from a file that PGPASSFILE names")
-
-// parseReason is what pgx has to say about text, if it is sure not to tell a secret.
-func parseReason(text string, err error) string {
-	var parse *pgconn.ParseConfigError
-	parsed, urlErr := url.Parse(text)
-	if urlErr != nil || !errors.As(err, &parse) {
-		return ""
-	}
-	_, reason, found := strings.Cut(parse.Error(), "`: ")
-	if !found {
-		return ""
-	}
-	query := parsed.Query()
-	secrets := slices.Concat(query["password"], query["sslpassword"])
-	if password, ok := parsed.User.Password(); ok {
-		secrets = append(secrets, password)
-	}
-	for _, secret := range secrets {
-		if secret != "" && (strings.Contains(reason, secret) || strings.Contains(reason, url.QueryEscape(secret))) {
-			return ""
-		}
-	}
-	return ": " + reason
 }

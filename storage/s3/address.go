@@ -33,6 +33,13 @@ var parameters = []string{"endpoint", "region", "ca", "path_style"}
 var errCredentials = errors.New("credentials do not belong into the address of the blobs: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, " +
 	"or AWS_SHARED_CREDENTIALS_FILE, in the environment")
 
+// CheckAddress refuses an address of blobs that cannot be read, or that holds credentials.
+// Its errors hold nothing that may be secret.
+func CheckAddress(address string) error {
+	_, err := parseAddress(address)
+	return err
+}
+
 func parseAddress(address string) (place, error) {
 	p, err := readAddress(address)
 	if err != nil && !errors.Is(err, errCredentials) {
@@ -46,7 +53,7 @@ func readAddress(address string) (place, error) {
 	if err != nil { // url.Parse would say the address
 		return place{}, errors.New("it is not a URL")
 	}
-	if u.User != nil {
+	if strings.Contains(address, "@") || u.User != nil { // also one in the path, behind a key that holds a slash
 		return place{}, errCredentials
 	}
 	if u.Scheme != "s3" || u.Host == "" || u.Opaque != "" || u.Fragment != "" {
@@ -56,7 +63,7 @@ func readAddress(address string) (place, error) {
 		return place{}, errors.New("after s3:// comes the bucket; host and port belong into endpoint=")
 	}
 	if err := s3utils.CheckValidBucketNameStrict(u.Host); err != nil {
-		return place{}, fmt.Errorf("the bucket's name %q: %w", u.Host, err)
+		return place{}, fmt.Errorf("the bucket's name: %w", err)
 	}
 	p := place{bucket: u.Host, region: "us-east-1", style: minio.BucketLookupAuto}
 	if p.prefix, err = readPrefix(u.Path); err != nil {
@@ -66,7 +73,36 @@ func readAddress(address string) (place, error) {
 	if err != nil {
 		return place{}, errors.New("what follows the question mark is not parameters")
 	}
+	if err := checkNames(u.RawQuery); err != nil {
+		return place{}, err
+	}
 	return p, p.take(values)
+}
+
+// checkNames refuses parameters by their names. The first that there is not is the one
+// that is said: what follows it may be a part of its value, and is not.
+func checkNames(query string) error {
+	unknown := ""
+	for pair := range strings.SplitSeq(query, "&") {
+		typed, _, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(typed)
+		if err != nil {
+			return errors.New("what follows the question mark is not parameters")
+		}
+		lower := strings.ToLower(name)
+		for _, secret := range []string{"key", "secret", "token", "pass"} {
+			if strings.Contains(lower, secret) {
+				return errCredentials
+			}
+		}
+		if unknown == "" && pair != "" && !slices.Contains(parameters, name) {
+			unknown = name
+		}
+	}
+	if unknown != "" {
+		return fmt.Errorf("there is no parameter %q", unknown)
+	}
+	return nil
 }
 
 const maxPrefix = 200 // bytes
@@ -84,7 +120,7 @@ func readPrefix(path string) (string, error) {
 	for segment := range strings.SplitSeq(path, "/") {
 		odd := strings.Trim(segment, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 		if segment == "" || odd != "" || strings.Trim(segment, ".") == "" {
-			return "", fmt.Errorf("the prefix %q is not names of A-Z, a-z, 0-9, -, _ and . between slashes", path)
+			return "", errors.New("the prefix is not names of A-Z, a-z, 0-9, -, _ and . between slashes")
 		}
 	}
 	return path + "/", nil
@@ -95,10 +131,6 @@ func readPrefix(path string) (string, error) {
 func (p *place) take(values url.Values) error {
 	for name, given := range values {
 		switch {
-		case strings.Contains(strings.ToLower(name), "key") || strings.Contains(strings.ToLower(name), "secret"):
-			return errCredentials
-		case !slices.Contains(parameters, name):
-			return fmt.Errorf("there is no parameter %q", name)
 		case len(given) > 1:
 			return fmt.Errorf("%s is given twice", name)
 		case given[0] == "":

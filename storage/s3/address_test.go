@@ -78,6 +78,19 @@ func TestBadAddressesAreRefusedWithWords(t *testing.T) {
 		"s3://bucket" + end + "&path_style=s3cr3t":             "true or false",
 		"s3://AKIAKEY:s3cr3t%zz@bucket" + end:                  "not a URL",
 		"s3://bucket?endpoint=https%3A%2F%2Fs3cr3t%3A%2540%40": "AWS_ACCESS_KEY_ID",
+		"s3://bucket" + end + "&session_token=s3cr3t":          "AWS_ACCESS_KEY_ID",
+		"s3://bucket" + end + "&secret%5Fkey=s3cr3t":           "AWS_ACCESS_KEY_ID",
+		"s3://bucket" + end + "&SECRET_KEY=ab&s3cr3t":          "AWS_ACCESS_KEY_ID",
+		"s3://bucket" + end + "&auth=ab&s3cr3t=x":              `no parameter "auth"`,
+		"s3://AKIAKEY:12/s3cr3t@bucket" + end:                  "AWS_ACCESS_KEY_ID",
+		"s3://AKIAKEY:12?s3cr3t@bucket" + end:                  "AWS_ACCESS_KEY_ID",
+		"s3://AKIAKEY:12#s3cr3t@bucket" + end:                  "AWS_ACCESS_KEY_ID",
+		"s3://AKIAKEY:s3cr3t/x@bucket" + end:                   "not a URL",
+		"s3://AKIAKEY:12/s3cr3t" + end:                         "endpoint=",
+		"s3://bucket/s3cr3t;x" + end:                           "prefix",
+		"s3://s3cr3t_" + end:                                   "bucket's name",
+		"s3://bucket?endpoint=https://AKIAKEY:s&s3cr3t=x@host": "AWS_ACCESS_KEY_ID",
+		"s3://bucket" + end + ";secret=s3cr3t":                 "parameters",
 	} {
 		_, err := parseAddress(address)
 		if err == nil || !strings.Contains(err.Error(), says) {
