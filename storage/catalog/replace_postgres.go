@@ -206,6 +206,11 @@ func (r *Replacement) exchange(ctx context.Context, tx *sql.Tx, aside string) (k
 			return "", err
 		}
 	}
+	if slices.Contains(old, "crate_line") { // pg_restore --clean could not drop the extension under what is kept
+		if err := do("DROP INDEX IF EXISTS " + quoted(r.place, "crate_line_by_part")); err != nil {
+			return "", err
+		}
+	}
 	for _, name := range tables {
 		if slices.Contains(old, name) {
 			if err := do("ALTER TABLE " + quoted(r.place, name) + " SET SCHEMA " + quoted(aside)); err != nil {

@@ -210,6 +210,10 @@ func TestAReplacementHasTheIndexOfSearches(t *testing.T) {
 				if got := ask(t, url, index); got != "crate_line" {
 					t.Errorf("the index is on %q", got)
 				}
+				// what is kept hangs on no extension, which could not be dropped under it
+				if got := ask(t, url, "SELECT string_agg(schemaname, ' ') FROM pg_indexes WHERE indexname = 'crate_line_by_part'"); got != "public" {
+					t.Errorf("the index is in %q", got)
+				}
 			}
 		})
 	}
