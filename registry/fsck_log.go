@@ -89,7 +89,7 @@ func (f *fsck) replayEntry(ctx context.Context, tx *catalog.Tx, l *walked) error
 	s := &submission{record: l.rec, attachments: l.attachments, crate: l.crate}
 	entry, changes, void, err := f.replay.reapply(ctx, tx, l.index, l.entry, s)
 	switch {
-	case errors.Is(err, ErrUnavailable) && !fatal(ctx, err): // a document of before, which was told of
+	case (errors.Is(err, ErrUnavailable) || errors.Is(err, storage.ErrUnavailable)) && !fatal(ctx, f.Blobs, err): // a document of before, which was told of
 		f.stopped = true
 		return f.replayEntry(ctx, tx, l)
 	case err != nil:
@@ -172,7 +172,7 @@ func (f *fsck) checkRoot(ctx context.Context) error {
 	f.done.Root = root
 	key := translog.CheckpointKey(f.done.Size)
 	stored, failed := f.Blobs.Read(ctx, key)
-	if failed != nil && !errors.Is(failed, storage.ErrNotFound) {
+	if fatal(ctx, f.Blobs, failed) {
 		return failed
 	}
 	published := f.noteIs(ctx, f.note, f.done.Size, root)
@@ -187,7 +187,7 @@ func (f *fsck) checkRoot(ctx context.Context) error {
 	if !f.proved && !f.stopped {
 		f.found(codeLogUnproved, fmt.Sprintf("log of %d entries", f.done.Size), fmt.Sprintf("their root is %s", root))
 	}
-	if failed != nil {
+	if errors.Is(failed, storage.ErrNotFound) { // whatever else it is checkCheckpoints tells
 		return f.missingNote(ctx, key, published == nil)
 	}
 	return nil
@@ -252,7 +252,7 @@ func (f *fsck) checkNotes(ctx context.Context, keys []string) error {
 	notes, failed := make([][]byte, len(keys)), make([]error, len(keys))
 	err := inParallel(ctx, len(keys), func(ctx context.Context, i int) error {
 		notes[i], failed[i] = f.Blobs.Read(ctx, keys[i])
-		if fatal(ctx, failed[i]) {
+		if fatal(ctx, f.Blobs, failed[i]) {
 			return failed[i]
 		}
 		return nil
