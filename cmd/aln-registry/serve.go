@@ -128,6 +128,9 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 		return f.mendable(err)
 	}
 	defer r.Close()
+	if err := node.markStarted(); err != nil {
+		return err
+	}
 	if err := a.greet(greetingOf(node, r, operator)); err != nil {
 		return err
 	}

@@ -17,18 +17,19 @@ import (
 )
 
 // setUp begins the log at the first start, for admin, or where that is "" for the
-// identity of this computer, which it returns if the first admin's key is here.
+// identity of this computer, which it returns if the first admin's key is here. Keys are marked
+// when they have begun a log; whether one that is there is theirs only who opens it knows.
 func (a *app) setUp(ctx context.Context, n *node, admin did.DID) (*client.Identity, error) {
 	begun, err := registry.Begun(ctx, n.config)
 	if err != nil {
 		return nil, err
 	}
 	if begun >= freshLog {
-		return nil, n.markStarted()
+		return nil, nil
 	}
 	if begun > 0 { // the admin whom entry 0 names may have a key here
 		_, err := registry.Begin(ctx, n.config, admin, signersHere()...)
-		return nil, errors.Join(err, n.markStarted())
+		return nil, err
 	}
 	if err := n.refuseSecondLog(); err != nil {
 		return nil, err
