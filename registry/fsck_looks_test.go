@@ -113,3 +113,44 @@ func TestFsckCountsWhatIsNotPublishedYet(t *testing.T) {
 		t.Errorf("%q, %+v", found, done)
 	}
 }
+
+// A catalog that is damaged says nothing of what blob storage lacks.
+func TestWhatBlobStorageLacksOfAnOldCatalog(t *testing.T) {
+	whole := newArchive(t)
+	for name, c := range map[string]struct {
+		harm string
+		gone bool
+		want int64
+	}{
+		"all there":                       {"", false, -1},
+		"the last entry gone":             {"", true, whole.size - 1},
+		"that is not published":           {"UPDATE published SET size = size - 1", true, -1},
+		"published says too much":         {"UPDATE published SET size = size + 1", false, -1},
+		"the head says too much":          {"UPDATE head SET size = size + 1", false, -1},
+		"what is published cannot be had": {"DELETE FROM published", true, -1},
+		"the head cannot be had":          {"DELETE FROM head", true, -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := whole.another(t)
+			if c.harm != "" {
+				a.sql(c.harm)
+			}
+			if c.gone {
+				removeFile(t, a.object(translog.EntryKey(a.size-1)))
+			}
+			store, err := disk.Open(filepath.Join(a.folder, "store"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer store.Close()
+			db, err := catalog.PeekSQLite(filepath.Join(a.folder, "catalog.db"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			if lacks, err := Lacks(t.Context(), store, db); err != nil || lacks != c.want {
+				t.Errorf("it lacks %d, %v; want %d", lacks, err, c.want)
+			}
+		})
+	}
+}

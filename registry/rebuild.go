@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 
@@ -77,6 +78,46 @@ func Rebuild(ctx context.Context, c Config, progress func(done int64)) (Rebuilt,
 		}
 	}
 	return done, r.publish(ctx)
+}
+
+// HasLog reports whether blob storage holds anything of a log.
+func HasLog(ctx context.Context, blobs storage.Blobs) (bool, error) {
+	for _, prefix := range []string{translog.EntryPrefix, translog.CheckpointPrefix} {
+		if there, err := holds(blobs.List(ctx, prefix, "")); err != nil || there {
+			return there, err
+		}
+	}
+	return false, nil
+}
+
+// Lacks is the last entry that the catalog old, which is to be replaced, has published, where
+// blob storage lacks it; else -1. All that old says of its end must say so: what is damaged
+// is no witness.
+func Lacks(ctx context.Context, blobs storage.Blobs, old *catalog.DB) (entry int64, err error) {
+	size, _, err := old.Published(ctx)
+	if err != nil {
+		return -1, noWitness(err)
+	}
+	ends, err := old.Ends(ctx)
+	if err != nil {
+		return -1, noWitness(err)
+	}
+	last := min(size, ends.Head, ends.Entries) - 1
+	if last < 0 {
+		return -1, nil
+	}
+	_, err = blobs.Read(ctx, translog.EntryKey(last))
+	if errors.Is(err, storage.ErrNotFound) {
+		return last, nil
+	}
+	return -1, err
+}
+
+func noWitness(err error) error {
+	if errors.Is(err, catalog.ErrDamaged) {
+		return nil
+	}
+	return err
 }
 
 // checkCheckpoints holds every stored checkpoint against the replayed entries:

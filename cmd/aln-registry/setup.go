@@ -97,13 +97,22 @@ func (a *app) operator(n *node, admin did.DID) (*client.Identity, error) {
 
 // refuseSecondLog keeps keys that have begun a log from beginning another.
 func (n *node) refuseSecondLog() error {
+	mark := n.begunMark()
+	if mark == "" {
+		return nil
+	}
+	return fmt.Errorf("the log of %s is missing: its keys are here, and %s says that it was begun, but %s is empty; a second log under one name would be a fork, so restore %s from your backup",
+		n.config.Keys.DID(), n.shown(mark), n.blobsName, n.blobsName)
+}
+
+// begunMark is the file that says that the keys have begun a log, "" where none does.
+func (n *node) begunMark() string {
 	for _, mark := range n.marks() {
 		if _, err := os.Stat(mark); err == nil {
-			return fmt.Errorf("the log of %s is missing: its keys are here, and %s says that it was begun, but %s is empty; a second log under one name would be a fork, so restore %s from your backup",
-				n.config.Keys.DID(), n.shown(mark), n.blobsName, n.blobsName)
+			return mark
 		}
 	}
-	return nil
+	return ""
 }
 
 // marks are the files beside the keys that say that they have begun a log.
