@@ -93,8 +93,11 @@ func (a *app) rebuild(ctx context.Context, f engineFlags) error {
 }
 
 // refuseNoLog keeps keys that have begun a log from getting the catalog of an empty one: it
-// is not in the blob storage that was named.
+// is not in the blob storage that was named; and another registry's is none of theirs.
 func (n *node) refuseNoLog(ctx context.Context) error {
+	if err := registry.CheckOrigin(ctx, n.config); err != nil {
+		return err
+	}
 	mark := n.begunMark()
 	if mark == "" {
 		return nil

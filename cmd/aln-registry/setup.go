@@ -95,6 +95,16 @@ func (a *app) operator(n *node, admin did.DID) (*client.Identity, error) {
 	return &operator, err
 }
 
+// explained is why no log can be gone on with: what does not fit may be another registry's.
+func (n *node) explained(ctx context.Context, err error) error {
+	if errors.Is(err, registry.ErrBehind) || errors.Is(err, registry.ErrFork) || errors.Is(err, registry.ErrLost) {
+		if other := registry.CheckOrigin(ctx, n.config); other != nil {
+			return other
+		}
+	}
+	return n.engines.mendable(err)
+}
+
 // refuseSecondLog keeps keys that have begun a log from beginning another.
 func (n *node) refuseSecondLog() error {
 	mark := n.begunMark()
