@@ -160,7 +160,9 @@ func (f *fsck) suffering(ctx context.Context, l *walked) ([]string, error) {
 func (f *fsck) checkRoot(ctx context.Context) error {
 	if f.done.Size == 0 {
 		f.proved = true
-		return nil
+		root, err := translog.TreeHash(0, nil)
+		f.done.Root = root
+		return err
 	}
 	if f.tree < f.done.Size { // an entry is lost, which was told
 		return nil

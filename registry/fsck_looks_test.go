@@ -2,13 +2,17 @@ package registry
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"iter"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/mod/sumdb/tlog"
 
 	"phoenix-lab.org/aln-registry/registry/translog"
 	"phoenix-lab.org/aln-registry/storage"
@@ -111,6 +115,43 @@ func TestFsckCountsWhatIsNotPublishedYet(t *testing.T) {
 	a.goesOn(t)
 	if found, done := a.fsck(nil); len(found) > 0 || done.Pending != 0 || done.Size != a.size+1 {
 		t.Errorf("%q, %+v", found, done)
+	}
+}
+
+// Blob storage without anything of the log is one finding, and an empty registry none
+// where its keys have begun no log.
+func TestFsckOfNothing(t *testing.T) {
+	whole := newArchive(t)
+	a := whole.another(t)
+	if err := os.RemoveAll(filepath.Join(a.folder, "store")); err != nil {
+		t.Fatal(err)
+	}
+	begun := func(o *FsckOptions) { o.Begun, o.Repair = true, true }
+	empty := sha256.Sum256(nil)
+	for _, change := range []func(*FsckOptions){nil, begun} {
+		if found, done := a.fsck(change); !slices.Equal(found, []string{"log-absent: log"}) || done.Clean() || done.Size != 0 || done.Root != tlog.Hash(empty) {
+			t.Errorf("without its store: %q, %+v", found, done)
+		}
+	}
+	a.folder = t.TempDir()
+	db, err := catalog.OpenSQLite(t.Context(), filepath.Join(a.folder, "catalog.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if found, done := a.fsck(nil); len(found) > 0 || done.Size != 0 || done.Root != tlog.Hash(empty) {
+		t.Errorf("of nothing: %q, %+v", found, done)
+	}
+	if found, done := a.fsck(begun); !slices.Equal(found, []string{"log-absent: log"}) || done.Clean() {
+		t.Errorf("of what should be there: %q, %+v", found, done)
+	}
+	if err := os.Remove(filepath.Join(a.folder, "catalog.db")); err != nil {
+		t.Fatal(err)
+	}
+	if found, _ := a.fsck(begun); !slices.Equal(found, []string{"log-absent: log"}) {
+		t.Errorf("without a catalog, either: %q", found)
 	}
 }
 
