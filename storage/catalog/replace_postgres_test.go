@@ -261,3 +261,24 @@ func TestAnOwnerOfADatabaseReplacesItsCatalog(t *testing.T) {
 		}
 	}
 }
+
+// An address whose schema is not there says how to make it, and nothing is damaged.
+func TestASchemaThatIsNotThere(t *testing.T) {
+	url := testbed.SharedPostgres(t).URL + "&search_path=lab"
+	wants := func(err error) {
+		t.Helper()
+		if err == nil || errors.Is(err, catalog.ErrDamaged) || !strings.Contains(err.Error(), `there is no schema "lab"`) || !strings.Contains(err.Error(), `CREATE SCHEMA "lab" AUTHORIZATION "postgres"`) {
+			t.Errorf("%v", err)
+		}
+	}
+	_, err := catalog.OpenPostgres(t.Context(), url)
+	wants(err)
+	_, err = catalog.ReplacePostgres(t.Context(), url)
+	wants(err)
+	_, err = catalog.PostgresSchema(t.Context(), url)
+	wants(err)
+	_, err = catalog.MigratePostgres(t.Context(), url, nil)
+	wants(err)
+	ask(t, url, `CREATE SCHEMA "lab" AUTHORIZATION "postgres"`)
+	openPostgres(t, url)
+}
