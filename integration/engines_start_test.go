@@ -212,16 +212,24 @@ func TestARefusalNamesTheCommandThatMends(t *testing.T) {
 	l.stop()
 
 	l.flags = replaced(l.flags, "--blobs", pair{}.onMinIO(t).blobs)
-	l.refuses("blob storage has lost part of the log")
+	l.refuses("blob storage has lost part of the log, or is not this registry's", "fsck --repair --db ")
+	l.engines.blobs = l.flags[indexOf(l.flags, "--blobs")+1]
+	mustFail(t, l.mend("rebuild"), "the log of did:key:", "holds nothing of it; correct --blobs")
+	mustFail(t, l.mend("fsck"), "log-absent  log: ", "1 finding\n")
+	l.engines.blobs = full.blobs
 	l.flags = replaced(l.flags, "--blobs", full.blobs)
 
 	other := filepath.Join(t.TempDir(), "other.jwk")
 	must(t, l.engines.server.aln(t.TempDir(), "key", "registry", "--out", other))
 	l.flags = replaced(l.flags, "--key", other)
+	l.engines.key = other
 	l.refuses("the key file is that of did:key:", "but the log here is that of did:key:")
 	l.flags = replaced(l.flags, "--db", withSecret(testbed.SharedPostgres(t).URL))
-	line = l.refuses("the catalog is behind blob storage")
-	mustFail(t, l.typesOffered(line), "the key file is that of did:key:", "but blob storage holds the log of did:key:")
+	l.engines.db = l.flags[indexOf(l.flags, "--db")+1]
+	others := []string{"the key file is that of did:key:", "but blob storage holds the log of did:key:"}
+	l.refuses(others...)
+	mustFail(t, l.mend("rebuild"), others...)
+	mustFail(t, l.mend("fsck"), others...)
 }
 
 // replaced is flags with another value for one of them.

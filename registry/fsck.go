@@ -18,6 +18,8 @@ import (
 type FsckOptions struct {
 	// Inventory lists what Config.Blobs holds.
 	Inventory storage.Inventory
+	// Begun: the keys say that they have begun a log, so that there must be one.
+	Begun bool
 	// Lost is why there is no Config.Catalog to look at, which is a finding, too.
 	Lost error
 	// Quick: of versions' bytes only that they are there; index lines are not derived.
@@ -141,6 +143,9 @@ func Fsck(ctx context.Context, c Config, o FsckOptions) (Fscked, error) {
 }
 
 func (f *fsck) run(ctx context.Context, folder string) error {
+	if absent, err := f.absent(ctx); err != nil || absent {
+		return err
+	}
 	for _, step := range []func(context.Context) error{
 		f.begin, f.checkEntries, f.checkRoot, f.checkCheckpoints, f.checkBeyond, f.checkCatalog, f.repairObjects,
 	} {
@@ -149,6 +154,42 @@ func (f *fsck) run(ctx context.Context, folder string) error {
 		}
 	}
 	return f.checkInventory(ctx, folder)
+}
+
+// absent tells once where nothing of the log is in blob storage, though there must be
+// something, instead of telling of every thing that is not there.
+func (f *fsck) absent(ctx context.Context) (bool, error) {
+	if f.Catalog != nil { // before blob storage, which is written first
+		ends, err := f.Catalog.Ends(ctx)
+		if errors.Is(err, catalog.ErrDamaged) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		f.head = max(ends.Head, ends.Entries)
+	}
+	logged, err := HasLog(ctx, f.Blobs)
+	if err != nil {
+		return false, err
+	}
+	if logged {
+		return false, CheckOrigin(ctx, f.Config)
+	}
+	if f.head > 0 { // one with blobs is this registry's, perhaps, and has lost its log
+		stored, err := hasBlobs(ctx, f.Inventory)
+		if err != nil || stored {
+			return false, err
+		}
+	}
+	if f.head > 0 || f.Begun {
+		if f.done.Root, err = translog.TreeHash(0, nil); err != nil {
+			return false, err
+		}
+		f.found(codeLogAbsent, "log", fmt.Sprintf("the catalog has %d entries, blob storage none", f.head))
+		return true, nil
+	}
+	return false, nil
 }
 
 // begin finds out up to where the log is looked at.

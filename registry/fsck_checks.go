@@ -28,6 +28,7 @@ const (
 	codeObjectMissing   = "entry-object-missing"
 	codeObject          = "entry-object"
 	codeLogLost         = "log-lost"
+	codeLogAbsent       = "log-absent"
 	codeLogUnproved     = "log-unproved"
 	codeLogUnreadable   = "log-unreadable"
 	codeLogStray        = "log-stray"
@@ -58,6 +59,7 @@ const (
 var Checks = []Check{
 	{codeFork, "a checkpoint that this log has signed is of other entries than those that are here", doEvidence, false},
 	{codeLogLost, "an entry is neither in the catalog nor in blob storage", "copy the object from a backup of this log, then look again", false},
+	{codeLogAbsent, "nothing of this log is in blob storage, though its keys have begun it, or the catalog has its entries", "correct --blobs and --db; where they are right it is lost: restore blob storage from a backup, and begin no new log", false},
 	{codeLogUnproved, "the entries do not hash to what was published, so nothing is repaired", "mend what else is found, then look again; where nothing else is, restore the log from a backup", false},
 	{codeLogUnreadable, "an entry, or its record, is of a form that this release does not know", "look with the release that wrote it; where none did, restore the log from a backup", false},
 	{codeEntryRow, "the catalog's row of an entry is missing, or is not what the log says", doRebuild, false},
@@ -85,7 +87,7 @@ var Checks = []Check{
 	{codeVoid, "an entry does not follow the rules: it changes nothing, and nobody should have entered it", "find out who wrote it; it stays in the log", false},
 	{codeWithheld, "a published crate does not pass this release's rules for tarballs; the next rebuild leaves it out of the index", "yank it, and publish a new version", false},
 	{codeStray, "among the blobs lies something whose name is no CID", "find out what wrote it, and remove it: nothing here reads it", false},
-	{codeUnreadable, "something could not be read, so it is not known what it is", "look at the permissions, the disk and the network, then look again", false},
+	{codeUnreadable, "something could not be read, so it is not known what it is", "look at the permissions, the disk and the network, then look again; bytes of a version that stay unreadable are written anew when an owner publishes them again", false},
 }
 
 // checkOf finds a Check by its code, which is there.

@@ -89,7 +89,7 @@ func (f *fsck) replayEntry(ctx context.Context, tx *catalog.Tx, l *walked) error
 	s := &submission{record: l.rec, attachments: l.attachments, crate: l.crate}
 	entry, changes, void, err := f.replay.reapply(ctx, tx, l.index, l.entry, s)
 	switch {
-	case errors.Is(err, ErrUnavailable) && !fatal(ctx, err): // a document of before, which was told of
+	case (errors.Is(err, ErrUnavailable) || errors.Is(err, storage.ErrUnavailable)) && !fatal(ctx, f.Blobs, err): // a document of before, which was told of
 		f.stopped = true
 		return f.replayEntry(ctx, tx, l)
 	case err != nil:
@@ -163,7 +163,9 @@ func (f *fsck) suffering(ctx context.Context, l *walked) ([]string, error) {
 func (f *fsck) checkRoot(ctx context.Context) error {
 	if f.done.Size == 0 {
 		f.proved = true
-		return nil
+		root, err := translog.TreeHash(0, nil)
+		f.done.Root = root
+		return err
 	}
 	if f.tree < f.done.Size { // an entry is lost, which was told
 		return nil
@@ -175,7 +177,7 @@ func (f *fsck) checkRoot(ctx context.Context) error {
 	f.done.Root = root
 	key := translog.CheckpointKey(f.done.Size)
 	stored, failed := f.Blobs.Read(ctx, key)
-	if failed != nil && !errors.Is(failed, storage.ErrNotFound) {
+	if fatal(ctx, f.Blobs, failed) {
 		return failed
 	}
 	published := f.noteIs(ctx, f.note, f.done.Size, root)
@@ -190,7 +192,7 @@ func (f *fsck) checkRoot(ctx context.Context) error {
 	if !f.proved && !f.stopped {
 		f.found(codeLogUnproved, fmt.Sprintf("log of %d entries", f.done.Size), fmt.Sprintf("their root is %s", root))
 	}
-	if failed != nil {
+	if errors.Is(failed, storage.ErrNotFound) { // whatever else it is checkCheckpoints tells
 		return f.missingNote(ctx, key, published == nil)
 	}
 	return nil
@@ -236,7 +238,7 @@ func (f *fsck) checkCheckpoints(ctx context.Context) error {
 		if n.size, n.stray = translog.ParseCheckpointKey(key); n.stray != nil || n.size > f.tree {
 			return n, nil
 		}
-		if n.note, n.failed = f.Blobs.Read(ctx, key); fatal(ctx, n.failed) {
+		if n.note, n.failed = f.Blobs.Read(ctx, key); fatal(ctx, f.Blobs, n.failed) {
 			return n, n.failed
 		}
 		return n, nil

@@ -26,6 +26,16 @@ func listBlobs(ctx context.Context, of storage.Inventory, each func(storage.Stor
 	return nil
 }
 
+// hasBlobs reports whether any blob is stored.
+func hasBlobs(ctx context.Context, of storage.Inventory) (bool, error) {
+	for _, err := range of.All(ctx, storage.CID{}) {
+		if !errors.Is(err, storage.ErrStray) {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
 // suffererOf is what a key of state is about, as people call it; "" where another key of
 // the same entry says it.
 func suffererOf(key string) string {

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 
@@ -76,6 +77,75 @@ func Rebuild(ctx context.Context, c Config, progress func(done int64)) (Rebuilt,
 		}
 	}
 	return done, r.publish(ctx)
+}
+
+// HasLog reports whether blob storage holds anything of a log.
+func HasLog(ctx context.Context, blobs storage.Blobs) (bool, error) {
+	for _, prefix := range []string{translog.EntryPrefix, translog.CheckpointPrefix} {
+		if there, err := holds(blobs.List(ctx, prefix, "")); err != nil || there {
+			return there, err
+		}
+	}
+	return false, nil
+}
+
+// CheckOrigin refuses blob storage that holds another registry's log than that of c's keys.
+// Where that cannot be read from its first entry nothing is known.
+func CheckOrigin(ctx context.Context, c Config) error {
+	raw, err := c.Blobs.Read(ctx, translog.EntryKey(0))
+	if err != nil {
+		return nil
+	}
+	entry, err := translog.ParseEntry(raw)
+	if err != nil {
+		return nil
+	}
+	envelope, err := readBlob(ctx, c.Blobs, entry.Record, record.MaxEnvelope)
+	if err != nil {
+		return nil
+	}
+	rec, err := record.Parse(envelope)
+	if err != nil {
+		return nil
+	}
+	if first, ok := rec.Body().(*record.Registry); ok && first.DID != c.Keys.DID() {
+		return othersLog(c.Keys.DID(), first.DID)
+	}
+	return nil
+}
+
+func othersLog(key, log did.DID) error {
+	return fmt.Errorf("the key file is that of %s, but blob storage holds the log of %s; correct --blobs, or give the key file that belongs to it", key, log)
+}
+
+// Lacks is the last entry that the catalog old, which is to be replaced, has published, where
+// blob storage lacks it; else -1. All that old says of its end must say so: what is damaged
+// is no witness.
+func Lacks(ctx context.Context, blobs storage.Blobs, old *catalog.DB) (entry int64, err error) {
+	size, _, err := old.Published(ctx)
+	if err != nil {
+		return -1, noWitness(err)
+	}
+	ends, err := old.Ends(ctx)
+	if err != nil {
+		return -1, noWitness(err)
+	}
+	last := min(size, ends.Head, ends.Entries) - 1
+	if last < 0 {
+		return -1, nil
+	}
+	_, err = blobs.Read(ctx, translog.EntryKey(last))
+	if errors.Is(err, storage.ErrNotFound) {
+		return last, nil
+	}
+	return -1, err
+}
+
+func noWitness(err error) error {
+	if errors.Is(err, catalog.ErrDamaged) {
+		return nil
+	}
+	return err
 }
 
 // checkCheckpoints holds every stored checkpoint against the replayed entries:
@@ -196,7 +266,7 @@ func (r *Registry) fetchEntry(ctx context.Context, key string) (e storedEntry, e
 func (r *Registry) replayOne(ctx context.Context, tx *catalog.Tx, e storedEntry, done *Rebuilt) error {
 	index, rec := e.index, e.record
 	if first, ok := rec.Body().(*record.Registry); ok && index == 0 && first.DID != r.origin {
-		return fmt.Errorf("the key file is that of %s, but blob storage holds the log of %s; give the key file of that one", r.origin, first.DID)
+		return othersLog(r.origin, first.DID)
 	}
 	s := &submission{record: rec, attachments: maps.Clone(e.attachments)}
 	entry, changes, void, err := r.reapply(ctx, tx, index, e.entry, s)

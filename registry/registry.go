@@ -49,7 +49,7 @@ var (
 	// ErrFork: blob storage holds a log that contradicts this one. Nothing is served or written.
 	ErrFork = errors.New("the stored log contradicts this one")
 	// ErrLost: blob storage lacks what a published checkpoint covers.
-	ErrLost = errors.New("blob storage has lost part of the log; restore it from a backup")
+	ErrLost = errors.New("blob storage has lost part of the log, or is not this registry's")
 	// ErrRequest: the request itself is wrong.
 	ErrRequest = errors.New("bad request")
 )

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -209,7 +210,7 @@ func (w *walk) object(ctx context.Context, l *walked) ([]byte, error) {
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
 		return nil, nil
-	case fatal(ctx, err):
+	case fatal(ctx, w.blobs, err):
 		return nil, err
 	case err != nil:
 		l.wrong(codeUnreadable, key, "%v", err)
@@ -285,14 +286,14 @@ func (w *walk) small(ctx context.Context, l *walked, id storage.CID, most int64,
 	if err == nil && raw == nil {
 		raw = []byte{}
 	}
-	return raw, l.notOf(ctx, id, err, missing, corrupt)
+	return raw, w.notOf(ctx, l, id, err, missing, corrupt)
 }
 
 // notOf makes a problem of an error about a blob; one that is none of the blob's is returned.
-func (l *walked) notOf(ctx context.Context, id storage.CID, err error, missing, corrupt string) error {
+func (w *walk) notOf(ctx context.Context, l *walked, id storage.CID, err error, missing, corrupt string) error {
 	switch {
 	case err == nil:
-	case fatal(ctx, err):
+	case fatal(ctx, w.blobs, err):
 		return err
 	case errors.Is(err, storage.ErrNotFound):
 		l.wrong(missing, blobName(id), "%s needs it; it is not there", l.name())
@@ -304,9 +305,28 @@ func (l *walked) notOf(ctx context.Context, id storage.CID, err error, missing, 
 	return nil
 }
 
-// fatal reports whether err ends a walk: the store is not there, or nobody waits any more.
-func fatal(ctx context.Context, err error) bool {
-	return err != nil && (ctx.Err() != nil || errors.Is(err, storage.ErrUnavailable))
+// fatal reports whether err, of reading one thing, ends a look: nobody waits any more, or
+// the store is not there. A store may fail at one thing alone, for ever, and say that it is
+// busy; so it is asked for something else then.
+func fatal(ctx context.Context, blobs storage.Blobs, err error) bool {
+	if err == nil || ctx.Err() != nil {
+		return err != nil
+	}
+	return errors.Is(err, storage.ErrUnavailable) && probe(ctx, blobs) != nil
+}
+
+// probe is why the store does not answer.
+func probe(ctx context.Context, blobs storage.Blobs) error {
+	_, err := holds(blobs.List(ctx, translog.EntryPrefix, ""))
+	return err
+}
+
+// holds reports whether a sequence has anything, without asking for more.
+func holds[T any](all iter.Seq2[T, error]) (bool, error) {
+	for _, err := range all {
+		return err == nil, err
+	}
+	return false, nil
 }
 
 // artifact looks at the bytes that a publish record enters.
@@ -317,11 +337,11 @@ func (w *walk) artifact(ctx context.Context, l *walked) error {
 	id, subject := storage.CIDFromDigest(l.rec.Digest()), l.rec.Subject()
 	if w.bytes == lookThere {
 		_, err := w.blobs.Stat(ctx, id)
-		return l.notOf(ctx, id, err, codeBytesMissing, codeBytes)
+		return w.notOf(ctx, l, id, err, codeBytesMissing, codeBytes)
 	}
 	blob, err := w.blobs.Open(ctx, id)
 	if err != nil {
-		return l.notOf(ctx, id, err, codeBytesMissing, codeBytes)
+		return w.notOf(ctx, l, id, err, codeBytesMissing, codeBytes)
 	}
 	defer blob.Close()
 	if subject.Kind() != record.KindCrate {
@@ -333,5 +353,5 @@ func (w *walk) artifact(ctx context.Context, l *walked) error {
 		l.wrong(codeWithheld, l.name(), "%v", err)
 		return nil
 	}
-	return l.notOf(ctx, id, err, codeBytesMissing, codeBytes)
+	return w.notOf(ctx, l, id, err, codeBytesMissing, codeBytes)
 }

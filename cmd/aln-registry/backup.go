@@ -78,6 +78,9 @@ func (a *app) backup(ctx context.Context, f engineFlags, o backupFlags) error {
 	p := a.progress("")
 	done, err := t.fill(ctx, n, p.of)
 	p.done()
+	if errors.Is(err, registry.ErrLost) { // it says what mends each
+		return err
+	}
 	if err != nil {
 		return f.mendable(err)
 	}

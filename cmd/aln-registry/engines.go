@@ -362,6 +362,9 @@ func lockFolder(data string) (folder string, lock *os.File, err error) {
 func existingKeyFile(data string) (string, error) {
 	path := filepath.Join(data, keyFile)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(data, storeFolder)); err == nil { // of a backup without keys, say
+			return "", fmt.Errorf("%s is missing in the folder %s: put it back, or name it with --key", keyFile, data)
+		}
 		return "", fmt.Errorf("there is no registry in the folder %s; give its folder with --data", data)
 	}
 	return path, nil

@@ -158,6 +158,8 @@ func (f engineFlags) mendable(err error) error {
 	case err == nil:
 	case errors.Is(err, registry.ErrBehind), errors.Is(err, catalog.ErrDamaged):
 		return fmt.Errorf("%w: type `aln-registry rebuild %s`", err, f)
+	case errors.Is(err, registry.ErrLost):
+		return fmt.Errorf("%w: correct --blobs, or type `aln-registry fsck --repair %s`; what that cannot put back, restore from a backup", err, f)
 	case errors.Is(err, catalog.ErrOldSchema):
 		return fmt.Errorf("%w: type `aln-registry migrate up --db %s`", err, shellWord(f.database()))
 	}

@@ -68,6 +68,7 @@ func (a *app) fsck(ctx context.Context, f engineFlags, o registry.FsckOptions) e
 	} else if err != nil {
 		return f.mendable(err)
 	}
+	o.Begun = n.begunMark() != ""
 	result := fsckResult{Quick: o.Quick, Findings: []registry.Finding{}}
 	p := a.progress("")
 	o.Progress = p.of
@@ -153,6 +154,8 @@ func (a *app) sumUp(r fsckResult, done registry.Fscked) {
 		all += n
 	}
 	switch {
+	case all == 0 && r.Size+r.Pending == 0:
+		fmt.Fprintln(a.out, "nothing is wrong: no log has begun here")
 	case all == 0:
 		fmt.Fprintln(a.out, "nothing is wrong")
 	case r.Repaired > 0:

@@ -100,7 +100,7 @@ func refusals(t *testing.T) map[string]*regexp.Regexp {
 var elsewhere = []string{
 	"open catalog …: … the disk is full…", "… no space left on device",
 	"open catalog …: … the catalog cannot be copied before its migration; make room beside it…", "the DID document … of this registry: …",
-	"the catalog and the blob storage are empty; …", "open catalog …: its schema is older than this release; …", "open catalog …: the database cannot hold a catalog: …",
+	"the catalog and the blob storage are empty; …", "open catalog …: its schema is older than this release; …", "open catalog …: there is no schema …", "open catalog …: the database cannot hold a catalog: …",
 	"open blobs in …: no credentials for the object store: …",
 	"open blobs in …: there is no bucket …", "open blobs in …: … the bucket replaces what is stored …", "open blobs in …: look for the bucket: … (HTTP 403, …)",
 }
@@ -254,7 +254,14 @@ func TestTheGuideHasEveryRefusalToStart(t *testing.T) {
 		}),
 		"a newer catalog": s.serve(func(data string) { newer(t, filepath.Join(data, "catalog.db")) }),
 		"no entry":        s.serve(remove(entry)),
-		"a fork":          s.serve(func(data string) { write(t, filepath.Join(data, entry), "another entry") }),
+		"a stray":         s.serve(func(data string) { write(t, filepath.Join(data, "store", "log", "entry", "zzz"), "") }),
+		"another store": s.serve(func(data string) {
+			remove("store", "catalog.db", "catalog.db-wal", "catalog.db-shm")(data)
+			if err := os.CopyFS(filepath.Join(data, "store"), os.DirFS(filepath.Join(other, "store"))); err != nil {
+				t.Fatal(err)
+			}
+		}),
+		"a fork": s.serve(func(data string) { write(t, filepath.Join(data, entry), "another entry") }),
 		"already running": s.serve(func(data string) {
 			_, lock, err := lockFolder(data)
 			if err != nil {

@@ -59,11 +59,17 @@ func (a *app) rebuild(ctx context.Context, f engineFlags) error {
 		return err
 	}
 	defer n.close()
+	if err := n.refuseNoLog(ctx); err != nil {
+		return err
+	}
 	next, err := n.replaceCatalog(ctx, a.tellWaits())
 	if err != nil {
 		return err
 	}
 	defer next.close()
+	if err := n.refuseLess(ctx, next); err != nil {
+		return f.mendable(err)
+	}
 	n.config.Catalog = next.db
 	p := a.progress("replayed entries")
 	done, err := registry.Rebuild(ctx, n.config, func(done int64) { p.at(done, 0) })
@@ -108,6 +114,43 @@ func (a *app) tellWaits() func([]catalog.Session) {
 		last, at = text, time.Now()
 		fmt.Fprintln(a.err, "the database waits for others:", tidy(text))
 	}
+}
+
+// refuseNoLog keeps keys that have begun a log from getting the catalog of an empty one: it
+// is not in the blob storage that was named; and another registry's is none of theirs.
+func (n *node) refuseNoLog(ctx context.Context) error {
+	if err := registry.CheckOrigin(ctx, n.config); err != nil {
+		return err
+	}
+	mark := n.begunMark()
+	if mark == "" {
+		return nil
+	}
+	there, err := registry.HasLog(ctx, n.config.Blobs)
+	if err != nil || there {
+		return err
+	}
+	return fmt.Errorf("the log of %s is missing: its keys are here, and %s says that it was begun, but %s holds nothing of it; correct --blobs (ALN_BLOBS), or restore %s from your backup",
+		n.config.Keys.DID(), n.shown(mark), n.blobsName, n.blobsName)
+}
+
+// refuseLess keeps a catalog from giving way to one of less. One that cannot be read is no
+// witness.
+func (n *node) refuseLess(ctx context.Context, next replacement) error {
+	old, err := next.peek(ctx)
+	if away(err) {
+		return err
+	}
+	if err != nil {
+		return nil
+	}
+	defer old.Close()
+	lacks, err := registry.Lacks(ctx, n.config.Blobs, old)
+	if err != nil || lacks < 0 {
+		return err
+	}
+	return fmt.Errorf("%w: entry %d is missing from %s, and the catalog that is there has published it (where nobody has it any more, take that catalog away first: the file to another name, or --db of an empty database)",
+		registry.ErrLost, lacks, n.blobsName)
 }
 
 // takeOver looks at the catalog that is there, and copies into the new one what the

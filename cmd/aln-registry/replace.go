@@ -18,6 +18,8 @@ type replacement struct {
 	db *catalog.DB // empty at first
 	// old opens the one that is there; fs.ErrNotExist where there is none.
 	old func(ctx context.Context) (*catalog.DB, error)
+	// peek is old that does not migrate: only where the log ends may be asked for.
+	peek func(ctx context.Context) (*catalog.DB, error)
 	// finish closes db and puts it in place, durably. The old one is kept as kept.
 	finish func(ctx context.Context) (kept string, err error)
 	// close gives up what was not finished; the old one stays.
@@ -37,9 +39,10 @@ func (n *node) replaceCatalog(ctx context.Context, waits func([]catalog.Session)
 	if err != nil {
 		return replacement{}, err
 	}
+	old := func(ctx context.Context) (*catalog.DB, error) { return catalog.AttachPostgres(ctx, n.engines.db) }
 	return replacement{
 		db: r.DB, close: func() { r.Close() },
-		old:    func(ctx context.Context) (*catalog.DB, error) { return catalog.AttachPostgres(ctx, n.engines.db) },
+		old: old, peek: old,
 		finish: func(ctx context.Context) (string, error) { return r.Finish(ctx, time.Now()) },
 	}, nil
 }
@@ -64,6 +67,7 @@ func replaceFile(ctx context.Context, folder string) (replacement, error) {
 			}
 			return catalog.OpenSQLite(ctx, current)
 		},
+		peek: func(context.Context) (*catalog.DB, error) { return catalog.PeekSQLite(current) },
 		finish: func(context.Context) (kept string, err error) {
 			if err := db.Close(); err != nil { // so that all of it is in one file
 				return "", err

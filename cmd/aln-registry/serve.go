@@ -121,13 +121,16 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	}
 	operator, err := a.setUp(ctx, node, did.DID(f.admin))
 	if err != nil {
-		return f.mendable(err)
+		return node.explained(ctx, err)
 	}
 	r, err := registry.Open(ctx, node.config)
 	if err != nil {
-		return f.mendable(err)
+		return node.explained(ctx, err)
 	}
 	defer r.Close()
+	if err := node.markStarted(); err != nil {
+		return err
+	}
 	if err := a.greet(greetingOf(node, r, operator)); err != nil {
 		return err
 	}

@@ -17,18 +17,19 @@ import (
 )
 
 // setUp begins the log at the first start, for admin, or where that is "" for the
-// identity of this computer, which it returns if the first admin's key is here.
+// identity of this computer, which it returns if the first admin's key is here. Keys are marked
+// when they have begun a log; whether one that is there is theirs only who opens it knows.
 func (a *app) setUp(ctx context.Context, n *node, admin did.DID) (*client.Identity, error) {
 	begun, err := registry.Begun(ctx, n.config)
 	if err != nil {
 		return nil, err
 	}
 	if begun >= freshLog {
-		return nil, n.markStarted()
+		return nil, nil
 	}
 	if begun > 0 { // the admin whom entry 0 names may have a key here
 		_, err := registry.Begin(ctx, n.config, admin, signersHere()...)
-		return nil, errors.Join(err, n.markStarted())
+		return nil, err
 	}
 	if err := n.refuseSecondLog(); err != nil {
 		return nil, err
@@ -94,15 +95,34 @@ func (a *app) operator(n *node, admin did.DID) (*client.Identity, error) {
 	return &operator, err
 }
 
-// refuseSecondLog keeps keys that have begun a log from beginning another.
-func (n *node) refuseSecondLog() error {
-	for _, mark := range n.marks() {
-		if _, err := os.Stat(mark); err == nil {
-			return fmt.Errorf("the log of %s is missing: its keys are here, and %s says that it was begun, but %s is empty; a second log under one name would be a fork, so restore %s from your backup",
-				n.config.Keys.DID(), n.shown(mark), n.blobsName, n.blobsName)
+// explained is why no log can be gone on with: what does not fit may be another registry's.
+func (n *node) explained(ctx context.Context, err error) error {
+	if errors.Is(err, registry.ErrBehind) || errors.Is(err, registry.ErrFork) || errors.Is(err, registry.ErrLost) {
+		if other := registry.CheckOrigin(ctx, n.config); other != nil {
+			return other
 		}
 	}
-	return nil
+	return n.engines.mendable(err)
+}
+
+// refuseSecondLog keeps keys that have begun a log from beginning another.
+func (n *node) refuseSecondLog() error {
+	mark := n.begunMark()
+	if mark == "" {
+		return nil
+	}
+	return fmt.Errorf("the log of %s is missing: its keys are here, and %s says that it was begun, but %s is empty; a second log under one name would be a fork, so restore %s from your backup",
+		n.config.Keys.DID(), n.shown(mark), n.blobsName, n.blobsName)
+}
+
+// begunMark is the file that says that the keys have begun a log, "" where none does.
+func (n *node) begunMark() string {
+	for _, mark := range n.marks() {
+		if _, err := os.Stat(mark); err == nil {
+			return mark
+		}
+	}
+	return ""
 }
 
 // marks are the files beside the keys that say that they have begun a log.

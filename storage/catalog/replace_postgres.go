@@ -98,11 +98,25 @@ func (r *Replacement) grow(ctx context.Context, config *pgx.ConnConfig) error {
 			return failed(ctx, "make a schema for the new catalog (whoever rebuilds needs CREATE on the database)", err)
 		}
 	}
+	if err := r.extend(ctx); err != nil {
+		return err
+	}
 	beside := config.Copy()
 	beside.RuntimeParams["search_path"] = rebuilding
 	db, err := openPostgres(ctx, beside)
 	r.DB = db
 	return err
+}
+
+// extend makes the extension for searches in the catalog's own schema, where the database
+// has none: the migrations would make it in the new catalog's, and whoever owns a database
+// may create it, but not move it, since its functions belong to a superuser. Who may not
+// create it either goes without it, as the migrations do.
+func (r *Replacement) extend(ctx context.Context) error {
+	_, err := r.admin.ExecContext(ctx, "DO $$ BEGIN CREATE EXTENSION IF NOT EXISTS pg_trgm WITH SCHEMA "+quoted(r.place)+`;
+EXCEPTION WHEN insufficient_privilege OR feature_not_supported OR undefined_file OR undefined_object THEN NULL;
+END $$`)
+	return failed(ctx, "make the extension for searches", err)
 }
 
 func quoted(name ...string) string { return pgx.Identifier(name).Sanitize() }
@@ -211,6 +225,11 @@ func (r *Replacement) exchange(ctx context.Context, tx *sql.Tx, aside string) (k
 			return "", err
 		}
 	}
+	if slices.Contains(old, "crate_line") { // pg_restore --clean could not drop the extension under what is kept
+		if err := do("DROP INDEX IF EXISTS " + quoted(r.place, "crate_line_by_part")); err != nil {
+			return "", err
+		}
+	}
 	for _, name := range tables {
 		if slices.Contains(old, name) {
 			if err := do("ALTER TABLE " + quoted(r.place, name) + " SET SCHEMA " + quoted(aside)); err != nil {
@@ -221,26 +240,7 @@ func (r *Replacement) exchange(ctx context.Context, tx *sql.Tx, aside string) (k
 			return "", err
 		}
 	}
-	if err := r.moveExtensions(ctx, tx, rebuilding); err != nil {
-		return "", err
-	}
 	return kept, do("DROP SCHEMA " + quoted(rebuilding))
-}
-
-// moveExtensions takes those along that the new catalog's migrations have created,
-// where the database had none.
-func (r *Replacement) moveExtensions(ctx context.Context, tx *sql.Tx, from string) error {
-	names, err := collect(ctx, Reader{q: tx}, "list the extensions", scanText,
-		"SELECT extname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE nspname = $1", from)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if _, err := tx.ExecContext(ctx, "ALTER EXTENSION "+quoted(name)+" SET SCHEMA "+quoted(r.place)); err != nil {
-			return failed(ctx, "move an extension", err)
-		}
-	}
-	return nil
 }
 
 // tablesOf are the names of the tables in a schema.

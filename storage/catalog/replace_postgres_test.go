@@ -210,7 +210,75 @@ func TestAReplacementHasTheIndexOfSearches(t *testing.T) {
 				if got := ask(t, url, index); got != "crate_line" {
 					t.Errorf("the index is on %q", got)
 				}
+				// what is kept hangs on no extension, which could not be dropped under it
+				if got := ask(t, url, "SELECT string_agg(schemaname, ' ') FROM pg_indexes WHERE indexname = 'crate_line_by_part'"); got != "public" {
+					t.Errorf("the index is in %q", got)
+				}
 			}
 		})
 	}
+}
+
+// ownedBy gives a database to a role that is no superuser, and returns its URL for it.
+func ownedBy(t *testing.T, url, role string) string {
+	t.Helper()
+	ask(t, url, "CREATE ROLE "+role+" LOGIN")
+	ask(t, url, "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I OWNER TO "+role+"', current_database()); END $$")
+	t.Cleanup(func() { // the server outlives the test
+		db, err := sql.Open("pgx", url)
+		if err == nil {
+			_, err = db.Exec("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I OWNER TO postgres', current_database()); END $$; DROP OWNED BY " + role + " CASCADE; DROP ROLE " + role)
+			err = errors.Join(err, db.Close())
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	return strings.Replace(url, "postgres@", role+"@", 1)
+}
+
+// A catalog is replaced by whoever owns the database, in an empty one, too: the extension
+// belongs to a superuser then, and is where it was made.
+func TestAnOwnerOfADatabaseReplacesItsCatalog(t *testing.T) {
+	url := testbed.SharedPostgres(t).URL
+	own := ownedBy(t, url, "aln_owner")
+	for round := range 2 {
+		r := begin(t, own)
+		setMeta(t, r.DB, "new")
+		_, err := r.Finish(t.Context(), replaced.Add(time.Duration(round)*time.Second))
+		if err := errors.Join(err, r.Close()); err != nil {
+			t.Fatal(err)
+		}
+		wantMeta(t, openPostgres(t, own), "new")
+		if got := ask(t, url, "SELECT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'pg_trgm'"); got != "public" {
+			t.Errorf("the extension is in %q", got)
+		}
+		if got := ask(t, url, "SELECT tablename FROM pg_indexes WHERE schemaname = 'public' AND indexname = 'crate_line_by_part'"); got != "crate_line" {
+			t.Errorf("the index is on %q", got)
+		}
+		if got := ask(t, url, schemas); strings.Contains(got, "_rebuilding") {
+			t.Errorf("there are the schemas %s", got)
+		}
+	}
+}
+
+// An address whose schema is not there says how to make it, and nothing is damaged.
+func TestASchemaThatIsNotThere(t *testing.T) {
+	url := testbed.SharedPostgres(t).URL + "&search_path=lab"
+	wants := func(err error) {
+		t.Helper()
+		if err == nil || errors.Is(err, catalog.ErrDamaged) || !strings.Contains(err.Error(), `there is no schema "lab"`) || !strings.Contains(err.Error(), `CREATE SCHEMA "lab" AUTHORIZATION "postgres"`) {
+			t.Errorf("%v", err)
+		}
+	}
+	_, err := catalog.OpenPostgres(t.Context(), url)
+	wants(err)
+	_, err = catalog.ReplacePostgres(t.Context(), url)
+	wants(err)
+	_, err = catalog.PostgresSchema(t.Context(), url)
+	wants(err)
+	_, err = catalog.MigratePostgres(t.Context(), url, nil)
+	wants(err)
+	ask(t, url, `CREATE SCHEMA "lab" AUTHORIZATION "postgres"`)
+	openPostgres(t, url)
 }

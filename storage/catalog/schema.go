@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -84,11 +85,33 @@ func schemaOf(ctx context.Context, config *pgx.ConnConfig) (Schema, error) {
 
 // schemaBy reads what the database has of the migrations in folder.
 func schemaBy(ctx context.Context, pool *sql.DB, folder fs.FS) (schema Schema, err error) {
+	if err := inASchema(ctx, pool); err != nil {
+		return Schema{}, err
+	}
 	if schema.Current, err = schemaVersion(ctx, pool); err != nil {
 		return Schema{}, failed(ctx, "read its schema", err)
 	}
 	err = schema.compare(folder)
 	return schema, err
+}
+
+// inASchema refuses a database in which the address's search_path names no schema that is
+// there: nothing would find a place.
+func inASchema(ctx context.Context, pool *sql.DB) error {
+	var there bool
+	var named, user string
+	err := pool.QueryRowContext(ctx, "SELECT current_schema() IS NOT NULL, current_setting('search_path'), current_user").Scan(&there, &named, &user)
+	if err != nil {
+		return failed(ctx, "look for its schema", err)
+	}
+	if there {
+		return nil
+	}
+	if i := strings.LastIndex(named, ","); i >= 0 { // "$user" comes first
+		named = named[i+1:]
+	}
+	name := quoted(strings.Trim(named, ` "`))
+	return fmt.Errorf("there is no schema %[1]s that this role may use (search_path in the database's URL); in that database, CREATE SCHEMA %[1]s AUTHORIZATION %[2]s makes it", name, quoted(user))
 }
 
 // schemaVersion is the newest migration that the database has; 0 for none.
