@@ -202,12 +202,24 @@ func (s *survivor) checkOpen(registry *client.Registry, replayed verify.Replayed
 				s.t.Errorf("%s is not in the log; its download: %v", key, err)
 			}
 		}
-		if err := s.release(s.ctx, r); err != nil {
+		if err := s.releaseInTime(r); err != nil {
 			s.t.Errorf("%s, published again: %v", key, err)
 			continue
 		}
 		if again := s.acknowledged[key]; ok && (again.index != v.Index || again.record != v.Record) {
 			s.t.Errorf("%s stands at %d, published again it was said to be at %d", key, v.Index, again.index)
+		}
+	}
+}
+
+// releaseInTime is release, which comes back as a 503 asks it to: an engine that has just
+// returned may be slow on a busy machine.
+func (s *survivor) releaseInTime(r release) error {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Second) {
+		err := s.release(s.ctx, r)
+		var refused *refusal
+		if !errors.As(err, &refused) || refused.status != http.StatusServiceUnavailable || time.Now().After(deadline) {
+			return err
 		}
 	}
 }

@@ -159,6 +159,7 @@ func (f *fsck) run(ctx context.Context, folder string) error {
 // absent tells once where nothing of the log is in blob storage, though there must be
 // something, instead of telling of every thing that is not there.
 func (f *fsck) absent(ctx context.Context) (bool, error) {
+	head := int64(0)
 	if f.Catalog != nil { // before blob storage, which is written first
 		ends, err := f.Catalog.Ends(ctx)
 		if errors.Is(err, catalog.ErrDamaged) {
@@ -167,7 +168,7 @@ func (f *fsck) absent(ctx context.Context) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		f.head = max(ends.Head, ends.Entries)
+		head = max(ends.Head, ends.Entries)
 	}
 	logged, err := HasLog(ctx, f.Blobs)
 	if err != nil {
@@ -176,17 +177,17 @@ func (f *fsck) absent(ctx context.Context) (bool, error) {
 	if logged {
 		return false, CheckOrigin(ctx, f.Config)
 	}
-	if f.head > 0 { // one with blobs is this registry's, perhaps, and has lost its log
+	if head > 0 { // one with blobs is this registry's, perhaps, and has lost its log
 		stored, err := hasBlobs(ctx, f.Inventory)
 		if err != nil || stored {
 			return false, err
 		}
 	}
-	if f.head > 0 || f.Begun {
+	if head > 0 || f.Begun {
 		if f.done.Root, err = translog.TreeHash(0, nil); err != nil {
 			return false, err
 		}
-		f.found(codeLogAbsent, "log", fmt.Sprintf("the catalog has %d entries, blob storage none", f.head))
+		f.found(codeLogAbsent, "log", fmt.Sprintf("the catalog has %d entries, blob storage none", head))
 		return true, nil
 	}
 	return false, nil
