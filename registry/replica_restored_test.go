@@ -207,7 +207,7 @@ func TestAReceiptIsHeldAgainstWhatIsPublished(t *testing.T) {
 	}{
 		"its place":             {p.Receipt, nil},
 		"another place":         {Receipt{Record: p.Record, Index: p.Index - 1}, ErrBehind},
-		"another record":        {Receipt{Record: "0" + p.Record[1:], Index: p.Index}, ErrBehind},
+		"another record":        {Receipt{Record: record.ID(strings.Repeat("0", len(p.Record))), Index: p.Index}, ErrBehind},
 		"above what is visible": {Receipt{Record: p.Record, Index: p.Index + 1}, ErrBehind},
 	} {
 		err := a.stillEntered(t.Context(), []*submission{{refusal: errors.New("refused")}, {receipt: c.receipt}})

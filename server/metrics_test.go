@@ -133,6 +133,7 @@ func TestFiguresMoveWithWhatHappens(t *testing.T) {
 			requests("PUT", "/v1/artifacts/{kind}/{name}/{version}", "ok"): 1, scraped: 1,
 			"aln_log_published_entries{}": 1, "aln_log_committed_entries{}": 1, "aln_log_batch_records{}": 1, "aln_log_batch_records_sum{}": 1, "aln_log_batch_duration_seconds{}": 1,
 			"aln_blob_operation_duration_seconds{operation=put,outcome=ok}": 2, "aln_blob_operation_duration_seconds{operation=create,outcome=ok}": 2,
+			"aln_blob_operation_duration_seconds{operation=read,outcome=ok}": 2, // that what was published is there
 		}},
 		{"a publish under another's name", func() {
 			l.put(l.member, record.KindALNShard, "secret-shard", "0.2.0", []byte("other bytes")).want(t, 403)
