@@ -152,9 +152,13 @@ func (p *place) takeEndpoint(endpoint string) error {
 
 // String is the place without anything secret.
 func (p place) String() string {
-	scheme := "http"
+	return fmt.Sprintf("s3://%s/%s at %s", p.bucket, p.prefix, p.endpoint())
+}
+
+// endpoint is the endpoint's URL.
+func (p place) endpoint() string {
 	if p.secure {
-		scheme = "https"
+		return "https://" + p.host
 	}
-	return fmt.Sprintf("s3://%s/%s at %s://%s", p.bucket, p.prefix, scheme, p.host)
+	return "http://" + p.host
 }
