@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -317,6 +318,12 @@ func TestAStartWaitsForTheEngines(t *testing.T) {
 	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(l.log(), waits); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("it does not say that it waits:\n%s", l.log())
+		}
+	}
+	for path, want := range map[string]int{"/healthz": http.StatusOK, "/readyz": http.StatusServiceUnavailable, "/index/config.json": http.StatusServiceUnavailable} {
+		status, header, said := l.get(path, "")
+		if status != want || (want == http.StatusServiceUnavailable) != (header.Get("Retry-After") == "2") {
+			t.Errorf("while it waits %s is %d, %v: %s", path, status, header, said)
 		}
 	}
 	pg.Start()

@@ -146,7 +146,9 @@ func (s *stage) runOnce(data string) (url string) {
 	for ctx.Err() == nil {
 		if resp, err := http.Get("http://" + address + "/readyz"); err == nil {
 			resp.Body.Close()
-			break
+			if resp.StatusCode == http.StatusOK {
+				break
+			}
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
