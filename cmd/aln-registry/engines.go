@@ -225,6 +225,9 @@ func (n *node) openBlobs(ctx context.Context, o opening) error {
 		store, err = s3.Open(ctx, f.blobs, s3.Options{Spool: n.config.Spool, OpenPatience: askPatience})
 		return err
 	})
+	if errors.Is(err, s3.ErrAddress) { // a restart does not mend it: systemd is told by the status
+		return usageError{err}
+	}
 	if err != nil {
 		return err
 	}

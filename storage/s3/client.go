@@ -97,7 +97,7 @@ func newClient(p place, o Options, transport http.RoundTripper) (minio.Core, err
 		TrailingHeaders: false, // RGW refuses what it has not signed itself
 	})
 	if err != nil {
-		return minio.Core{}, fmt.Errorf("the address of the blobs: %w", err)
+		return minio.Core{}, fmt.Errorf("%w: %w", ErrAddress, err)
 	}
 	return *client, nil
 }
