@@ -61,6 +61,8 @@ type Server struct {
 	pace     Pace
 	metrics  *Metrics
 	ready    readiness
+	// candid: who asks whether it is ready is an operator, and told why not.
+	candid   bool
 	uploads  *places
 	searches *places
 	proofs   *places
