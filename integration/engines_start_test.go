@@ -201,7 +201,10 @@ func TestARefusalNamesTheCommandThatMends(t *testing.T) {
 	l.stop()
 	full := l.engines.pair
 
-	l.flags = replaced(l.flags, "--db", withSecret(testbed.SharedPostgres(t).URL))
+	empty := withSecret(testbed.SharedPostgres(t).URL)
+	mustFail(t, l.engines.server.aln(l.engines.server.folder, "gc", "--key", l.engines.key, "--blobs", l.engines.blobs, "--db", empty),
+		"there is no catalog here yet: type `aln-registry rebuild --db 'postgres://postgres@")
+	l.flags = replaced(l.flags, "--db", empty)
 	l.engines.db = l.flags[indexOf(l.flags, "--db")+1]
 	line := l.refuses("the catalog is behind blob storage", "rebuild --db 'postgres://postgres@127.0.0.1", "--blobs 's3://", "--key /")
 	must(t, l.typesOffered(line))

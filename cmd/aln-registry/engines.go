@@ -76,6 +76,9 @@ func (f engineFlags) open(ctx context.Context, o opening) (*node, error) {
 	}
 	if err := n.openCatalog(ctx, o); err != nil {
 		n.close()
+		if o.purpose == toLook && errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("there is no catalog here yet: type `aln-registry rebuild %s`, if that is the right place (%w)", f, err)
+		}
 		return nil, f.mendable(err)
 	}
 	return n, nil
