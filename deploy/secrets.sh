@@ -3,6 +3,10 @@
 # registry runs as. What is there already stays: run it again after an upgrade.
 # The registry's own key is made by the program (docs/OPERATIONS.md), and never here.
 set -eu
+if [ "$(id -u)" = 0 ]; then
+	echo "type this as the user whom the registry is to run as, not as root: .env would give the servers root's rights" >&2
+	exit 1
+fi
 cd "$(dirname "$0")/.."
 umask 077
 mkdir -p deploy/secrets

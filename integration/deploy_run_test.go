@@ -82,7 +82,19 @@ func (c *composed) secrets() {
 	for _, name := range []string{"deploy/secrets.sh", "deploy/minio/bucket.sh", "deploy/nginx.conf"} {
 		writeFiles(c.t, c.folder, map[string]string{name: readRepository(c.t, name)})
 	}
-	u := newUser(c.t)
+	u, names := newUser(c.t), c.t.TempDir()
+	as := func(id string) { // tests run as root, whom the script refuses
+		if err := os.WriteFile(filepath.Join(names, "id"), []byte("#!/bin/sh\necho "+id+"\n"), 0o755); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	u.extra = append(u.extra, "PATH="+names+string(os.PathListSeparator)+os.Getenv("PATH"))
+	as("0")
+	mustFail(c.t, u.run(c.t.TempDir(), "sh", filepath.Join(c.folder, "deploy/secrets.sh")), "not as root")
+	if _, err := os.Stat(filepath.Join(c.folder, ".env")); err == nil {
+		c.t.Error("the script has made .env for root")
+	}
+	as("1234")
 	before := map[string]string{}
 	for range 2 {
 		must(c.t, u.run(c.t.TempDir(), "sh", filepath.Join(c.folder, "deploy/secrets.sh")))
@@ -107,7 +119,7 @@ func (c *composed) secrets() {
 	if len(before) == 0 || before["store_user"] == before["store_password"] || before["postgres_password"] == before["store_password"] {
 		c.t.Error("secrets are alike")
 	}
-	wantSays(c.t, textOf(c.t, filepath.Join(c.folder, ".env")), fmt.Sprintf("ALN_UID=%d\nALN_GID=%d\n", os.Getuid(), os.Getgid()))
+	wantSays(c.t, textOf(c.t, filepath.Join(c.folder, ".env")), "ALN_UID=1234\nALN_GID=1234\n")
 	must(c.t, u.aln(c.folder, "key", "registry", "--out", "deploy/secrets/registry.jwk"))
 }
 
@@ -162,18 +174,18 @@ func (c *composed) until(what string, ready func() error) {
 }
 
 // nginx runs the proxy's configuration, at servers in place of the replicas.
-func (c *composed) nginx(servers []string, more ...string) {
+func (c *composed) nginx(servers []string) {
 	c.t.Helper()
 	testbed.Program(c.t, "nginx", "nginx")
 	temporary := c.t.TempDir()
 	if err := os.Chmod(filepath.Dir(temporary), 0o755); err != nil {
 		c.t.Fatal(err)
 	}
-	replaced := append([]string{
+	replaced := []string{
 		"listen 8443", "listen " + strings.TrimPrefix(c.proxy, "https://"),
 		"172.31.85.11:8585", servers[0], "172.31.85.12:8585", servers[1],
 		"/run/secrets/", c.secret("") + "/", " /tmp/", " " + temporary + "/", "worker_processes auto;", "worker_processes 1; daemon off;",
-	}, more...)
+	}
 	config := strings.NewReplacer(replaced...).Replace(textOf(c.t, filepath.Join(c.folder, "deploy/nginx.conf")))
 	writeFiles(c.t, temporary, map[string]string{"nginx.conf": config})
 	path := filepath.Join(temporary, "nginx.conf")
@@ -263,6 +275,59 @@ func TestWhatIsComposedWorks(t *testing.T) {
 		must(t, u.aln(u.folder, "list", "manifest/noise"))
 	}
 	must(t, u.aln(u.folder, "log", "check", "--full"))
+
+	database.Kill()
+	c.isAway("/readyz", "the registry cannot do this now")
+	replicas["registry-2"].Process.Kill()
+	c.isAway("/index/config.json", "no server of this registry can be reached now; try again in a moment")
+	mustFail(t, u.aln(u.folder, "list", "manifest/noise"), "no server of this registry can be reached now")
+}
+
+// isAway waits until what is asked of the proxy gets a 503 of programs, with want in it.
+func (c *composed) isAway(path, want string) {
+	c.t.Helper()
+	agent := insecure()
+	c.until(path, func() error {
+		resp, err := agent.Get(c.proxy + path)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		said, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") != "2" || !strings.Contains(string(said), want) || bytes.ContainsRune(said, '<') {
+			return fmt.Errorf("%s, %v: %s (%v)", resp.Status, resp.Header, said, err)
+		}
+		return nil
+	})
+}
+
+// Whoever asks for more than one may, and is told so with a 503 by every server, takes
+// none of them away from others.
+func TestWhoAsksTooMuchIsAloneRefused(t *testing.T) {
+	c := newComposed(t)
+	s := &spoilt{do: func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") == "Bearer greedy" {
+			w.Header().Set("Retry-After", "2")
+			http.Error(w, "2 requests of this kind are under way for you already", http.StatusServiceUnavailable)
+		}
+	}}
+	one, two := httptest.NewServer(s), httptest.NewServer(s)
+	defer one.Close()
+	defer two.Close()
+	c.nginx([]string{one.Listener.Addr().String(), two.Listener.Addr().String()})
+	agent := insecure()
+	for n := range 60 {
+		for token, want := range map[string]int{"greedy": http.StatusServiceUnavailable, "modest": http.StatusOK} {
+			req := must0(http.NewRequest("GET", c.proxy+"/v1/audit", nil))
+			req.Header.Set("Authorization", "Bearer "+token)
+			resp := must0(agent.Do(req))
+			said := string(must0(io.ReadAll(resp.Body)))
+			resp.Body.Close()
+			if resp.StatusCode != want || want != http.StatusOK && !strings.HasPrefix(said, "2 requests") {
+				t.Fatalf("%s, request %d: %s %s", token, n, resp.Status, said)
+			}
+		}
+	}
 }
 
 // spoilt is a server that does something to every request and notes which came.
@@ -304,7 +369,7 @@ func TestTheProxyRepeatsOnlyWhatReads(t *testing.T) {
 			if err == nil {
 				conn.Close()
 			}
-		}, http.StatusBadGateway},
+		}, 0},
 		"not now": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "2")
 			http.Error(w, "try again in a moment", http.StatusServiceUnavailable)
@@ -317,7 +382,7 @@ func TestTheProxyRepeatsOnlyWhatReads(t *testing.T) {
 			defer two.Close()
 			here := *c
 			here.t, here.proxy = t, "https://"+steadyAddress(t)
-			here.nginx([]string{one.Listener.Addr().String(), two.Listener.Addr().String()}, "max_fails=1", "max_fails=0")
+			here.nginx([]string{one.Listener.Addr().String(), two.Listener.Addr().String()})
 			agent := insecure()
 			for _, method := range []string{"GET", "HEAD", "PUT", "POST", "DELETE", "PATCH"} {
 				s.forget()
@@ -331,14 +396,14 @@ func TestTheProxyRepeatsOnlyWhatReads(t *testing.T) {
 					t.Fatal(err)
 				}
 				resp.Body.Close()
-				want := 1
+				want, status := 1, cmp.Or(bad.status, http.StatusBadGateway)
 				if body == nil {
-					want = 2
+					want, status = 2, http.StatusServiceUnavailable
 				}
-				if times := s.times(); times != want || resp.StatusCode != bad.status {
+				if times := s.times(); times != want || resp.StatusCode != status {
 					t.Errorf("%s: %d, sent %d times, want %d", method, resp.StatusCode, times, want)
 				}
-				if after := resp.Header.Get("Retry-After"); (bad.status == http.StatusServiceUnavailable) != (after == "2") {
+				if after := resp.Header.Get("Retry-After"); (status == http.StatusServiceUnavailable) != (after == "2") {
 					t.Errorf("%s: Retry-After is %q", method, after)
 				}
 			}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -203,7 +204,10 @@ func TestARefusalNamesTheCommandThatMends(t *testing.T) {
 	l.stop()
 	full := l.engines.pair
 
-	l.flags = replaced(l.flags, "--db", withSecret(testbed.SharedPostgres(t).URL))
+	empty := withSecret(testbed.SharedPostgres(t).URL)
+	mustFail(t, l.engines.server.aln(l.engines.server.folder, "gc", "--key", l.engines.key, "--blobs", l.engines.blobs, "--db", empty),
+		"there is no catalog here yet: type `aln-registry rebuild --db 'postgres://postgres@")
+	l.flags = replaced(l.flags, "--db", empty)
 	l.engines.db = l.flags[indexOf(l.flags, "--db")+1]
 	line := l.refuses("the catalog is behind blob storage", "rebuild --db 'postgres://postgres@127.0.0.1", "--blobs 's3://", "--key /")
 	must(t, l.typesOffered(line))
@@ -331,6 +335,12 @@ func TestAStartWaitsForTheEngines(t *testing.T) {
 	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(l.log(), waits); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("it does not say that it waits:\n%s", l.log())
+		}
+	}
+	for path, want := range map[string]int{"/healthz": http.StatusOK, "/readyz": http.StatusServiceUnavailable, "/index/config.json": http.StatusServiceUnavailable} {
+		status, header, said := l.get(path, "")
+		if status != want || (want == http.StatusServiceUnavailable) != (header.Get("Retry-After") == "2") {
+			t.Errorf("while it waits %s is %d, %v: %s", path, status, header, said)
 		}
 	}
 	pg.Start()

@@ -157,7 +157,7 @@ func (l *lab) tryStart() error {
 	return l.awaitUp()
 }
 
-// awaitUp waits until a server that was launched answers.
+// awaitUp waits until a server that was launched answers what is asked, not only that it starts.
 func (l *lab) awaitUp() error {
 	cmd, exited := l.cmd, l.exited
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
@@ -168,8 +168,11 @@ func (l *lab) awaitUp() error {
 		}
 		resp, err := http.Get(l.url + "/healthz")
 		if err == nil {
+			said, err := io.ReadAll(resp.Body)
 			resp.Body.Close()
-			return nil
+			if err == nil && string(said) == "ok\n" {
+				return nil
+			}
 		}
 	}
 	return errors.New("the server does not answer")

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"hash/maphash"
+	"io"
 	"io/fs"
 	"log/slog"
 	mathrand "math/rand/v2"
@@ -430,7 +431,11 @@ func (rec *recording) startsFrom(program string, left tree) error {
 		default:
 		}
 		if resp, err := http.Get("http://" + address + "/healthz"); err == nil {
+			said, _ := io.ReadAll(resp.Body)
 			resp.Body.Close()
+			if string(said) != "ok\n" { // it starts
+				continue
+			}
 			cmd.Process.Kill()
 			<-exited
 			return nil

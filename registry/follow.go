@@ -27,6 +27,8 @@ type follower struct {
 	// looked is when the database last said what is published, failing that it does not now.
 	looked  atomic.Pointer[moment]
 	failing atomic.Bool
+	// keyless: the key that signs the log is not in this server's key file.
+	keyless atomic.Bool
 	// known is the largest size that the database said to be published.
 	known atomic.Int64
 	// moved tells that more is shown of what others published.
@@ -74,6 +76,7 @@ func (r *Registry) follow(ctx context.Context) {
 		}
 		if ctx.Err() == nil {
 			r.noteLook(err)
+			r.noteLogKey()
 		}
 	}
 }
@@ -83,6 +86,15 @@ func (r *Registry) noteLook(err error) {
 		r.Log.Warn("what other replicas publish is not shown here at present", "error", err)
 	}
 	r.haltIf(err)
+}
+
+// noteLogKey tells when another replica has entered settings whose log key this one's
+// file lacks: it takes no changes from then on.
+func (r *Registry) noteLogKey() {
+	_, err := r.Keys.signers(r.Settings(), r.Clock())
+	if keyless := err != nil; keyless != r.follower.keyless.Swap(keyless) && keyless {
+		r.Log.Warn("this server cannot sign the log, and is not ready", "error", err)
+	}
 }
 
 // lookNow shows what is published by now.

@@ -29,21 +29,38 @@ func (r *Registry) Ready(ctx context.Context) error {
 	if err := r.clockBehind(); err != nil {
 		return err
 	}
-	if err := r.Current(); err != nil {
-		return err
-	}
 	// Another replica may have entered settings whose log key is in its key file alone.
 	if _, err := r.Keys.signers(r.Settings(), r.Clock()); err != nil {
 		return err
 	}
 	if err := r.Catalog.Probe(ctx); err != nil {
+		return &EngineError{Engine: "the database", err: err}
+	}
+	if err := r.Current(); err != nil { // after the database, without which it is so too
 		return err
 	}
-	if err := r.notLost(ctx); err != nil {
+	if err := r.notLost(ctx); ends(err) {
 		return err
+	} else if err != nil {
+		return &EngineError{Engine: "blob storage", err: err}
 	}
-	return r.Blobs.Probe(ctx)
+	if err := r.Blobs.Probe(ctx); err != nil {
+		return &EngineError{Engine: "blob storage", err: err}
+	}
+	return nil
 }
+
+// EngineError is that an engine does not do its work now.
+type EngineError struct {
+	Engine string // as people call it
+	err    error
+}
+
+// Error implements error.
+func (e *EngineError) Error() string { return e.Engine + ": " + e.err.Error() }
+
+// Unwrap gives the engine's own error.
+func (e *EngineError) Unwrap() error { return e.err }
 
 // clockBehind tells of a log that was vouched for in the future: this computer's
 // clock was ahead once, or is behind now.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"phoenix-lab.org/aln-registry/integration/testbed"
+	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/storage"
 	"phoenix-lab.org/aln-registry/storage/catalog"
 )

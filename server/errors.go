@@ -58,6 +58,7 @@ var table = []struct {
 	{cargo.ErrManifest, outcome{http.StatusBadRequest, "crate-manifest", true}},
 	{registry.ErrRequest, outcome{http.StatusBadRequest, "bad-request", true}},
 	{registry.ErrUnpublished, outcome{http.StatusServiceUnavailable, codeUnpublished, false}},
+	{errNotReady, outcome{http.StatusServiceUnavailable, "unavailable", true}},
 	{errDraining, outcome{http.StatusServiceUnavailable, "draining", true}},
 	{storage.ErrFull, outcome{http.StatusInsufficientStorage, "disk-full", false}},
 	{context.Canceled, outcome{http.StatusServiceUnavailable, "canceled", false}},

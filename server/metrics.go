@@ -161,7 +161,7 @@ func (s *Server) exposition(w http.ResponseWriter, _ *http.Request) error {
 // else: for an address that only who watches the registry can reach.
 func ForScraper(c Config) http.Handler {
 	s := newServer(c)
-	s.pages = nil
+	s.pages, s.candid = nil, true
 	m := router{chi.NewRouter(), s.metrics}
 	m.Use(middleware.GetHead)
 	m.NotFound(s.unknown(func(http.ResponseWriter, *http.Request) error { return registry.ErrNotFound }))

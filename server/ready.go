@@ -23,13 +23,18 @@ type readiness struct {
 }
 
 const (
-	readyFor     = time.Second
-	readyTimeout = 5 * time.Second
+	readyFor = time.Second
+	// readyTimeout bounds the answer, askTimeout what is asked for it: who supervises does
+	// not wait for long, and by then wants to hear which part it was.
+	readyTimeout = 3 * time.Second
+	askTimeout   = 2500 * time.Millisecond
 )
 
 var (
 	errDraining = errors.New("this server is stopping")
 	errHung     = errors.New("the catalog or blob storage does not answer")
+	// errNotReady is told with its reason.
+	errNotReady = errors.New("not ready")
 )
 
 // check asks the parts at most once a second; who comes meanwhile waits for that answer.
@@ -62,7 +67,7 @@ func (c *readiness) check(ctx context.Context, ask func(context.Context) error) 
 
 // run asks the parts. One that hangs is not asked again before it has answered.
 func (c *readiness) run(ctx context.Context, ask func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	err := ask(ctx)
 	c.mu.Lock()
@@ -86,9 +91,22 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 		if errors.Is(err, errDraining) {
 			return err
 		}
+		if s.candid {
+			s.log.Warn("not ready", "request", observed(r.Context()).id, "error", err)
+			return fmt.Errorf("%w: %s", errNotReady, whyNotReady(err))
+		}
 		// Whatever the reason, also a full disk: nothing was asked to be changed here.
 		return fmt.Errorf("%w: not ready: %v", registry.ErrUnavailable, err)
 	}
 	asText(w, http.StatusOK, "", "ready")
 	return nil
+}
+
+// whyNotReady names the engine that it is, and else says what it is.
+func whyNotReady(err error) string {
+	var engine *registry.EngineError
+	if errors.As(err, &engine) {
+		return engine.Engine + " does not do its work now; this server's log says more"
+	}
+	return err.Error()
 }

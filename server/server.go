@@ -68,6 +68,8 @@ type Server struct {
 	pace     Pace
 	metrics  *Metrics
 	ready    readiness
+	// candid: who asks whether it is ready is an operator, and told why not.
+	candid   bool
 	uploads  *places
 	searches *places
 	proofs   *places
@@ -208,15 +210,19 @@ func (s *Server) pageOrUnknown(w http.ResponseWriter, r *http.Request) {
 // unknown renders h's error in the way of the family that the path belongs to.
 func (s *Server) unknown(h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		family := asText
-		switch {
-		case strings.HasPrefix(r.URL.Path, "/api/v1/crates"):
-			family = asCargo
-		case strings.HasPrefix(r.URL.Path, "/v1/"):
-			family = asJSON
-		}
-		s.handle(family, h)(w, r)
+		s.handle(rendererOf(r.URL.Path), h)(w, r)
 	}
+}
+
+// rendererOf is how the family that path belongs to says why not.
+func rendererOf(path string) renderer {
+	switch {
+	case strings.HasPrefix(path, "/api/v1/crates"):
+		return asCargo
+	case strings.HasPrefix(path, "/v1/"):
+		return asJSON
+	}
+	return asText
 }
 
 // handler answers or says why not.

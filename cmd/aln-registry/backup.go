@@ -23,7 +23,9 @@ func (a *app) backupCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "backup --to FOLDER", Short: "Copy an embedded registry, while it serves (operators)", Args: cobra.NoArgs,
 		Long: "Copy an embedded registry, while it serves, to a folder that is a data folder then: `serve --data` on it, or on a\ncopy of it, starts at once. Into a backup that is there only what is missing is copied. What is copied is verified.\nWhere it is interrupted, typing it again goes on. Half a backup never has the name that was given.",
-		RunE: func(c *cobra.Command, _ []string) error { return a.backup(c.Context(), f, o) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			return ifInterrupted(c.Context(), a.backup(c.Context(), f, o), "typing it again goes on")
+		},
 	}
 	f.register(c)
 	c.Flags().StringVar(&o.to, "to", "", "`FOLDER` of the backup, which is made, or brought up to date")

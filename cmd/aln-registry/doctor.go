@@ -123,10 +123,13 @@ func (a *app) pinsToCheck(h client.Home) ([]client.Pin, error) {
 
 // report prints what was found.
 func (d *doctor) report() error {
-	failed := int64(0)
+	failed, warned := int64(0), int64(0)
 	for _, f := range d.findings {
-		if f.Status == checkFail {
+		switch f.Status {
+		case checkFail:
 			failed++
+		case checkWarn:
+			warned++
 		}
 	}
 	if d.app.json {
@@ -146,6 +149,10 @@ func (d *doctor) report() error {
 		}
 	}
 	if failed == 0 {
+		if warned > 0 {
+			fmt.Fprintln(d.app.out, "All is well, but for "+counted(warned, "warning", "warnings")+".")
+			return nil
+		}
 		fmt.Fprintln(d.app.out, "All is well.")
 		return nil
 	}

@@ -76,6 +76,9 @@ func (f engineFlags) open(ctx context.Context, o opening) (*node, error) {
 	}
 	if err := n.openCatalog(ctx, o); err != nil {
 		n.close()
+		if o.purpose == toLook && errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("there is no catalog here yet: type `aln-registry rebuild %s`, if that is the right place (%w)", f, err)
+		}
 		return nil, f.mendable(err)
 	}
 	return n, nil
@@ -225,6 +228,9 @@ func (n *node) openBlobs(ctx context.Context, o opening) error {
 		store, err = s3.Open(ctx, f.blobs, s3.Options{Spool: n.config.Spool, SpoolBytes: spoolBytes(n.config.Spool), OpenPatience: askPatience})
 		return err
 	})
+	if errors.Is(err, s3.ErrAddress) { // a restart does not mend it: systemd is told by the status
+		return usageError{err}
+	}
 	if err != nil {
 		return err
 	}

@@ -102,7 +102,9 @@ var elsewhere = []string{
 	"open catalog …: … the catalog cannot be copied before its migration; make room beside it…", "the DID document … of this registry: …",
 	"the catalog and the blob storage are empty; …", "open catalog …: its schema is older than this release; …", "open catalog …: there is no schema …", "open catalog …: the database cannot hold a catalog: …",
 	"open blobs in …: no credentials for the object store: …",
-	"open blobs in …: there is no bucket …", "open blobs in …: … the bucket replaces what is stored …", "open blobs in …: look for the bucket: … (HTTP 403, …)",
+	"open blobs in …: there is no bucket …", "open blobs in …: … the bucket replaces what is stored …", "open blobs in …: blob storage does not let this server in (…): …",
+	"open catalog …: …; the password comes from PGPASSWORD or PGPASSFILE …", "open catalog …: …; is the role in the URL the right one, …",
+	"read key file: … permission denied", "open catalog …: …: is one mistyped?", "open catalog …: …; make it with CREATE DATABASE …",
 }
 
 // stage is a folder with a registry as it was left, and a copy of it to spoil.
@@ -144,7 +146,9 @@ func (s *stage) runOnce(data string) (url string) {
 	for ctx.Err() == nil {
 		if resp, err := http.Get("http://" + address + "/readyz"); err == nil {
 			resp.Body.Close()
-			break
+			if resp.StatusCode == http.StatusOK {
+				break
+			}
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -98,7 +98,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	case errors.Is(err, errSilent):
 		return statusOf(err, exitFailed)
 	case interrupted(ctx, err):
-		fmt.Fprintln(errOut, "aln-registry: interrupted")
+		fmt.Fprintln(errOut, "aln-registry: interrupted"+left(err))
 		return statusOf(err, exitFailed)
 	}
 	var unproved *client.Unproved
@@ -119,6 +119,30 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 // server that is shutting down, stay what they are.
 func interrupted(ctx context.Context, err error) bool {
 	return ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx)))
+}
+
+// leaving is an error of a command that says what an interrupt leaves.
+type leaving struct {
+	error
+	what string
+}
+
+func (e leaving) Unwrap() error { return e.error }
+
+// ifInterrupted adds to err what it leaves where it is an interrupt's.
+func ifInterrupted(ctx context.Context, err error, what string) error {
+	if err == nil || !interrupted(ctx, err) {
+		return err
+	}
+	return leaving{err, what}
+}
+
+func left(err error) string {
+	var told leaving
+	if errors.As(err, &told) {
+		return "; " + told.what
+	}
+	return ""
 }
 
 // isUsage reports whether err is of the command line: URLs and names come from

@@ -22,6 +22,24 @@ func TestAnInterruptedCommandSaysSoAndNotWhatItWasDoing(t *testing.T) {
 	}
 }
 
+func TestAnInterruptedCommandSaysWhatItLeaves(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := ifInterrupted(ctx, context.Canceled, "nothing was changed"); left(err) != "" {
+		t.Errorf("before any signal: %v", err)
+	}
+	cancel()
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{nil, ""}, {errors.New("the disk is full"), ""}, {fmt.Errorf("copy: %w", context.Canceled), "; nothing was changed"},
+	} {
+		if err := ifInterrupted(ctx, c.err, "nothing was changed"); !errors.Is(err, c.err) || left(err) != c.want {
+			t.Errorf("%v becomes %v, and leaves %q", c.err, err, left(err))
+		}
+	}
+}
+
 func TestWhatAnInterruptDidNotCauseIsTold(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("interrupt signal received")

@@ -21,7 +21,9 @@ func (a *app) rebuildCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "rebuild", Short: "Derive the catalog anew from blob storage", Args: cobra.NoArgs,
 		Long: "Derive the catalog (the database) anew from blob storage: every entry of the log is replayed and\nchecked against every checkpoint. A catalog that is there stays in force until the new one is whole, and is\nkept beside it then. The servers must be stopped.",
-		RunE: func(c *cobra.Command, _ []string) error { return a.rebuild(c.Context(), f) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			return ifInterrupted(c.Context(), a.rebuild(c.Context(), f), "nothing was changed")
+		},
 	}
 	f.register(c)
 	return c

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -86,8 +87,11 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		resp, err := http.Get(args[0] + "/healthz")
 		if err == nil {
+			said, _ := io.ReadAll(resp.Body)
 			resp.Body.Close()
-			return
+			if string(said) != "starting\n" {
+				return
+			}
 		}
 	}
 	ts.Fatalf("%s does not answer", args[0])

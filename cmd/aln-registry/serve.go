@@ -108,12 +108,20 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if server.CollidingPath(f.publicURL) {
 		return usageError{fmt.Errorf("--public-url %s: its path begins like one of the registry's own; take another, such as /aln", f.publicURL)}
 	}
+	up := f.answer(ctx, listener, scraped, certificate, log)
+	defer up.stop()
+	return a.work(ctx, f, up)
+}
+
+// work opens the registry and lets up answer for it.
+func (a *app) work(ctx context.Context, f serveFlags, up *answering) error {
+	log := up.log
 	node, err := f.open(ctx, opening{purpose: toServe, did: did.DID(f.did), log: log})
 	if err != nil {
 		return err
 	}
 	defer node.close()
-	metrics := server.NewMetrics(server.MetricsConfig{Version: version, Certificate: certificate, Room: node.room})
+	metrics := server.NewMetrics(server.MetricsConfig{Version: version, Certificate: up.certificate, Room: node.room})
 	node.config.Blobs, node.config.Batch = metrics.Blobs(node.config.Blobs), metrics.Batch
 	node.config.PublicURL, node.config.AnonymousRead, node.config.CacheBytes = f.publicURL, f.anonymousRead, f.cacheMB<<20
 	if node.config.Catalog.Shared() {
@@ -137,13 +145,11 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if operator != nil {
 		go a.introduce(ctx, r, log)
 	}
-	reloadOnHangup(ctx, certificate)
+	reloadOnHangup(ctx, up.certificate)
+	defer up.stop() // before what it answers from is closed
 	pages := web.New(web.Config{Registry: r, Log: log, Clock: time.Now, Version: version})
-	config := server.Config{Registry: r, Log: log, Clock: time.Now, Pages: pages, Draining: ctx.Done(), Metrics: metrics}
-	handler := server.New(config)
-	defer scraped.serve(ctx, config)()
-	listening := server.Listening{Handler: handler, Log: log, Certificate: certificate, Fatal: r.Failed(), DrainDelay: f.drainDelay}
-	return f.mendable(listening.Serve(ctx, listener))
+	up.open(server.Config{Registry: r, Log: log, Clock: time.Now, Pages: pages, Draining: ctx.Done(), Metrics: metrics}, r.Failed())
+	return f.mendable(up.wait())
 }
 
 // replicaName names this process among the servers of a registry, for people.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/http"
 	"time"
 
 	"phoenix-lab.org/aln-registry/server"
@@ -43,7 +44,7 @@ func (l scraped) Close() error {
 }
 
 // serve answers until stop is called, so that who watches sees the drain too.
-func (l scraped) serve(ctx context.Context, c server.Config) (stop func()) {
+func (l scraped) serve(ctx context.Context, handler http.Handler, log *slog.Logger) (stop func()) {
 	if l.Listener == nil {
 		return func() {}
 	}
@@ -51,9 +52,9 @@ func (l scraped) serve(ctx context.Context, c server.Config) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		listening := server.Listening{Handler: server.ForScraper(c), Log: c.Log, Connections: scraperConnections, DrainTimeout: scraperDrain}
+		listening := server.Listening{Handler: handler, Log: log, Connections: scraperConnections, DrainTimeout: scraperDrain}
 		if err := listening.Serve(ctx, l.Listener); err != nil {
-			c.Log.Error("the metrics are not served any more", "error", err)
+			log.Error("the metrics are not served any more", "error", err)
 		}
 	}()
 	return func() { cancel(); <-done }

@@ -24,6 +24,7 @@ func failed(ctx context.Context, what string, err error) error {
 	if err == nil {
 		return nil
 	}
+	err = connecting(err)
 	if cause := ctx.Err(); cause != nil {
 		if !errors.Is(err, cause) {
 			err = fmt.Errorf("%w (%w)", cause, err)

@@ -273,7 +273,7 @@ func TestASchemaThatIsNotThere(t *testing.T) {
 	}
 	_, err := catalog.OpenPostgres(t.Context(), url)
 	wants(err)
-	_, err = catalog.ReplacePostgres(t.Context(), url)
+	_, err = catalog.ReplacePostgres(t.Context(), url, nil)
 	wants(err)
 	_, err = catalog.PostgresSchema(t.Context(), url)
 	wants(err)

@@ -28,10 +28,13 @@ type place struct {
 
 var parameters = []string{"endpoint", "region", "ca", "path_style"}
 
+// ErrAddress: an address is not written as Open wants it.
+var ErrAddress = errors.New("the address of the blobs")
+
 // errCredentials: keys do not belong into an address, which others see: in
 // process lists, unit files and logs.
-var errCredentials = errors.New("credentials do not belong into the address of the blobs: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, " +
-	"or AWS_SHARED_CREDENTIALS_FILE, in the environment")
+var errCredentials = fmt.Errorf("credentials do not belong into %w: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "+
+	"or AWS_SHARED_CREDENTIALS_FILE, in the environment", ErrAddress)
 
 // CheckAddress refuses an address of blobs that cannot be read, or that holds credentials.
 // Its errors hold nothing that may be secret.
@@ -43,7 +46,7 @@ func CheckAddress(address string) error {
 func parseAddress(address string) (place, error) {
 	p, err := readAddress(address)
 	if err != nil && !errors.Is(err, errCredentials) {
-		err = fmt.Errorf("the address of the blobs: %w; it looks like %s", err, form)
+		err = fmt.Errorf("%w: %w; it looks like %s", ErrAddress, err, form)
 	}
 	return p, err
 }
@@ -184,9 +187,13 @@ func (p *place) takeEndpoint(endpoint string) error {
 
 // String is the place without anything secret.
 func (p place) String() string {
-	scheme := "http"
+	return fmt.Sprintf("s3://%s/%s at %s", p.bucket, p.prefix, p.endpoint())
+}
+
+// endpoint is the endpoint's URL.
+func (p place) endpoint() string {
 	if p.secure {
-		scheme = "https"
+		return "https://" + p.host
 	}
-	return fmt.Sprintf("s3://%s/%s at %s://%s", p.bucket, p.prefix, scheme, p.host)
+	return "http://" + p.host
 }

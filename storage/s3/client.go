@@ -100,7 +100,7 @@ func newClient(p place, keys *credentials.Credentials, wire onlyS3) (minio.Core,
 		TrailingHeaders: false, // RGW refuses what it has not signed itself
 	})
 	if err != nil {
-		return minio.Core{}, fmt.Errorf("the address of the blobs: %w", err)
+		return minio.Core{}, fmt.Errorf("%w: %w", ErrAddress, err)
 	}
 	return *client, nil
 }
@@ -142,12 +142,25 @@ func (s *Store) checkBucket(ctx context.Context) error {
 		return err
 	}
 	there := false
-	err := s.try(ctx, "look for the bucket", 0, func(ctx context.Context, _ *pace) (err error) {
-		there, err = s.core.BucketExists(ctx, s.place.bucket)
-		return s.answer(err)
+	var last error
+	err := s.try(ctx, "look for the bucket", 0, func(ctx context.Context, _ *pace) error {
+		there, last = s.core.BucketExists(ctx, s.place.bucket)
+		return s.answer(last)
 	})
-	if err == nil && !there {
-		err = fmt.Errorf("there is no bucket %s; make it, for instance: aws s3api create-bucket --bucket %s --endpoint-url <endpoint>", s.place.bucket, s.place.bucket)
+	switch {
+	case err != nil && isShut(last): // again and again, so no byte of it has changed on the way
+		return fmt.Errorf("blob storage does not let this server in (%s): the keys are wrong, or may not list the bucket", words(last))
+	case err == nil && !there:
+		return fmt.Errorf("there is no bucket %s; make it, for instance: aws s3api create-bucket --bucket %s --endpoint-url %s", s.place.bucket, s.place.bucket, s.place.endpoint())
 	}
 	return err
+}
+
+// isShut: the store knows the keys not, or does not let them do this. To wait does not help.
+func isShut(err error) bool {
+	var e minio.ErrorResponse
+	if !errors.As(err, &e) || e.StatusCode != http.StatusForbidden {
+		return false
+	}
+	return e.Code == "SignatureDoesNotMatch" || e.Code == "InvalidAccessKeyId" || e.Code == minio.AccessDenied
 }

@@ -127,6 +127,27 @@ func TestOpenMakesNoBucket(t *testing.T) {
 	})
 }
 
+// Keys that the store does not take are not waited for, and where the bucket would be
+// made is known.
+func TestOpenSaysWhatTheStoreSays(t *testing.T) {
+	for status, want := range map[int]string{
+		http.StatusForbidden: "blob storage does not let this server in (", http.StatusNotFound: "there is no bucket lab; make it, for instance: aws s3api create-bucket --bucket lab --endpoint-url ",
+	} {
+		store := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-Amz-Request-Id", "1")
+			w.WriteHeader(status)
+		}))
+		defer store.Close()
+		if status == http.StatusNotFound {
+			want += store.URL
+		}
+		_, err := Open(t.Context(), "s3://lab?endpoint="+store.URL, Options{AccessKey: "key", SecretKey: "secret"})
+		if err == nil || !strings.Contains(err.Error(), want) || unavailable(err) {
+			t.Errorf("%d: error %v, want %q", status, err, want)
+		}
+	}
+}
+
 // Whether the bucket is there is asked with a patience of its own, and with no other.
 func TestOpenMayBeLessPatient(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
