@@ -30,7 +30,7 @@ func TestErrorsHaveTheirStatus(t *testing.T) {
 		{registry.ErrTooLarge, 413, true}, {cargo.ErrTooLarge, 413, true}, {cargo.ErrForeignRegistry, 400, true}, {cargo.ErrName, 400, true}, {cargo.ErrVersion, 400, true},
 		{cargo.ErrFrame, 400, true}, {cargo.ErrTarball, 400, true}, {cargo.ErrManifest, 400, true}, {registry.ErrRequest, 400, true},
 		{storage.ErrFull, 507, false}, {fmt.Errorf("%w: %w", registry.ErrUnavailable, storage.ErrFull), 507, false},
-		{registry.ErrUnpublished, 503, false}, {fmt.Errorf("%w: %v", registry.ErrUnpublished, storage.ErrFull), 503, false}, {errDraining, 503, true},
+		{registry.ErrUnpublished, 503, false}, {fmt.Errorf("%w: %v", registry.ErrUnpublished, storage.ErrFull), 503, false}, {errDraining, 503, true}, {errNotReady, 503, true},
 		{context.Canceled, 503, false}, {context.DeadlineExceeded, 503, false}, {registry.ErrUnavailable, 503, false},
 		{registry.ErrNoDatabase, 503, false}, {storage.ErrUnavailable, 503, false}, {registry.ErrRemoving, 503, true},
 	}
