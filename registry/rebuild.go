@@ -183,7 +183,7 @@ func (r *Registry) fetchEntry(ctx context.Context, key string) (e storedEntry, e
 		return e, fmt.Errorf("record of entry %d: %w", e.index, err)
 	}
 	s := &submission{record: e.record, attachments: state.Attachments{}}
-	for _, id := range append(attachmentsOf(e.record), e.entry.DIDDocument) {
+	for _, id := range append(e.record.Attachments(), e.entry.DIDDocument) {
 		if err := r.attach(ctx, s, id); err != nil {
 			return e, fmt.Errorf("attachment of entry %d: %w", e.index, err)
 		}

@@ -106,7 +106,7 @@ func parseDigest(t Type, s Subject, text string) ([sha256.Size]byte, error) {
 		return digest, malformed("digest is not a lower-case hex sha256")
 	}
 	copy(digest[:], raw)
-	if t != TypePublish && digest != s.digest() {
+	if !t.ofBytes() && digest != s.digest() {
 		return digest, malformed("digest of a %s record is the sha256 of its subject's name, of a grant's the shard's", t)
 	}
 	return digest, nil
