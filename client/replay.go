@@ -49,7 +49,7 @@ func (l remoteLog) Record(ctx context.Context, _ int64, e translog.Entry) ([]byt
 	}
 	var attachments [][]byte
 	for _, cid := range rec.Attachments() {
-		blob, err := l.registry.Attachment(ctx, id, cid)
+		blob, err := l.registry.attachment(ctx, id, cid, rec.MostAttached())
 		if err != nil {
 			return nil, nil, err
 		}

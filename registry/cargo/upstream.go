@@ -54,7 +54,7 @@ func ParseUpstreamFile(name string, file []byte) (UpstreamFile, error) {
 	}
 	canonical, number := CanonicalName(name), 0
 	for raw := range bytes.SplitSeq(file, []byte("\n")) {
-		if len(raw) == 0 {
+		if len(bytes.TrimSpace(raw)) == 0 {
 			continue
 		}
 		if number++; number > MaxUpstreamLines {

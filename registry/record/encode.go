@@ -77,7 +77,7 @@ func encodePayload(d Draft) ([]byte, error) {
 	digest := d.Digest
 	if digest == ([sha256.Size]byte{}) {
 		if t := d.Body.recordType(); t.ofBytes() {
-			return nil, malformed("a %s record needs the digest of the bytes that it is about", t)
+			return nil, malformed("a record of type %s needs the digest of the bytes that it is about", t)
 		}
 		digest = d.Subject.digest()
 	}

@@ -82,7 +82,7 @@ func parsePayload(payload []byte) (*Record, error) {
 		return nil, err
 	}
 	if !subject.fits(kind) {
-		return nil, malformed("a %s record cannot be about %q", kind, subject)
+		return nil, malformed("a record of type %s cannot be about %q", kind, subject)
 	}
 	digest, err := parseDigest(kind, subject, st.Subject[0].Digest.SHA256)
 	if err != nil {
