@@ -1,6 +1,9 @@
 package state
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"strings"
 	"time"
 
@@ -38,7 +41,7 @@ type UpstreamVersion struct {
 	// Version is as first seen spelled.
 	Version string `json:"version"`
 	// Digest is the sha256 of the .crate that was said first. It stands for ever.
-	Digest [32]byte `json:"digest,format:hex"`
+	Digest Digest `json:"digest"`
 	// First is the time of the entry with which the version was first seen.
 	First time.Time `json:"first"`
 	// Published is the latest pubtime said of it, zero as long as none was.
@@ -61,10 +64,28 @@ type UpstreamVersion struct {
 
 // UpstreamClaim is a digest that is not that which was said first.
 type UpstreamClaim struct {
-	Digest [32]byte `json:"digest,format:hex"`
+	Digest Digest `json:"digest"`
 	// Time is when it was first said, Snapshot where.
 	Time     time.Time   `json:"time"`
 	Snapshot storage.CID `json:"snapshot"`
+}
+
+// Digest is a sha256, in JSON 64 lower-case hex digits.
+type Digest [sha256.Size]byte
+
+// AppendText implements encoding.TextAppender.
+func (d Digest) AppendText(b []byte) ([]byte, error) { return hex.AppendEncode(b, d[:]), nil }
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Digest) MarshalText() ([]byte, error) { return d.AppendText(nil) }
+
+// UnmarshalText implements encoding.TextUnmarshaler; it is for what MarshalText wrote.
+func (d *Digest) UnmarshalText(text []byte) error {
+	if len(text) != hex.EncodedLen(len(d)) {
+		return fmt.Errorf("a digest of %d characters", len(text))
+	}
+	_, err := hex.Decode(d[:], text)
+	return err
 }
 
 const upstreamPrefix = "upstream/"
