@@ -88,7 +88,17 @@ type upstreamLine struct {
 	Yanked  bool    `json:"yanked"`
 	Pubtime *string `json:"pubtime"`
 	V       *int    `json:"v"`
+	// The longest members are only looked over, which is quicker told than to skip them.
+	Deps      lookedOver `json:"deps"`
+	Features  lookedOver `json:"features"`
+	Features2 lookedOver `json:"features2"`
 }
+
+// lookedOver is a value of which nothing is wanted but that it is JSON.
+type lookedOver struct{}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (*lookedOver) UnmarshalJSON([]byte) error { return nil }
 
 // parseUpstreamLine reads one line. An error says that it is not JSON; usable, that
 // it can be gone by.
