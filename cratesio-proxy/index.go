@@ -1,6 +1,7 @@
 package cratesioproxy
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"compress/gzip"
@@ -306,7 +307,7 @@ func (u *Upstream) readBody(ctx context.Context, resp *http.Response, body *watc
 	if resp.ContentLength > most {
 		return nil, tooLarge
 	}
-	wire := &bounded{r: body, left: most, err: tooLarge}
+	wire := bufio.NewReader(&bounded{r: body, left: most, err: tooLarge})
 	var plain io.Reader = wire
 	switch encoding := strings.ToLower(resp.Header.Get("Content-Encoding")); encoding {
 	case "", "identity":
@@ -318,12 +319,19 @@ func (u *Upstream) readBody(ctx context.Context, resp *http.Response, body *watc
 		if err != nil {
 			return nil, damaged(err)
 		}
+		z.Multistream(false) // empty members without end cost time and yield nothing
 		plain = &bounded{r: z, left: most, err: tooLarge}
 	default:
 		return nil, fmt.Errorf("%w: it is encoded in a way that was not asked for", ErrBroken)
 	}
 	data, err := u.readAll(ctx, plain, max(resp.ContentLength, 0))
 	if err != nil {
+		return nil, damaged(err)
+	}
+	switch _, err := wire.ReadByte(); {
+	case err == nil:
+		return nil, fmt.Errorf("%w: there is more behind its gzip", ErrBroken)
+	case !errors.Is(err, io.EOF):
 		return nil, damaged(err)
 	}
 	return data, nil

@@ -22,7 +22,7 @@ type Upstream struct {
 	waves     *recent[string, wave]
 	downloads downloads
 	proven    *recent[storage.CID, struct{}] // blobs that are noted as upstreams'
-	bulk      chan struct{} // holds a place for every crate being received
+	bulk      chan struct{}                  // holds a place for every crate being received
 }
 
 func newUpstream(p *Proxy, s Setting) (*Upstream, error) {
