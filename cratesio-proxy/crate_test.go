@@ -31,7 +31,7 @@ func TestManyReadersOfManyCratesMakeOneRequestForEach(t *testing.T) {
 	var wants []Want
 	var all [][]byte
 	for i := range crates {
-		data, want := crate(fmt.Sprintf("crate%d", i), 1000+i*4000)
+		data, want := crate(fmt.Sprintf("crate%d", i), 1000+i*2000)
 		wants, all = append(wants, want), append(all, data)
 		l.on(dlPath(want), sends(data))
 	}
@@ -160,7 +160,7 @@ func TestWhatIsWrongIsNeverReadToItsEndNorStored(t *testing.T) {
 				w.Write(nil)
 			}
 		}, ErrBroken, 1, ""},
-		"too large without saying so": {100, func([]byte) http.HandlerFunc {
+		"too large without saying so": {1 << 20, func([]byte) http.HandlerFunc {
 			return func(w http.ResponseWriter, _ *http.Request) {
 				for range 100 {
 					w.Write(make([]byte, 64<<10))

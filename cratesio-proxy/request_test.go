@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -120,8 +121,11 @@ func TestRedirectsAreFollowedWithinBounds(t *testing.T) {
 
 // The rest goes over TLS, with HTTP/2.
 func TestTheTokenIsForItsOwnHostAlone(t *testing.T) {
+	var mu sync.Mutex
 	var seen, elsewhere []string
 	other := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
 		elsewhere = append(elsewhere, r.Header.Get("Authorization")+r.Header.Get("Referer"))
 		io.WriteString(w, line("some", "1.0.0"))
 	}))
@@ -129,6 +133,8 @@ func TestTheTokenIsForItsOwnHostAlone(t *testing.T) {
 	defer other.Close()
 	server := httptest.NewUnstartedServer(nil)
 	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
 		seen = append(seen, r.Proto+" "+r.Header.Get("Authorization")+" "+r.Header.Get("User-Agent"))
 		switch r.URL.Path {
 		case "/config.json":
