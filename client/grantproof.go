@@ -104,7 +104,7 @@ func (c *gathering) add(ctx context.Context, id record.ID) error {
 		return err
 	}
 	one := BundleRecord{Index: index, Envelope: rec.Envelope()}
-	for _, cid := range attachmentsOf(rec) {
+	for _, cid := range rec.Attachments() {
 		blob, err := c.registry.Attachment(ctx, string(id), cid)
 		if err != nil {
 			return err

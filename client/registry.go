@@ -295,7 +295,11 @@ func parseRecord(id string, data []byte, header http.Header) (*record.Record, in
 
 // Attachment fetches a blob that the record id names, and checks its digest.
 func (r *Registry) Attachment(ctx context.Context, id string, cid storage.CID) ([]byte, error) {
-	data, _, err := r.read(ctx, attachmentPath(id, cid), maxAttachment)
+	return r.attachment(ctx, id, cid, maxAttachment)
+}
+
+func (r *Registry) attachment(ctx context.Context, id string, cid storage.CID, most int64) ([]byte, error) {
+	data, _, err := r.read(ctx, attachmentPath(id, cid), most)
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/translog"
 	"phoenix-lab.org/aln-registry/registry/verify"
-	"phoenix-lab.org/aln-registry/storage"
 )
 
 // Replay is LogCheck, and then every entry of the log fetched and run through
@@ -49,34 +48,12 @@ func (l remoteLog) Record(ctx context.Context, _ int64, e translog.Entry) ([]byt
 		return envelope, nil, nil
 	}
 	var attachments [][]byte
-	for _, cid := range attachmentsOf(rec) {
-		blob, err := l.registry.Attachment(ctx, id, cid)
+	for _, cid := range rec.Attachments() {
+		blob, err := l.registry.attachment(ctx, id, cid, rec.MostAttached())
 		if err != nil {
 			return nil, nil, err
 		}
 		attachments = append(attachments, blob)
 	}
 	return envelope, attachments, nil
-}
-
-// attachmentsOf lists the blobs that judging rec takes.
-func attachmentsOf(rec *record.Record) []storage.CID {
-	var named *storage.CID
-	switch body := rec.Body().(type) {
-	case *record.Registry:
-		named = body.DIDDocument
-	case *record.Member:
-		named = body.DIDDocument
-	case *record.DIDChange:
-		named = &body.DIDDocument
-	case *record.Own:
-		named = body.Intent
-	case *record.Grant:
-		granted := rec.Subject().Grant()
-		named = &granted
-	}
-	if named == nil {
-		return nil
-	}
-	return []storage.CID{*named}
 }

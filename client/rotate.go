@@ -284,7 +284,7 @@ func (r *Registry) MemberDocument(ctx context.Context, d did.DID) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	for _, id := range attachmentsOf(rec) {
+	for _, id := range rec.Attachments() {
 		return r.Attachment(ctx, string(h.Prev), id)
 	}
 	return nil, fmt.Errorf("%w: the record %s brings no document of %s", ErrAnswer, h.Prev, d)

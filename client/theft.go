@@ -77,7 +77,7 @@ func (r *Registry) tenures(ctx context.Context, d did.DID) ([]tenure, error) {
 
 // withRecord adds what rec, which comes before all in list, says of the documents.
 func withRecord(list []tenure, rec *record.Record, index int64) []tenure {
-	named := attachmentsOf(rec)
+	named := rec.Attachments()
 	if len(named) == 0 {
 		return list
 	}

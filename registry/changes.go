@@ -81,15 +81,15 @@ func (r *Registry) changedBetween(ctx context.Context, from, to int64) change {
 	return c
 }
 
-// isOfArtifact reports whether the state under key says something about one artifact, and
-// about nobody's rights to others.
+// isOfArtifact reports whether the state under key says something about one artifact (or
+// a crate of another registry), and about nobody's rights to others.
 func isOfArtifact(key string) bool {
 	return slices.ContainsFunc(artifactPrefixes, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
 }
 
 // artifactPrefixes begin the keys of what isOfArtifact.
 var artifactPrefixes = func() []string {
-	prefixes := []string{state.VersionsPrefix()}
+	prefixes := []string{state.VersionsPrefix(), state.UpstreamsPrefix(), state.HeadKey(state.UpstreamsPrefix())}
 	for _, kind := range record.Kinds() {
 		prefixes = append(prefixes, state.ArtifactPrefix(kind), state.HeadKey(string(kind)+"/"))
 	}

@@ -261,7 +261,7 @@ func (r *Registry) attach(ctx context.Context, s *submission, id storage.CID) er
 	if _, have := s.attachments[id]; have || id.IsZero() {
 		return nil
 	}
-	raw, err := readBlob(ctx, r.Blobs, id, maxAttachment)
+	raw, err := readBlob(ctx, r.Blobs, id, s.record.MostAttached())
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ import (
 
 // Bounds on what a record may bring along.
 const (
-	maxAttachment  = 64 << 10
+	maxAttachment  = record.MaxAttachment // but an import record's (record.MostAttached)
 	maxAttachments = 4
 )
 
@@ -35,8 +35,11 @@ func (r *Registry) Submit(ctx context.Context, asker policy.Asker, envelope []by
 	if err != nil {
 		return Receipt{}, err
 	}
-	if rec.Type() == record.TypePublish {
+	switch rec.Type() {
+	case record.TypePublish:
 		return Receipt{}, fmt.Errorf("%w: a publish record comes with the bytes it is about", ErrRequest)
+	case record.TypeImport:
+		return Receipt{}, fmt.Errorf("%w: what is seen of another registry is nobody's to submit; the registry looks itself", ErrRequest)
 	}
 	if err := checkSession(asker, rec, rec.Scope()); err != nil {
 		return Receipt{}, err
@@ -107,33 +110,9 @@ func checkSession(asker policy.Asker, rec *record.Record, scope string) error {
 	return nil
 }
 
-// attachmentsOf lists the blobs that a record names and that are judged with it.
-func attachmentsOf(rec *record.Record) []storage.CID {
-	switch body := rec.Body().(type) {
-	case *record.Registry:
-		return present(body.DIDDocument)
-	case *record.Member:
-		return present(body.DIDDocument)
-	case *record.DIDChange:
-		return []storage.CID{body.DIDDocument}
-	case *record.Own:
-		return present(body.Intent)
-	case *record.Grant:
-		return []storage.CID{rec.Subject().Grant()}
-	}
-	return nil
-}
-
-func present(id *storage.CID) []storage.CID {
-	if id == nil {
-		return nil
-	}
-	return []storage.CID{*id}
-}
-
 // matchAttachments takes exactly the attachments that rec names.
 func matchAttachments(rec *record.Record, attachments [][]byte) (state.Attachments, error) {
-	wanted := attachmentsOf(rec)
+	wanted := rec.Attachments()
 	if len(attachments) > maxAttachments {
 		return nil, fmt.Errorf("%w: more than %d attachments", ErrRequest, maxAttachments)
 	}

@@ -30,6 +30,9 @@ func namedBy(e translog.Entry, rec *record.Record, attachments state.Attachments
 	}
 	for id, raw := range attachments {
 		n.add(id)
+		if id == rec.Snapshot() {
+			continue // another registry's words, which keep nothing here
+		}
 		if intent, err := record.Parse(raw); err == nil {
 			if err := n.record(intent); err != nil {
 				return nil, err

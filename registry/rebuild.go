@@ -121,8 +121,9 @@ func (r *Registry) adopt(ctx context.Context, size int64) error {
 
 // replayStored replays entry objects in order, a page to a transaction.
 func (r *Registry) replayStored(ctx context.Context, done *Rebuilt, progress func(int64)) error {
-	const most = 256
+	const most, mostBytes = 256, 64 << 20
 	var page []storedEntry
+	var attached int64
 	flush := func() error {
 		before := *done
 		err := r.Catalog.Update(ctx, func(tx *catalog.Tx) error {
@@ -135,7 +136,7 @@ func (r *Registry) replayStored(ctx context.Context, done *Rebuilt, progress fun
 			return nil
 		})
 		done.Entries += int64(len(page))
-		page = page[:0]
+		page, attached = page[:0], 0
 		progress(done.Entries)
 		return err
 	}
@@ -146,7 +147,10 @@ func (r *Registry) replayStored(ctx context.Context, done *Rebuilt, progress fun
 		if want := done.Entries + int64(len(page)); e.index != want {
 			return fmt.Errorf("%w: entry %d is missing from blob storage, entry %d is there; if no checkpoint covers the gap, move the objects %s* from this one on aside and rebuild again", ErrFork, want, e.index, translog.EntryPrefix)
 		}
-		if page = append(page, e); len(page) == most {
+		for _, raw := range e.attachments {
+			attached += int64(len(raw))
+		}
+		if page = append(page, e); len(page) == most || attached >= mostBytes {
 			if err := flush(); err != nil {
 				return err
 			}
@@ -183,7 +187,7 @@ func (r *Registry) fetchEntry(ctx context.Context, key string) (e storedEntry, e
 		return e, fmt.Errorf("record of entry %d: %w", e.index, err)
 	}
 	s := &submission{record: e.record, attachments: state.Attachments{}}
-	for _, id := range append(attachmentsOf(e.record), e.entry.DIDDocument) {
+	for _, id := range append(e.record.Attachments(), e.entry.DIDDocument) {
 		if err := r.attach(ctx, s, id); err != nil {
 			return e, fmt.Errorf("attachment of entry %d: %w", e.index, err)
 		}

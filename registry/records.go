@@ -146,9 +146,9 @@ func (r *Registry) RecordByCID(ctx context.Context, asker policy.Asker, id stora
 // Attachment returns a blob that a record which the asker may read names, or
 // its signer's DID document.
 func (r *Registry) Attachment(ctx context.Context, stored Stored, attachment storage.CID) ([]byte, error) {
-	for _, named := range append(attachmentsOf(stored.Record), stored.Document) {
+	for _, named := range append(stored.Record.Attachments(), stored.Document) {
 		if named == attachment && !named.IsZero() {
-			return readBlob(ctx, r.Blobs, attachment, maxAttachment)
+			return readBlob(ctx, r.Blobs, attachment, stored.Record.MostAttached())
 		}
 	}
 	return nil, fmt.Errorf("%w: the record %s names no %s", ErrNotFound, stored.Record.ID(), attachment)
@@ -282,7 +282,7 @@ func (b *bundle) collect(ctx context.Context, id record.ID) error {
 	header := stored.Record.Header()
 	b.signed(header.Signer.DID)
 	cited := []record.ID{header.By, header.Key}
-	for _, attachment := range append(attachmentsOf(stored.Record), stored.Document) {
+	for _, attachment := range append(stored.Record.Attachments(), stored.Document) {
 		if attachment.IsZero() {
 			continue
 		}

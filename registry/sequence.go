@@ -331,7 +331,7 @@ func (r *Registry) acknowledge(b batch) {
 // artifact that they are about.
 func isAuthority(t record.Type) bool {
 	switch t {
-	case record.TypePublish, record.TypeYank, record.TypeOwn, record.TypeOwnIntent:
+	case record.TypePublish, record.TypeYank, record.TypeOwn, record.TypeOwnIntent, record.TypeImport:
 		return false
 	}
 	return true

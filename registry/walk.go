@@ -182,11 +182,11 @@ func (w *walk) read(ctx context.Context, l *walked) error {
 	}
 	l.checkRow()
 	l.whole = true
-	for _, id := range append(attachmentsOf(l.rec), l.entry.DIDDocument) {
+	for _, id := range append(l.rec.Attachments(), l.entry.DIDDocument) {
 		if _, have := l.attachments[id]; have || id.IsZero() {
 			continue
 		}
-		raw, err := w.small(ctx, l, id, maxAttachment, codeAttachedMissing, codeAttached)
+		raw, err := w.small(ctx, l, id, l.rec.MostAttached(), codeAttachedMissing, codeAttached)
 		if err != nil {
 			return err
 		}

@@ -141,6 +141,10 @@ type Release struct {
 	Evidence *storage.CID `json:"evidence"`
 }
 
+// Import says that the registry saw the snapshot, whose sha256 is the record's digest,
+// as the index file of a crate of another registry.
+type Import struct{}
+
 func (*Registry) recordType() Type   { return TypeRegistry }
 func (*Member) recordType() Type     { return TypeMember }
 func (*DIDChange) recordType() Type  { return TypeDID }
@@ -153,6 +157,7 @@ func (*Grant) recordType() Type      { return TypeGrant }
 func (*Revoke) recordType() Type     { return TypeRevoke }
 func (*Quarantine) recordType() Type { return TypeQuarantine }
 func (*Release) recordType() Type    { return TypeRelease }
+func (*Import) recordType() Type     { return TypeImport }
 
 // newBody returns an empty body of type t, nil if t is not known.
 func newBody(t Type) Body {
@@ -181,6 +186,8 @@ func newBody(t Type) Body {
 		return new(Quarantine)
 	case TypeRelease:
 		return new(Release)
+	case TypeImport:
+		return new(Import)
 	}
 	return nil
 }
@@ -332,6 +339,8 @@ func (b *Approve) check(Subject) error {
 }
 
 func (b *Grant) check(Subject) error { return nil }
+
+func (b *Import) check(Subject) error { return nil }
 
 func (b *Revoke) check(Subject) error { return checkReason(b.Reason) }
 

@@ -76,8 +76,8 @@ func encodePayload(d Draft) ([]byte, error) {
 	}
 	digest := d.Digest
 	if digest == ([sha256.Size]byte{}) {
-		if d.Body.recordType() == TypePublish {
-			return nil, malformed("a publish record needs the digest of the artifact's bytes")
+		if t := d.Body.recordType(); t.ofBytes() {
+			return nil, malformed("a record of type %s needs the digest of the bytes that it is about", t)
 		}
 		digest = d.Subject.digest()
 	}

@@ -62,7 +62,7 @@ func checkParsed(t *testing.T, r *Record, data []byte) {
 
 // FuzzParseSubject: a subject has one spelling, and the constructors make it.
 func FuzzParseSubject(f *testing.F) {
-	for _, text := range []string{"registry", "crate/a", "crate/a@1.0.0-rc.1+b", "manifest/a.b", "member/did%3Aweb%3Alab.example%253A8443", "member/did%3aweb", "crate/a@1", "rule/blake3", "rule/A", "grant/" + storage.CIDOf(nil).String(), "grant/x"} {
+	for _, text := range []string{"registry", "crate/a", "crate/a@1.0.0-rc.1+b", "manifest/a.b", "member/did%3Aweb%3Alab.example%253A8443", "member/did%3aweb", "crate/a@1", "rule/blake3", "rule/A", "upstream/crates-io/A-b", "upstream/a", "upstream/a/b@1.0.0", "grant/" + storage.CIDOf(nil).String(), "grant/x"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -89,6 +89,8 @@ func FuzzParseSubject(f *testing.F) {
 			again = GrantSubject(s.Grant())
 		case s.Rule() != "":
 			again, err = RuleSubject(s.Rule())
+		case s.Upstream() != "":
+			again, err = UpstreamSubject(s.Upstream(), s.Crate())
 		default:
 			again = RegistrySubject()
 		}

@@ -82,7 +82,7 @@ func parsePayload(payload []byte) (*Record, error) {
 		return nil, err
 	}
 	if !subject.fits(kind) {
-		return nil, malformed("a %s record cannot be about %q", kind, subject)
+		return nil, malformed("a record of type %s cannot be about %q", kind, subject)
 	}
 	digest, err := parseDigest(kind, subject, st.Subject[0].Digest.SHA256)
 	if err != nil {
@@ -106,7 +106,7 @@ func parseDigest(t Type, s Subject, text string) ([sha256.Size]byte, error) {
 		return digest, malformed("digest is not a lower-case hex sha256")
 	}
 	copy(digest[:], raw)
-	if t != TypePublish && digest != s.digest() {
+	if !t.ofBytes() && digest != s.digest() {
 		return digest, malformed("digest of a %s record is the sha256 of its subject's name, of a grant's the shard's", t)
 	}
 	return digest, nil

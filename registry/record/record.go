@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/storage"
 )
 
@@ -29,6 +30,12 @@ var (
 	// ErrUnknownType: a well-formed statement of a predicate type that this
 	// version does not know; a replay must stop and say "upgrade".
 	ErrUnknownType = errors.New("unknown record type")
+)
+
+// Largest attachments, in bytes: of an import record, and of all others.
+const (
+	MaxSnapshot   = cargo.MaxUpstreamFile
+	MaxAttachment = 64 << 10
 )
 
 // MaxEnvelope is the largest envelope accepted, in bytes. Records that travel
@@ -52,6 +59,7 @@ const (
 	TypeRevoke     Type = "revoke"
 	TypeQuarantine Type = "quarantine"
 	TypeRelease    Type = "release"
+	TypeImport     Type = "import"
 )
 
 const (
@@ -74,10 +82,14 @@ func parsePredicateType(s string) (Type, error) {
 	return Type(name), nil
 }
 
+// ofBytes reports whether a record of type t asserts something of bytes that its
+// subject does not name: its digest is theirs.
+func (t Type) ofBytes() bool { return t == TypePublish || t == TypeImport }
+
 // Relationship returns the verification relationship of the signer's DID
 // document that a signature on t must come from.
 func (t Type) Relationship() did.Relationship {
-	if t == TypePublish {
+	if t.ofBytes() {
 		return did.AssertionMethod
 	}
 	return did.CapabilityInvocation
@@ -144,7 +156,8 @@ type Header struct {
 type Draft struct {
 	Subject Subject
 	// Digest is the subject's sha256; the zero value means sha256(subject name),
-	// which is what every type but publish says.
+	// which is what every type says but publish and import, whose digest is that of
+	// the artifact and of the snapshot.
 	Digest [sha256.Size]byte
 	Header Header
 	// Body is what the type says besides; its dynamic type decides the record's type.
@@ -190,15 +203,16 @@ func (r *Record) Act() string {
 // Subject returns what the record is about.
 func (r *Record) Subject() Subject { return r.subject }
 
-// Digest returns the subject's sha256: of the artifact for publish.
+// Digest returns the subject's sha256: of the artifact for publish, of the snapshot
+// for import.
 func (r *Record) Digest() [sha256.Size]byte { return r.digest }
 
 // Header returns what every predicate says.
 func (r *Record) Header() Header { return r.header }
 
 // Body returns what the record says by its type: *Registry, *Member, *DIDChange,
-// *Publish, *Yank, *Own, *OwnIntent, *Approve, *Grant, *Revoke, *Quarantine or
-// *Release. It must not be changed.
+// *Publish, *Yank, *Own, *OwnIntent, *Approve, *Grant, *Revoke, *Quarantine,
+// *Release or *Import. It must not be changed.
 func (r *Record) Body() Body { return r.body }
 
 // Envelope returns the record's blob. It must not be changed.
@@ -206,6 +220,50 @@ func (r *Record) Envelope() []byte { return r.envelope }
 
 // Payload returns the statement that is signed. It must not be changed.
 func (r *Record) Payload() []byte { return r.payload }
+
+// Attachments lists the blobs that r names and is judged with: a DID document, an
+// own-intent, an EnvGrant or a snapshot of another registry's index file.
+func (r *Record) Attachments() []storage.CID {
+	switch body := r.body.(type) {
+	case *Registry:
+		return present(body.DIDDocument)
+	case *Member:
+		return present(body.DIDDocument)
+	case *DIDChange:
+		return []storage.CID{body.DIDDocument}
+	case *Own:
+		return present(body.Intent)
+	case *Grant:
+		return []storage.CID{r.subject.Grant()}
+	case *Import:
+		return []storage.CID{r.Snapshot()}
+	}
+	return nil
+}
+
+func present(id *storage.CID) []storage.CID {
+	if id == nil {
+		return nil
+	}
+	return []storage.CID{*id}
+}
+
+// Snapshot names the index file that an import record says was seen; zero for
+// records of other types.
+func (r *Record) Snapshot() storage.CID {
+	if r.Type() != TypeImport {
+		return storage.CID{}
+	}
+	return storage.CIDFromDigest(r.digest)
+}
+
+// MostAttached is the size in bytes of the largest blob that r may attach.
+func (r *Record) MostAttached() int64 {
+	if r.Type() == TypeImport {
+		return MaxSnapshot
+	}
+	return MaxAttachment
+}
 
 // CID names the record's blob.
 func (r *Record) CID() storage.CID { return storage.CIDOf(r.envelope) }

@@ -17,7 +17,7 @@ func TestReferences(t *testing.T) {
 	}
 	for _, text := range []string{
 		"", "@", "@1.0.0", "demo@", "demo@1", "demo@1.0.0@1.0.0", "/demo", "crate/", "crates/demo", "Crate/demo", "crate/a/b", "crate/../a",
-		"registry/", "member/did%3Akey%3Az6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp", "9demo", "de mo", "demo\n", "aln-shard/.x",
+		"registry/", "upstream/crates-io/serde", "member/did%3Akey%3Az6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp", "9demo", "de mo", "demo\n", "aln-shard/.x",
 		"manifest/" + strings.Repeat("n", 65), strings.Repeat("n", 1<<20),
 	} {
 		if s, err := ParseReference(text); !errors.Is(err, ErrMalformed) {

@@ -15,7 +15,7 @@ func TestScopes(t *testing.T) {
 		"registry": admin, "member-admin": admin, "member-publisher": admin, "member-web": admin, "member-reviewer": admin,
 		"did": admin, "publish": publish, "publish-shard": publish, "yank": publish, "own": publish, "own-intent": publish,
 		"own-by-intent": publish, "approve": admin, "grant": publish, "revoke": publish, "quarantine": publish, "release": publish,
-		"approve-release": publish,
+		"approve-release": publish, "import": admin, // which no session carries
 	}
 	for _, v := range vectors(t) {
 		if got := v.record.Scope(); got != want[v.name] {

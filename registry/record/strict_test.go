@@ -122,6 +122,19 @@ func payloadEdits(t testing.TB) []edit {
 		{"yank", "empty digest", yankDigest, ""},
 		{"yank", "missing digest", `,"digest":{"sha256":"` + yankDigest + `"}`, ``},
 		{"publish", "digest of zeros", storage.CIDOf([]byte("bytes of demo-one-0.1.0.crate")).Hex(), strings.Repeat("0", 64)},
+		{"import", "digest of zeros", storage.CIDOf([]byte(vectorSnapshot)).Hex(), strings.Repeat("0", 64)},
+		{"import", "upper-case digest", storage.CIDOf([]byte(vectorSnapshot)).Hex(), strings.ToUpper(storage.CIDOf([]byte(vectorSnapshot)).Hex())},
+		{"import", "no digest", storage.CIDOf([]byte(vectorSnapshot)).Hex(), ""},
+		{"import", "a member of its own", `"key":null`, `"key":null,"etag":""`},
+		{"import", "another name for the registry", "upstream/crates-io/", "upstream/crates.io/"},
+		{"import", "no registry", "upstream/crates-io/", "upstream/"},
+		{"import", "a version", "upstream/crates-io/Left-pad", "upstream/crates-io/Left-pad@1.0.0"},
+		{"import", "about an artifact", "upstream/crates-io/Left-pad", "crate/left-pad"},
+		{"import", "about an artifact's version", "upstream/crates-io/Left-pad", "crate/left-pad@1.0.0"},
+		{"import", "about nothing here", "upstream/crates-io/Left-pad", "registry"},
+		{"yank", "about a crate of another registry", "crate/demo-one@0.1.0", "upstream/crates-io/demo-one"},
+		{"own", "about a crate of another registry", "crate/demo-one", "upstream/crates-io/demo-one"},
+		{"publish", "about a crate of another registry", "crate/demo-one@0.1.0", "upstream/crates-io/demo-one"},
 		{"yank", "foreign predicate", "urn:aln-registry:yank:v1", "https://slsa.dev/provenance/v1"},
 		{"yank", "predicate null", `"predicate":{`, `"predicate":null,"x":{`},
 		{"yank", "unknown key in predicate", `"yanked"`, `"also":1,"yanked"`},
@@ -328,7 +341,7 @@ func TestParseRefusesLaxPayloads(t *testing.T) {
 
 func TestUnknownTypesAreToldFromMalformedRecords(t *testing.T) {
 	payload := string(vectorNamed(t, "yank").record.payload)
-	for _, predicate := range []string{"urn:aln-registry:yank:v2", "urn:aln-registry:import:v1", "urn:aln-registry::v1", "urn:aln-registry:yank", "urn:aln-registry:" + strings.Repeat("x", 9000) + ":v1"} {
+	for _, predicate := range []string{"urn:aln-registry:yank:v2", "urn:aln-registry:advisory:v1", "urn:aln-registry::v1", "urn:aln-registry:yank", "urn:aln-registry:" + strings.Repeat("x", 9000) + ":v1"} {
 		_, err := Parse(reseal(t, keyOf(t, "yank"), strings.Replace(payload, "urn:aln-registry:yank:v1", predicate, 1)))
 		if !errors.Is(err, ErrUnknownType) || !strings.Contains(err.Error(), "upgrade") || len(err.Error()) > 1024 {
 			t.Errorf("%.60s: %v", predicate, err)

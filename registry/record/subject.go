@@ -38,12 +38,14 @@ func ParseKind(s string) (Kind, error) {
 }
 
 var (
+	upstreamForm  = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,63}$`)
 	nameForm      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 	crateNameForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,63}$`)
 )
 
 // Subject is what a record is about, in parsed form: the registry, a member, an
-// artifact or one version of it, a grant or a rule. The zero value is no subject.
+// artifact or one version of it, a grant, a rule, or a crate of another registry.
+// The zero value is no subject.
 type Subject struct {
 	text    string
 	thing   string
@@ -53,6 +55,8 @@ type Subject struct {
 	member  did.DID
 	grant   storage.CID
 	rule    string
+	// upstream is the registry of crate; artifacts' names are ours alone.
+	upstream, crate string
 }
 
 // String returns the subject's name as it stands in the statement.
@@ -77,6 +81,14 @@ func (s Subject) Member() did.DID { return s.member }
 // Grant returns the CID of the EnvGrant that a grant subject is about, zero for others.
 func (s Subject) Grant() storage.CID { return s.grant }
 
+// Upstream returns the name of the other registry that an upstream subject is about, ""
+// for others.
+func (s Subject) Upstream() string { return s.upstream }
+
+// Crate returns the crate of the other registry that an upstream subject is about, as
+// spelled there, "" for others.
+func (s Subject) Crate() string { return s.crate }
+
 // Rule returns the id of the rule that a rule subject is about, "" for others.
 func (s Subject) Rule() string { return s.rule }
 
@@ -93,6 +105,27 @@ func RuleSubject(id string) (Subject, error) {
 	}
 	text := "rule/" + id
 	return Subject{text: text, thing: text, rule: id}, nil
+}
+
+// CheckUpstream checks a name that other registries are called by here: lower-case
+// letters, digits and '-', at most 64. crates.io's is crates-io.
+func CheckUpstream(name string) error {
+	if !upstreamForm.MatchString(name) {
+		return malformed("%q is not a name for another registry; use lower-case letters, digits and '-', at most 64", clip(name))
+	}
+	return nil
+}
+
+// UpstreamSubject is the subject of import records: a crate of another registry.
+func UpstreamSubject(upstream, crate string) (Subject, error) {
+	if err := CheckUpstream(upstream); err != nil {
+		return Subject{}, err
+	}
+	if !crateNameForm.MatchString(crate) {
+		return Subject{}, malformed("%q is not a name for a crate", clip(crate))
+	}
+	prefix := "upstream/" + upstream + "/"
+	return Subject{text: prefix + crate, thing: prefix + cargo.CanonicalName(crate), upstream: upstream, crate: crate}, nil
 }
 
 // RegistrySubject is the subject of registry records.
@@ -160,6 +193,9 @@ func ParseSubject(text string) (Subject, error) {
 		return GrantSubject(id), nil
 	case "rule":
 		return RuleSubject(rest)
+	case "upstream":
+		upstream, crate, _ := strings.Cut(rest, "/")
+		return UpstreamSubject(upstream, crate)
 	}
 	kind, err := ParseKind(head)
 	if err != nil {
@@ -191,8 +227,8 @@ func AddOwnerCommand(k Kind, name string, d did.DID) string {
 	return "aln-registry owner add " + string(k) + "/" + name + " " + string(d)
 }
 
-// digest is the sha256 that a statement about s names where it is not about an
-// artifact's bytes: of the shard for a grant, of the subject's name for all others.
+// digest is the sha256 that a statement about s names where it is not about other
+// bytes (Type.ofBytes): of the shard for a grant, of the subject's name for all others.
 func (s Subject) digest() [sha256.Size]byte {
 	if !s.grant.IsZero() {
 		return s.grant.Digest()
@@ -217,6 +253,8 @@ func (s Subject) fits(t Type) bool {
 		return !s.grant.IsZero()
 	case TypeQuarantine, TypeRelease:
 		return s.rule != ""
+	case TypeImport:
+		return s.upstream != ""
 	}
 	return false
 }

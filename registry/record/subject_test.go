@@ -29,7 +29,11 @@ func TestParseSubjectReadsEveryForm(t *testing.T) {
 		"member/did%3Akey%3Az6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp": "member/did%3Akey%3Az6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp",
 		MemberSubject(long).String():                                          MemberSubject(long).String(),
 		GrantSubject(storage.CIDOf(nil)).String():                             "grant/" + storage.CIDOf(nil).String(),
-		"rule/blake3":                         "rule/blake3",
+		"rule/blake3":                   "rule/blake3",
+		"upstream/crates-io/Serde_JSON": "upstream/crates-io/serde_json",
+		"upstream/crates-io/a-b":        "upstream/crates-io/a_b",
+		"upstream/0/A":                  "upstream/0/a",
+		"upstream/" + strings.Repeat("u", 64) + "/" + strings.Repeat("c", 64): "upstream/" + strings.Repeat("u", 64) + "/" + strings.Repeat("c", 64),
 		"rule/0.a_b-c":                        "rule/0.a_b-c", // ids have one spelling, not names
 		"rule/" + strings.Repeat("r", 64):     "rule/" + strings.Repeat("r", 64),
 		"crate/" + strings.Repeat("a", 64):    "crate/" + strings.Repeat("a", 64),
@@ -53,8 +57,11 @@ func TestParseSubjectRefuses(t *testing.T) {
 		"member/", "member/did:web:lab.example", "member/did%3aweb%3alab.example", "member/did%3Aweb%3ALAB.example", "member/did%3Aweb%3Alab%2Eexample",
 		"member/did%3Aweb%3Alab.example@1.0.0", "member/did%3Aweb%3Alab.example%253a8443", "member/did%3Aweb%3Alab.example%3A8443%", "member/%", "member/%4", "member/%zz",
 		"member/did%3Aexample%3Aa", "member/did%3Aweb%3Alab.example%2Fada", "member/did%3Aweb%3Alab.example%3A..", "member/did%3Aweb%3Auser%40lab.example",
+		"upstream", "upstream/", "upstream/a", "upstream/a/", "upstream//a", "upstream/A/a", "upstream/a_b/a", "upstream/-a/a", "upstream/a.b/a", "upstream/../a",
+		"upstream/a/9a", "upstream/a/_a", "upstream/a/a.b", "upstream/a/a b", "upstream/a/é", "upstream/a/b/c", "upstream/a/b@1.0.0", "upstream/a/b\n", "Upstream/a/b",
+		"upstream/" + strings.Repeat("u", 65) + "/a", "upstream/a/" + strings.Repeat("c", 65),
 		"member/registry", "rule/", "rule/X", "rule/a/b", "rule/-a", "rule/a b", "rule/a@1.0.0", "rule/a*", "rule/é", "rule/" + strings.Repeat("r", 65), "rule", "grant", "grant/", "grant/x",
-		"grant/" + storage.CIDOf(nil).Hex(), "grant/" + strings.ToUpper(storage.CIDOf(nil).String()), "grant/" + storage.CIDOf(nil).String() + "/", "grant/" + storage.CIDOf(nil).String() + "@1.0.0", "upstream/a/b", strings.Repeat("a", 1000), "member/" + strings.Repeat("%61", 300),
+		"grant/" + storage.CIDOf(nil).Hex(), "grant/" + strings.ToUpper(storage.CIDOf(nil).String()), "grant/" + storage.CIDOf(nil).String() + "/", "grant/" + storage.CIDOf(nil).String() + "@1.0.0", strings.Repeat("a", 1000), "member/" + strings.Repeat("%61", 300),
 	} {
 		if s, err := ParseSubject(text); !errors.Is(err, ErrMalformed) || s != (Subject{}) {
 			t.Errorf("%q: %q, %v", text, s, err)
@@ -63,6 +70,16 @@ func TestParseSubjectRefuses(t *testing.T) {
 }
 
 func TestConstructorsCheckAsParseSubjectDoes(t *testing.T) {
+	for _, s := range [][2]string{{"", "a"}, {"a", ""}, {"a/b", "c"}, {"a", "b/c"}, {"a", "b@1.0.0"}, {"crates.io", "a"}} {
+		if _, err := UpstreamSubject(s[0], s[1]); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%q: %v", s, err)
+		}
+	}
+	// A crate of another registry is no artifact of ours, whatever it is called.
+	u, err := UpstreamSubject("crates-io", "Serde-json")
+	if err != nil || u.Upstream() != "crates-io" || u.Crate() != "Serde-json" || u.Kind() != "" || u.Name() != "" || u.Version() != "" {
+		t.Errorf("%+v, %v", u, err)
+	}
 	if _, err := ArtifactSubject(KindCrate, "a.b"); !errors.Is(err, ErrMalformed) {
 		t.Error(err)
 	}

@@ -113,8 +113,15 @@ func vectors(t testing.TB) []vector {
 	}})
 	release := sign("release", reviewer, rule, none, quarantine, reviews, &Release{Reason: "it is back", Evidence: &evidence})
 	sign("approve-release", admin, rule, none, release, settings, &Approve{Record: release, Verdict: VerdictReject, Reason: ""})
+	seen := mustSubject(t, "upstream/crates-io/Left-pad")
+	sign("import", registry, seen, sha256.Sum256([]byte(vectorSnapshot)), IDOf([]byte("the import before")), settings, &Import{})
 	return list
 }
+
+// vectorSnapshot is the index file that the vector "import" is about.
+const vectorSnapshot = `{"name":"left-pad","vers":"0.9.0","deps":[],"cksum":"0101010101010101010101010101010101010101010101010101010101010101","features":{},"yanked":true}
+{"name":"Left-pad","vers":"1.0.0+b","deps":[],"cksum":"0202020202020202020202020202020202020202020202020202020202020202","features":{},"yanked":false,"pubtime":"2026-06-01T08:30:00Z"}
+`
 
 // vectorGrant is the blob that the vector "grant" is about.
 func vectorGrant(t testing.TB) []byte {
@@ -160,6 +167,7 @@ func TestVectors(t *testing.T) {
 	fmt.Fprintf(&index, "key publisher  P-256 scalar   %x  %s\n", bytes.Repeat([]byte{3}, 32), p256Key(t, 3).Public().DID())
 	fmt.Fprintf(&index, "key reviewer   Ed25519 seed   %x  %s\n", bytes.Repeat([]byte{5}, 32), edKey(t, 5).Public().DID())
 	golden(t, "grant.attachment.json", vectorGrant(t))
+	golden(t, "import.attachment.txt", []byte(vectorSnapshot))
 	for _, v := range vectors(t) {
 		golden(t, v.name+".payload.json", v.record.payload)
 		golden(t, v.name+".envelope.json", v.record.Envelope())

@@ -248,6 +248,8 @@ func (a *application) applyBody() error {
 		return a.applyQuarantine(body)
 	case *record.Release:
 		return a.applyRelease()
+	case *record.Import:
+		return a.applyImport()
 	}
 	return refuse(ErrInvalid, "a record of type %s is never an entry of the log", a.record.Type())
 }

@@ -77,8 +77,8 @@ type Entry struct {
 	DIDDocument storage.CID
 }
 
-// Attachments are the blobs that a record names, by CID: DID documents, own-intents
-// and the EnvGrant that a grant record's subject names.
+// Attachments are the blobs that a record names, by CID: DID documents, own-intents,
+// the EnvGrant that a grant record's subject names and the snapshot of an import record.
 type Attachments map[storage.CID][]byte
 
 // Settings is the registry's settings in force.

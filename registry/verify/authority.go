@@ -231,6 +231,8 @@ func (j *judge) checkAuthority(l *line) error {
 		return j.checkRole(l, by, state.RoleGrantor)
 	case *record.Quarantine, *record.Release:
 		return j.checkRole(l, by, state.RoleReviewer)
+	case *record.Import:
+		return j.checkOwn(l, by)
 	}
 	return fmt.Errorf("a record of type %s is never an entry of the log", l.record.Type())
 }
@@ -294,6 +296,17 @@ func (j *judge) checkAdmin(l, by *line, d did.DID) error {
 		return fmt.Errorf("%s is not an admin by %s", d, by)
 	}
 	l.admin = d
+	return nil
+}
+
+// checkOwn demands that the registry itself signed l, by the settings in force.
+func (j *judge) checkOwn(l, by *line) error {
+	switch h := l.record.Header(); {
+	case h.Signer.DID != j.trail.origin:
+		return errors.New("only the registry itself says what it saw of another one")
+	case by != j.registry:
+		return fmt.Errorf("by names %s, not the settings in force", by)
+	}
 	return nil
 }
 

@@ -35,7 +35,7 @@ type Log interface {
 	// Entry returns the entry's bytes.
 	Entry(ctx context.Context, index int64) ([]byte, error)
 	// Record returns the envelope that the entry e at index names, and the blobs that
-	// the record names: DID documents, own-intents and EnvGrants. Others do no harm.
+	// the record names: DID documents, own-intents, EnvGrants, snapshots. Others do no harm.
 	Record(ctx context.Context, index int64, e translog.Entry) (envelope []byte, attachments [][]byte, err error)
 }
 
@@ -149,7 +149,7 @@ func (r *replay) apply(index int64, e translog.Entry, envelope []byte, attachmen
 		r.violation(index, "", "%v", err)
 		return nil
 	}
-	added := r.attach(attachments)
+	added := r.attach(attachments, parsed.MostAttached())
 	changes, err := state.Apply(r.found.State, state.Entry{Index: index, Time: e.Time, DIDDocument: e.DIDDocument}, parsed, r.attachments)
 	if err != nil {
 		r.violation(index, parsed.ID(), "%v", err)
@@ -178,11 +178,11 @@ func (r *replay) noteSettings(index int64) error {
 }
 
 // attach adds what is offered to the attachments, under the names that it
-// hashes to, and returns those that are new.
-func (r *replay) attach(offered [][]byte) (added []storage.CID) {
+// hashes to, and returns those that are new. Of more than most bytes it takes none.
+func (r *replay) attach(offered [][]byte, most int64) (added []storage.CID) {
 	for _, a := range offered[:min(len(offered), MaxAttachments)] {
 		id := storage.CIDOf(a)
-		if _, known := r.attachments[id]; known || len(a) > maxAttachment {
+		if _, known := r.attachments[id]; known || int64(len(a)) > max(most, maxAttachment) {
 			continue
 		}
 		r.attachments[id] = a

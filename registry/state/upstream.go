@@ -1,0 +1,250 @@
+package state
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/storage"
+)
+
+// Bounds on what is kept of a crate of another registry.
+const (
+	MaxUpstreamVersions = cargo.MaxUpstreamLines
+	MaxUpstreamClaims   = 4
+)
+
+// Upstream is what is known of a crate of another registry: of the index files of it
+// that import records say were seen, in their order.
+type Upstream struct {
+	// Upstream is the other registry's name here, Name the crate's there.
+	Upstream string `json:"upstream"`
+	Name     string `json:"name"`
+	// Record, Index and Seen (its entry's time) are of the last import record; Snapshot
+	// is the index file that it names, Size that in bytes.
+	Record   record.ID   `json:"record"`
+	Index    int64       `json:"index"`
+	Snapshot storage.CID `json:"snapshot"`
+	Size     int64       `json:"size"`
+	Seen     time.Time   `json:"seen"`
+	// Versions are all that were ever seen, in the order first seen; no two differ in +build alone.
+	Versions []UpstreamVersion `json:"versions"`
+}
+
+// UpstreamVersion is a version of a crate of another registry. It is listed there when
+// the last snapshot has it, spelled so, with Digest.
+type UpstreamVersion struct {
+	// Version is as first seen spelled.
+	Version string `json:"version"`
+	// Digest is the sha256 of the .crate that was said first. It stands for ever.
+	Digest Digest `json:"digest"`
+	// First is the time of the entry with which the version was first seen.
+	First time.Time `json:"first"`
+	// Published is the latest pubtime said of it, zero as long as none was.
+	Published time.Time `json:"published,omitzero"`
+	// Again is when it was last seen again after it had not been listed, zero: it always was.
+	Again time.Time `json:"again,omitzero"`
+	// Since is when its age begins: the later of Published (zero: of First) and of Again.
+	Since time.Time `json:"since"`
+	// Yanked is as upstream says, of a version that is Gone as it said last.
+	Yanked bool `json:"yanked"`
+	// Line is the snapshot in which its line stands: the last one that listed it
+	// (cargo.UpstreamFile.Line finds it by Version and Digest).
+	Line storage.CID `json:"line,omitzero"` // only told where it is not the last snapshot
+	// Gone is since when it is not listed any more, zero while it is.
+	Gone time.Time `json:"gone,omitzero"`
+	// Other are the digests besides Digest that were said of it, in the order first said,
+	// at most MaxUpstreamClaims. They are evidence, and never believed.
+	Other []UpstreamClaim `json:"other,omitzero"`
+}
+
+// UpstreamClaim is a digest that is not that which was said first.
+type UpstreamClaim struct {
+	Digest Digest `json:"digest"`
+	// Time is when it was first said, Snapshot where.
+	Time     time.Time   `json:"time"`
+	Snapshot storage.CID `json:"snapshot"`
+}
+
+// Digest is a sha256, in JSON 64 lower-case hex digits.
+type Digest [sha256.Size]byte
+
+// AppendText implements encoding.TextAppender.
+func (d Digest) AppendText(b []byte) ([]byte, error) { return hex.AppendEncode(b, d[:]), nil }
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Digest) MarshalText() ([]byte, error) { return d.AppendText(nil) }
+
+// UnmarshalText implements encoding.TextUnmarshaler; it is for what MarshalText wrote.
+func (d *Digest) UnmarshalText(text []byte) error {
+	if len(text) != hex.EncodedLen(len(d)) {
+		return fmt.Errorf("a digest of %d characters", len(text))
+	}
+	_, err := hex.Decode(d[:], text)
+	return err
+}
+
+const upstreamPrefix = "upstream/"
+
+// UpstreamPrefix begins the keys of all crates of the other registry upstream.
+func UpstreamPrefix(upstream string) string { return upstreamPrefix + upstream + "/" }
+
+// UpstreamsPrefix begins the keys of all crates of all other registries.
+func UpstreamsPrefix() string { return upstreamPrefix }
+
+// UpstreamKey is the key of the Upstream of a crate, however spelled.
+func UpstreamKey(upstream, crate string) string {
+	return UpstreamPrefix(upstream) + cargo.CanonicalName(crate)
+}
+
+// UpstreamOf returns what is known of a crate of another registry, however spelled.
+func UpstreamOf(s Store, upstream, crate string) (Upstream, bool, error) {
+	u, ok, err := get[Upstream](s, UpstreamKey(upstream, crate))
+	u.fillLines()
+	return u, ok, err
+}
+
+// DecodeUpstream reads a value under UpstreamsPrefix.
+func DecodeUpstream(value []byte) (Upstream, error) {
+	u, err := decode[Upstream](value)
+	u.fillLines()
+	return u, err
+}
+
+// fillLines undoes what put leaves out.
+func (u *Upstream) fillLines() {
+	for i := range u.Versions {
+		if v := &u.Versions[i]; v.Line.IsZero() {
+			v.Line = u.Snapshot
+		}
+	}
+}
+
+// Find returns the version whose identity is that of version, its +build aside.
+func (u Upstream) Find(version string) (UpstreamVersion, bool) {
+	key := withoutBuild(version)
+	for _, v := range u.Versions {
+		if withoutBuild(v.Version) == key {
+			return v, true
+		}
+	}
+	return UpstreamVersion{}, false
+}
+
+// withoutBuild is cargo.Version.WithoutBuild of what has been parsed.
+func withoutBuild(version string) string {
+	key, _, _ := strings.Cut(version, "+")
+	return key
+}
+
+// applyImport takes in what the registry saw of a crate of another registry.
+func (a *application) applyImport() error {
+	h, subject := a.record.Header(), a.record.Subject()
+	if h.Signer.DID != a.settings.Origin {
+		return refuse(ErrNotEntitled, "only the registry itself says what it saw of another one")
+	}
+	if h.By != a.settings.Record {
+		return refuse(ErrNotEntitled, "by does not name the registry record in force, %s", a.settings.Record)
+	}
+	u, known, err := UpstreamOf(a.store, subject.Upstream(), subject.Crate())
+	if err != nil {
+		return err
+	}
+	id := a.record.Snapshot()
+	if known && u.Snapshot == id {
+		return refuse(ErrNoChange, "%s was last seen so by entry %d", subject, u.Index)
+	}
+	raw, err := a.attachment(id)
+	if err != nil {
+		return err
+	}
+	file, err := cargo.ParseUpstreamFile(subject.Crate(), raw)
+	if err != nil {
+		return refuse(ErrInvalid, "snapshot %s: %v", id, err)
+	}
+	switch {
+	case len(file.Lines) == 0 && !known:
+		return refuse(ErrInvalid, "the snapshot %s is empty, and nothing is known of %s: that it is not there is no change", id, subject)
+	case len(file.Lines) == 0 && u.Name != subject.Crate(), len(file.Lines) > 0 && file.Name != subject.Crate():
+		return refuse(ErrInvalid, "the crate is spelled otherwise there than in %s", subject)
+	}
+	u.see(file, id, a.entry.Time)
+	if len(u.Versions) > MaxUpstreamVersions {
+		return refuse(ErrInvalid, "%s would have %d versions; at most %d", subject, len(u.Versions), MaxUpstreamVersions)
+	}
+	u.Upstream, u.Name, u.Record, u.Index = subject.Upstream(), subject.Crate(), a.record.ID(), a.entry.Index
+	u.Snapshot, u.Size, u.Seen = id, int64(len(raw)), a.entry.Time
+	for i := range u.Versions {
+		if v := &u.Versions[i]; v.Line == id {
+			v.Line = storage.CID{}
+		}
+	}
+	return a.put(UpstreamKey(subject.Upstream(), subject.Crate()), u)
+}
+
+// see takes in that file, the snapshot id, was seen at that time.
+func (u *Upstream) see(file cargo.UpstreamFile, id storage.CID, at time.Time) {
+	places := make(map[string]int, len(u.Versions)+len(file.Lines))
+	for i, v := range u.Versions {
+		places[withoutBuild(v.Version)] = i
+	}
+	listed := make([]bool, len(u.Versions), len(u.Versions)+len(file.Lines))
+	for _, l := range file.Lines {
+		i, known := places[withoutBuild(l.Version)]
+		if !known {
+			i = len(u.Versions)
+			places[withoutBuild(l.Version)] = i
+			u.Versions = append(u.Versions, UpstreamVersion{Version: l.Version, Digest: l.Digest, First: at})
+			listed = append(listed, false)
+		}
+		switch v := &u.Versions[i]; {
+		case v.Version != l.Version: // another one, which has no place beside the first
+		case v.Digest != l.Digest:
+			v.claim(UpstreamClaim{Digest: l.Digest, Time: at, Snapshot: id})
+		case !listed[i]:
+			listed[i] = true
+			v.list(l, id, at)
+		}
+	}
+	for i := range u.Versions {
+		if v := &u.Versions[i]; !listed[i] && v.Gone.IsZero() {
+			v.Gone = at
+		}
+	}
+}
+
+// list takes in that the version is listed by l.
+func (v *UpstreamVersion) list(l cargo.UpstreamLine, id storage.CID, at time.Time) {
+	if !v.Gone.IsZero() {
+		v.Gone, v.Again = time.Time{}, at
+	}
+	v.Published = later(v.Published, l.Published)
+	since := v.Published
+	if since.IsZero() {
+		since = v.First
+	}
+	v.Since, v.Yanked, v.Line = later(since, v.Again), l.Yanked, id
+}
+
+// claim notes a digest that is not believed.
+func (v *UpstreamVersion) claim(c UpstreamClaim) {
+	for _, o := range v.Other {
+		if o.Digest == c.Digest {
+			return
+		}
+	}
+	if len(v.Other) < MaxUpstreamClaims {
+		v.Other = append(v.Other, c)
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
