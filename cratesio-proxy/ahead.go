@@ -1,7 +1,6 @@
 package cratesioproxy
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"slices"
@@ -16,7 +15,6 @@ const (
 	mostAhead      = 32  // fetched ahead at a time
 	mostAheadQueue = 512 // that wait for that; what is beyond is asked for by whoever needs it
 	mostVersions   = 3   // the newest, whose dependencies are fetched ahead
-	mostLines      = 64  // that are looked at for them
 	mostDeps       = 64
 	mostReread     = 2 << 20 // bytes of a stored snapshot that is read again for that
 )
@@ -42,7 +40,7 @@ func (u *Upstream) fetchAhead(name string, waves int) {
 		u.spread(e.deps, waves)
 		return
 	}
-	u.proxy.tasks.begin(func() { u.spread(u.reread(u.proxy.ctx, e.file.Snapshot), waves) })
+	u.proxy.tasks.begin(func() { u.spread(u.reread(u.proxy.ctx, name, e.file.Snapshot), waves) })
 }
 
 // spread fetches names ahead, each with its own dependencies for one wave less.
@@ -73,7 +71,7 @@ func (u *Upstream) spread(names []string, waves int) {
 }
 
 // reread finds the dependencies in a stored snapshot, nil where it cannot be read.
-func (u *Upstream) reread(ctx context.Context, id storage.CID) []string {
+func (u *Upstream) reread(ctx context.Context, name string, id storage.CID) []string {
 	blob, err := u.proxy.Blobs.Open(ctx, id)
 	if err != nil {
 		return nil
@@ -86,23 +84,28 @@ func (u *Upstream) reread(ctx context.Context, id storage.CID) []string {
 	if err != nil {
 		return nil
 	}
-	return dependencies(data)
+	file, err := cargo.ParseUpstreamFile(name, data)
+	if err != nil {
+		return nil
+	}
+	return dependencies(file)
 }
 
 // dependencies are the crates of the same index, by their names in lower case, that the newest
-// few versions in an index file need to be built: no optional ones and none for tests.
-func dependencies(file []byte) []string {
+// few versions in an index file need to be built: no optional ones and none for tests. Newest
+// are those at its end.
+func dependencies(file cargo.UpstreamFile) []string {
 	names := []string{}
 	versions := 0
-	for lines := 0; len(file) > 0 && lines < mostLines && versions < mostVersions; lines++ {
-		file = bytes.TrimSuffix(file, []byte("\n"))
-		at := bytes.LastIndexByte(file, '\n')
-		line, err := cargo.ParseLine(file[at+1:])
-		file = file[:at+1]
-		if err != nil || line.Yanked {
+	for i := len(file.Lines) - 1; i >= 0 && versions < mostVersions; i-- {
+		if file.Lines[i].Yanked {
 			continue
 		}
 		versions++
+		line, err := cargo.ParseLine(file.Lines[i].Raw)
+		if err != nil { // cargo may read more than is read here
+			continue
+		}
 		for _, d := range line.Deps {
 			name := strings.ToLower(d.PackageName())
 			if d.Optional || d.Kind == cargo.KindDev || d.Registry != nil || len(names) >= mostDeps || slices.Contains(names, name) {

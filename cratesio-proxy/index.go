@@ -19,7 +19,7 @@ import (
 
 const (
 	// MaxIndexBytes bounds an index file, on the wire and decoded.
-	MaxIndexBytes = 16 << 20
+	MaxIndexBytes = cargo.MaxUpstreamFile
 	// Of files beyond largeBytes so many are read at a time, so that memory is bounded too.
 	largeBytes = 1 << 20
 	mostLarge  = 4
@@ -27,6 +27,9 @@ const (
 	mostEntries  = 20_000
 	mostResting  = 10_000
 	maxValidator = 1 << 10 // bytes of an ETag or a Last-Modified
+
+	mostAlarms  = 20               // of one kind and one snapshot
+	vanishedFor = 10 * time.Minute // that a crate is not there before that is believed
 
 	indexTime   = 90 * time.Second // that a question may take in all, publication included
 	troubleRest = 2 * time.Second  // after a failure, where nothing is known
@@ -136,7 +139,7 @@ func (u *Upstream) fetchIndex(ctx context.Context, name string) error {
 		}
 	}
 	if !ok || file.Snapshot != known.Snapshot { // its validators are of something else
-		file = File{Status: file.Status}
+		file = File{Status: file.Status, Checked: file.Checked}
 	}
 	err = u.askIndex(ctx, name, known, ok, file)
 	u.remember(ctx, name, known, ok, file, err)
@@ -171,36 +174,54 @@ func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bo
 		u.learned(name, found.file, nil)
 		return nil
 	}
+	var deps []string
 	if found.file.Snapshot = storage.CIDOf(found.body); !ok || found.file.Snapshot != known.Snapshot {
-		if err := u.enter(ctx, name, found.body); err != nil {
+		if deps, err = u.enter(ctx, name, found.body); err != nil {
 			return err
 		}
 	}
-	u.learned(name, found.file, dependencies(found.body))
+	u.learned(name, found.file, deps)
 	return nil
 }
 
-// enter hands a snapshot to the registry. One that is another crate's is not there:
-// some file systems know one file by several names.
-func (u *Upstream) enter(ctx context.Context, name string, snapshot []byte) error {
-	first, _, _ := bytes.Cut(snapshot, []byte("\n"))
-	line, err := cargo.ParseLine(first)
-	switch spelled := strings.ToLower(line.Name); {
+// enter hands a snapshot to the registry, and returns what it depends on. One that is
+// another crate's is not there: some file systems know one file by several names.
+func (u *Upstream) enter(ctx context.Context, name string, snapshot []byte) ([]string, error) {
+	file, err := cargo.ParseUpstreamFile(name, snapshot)
+	switch {
 	case err != nil:
-		return u.say(fmt.Errorf("%w: %w: %s", ErrBroken, ErrSnapshot, words(err)))
-	case spelled != name && cargo.CanonicalName(spelled) == cargo.CanonicalName(name):
-		return u.say(ErrNotFound)
-	case spelled != name:
-		return u.say(fmt.Errorf("%w: %w: its first line is of %s", ErrBroken, ErrSnapshot, line.Name))
+		return nil, u.say(fmt.Errorf("%w: %w: %s", ErrBroken, ErrSnapshot, words(err)))
+	case len(file.Lines) == 0: // as good as none, and believed no sooner
+		return nil, u.say(fmt.Errorf("%w: its index file is empty", ErrNotFound))
+	case strings.ToLower(file.Name) != name:
+		return nil, u.say(ErrNotFound)
 	}
-	err = u.proxy.Evidence.Import(ctx, u.setting.Name, name, snapshot)
+	in, err := u.proxy.Evidence.Import(ctx, u.setting.Name, name, snapshot)
 	if errors.Is(err, ErrSnapshot) {
 		err = u.say(fmt.Errorf("%w: %w", ErrBroken, err))
 	}
-	if err == nil {
-		u.proxy.counts.imported.Add(1)
+	if err != nil {
+		return nil, err
 	}
-	return err
+	u.proxy.counts.imported.Add(1)
+	u.alarms(name, AlarmChanged, in.Changed, "the index names another digest than it first did, which is not believed")
+	u.alarms(name, AlarmDropped, in.Dropped, "the index does not list it any more")
+	return dependencies(file), nil
+}
+
+// alarms raises an alarm for every version, and one for all beyond a bound.
+func (u *Upstream) alarms(name, kind string, versions []string, detail string) {
+	now := u.proxy.Clock()
+	for i, v := range versions {
+		a := Alarm{Upstream: u.setting.Name, Name: name, Version: v, Kind: kind, Detail: detail, At: now}
+		if i == mostAlarms {
+			a.Version, a.Detail = "", fmt.Sprintf("and %d versions more", len(versions)-i)
+		}
+		u.proxy.alarm(a)
+		if i == mostAlarms {
+			return
+		}
+	}
 }
 
 // learned remembers what upstream said.
@@ -222,7 +243,7 @@ func (u *Upstream) remember(ctx context.Context, name string, known Known, ok bo
 	case errors.Is(err, ErrNotFound):
 		u.resting.put(name, rest{err, now.Add(u.proxy.Negative)})
 		if ok {
-			u.vanished(name, known, file, err)
+			u.vanished(ctx, name, known, file, err)
 		}
 		return
 	case errors.Is(err, ErrBroken):
@@ -241,20 +262,34 @@ func (u *Upstream) remember(ctx context.Context, name string, known Known, ok bo
 	u.proxy.Log.WarnContext(ctx, "an upstream's index file cannot be had", "upstream", u.setting.Name, "crate", name, "known", ok, "error", err)
 }
 
-// vanished tells that upstream no longer has what it had. What is known stays: a lock
-// that names it builds on, and the registry says what of it may be seen.
-func (u *Upstream) vanished(name string, known Known, file File, err error) {
+// vanished takes in that upstream no longer has what it had. That it is gone is entered where
+// upstream says so, or where it is not there for a while although the rest of upstream is:
+// an upstream out of order also has nothing, and what is entered bears on what builds may use.
+func (u *Upstream) vanished(ctx context.Context, name string, known Known, file File, err error) {
+	if known.Snapshot == storage.CIDOf(nil) { // that is what is known
+		return
+	}
 	status := http.StatusNotFound
 	if a := (*answered)(nil); errors.As(err, &a) {
 		status = a.status
 	}
 	now := u.proxy.Clock()
 	gone := File{Upstream: u.setting.Name, Name: name, Snapshot: known.Snapshot, Checked: now, Status: status}
+	if first := file.Status == 0 || file.Status == http.StatusOK; first {
+		u.proxy.alarm(Alarm{Upstream: u.setting.Name, Name: name, Kind: AlarmVanished, Detail: words(err), At: now})
+	} else {
+		gone.Checked = file.Checked
+	}
 	u.entries.put(name, entry{file: gone})
 	u.proxy.notes.file(gone)
-	if file.Status != status {
-		u.proxy.alarm(Alarm{Upstream: u.setting.Name, Name: name, Kind: AlarmVanished, Detail: words(err), At: now})
+	if status == http.StatusNotFound && (now.Sub(gone.Checked) < vanishedFor || u.fetchConfig(ctx) != nil) {
+		return
 	}
+	if _, err := u.proxy.Evidence.Import(ctx, u.setting.Name, name, nil); err != nil {
+		u.proxy.Log.ErrorContext(ctx, "cannot enter that a crate has vanished", "upstream", u.setting.Name, "crate", name, "error", err)
+		return
+	}
+	u.proxy.counts.imported.Add(1)
 }
 
 // answer is an index file, or that it is what it was (nil).

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -94,7 +95,7 @@ func TestWhatWasNotedSavesRequestsAfterARestart(t *testing.T) {
 func TestAnUpstreamThatDoesNotTellIsServedStale(t *testing.T) {
 	for name, bad := range map[string]http.HandlerFunc{
 		"403": status(403), "429": status(429, "Retry-After", "100"), "500": status(500), "418": status(418),
-		"404": status(404), "410": status(410), "451": status(451),
+		"404": status(404),
 		"not an index": text("<html>"), "another crate": text(line("other", "1.0.0")), "nothing": text(""),
 		"truncated": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "99")
@@ -160,23 +161,69 @@ func TestASnapshotThatTheRegistryRefusesRaisesAnAlarm(t *testing.T) {
 	}
 }
 
-func TestACrateThatVanishesIsServedAndRaisesAnAlarm(t *testing.T) {
+func TestACrateThatVanishesIsServedAndBelievedLate(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		config http.HandlerFunc
+		after  []int // imports after each look, one in six minutes
+	}{
+		"gone, says upstream":       {410, nil, []int{2, 2, 2, 2}},
+		"not to be shown":           {451, nil, []int{2, 2, 2, 2}},
+		"not there":                 {404, nil, []int{1, 1, 2, 2}},
+		"nothing is there any more": {404, status(404), []int{1, 1, 1, 1}},
+		"upstream is not in order":  {404, text("<html>"), []int{1, 1, 1, 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, nil)
+			l.on("/so/me/some", text(line("some", "1.0.0")))
+			if err := l.refresh("some"); err != nil {
+				t.Fatal(err)
+			}
+			l.on("/so/me/some", status(c.status))
+			if c.config != nil {
+				l.on("/config.json", c.config)
+			}
+			for i, want := range c.after {
+				l.pass(6 * time.Minute)
+				l.upstream.entries = newRecent[string, entry](mostEntries) // as after a restart
+				until(t, "it is noted", func() bool {
+					f, _, _ := l.facts.File(t.Context(), CratesIO, "some")
+					return i == 0 || f.Status == c.status
+				})
+				if err := l.refresh("some"); err != nil {
+					t.Fatal(err)
+				}
+				if n := l.evidence.imports(); n != want {
+					t.Fatalf("after %d looks, %d imports, want %d", i+1, n, want)
+				}
+			}
+			until(t, "the alarm is noted", func() bool { return l.facts.kinds() == AlarmVanished })
+			if n := l.evidence.imports(); l.evidence.imported[n-1] != "" && n > 1 {
+				t.Errorf("imported %q", l.evidence.imported)
+			}
+			l.on("/so/me/some", text(line("some", "1.0.0")))
+			l.pass(6 * time.Minute)
+			if err := l.refresh("some"); err != nil || l.evidence.crates[CratesIO+" some"].Snapshot != storage.CIDOf([]byte(line("some", "1.0.0"))) {
+				t.Errorf("when it is back: %v", err)
+			}
+		})
+	}
+}
+
+func TestWhatTheRegistryFindsInASnapshotRaisesAlarms(t *testing.T) {
 	l := newLab(t, nil)
 	l.on("/so/me/some", text(line("some", "1.0.0")))
+	l.evidence.finds = Imported{Changed: []string{"1.0.0"}, Dropped: make([]string, 100)}
+	for i := range l.evidence.finds.Dropped {
+		l.evidence.finds.Dropped[i] = fmt.Sprintf("2.0.%d", i)
+	}
 	if err := l.refresh("some"); err != nil {
 		t.Fatal(err)
 	}
-	l.on("/so/me/some", status(410))
-	for range 3 {
-		l.pass(time.Hour)
-		if err := l.refresh("some"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	until(t, "the alarm is noted", func() bool { return l.facts.kinds() == AlarmVanished })
-	if n := l.requests("/so/me/some"); n != 4 || l.proxy.Figures().Alarms != 1 {
-		t.Errorf("asked %d times, %d alarms", n, l.proxy.Figures().Alarms)
-	}
+	until(t, "the alarms are noted", func() bool {
+		kinds := l.facts.kinds()
+		return strings.Count(kinds, AlarmChanged) == 1 && strings.Count(kinds, AlarmDropped) == mostAlarms+1
+	})
 }
 
 func TestWhatIsNotThereIsRememberedForAMoment(t *testing.T) {

@@ -2,6 +2,7 @@ package cratesioproxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -212,22 +213,23 @@ type evidence struct {
 	imported []string // snapshots
 	private  string   // a prefix
 	err      error
+	finds    Imported
 }
 
-func (e *evidence) Import(_ context.Context, upstream, crate string, snapshot []byte) error {
+func (e *evidence) Import(_ context.Context, upstream, crate string, snapshot []byte) (Imported, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.err != nil {
-		return e.err
+		return Imported{}, e.err
 	}
-	first, _, _ := strings.Cut(string(snapshot), "\n")
-	l, err := cargo.ParseLine([]byte(first))
+	f, err := cargo.ParseUpstreamFile(crate, snapshot)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrSnapshot, err)
+		return Imported{}, fmt.Errorf("%w: %w", ErrSnapshot, err)
 	}
-	e.crates[upstream+" "+cargo.CanonicalName(crate)] = Known{Name: l.Name, Snapshot: storage.CIDOf(snapshot)}
+	key := upstream + " " + cargo.CanonicalName(crate)
+	e.crates[key] = Known{Name: cmp.Or(f.Name, e.crates[key].Name), Snapshot: storage.CIDOf(snapshot)}
 	e.imported = append(e.imported, string(snapshot))
-	return nil
+	return e.finds, nil
 }
 
 func (e *evidence) Known(_ context.Context, upstream, canonical string) (Known, bool, error) {

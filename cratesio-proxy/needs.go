@@ -11,17 +11,26 @@ import (
 // called concurrently.
 type Evidence interface {
 	// Import signs and enters that upstream showed snapshot, byte for byte, as the index
-	// file of crate (as it was asked, in lower case), and returns once that is published.
-	// A snapshot that cannot be that crate's index file is an error that matches
+	// file of crate (as it was asked, in lower case), and returns once that is published:
+	// Known tells of it then. An empty snapshot says that upstream no longer has what is
+	// known. A snapshot that cannot be that crate's index file is an error that matches
 	// ErrSnapshot, and nothing is entered. One that is the last known already succeeds.
-	// Known tells of it then. It may be repeated after any error.
-	Import(ctx context.Context, upstream, crate string, snapshot []byte) error
+	// It may be repeated after any error.
+	Import(ctx context.Context, upstream, crate string, snapshot []byte) (Imported, error)
 	// Known tells, from memory as a rule, what was last published of a crate by its
 	// canonical name; false where nothing was.
 	Known(ctx context.Context, upstream, canonical string) (Known, bool, error)
 	// PrivateName reports whether a name, in canonical form, is one of those that are
 	// never asked of an upstream.
 	PrivateName(canonical string) bool
+}
+
+// Imported is what upstream should not have done, and is in this snapshot for the first time.
+type Imported struct {
+	// Changed are versions with another digest than the first that was seen of them.
+	Changed []string
+	// Dropped are versions that are not listed any more.
+	Dropped []string
 }
 
 // Known is what is known of an upstream's crate.
@@ -58,9 +67,11 @@ type File struct {
 	// Snapshot is what the validators are of: they are used while that is the last that
 	// the registry knows.
 	Snapshot storage.CID
-	Checked  time.Time
-	// Status is what upstream answered then: 200, or 404, 410 or 451.
+	// Status is what upstream answered last: 200, or 404, 410 or 451, which count only for
+	// what was there before.
 	Status int
+	// Checked is when it last answered so; of others than 200, when it first did.
+	Checked time.Time
 }
 
 // Blob is a crate that is held.
@@ -77,6 +88,10 @@ const (
 	AlarmMismatch = "mismatch"
 	// AlarmSnapshot: an index file is none of the crate it was asked for, or beyond all bounds.
 	AlarmSnapshot = "snapshot"
+	// AlarmChanged: a version has another digest than the first that was seen of it.
+	AlarmChanged = "changed"
+	// AlarmDropped: a version is not listed any more.
+	AlarmDropped = "dropped"
 	// AlarmVanished: upstream no longer has a crate that it had.
 	AlarmVanished = "vanished"
 )
