@@ -96,11 +96,13 @@ func (c *circuit) failed(begun time.Duration) {
 	c.opened, c.until = now, now+c.rest
 }
 
-// leave: the host asked to be left alone for d.
+// leave: the host asked to be left alone for d, which is 0 where it did not.
 func (c *circuit) leave(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pause = max(c.pause, c.elapsed()+min(d, longestWait))
+	if d > 0 {
+		c.pause = max(c.pause, c.elapsed()+min(d, longestWait))
+	}
 }
 
 // isDead reports whether the host is taken for dead.

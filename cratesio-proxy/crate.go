@@ -129,7 +129,7 @@ func (u *Upstream) Hold(ctx context.Context, w Want) error {
 		c, err := u.receive(ctx, w)
 		if err == nil {
 			err = c.reader.stored(ctx)
-			c.Close()
+			c.reader.close()
 		}
 		if !errors.Is(err, errHeld) {
 			return err

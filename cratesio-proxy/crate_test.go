@@ -437,3 +437,22 @@ func TestClosingEndsWhatIsUnderWay(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestAFileThatIsNotSentDoesNotCountAgainstItsHost(t *testing.T) {
+	l := newLab(t, func(c *Config) { c.Stall = 20 * time.Millisecond })
+	l.slow.Store(int64(10 * time.Second))
+	data, want := crate("bad", 200_000)
+	l.on(dlPath(want), func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	})
+	if _, err := l.read(want); !errors.Is(err, ErrUnavailable) || len(l.slept) != mostRetries {
+		t.Errorf("got %v after %v", err, l.slept)
+	}
+	good, other := crate("good", 200_000)
+	l.on(dlPath(other), sends(good))
+	if got, err := l.read(other); err != nil || !bytes.Equal(got, good) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}

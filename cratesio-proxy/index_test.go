@@ -95,7 +95,7 @@ func TestWhatWasNotedSavesRequestsAfterARestart(t *testing.T) {
 func TestAnUpstreamThatDoesNotTellIsServedStale(t *testing.T) {
 	for name, bad := range map[string]http.HandlerFunc{
 		"403": status(403), "429": status(429, "Retry-After", "100"), "500": status(500), "418": status(418),
-		"404": status(404),
+		"404":          status(404),
 		"not an index": text("<html>"), "another crate": text(line("other", "1.0.0")), "nothing": text(""),
 		"truncated": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "99")

@@ -68,7 +68,8 @@ type question struct {
 
 // ask makes one attempt at q, and gives what is answered with 200, 206 or 304 to use,
 // with a body that is cut when it makes no progress. Everything else is an error of
-// this package. An error of use counts against the host where it is ErrUnavailable.
+// this package. What happens once it has answered does not count against the host: others
+// are not to suffer from one file that it does not send.
 func (u *Upstream) ask(ctx context.Context, q question, use func(*http.Response, *watched) error) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, q.url, nil)
 	if err != nil { // it would say the URL
@@ -92,18 +93,16 @@ func (u *Upstream) ask(ctx context.Context, q question, use func(*http.Response,
 		return u.say(err)
 	}
 	u.proxy.counts.requests.Add(1)
-	err = u.exchange(request, use)
-	switch {
-	case ctx.Err() != nil: // whoever asked has left, or it took too long in all
-	case errors.Is(err, ErrUnavailable) && !isAnswer(err):
-		q.host.failed(begun)
-	default:
-		q.host.succeeded()
-		if after := RetryAfter(err); after > 0 {
-			q.host.leave(after)
+	return u.say(u.exchange(request, func(err error) {
+		switch {
+		case ctx.Err() != nil: // whoever asked has left, or it took too long in all
+		case err == nil || isAnswer(err):
+			q.host.succeeded()
+			q.host.leave(RetryAfter(err))
+		case errors.Is(err, ErrUnavailable):
+			q.host.failed(begun)
 		}
-	}
-	return u.say(err)
+	}, use))
 }
 
 // say puts the upstream's name before what is said of it.
@@ -130,16 +129,21 @@ func isAnswer(err error) bool {
 	return true
 }
 
-// exchange sends the request and reads the answer.
-func (u *Upstream) exchange(request *http.Request, use func(*http.Response, *watched) error) error {
+// exchange sends the request and reads the answer. It says whether it was one before it
+// reads more than its headers.
+func (u *Upstream) exchange(request *http.Request, said func(error), use func(*http.Response, *watched) error) error {
 	ctx, cancel := context.WithCancelCause(request.Context())
 	defer cancel(nil)
 	resp, err := u.client.Do(request.WithContext(ctx))
 	if err != nil {
-		return network(ctx, err)
+		err = network(ctx, err)
+		said(err)
+		return err
 	}
 	defer resp.Body.Close()
-	if err := u.judge(resp); err != nil {
+	err = u.judge(resp)
+	said(err)
+	if err != nil {
 		if resp.ProtoMajor == 1 && resp.ContentLength >= 0 && resp.ContentLength <= drainBytes {
 			// So that the connection is used again, if that is quick; what comes of it is no matter.
 			_, _ = io.Copy(io.Discard, watch(ctx, resp.Body, drainTime, cancel))

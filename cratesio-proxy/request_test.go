@@ -1,8 +1,10 @@
 package cratesioproxy
 
 import (
+	"context"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -201,5 +203,42 @@ func TestADeadUpstreamIsNotWaitedFor(t *testing.T) {
 	}
 	if after := l.proxy.Figures().Requests; after != before {
 		t.Errorf("a dead upstream is asked %d times more", after-before)
+	}
+}
+
+func TestACrateIsAskedForWithTheTokenWhereTheIndexSaysSo(t *testing.T) {
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("s3cr3t"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for required, want := range map[bool]string{true: "s3cr3t", false: ""} {
+		l := newLab(t, nil)
+		l.upstream.setting.TokenFile = token
+		l.on("/config.json", text(fmt.Sprintf(`{"dl":"%s/dl/{crate}/{version}","auth-required":%v}`, l.server.URL, required)))
+		data, some := crate("some", 100)
+		seen := make(chan string, 1)
+		l.on(dlPath(some), func(w http.ResponseWriter, r *http.Request) {
+			seen <- r.Header.Get("Authorization")
+			sends(data)(w, r)
+		})
+		if _, err := l.read(some); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-seen; got != want {
+			t.Errorf("auth-required %v: Authorization was %q", required, got)
+		}
+	}
+}
+
+func TestABodyThatTricklesForEverIsCut(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	w := watch(ctx, strings.NewReader("more"), time.Minute, cancel)
+	w.spent = graceTime - time.Second
+	if _, err := w.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	w.n, w.spent = 10*slowest, graceTime+11*time.Second
+	if _, err := w.Read(make([]byte, 1)); !errors.Is(err, errSlow) || !errors.Is(err, ErrUnavailable) || !errors.Is(context.Cause(ctx), errSlow) {
+		t.Errorf("got %v, %v", err, context.Cause(ctx))
 	}
 }
