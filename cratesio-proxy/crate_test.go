@@ -456,3 +456,22 @@ func TestAFileThatIsNotSentDoesNotCountAgainstItsHost(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }
+
+func TestWhatCannotBeNotedIsNotHeld(t *testing.T) {
+	l := newLab(t, nil)
+	data, want := crate("some", 5000)
+	l.on(dlPath(want), sends(data))
+	l.facts.refuse = mostStores - 1
+	if err := l.upstream.Hold(t.Context(), want); err != nil || len(l.facts.blobs) != 1 {
+		t.Errorf("it is tried no more: %v", err)
+	}
+	data, want = crate("other", 5000)
+	l.on(dlPath(want), sends(data))
+	l.facts.refuse = mostStores
+	if err := l.upstream.Hold(t.Context(), want); err == nil {
+		t.Error("what the catalog does not know of counts as held")
+	}
+	if err := l.upstream.Hold(t.Context(), want); err != nil || l.requests(dlPath(want)) != 2 {
+		t.Errorf("fetched %d times, %v", l.requests(dlPath(want)), err)
+	}
+}

@@ -27,7 +27,6 @@ const (
 	spoolStep  = 1 << 20 // by which the spool of a crate of unknown size grows
 	storeTime  = 5 * time.Minute
 	budgetTime = 15 * time.Second // that room in the spool is waited for
-	mostStores = 3
 )
 
 var (
@@ -374,12 +373,7 @@ func (d *download) store(ctx context.Context) error {
 		return err
 	}
 	b := Blob{ID: d.want.ID, Upstream: u.setting.Name, Name: d.want.Name, Version: d.want.Version, Size: size, Fetched: u.proxy.Clock()}
-	for tries := 1; ; tries++ {
-		if err = u.proxy.Facts.PutBlob(ctx, b); err == nil || tries >= mostStores || u.proxy.Sleep(ctx, u.pause(tries)) != nil {
-			break
-		}
-	}
-	if err != nil { // it is taken for garbage some day, and fetched again
+	if err = u.proxy.notes.store(ctx, b); err != nil { // it is taken for garbage some day, and fetched again
 		u.proxy.counts.unstored.Add(1)
 		u.proxy.Log.Error("a crate of an upstream is stored, and cannot be noted as such", "upstream", u.setting.Name, "crate", d.want.Name, "version", d.want.Version, "error", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -92,7 +93,7 @@ func (l *lab) begin(t *testing.T, change func(*Config), s Setting) {
 
 // sleep is short, whatever was asked for.
 func (l *lab) sleep(ctx context.Context, d time.Duration) error {
-	if d == noteDelay {
+	if d == noteDelay || d == storeDelay {
 		return sleep(ctx, time.Millisecond)
 	}
 	l.mu.Lock()
@@ -255,6 +256,7 @@ type facts struct {
 	blobs  map[storage.CID]Blob
 	used   []storage.CID
 	alarms []Alarm
+	refuse int // as many times, to note blobs
 }
 
 func (f *facts) File(_ context.Context, upstream, name string) (File, bool, error) {
@@ -280,10 +282,16 @@ func (f *facts) HasBlob(_ context.Context, id storage.CID) (bool, error) {
 	return ok, nil
 }
 
-func (f *facts) PutBlob(_ context.Context, b Blob) error {
+func (f *facts) PutBlobs(_ context.Context, list []Blob) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.blobs[b.ID] = b
+	if f.refuse > 0 {
+		f.refuse--
+		return errors.New("no database")
+	}
+	for _, b := range list {
+		f.blobs[b.ID] = b
+	}
 	return nil
 }
 

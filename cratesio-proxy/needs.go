@@ -50,9 +50,9 @@ type Facts interface {
 	PutFiles(ctx context.Context, files []File) error
 	// HasBlob reports whether a blob is noted as one that an upstream served.
 	HasBlob(ctx context.Context, id storage.CID) (bool, error)
-	// PutBlob notes a blob that is stored durably. Until it returns, the blob may be
-	// taken for garbage, but not for some hours after it was stored.
-	PutBlob(ctx context.Context, b Blob) error
+	// PutBlobs notes blobs that are stored durably, all or none. Until it returns, they may
+	// be taken for garbage, but not for some hours after they were stored.
+	PutBlobs(ctx context.Context, list []Blob) error
 	// UsedBlobs notes that blobs were used; those that are none of an upstream's are passed over.
 	UsedBlobs(ctx context.Context, ids []storage.CID, at time.Time) error
 	// PutAlarm notes an alarm; the oldest beyond a bound are forgotten.

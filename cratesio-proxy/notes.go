@@ -12,6 +12,8 @@ import (
 const (
 	noteDelay   = time.Second // that a note waits for others
 	noteTime    = 10 * time.Second
+	storeDelay  = 20 * time.Millisecond // that a stored blob waits for others
+	mostStores  = 3                     // tries
 	mostNotes   = 20_000
 	usedEvery   = time.Hour // at most, for one blob
 	mostUsed    = 50_000
@@ -28,6 +30,14 @@ type notes struct {
 	files     map[[2]string]File
 	used      map[storage.CID]struct{}
 	scheduled bool
+	storing   *storing
+}
+
+// storing are blobs that are noted together. err may be read once done is closed.
+type storing struct {
+	blobs []Blob
+	done  chan struct{}
+	err   error
 }
 
 func newNotes(p *Proxy) *notes {
@@ -97,6 +107,46 @@ func (n *notes) write() {
 	if len(used) > 0 {
 		if err := n.proxy.Facts.UsedBlobs(ctx, used, n.proxy.Clock()); err != nil {
 			n.proxy.Log.Warn("cannot note that crates were used", "crates", len(used), "error", err)
+		}
+	}
+}
+
+// store notes that a blob is held, together with others that come at the same time: a
+// catalog has one writer. It returns when that is done.
+func (n *notes) store(ctx context.Context, b Blob) error {
+	n.mu.Lock()
+	s := n.storing
+	if s == nil {
+		s = &storing{done: make(chan struct{})}
+		if !n.proxy.tasks.begin(func() { n.storeAll(s) }) {
+			n.mu.Unlock()
+			return n.proxy.Facts.PutBlobs(ctx, []Blob{b})
+		}
+		n.storing = s
+	}
+	s.blobs = append(s.blobs, b)
+	n.mu.Unlock()
+	select {
+	case <-s.done:
+		return s.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// storeAll waits a little for others, and then notes all.
+func (n *notes) storeAll(s *storing) {
+	defer close(s.done)
+	_ = n.proxy.Sleep(n.proxy.ctx, storeDelay) // and at once when the proxy is closed
+	n.mu.Lock()
+	n.storing = nil
+	n.mu.Unlock()
+	for tries := 1; ; tries++ {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(n.proxy.ctx), noteTime)
+		s.err = n.proxy.Facts.PutBlobs(ctx, s.blobs)
+		cancel()
+		if s.err == nil || tries >= mostStores || n.proxy.Sleep(n.proxy.ctx, pause(tries, n.proxy.Random)) != nil {
+			return
 		}
 	}
 }

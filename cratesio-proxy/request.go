@@ -46,16 +46,16 @@ func (u *Upstream) try(ctx context.Context, attempt func(context.Context) error)
 			return err
 		}
 		u.proxy.counts.retries.Add(1)
-		if u.proxy.Sleep(ctx, max(u.pause(tries), after)) != nil {
+		if u.proxy.Sleep(ctx, max(pause(tries, u.proxy.Random), after)) != nil {
 			return err
 		}
 	}
 }
 
 // pause is how long to wait after so many tries.
-func (u *Upstream) pause(tries int) time.Duration {
+func pause(tries int, random func() float64) time.Duration {
 	d := firstPause << (tries - 1)
-	return d/2 + time.Duration(u.proxy.Random()*float64(d/2))
+	return d/2 + time.Duration(random()*float64(d/2))
 }
 
 // question is a request to be made.
