@@ -179,7 +179,7 @@ type Judged struct {
 	Version string `json:"version"`
 	// SHA256 is of its bytes, lower-case hex.
 	SHA256 string `json:"sha256"`
-	// Source is particle.SourceHosted, SourceCratesIO or mirror/NAME.
+	// Source is particle.SourceHosted, SourceCratesIO, upstream/NAME or mirror/NAME.
 	Source string `json:"source"`
 }
 

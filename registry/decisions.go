@@ -161,7 +161,7 @@ type Asked struct {
 	Name, Version string
 	// SHA256 is of its bytes, all zero where that is not known.
 	SHA256 [32]byte
-	// Source is particle.SourceHosted, SourceCratesIO or mirror/<name>.
+	// Source is particle.SourceHosted, SourceCratesIO, upstream/<name> or mirror/<name>.
 	Source string
 }
 

@@ -173,8 +173,7 @@ func readQuestion(w http.ResponseWriter, r *http.Request) (grant string, asked [
 
 var (
 	// askedForm is wider than what can be published here: other registries have other names.
-	askedForm  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$`)
-	mirrorForm = regexp.MustCompile(`^mirror/[a-z0-9][a-z0-9-]{0,63}$`)
+	askedForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$`)
 )
 
 func (a askedJSON) parse() (registry.Asked, error) {
@@ -185,8 +184,8 @@ func (a askedJSON) parse() (registry.Asked, error) {
 	if _, err := cargo.ParseVersion(a.Version); err != nil {
 		return asked, fmt.Errorf("version: %v", err)
 	}
-	if a.Source != particle.SourceHosted && a.Source != particle.SourceCratesIO && !mirrorForm.MatchString(a.Source) {
-		return asked, fmt.Errorf("source %.80q is not hosted, crates-io or mirror/NAME", a.Source)
+	if err := particle.CheckSource(a.Source); err != nil {
+		return asked, fmt.Errorf("source: %v", err)
 	}
 	if a.SHA256 == "" {
 		return asked, nil

@@ -140,7 +140,7 @@ func TestHiddenArtifactsCannotBeFoundOut(t *testing.T) {
 	l.admitBound()
 	token := l.session(l.offshore, "read")
 	for _, sum := range []string{"", hexOf("demo-one", "0.1.0"), strings.Repeat("ab", 32)} {
-		for _, source := range []string{"hosted", "crates-io", "mirror/lab"} {
+		for _, source := range []string{"hosted", "crates-io", "mirror/lab", "upstream/lab"} {
 			there := l.question(token, "", askedJSON{"demo-one", "0.1.0", sum, source}).want(t, 200)
 			missing := l.question(token, "", askedJSON{"demo-two", "0.1.0", sum, source}).want(t, 200)
 			if want := bytes.ReplaceAll(missing.body, []byte("demo-two"), []byte("demo-one")); !bytes.Equal(there.body, want) {

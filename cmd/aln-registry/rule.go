@@ -40,7 +40,7 @@ func (f *ruleFlags) register(c *cobra.Command) {
 	flags.StringVar(&f.versions, "version", "", "requirement on the version, as in Cargo.toml: '<2', '>=1.2, <1.4'; '=1.2.3' is that one alone, '1.2.3' all that are compatible with it")
 	flags.StringSliceVar(&f.hashes, "hash", nil, "sha256 or CID of the bytes (repeatable)")
 	flags.StringSliceVar(&f.publishers, "publisher", nil, "`DID` of the publisher (repeatable)")
-	flags.StringSliceVar(&f.sources, "source", nil, "where it comes from: hosted, crates-io, mirror/NAME (repeatable)")
+	flags.StringSliceVar(&f.sources, "source", nil, "where it comes from: hosted, crates-io, upstream/NAME, mirror/NAME (repeatable)")
 	flags.StringSliceVar(&f.content, "content", nil, "what is recognised in the bytes: blake3 (repeatable)")
 	flags.StringVar(&f.reason, "reason", "", "why; it is printed to everybody whom the rule stops")
 	flags.StringVar(&f.evidence, "evidence", "", "CID, or KIND/NAME@VERSION of an artifact here, that says more")

@@ -41,7 +41,7 @@ func TestRuleFlagsBecomeARule(t *testing.T) {
 		"an empty match":        {[]string{"--name", "", "--reason", "r"}, "", "would hit everything"},
 		"a bad pattern":         {[]string{"--name", "a b", "--reason", "r"}, "", "names"},
 		"a bad version":         {[]string{"--name", "a", "--version", "two", "--reason", "r"}, "", "--version"},
-		"a bad source":          {[]string{"--source", "here", "--reason", "r"}, "", "is not hosted, crates-io or mirror/NAME"},
+		"a bad source":          {[]string{"--source", "here", "--reason", "r"}, "", "is not hosted, crates-io, upstream/NAME or mirror/NAME"},
 		"a bad effect":          {[]string{"--name", "a", "--effect", "warn", "--reason", "r"}, "", "is not deny or waive_min_age"},
 		"no publisher":          {[]string{"--publisher", "ada", "--reason", "r"}, "", "--publisher"},
 		"a version in the name": {[]string{"--name", "a@1.2.3", "--reason", "r"}, "", "write --name 'a' --version '=1.2.3'"},

@@ -38,7 +38,7 @@ type RuleMatch struct {
 	// Hashes are hex sha256 digests or CIDs of the bytes.
 	Hashes     []string  `json:"hashes"`
 	Publishers []did.DID `json:"publishers"`
-	// Sources are SourceHosted, SourceCratesIO or mirror/<name>.
+	// Sources are SourceHosted, SourceCratesIO, upstream/<name> or mirror/<name>.
 	Sources []string `json:"sources"`
 	// Content names recognisers of package registry/content: ContentBLAKE3.
 	Content []string `json:"content"`
@@ -58,6 +58,23 @@ const (
 	SourceCratesIO = "crates-io"
 )
 
+// UpstreamSource is the source of what comes from the other registry that is called
+// upstream here: crates.io's name is its source.
+func UpstreamSource(upstream string) string {
+	if upstream == SourceCratesIO {
+		return SourceCratesIO
+	}
+	return "upstream/" + upstream
+}
+
+// CheckSource checks that s may be an artifact's source.
+func CheckSource(s string) error {
+	if s != SourceHosted && s != SourceCratesIO && !sourceForm.MatchString(s) || s == "upstream/"+SourceCratesIO {
+		return malformed("%q is not hosted, crates-io, upstream/NAME or mirror/NAME", clip(s))
+	}
+	return nil
+}
+
 // ContentBLAKE3 recognises an implementation of BLAKE3.
 const ContentBLAKE3 = "blake3"
 
@@ -70,7 +87,7 @@ const (
 var (
 	ruleIDForm   = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
 	patternForm  = regexp.MustCompile(`^[A-Za-z0-9*][A-Za-z0-9._*-]{0,63}$`)
-	mirrorForm   = regexp.MustCompile(`^mirror/[a-z0-9][a-z0-9-]{0,63}$`)
+	sourceForm   = regexp.MustCompile(`^(mirror|upstream)/[a-z0-9][a-z0-9-]{0,63}$`)
 	versionsForm = regexp.MustCompile(`^[\x20-\x7e]{0,256}$`)
 )
 
@@ -133,8 +150,8 @@ func (m RuleMatch) check() error {
 		}
 	}
 	for _, source := range m.Sources {
-		if source != SourceHosted && source != SourceCratesIO && !mirrorForm.MatchString(source) {
-			return malformed("sources: %q is not hosted, crates-io or mirror/NAME", clip(source))
+		if err := CheckSource(source); err != nil {
+			return malformed("sources: %q is not hosted, crates-io, upstream/NAME or mirror/NAME", clip(source))
 		}
 	}
 	for _, content := range m.Content {

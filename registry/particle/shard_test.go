@@ -400,7 +400,7 @@ func exampleRule(edits ...func(*QuarantineRule)) QuarantineRule {
 func exampleMatch() RuleMatch {
 	return RuleMatch{
 		Names: []string{"left-pad", "Left_*"}, Versions: ">=1", Hashes: []string{cid("x").Hex()}, Publishers: []did.DID{"did:web:lab.example"},
-		Sources: []string{SourceHosted, SourceCratesIO, "mirror/lab-2"}, Content: []string{ContentBLAKE3},
+		Sources: []string{SourceHosted, SourceCratesIO, "mirror/lab-2", "upstream/lab-3", UpstreamSource("lab-4")}, Content: []string{ContentBLAKE3},
 	}
 }
 
@@ -429,7 +429,8 @@ func TestRules(t *testing.T) {
 		"a name with a slash":   match(func(m *RuleMatch) { m.Names[0] = "a/b" }), "a name with ?": match(func(m *RuleMatch) { m.Names[0] = "a?" }),
 		"a long name": match(func(m *RuleMatch) { m.Names[0] = strings.Repeat("a", 65) }), "a name twice": match(func(m *RuleMatch) { m.Names[1] = m.Names[0] }),
 		"no hash": match(func(m *RuleMatch) { m.Hashes[0] = "beef" }), "no DID": match(func(m *RuleMatch) { m.Publishers[0] = "ann" }),
-		"no source": match(func(m *RuleMatch) { m.Sources[0] = "mirror/" }), "a mirror in upper case": match(func(m *RuleMatch) { m.Sources[0] = "mirror/Lab" }),
+		"no source": match(func(m *RuleMatch) { m.Sources[0] = "mirror/" }), "crates.io by another name": match(func(m *RuleMatch) { m.Sources = []string{"upstream/" + UpstreamSource("crates-io")} }),
+		"no upstream": match(func(m *RuleMatch) { m.Sources[0] = "upstream/" }), "an upstream's crate": match(func(m *RuleMatch) { m.Sources[0] = "upstream/lab/x" }), "a mirror in upper case": match(func(m *RuleMatch) { m.Sources[0] = "mirror/Lab" }),
 		"no recogniser": match(func(m *RuleMatch) { m.Content[0] = "BLAKE3" }), "versions of two lines": match(func(m *RuleMatch) { m.Versions = ">=1,\n<2" }),
 		"long versions": match(func(m *RuleMatch) { m.Versions = strings.Repeat(" ", 257) }),
 	} {

@@ -14,7 +14,7 @@ type Facts struct {
 	Digest [32]byte
 	// Publisher is who published it, "" where nobody of this registry did.
 	Publisher did.DID
-	// Source is particle.SourceHosted, SourceCratesIO or mirror/<name>.
+	// Source is particle.SourceHosted, SourceCratesIO, upstream/<name> or mirror/<name>.
 	Source string
 	// Since is when its age begins: the later of its publication (missing: first
 	// seen) and of when it was first seen again after a disappearance. The zero
