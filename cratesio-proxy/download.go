@@ -26,6 +26,7 @@ const (
 	copyBytes  = 64 << 10
 	spoolStep  = 1 << 20 // by which the spool of a crate of unknown size grows
 	storeTime  = 5 * time.Minute
+	closeTime  = 10 * time.Second // of it, once the proxy is closed
 	budgetTime = 15 * time.Second // that room in the spool is waited for
 )
 
@@ -365,6 +366,7 @@ func (d *download) store(ctx context.Context) error {
 	u := d.u
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
+	defer context.AfterFunc(u.proxy.ctx, func() { time.AfterFunc(closeTime, cancel) })()
 	size := d.written
 	err := u.proxy.Blobs.Put(ctx, d.want.ID, size, io.NewSectionReader(d.file, 0, size))
 	if err != nil {

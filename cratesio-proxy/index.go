@@ -33,6 +33,7 @@ const (
 
 	indexTime   = 90 * time.Second // that a question may take in all, publication included
 	troubleRest = 2 * time.Second  // after a failure, where nothing is known
+	slowFor     = 10 * time.Second // that nobody waits for news of what is known
 	staleRest   = 15 * time.Second // where something is, or what came is of no use
 )
 
@@ -99,16 +100,25 @@ func (u *Upstream) renew(ctx context.Context, name string, known Known, ok bool)
 	return u.renewKnown(ctx, asked)
 }
 
-// renewKnown waits for news of what is known already, but not for long: what is known
-// is served then, and whoever comes later gets the news.
+// renewKnown waits for news of what is known already, but not for long, and not at all
+// where somebody just waited in vain: what is known is served then, and whoever comes
+// later gets the news.
 func (u *Upstream) renewKnown(ctx context.Context, asked *flight) error {
-	patient, cancel := context.WithTimeout(ctx, u.proxy.Patience)
+	patience := u.proxy.Patience
+	if u.proxy.Elapsed() < time.Duration(u.slow.Load()) {
+		patience = 0
+	}
+	patient, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := asked.wait(patient); err == nil {
+	err := asked.wait(patient)
+	if err == nil {
 		return nil
 	}
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if patience > 0 && errors.Is(err, context.DeadlineExceeded) {
+		u.slow.Store(int64(u.proxy.Elapsed() + slowFor))
 	}
 	u.proxy.counts.stale.Add(1)
 	return nil
@@ -166,6 +176,7 @@ func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bo
 	if err != nil {
 		return err
 	}
+	u.slow.Store(0)
 	found.file.Upstream, found.file.Name = u.setting.Name, name
 	found.file.Checked, found.file.Status = u.proxy.Clock(), http.StatusOK
 	if found.body == nil {

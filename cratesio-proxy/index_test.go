@@ -313,7 +313,7 @@ func TestManyAskersMakeOneRequest(t *testing.T) {
 }
 
 func TestASlowUpstreamHoldsNobodyWhoHasSomething(t *testing.T) {
-	l := newLab(t, func(c *Config) { c.Patience, c.Stall = 20*time.Millisecond, 10*time.Second })
+	l := newLab(t, func(c *Config) { c.Patience, c.Stall = time.Second, 10*time.Second })
 	l.on("/so/me/some", text(line("some", "1.0.0")))
 	if err := l.refresh("some"); err != nil {
 		t.Fatal(err)
@@ -324,10 +324,14 @@ func TestASlowUpstreamHoldsNobodyWhoHasSomething(t *testing.T) {
 		text(line("some", "1.0.0")+line("some", "1.0.1"))(w, r)
 	})
 	l.pass(DefaultFresh)
-	for range 3 {
+	begun := time.Now()
+	for range 10 {
 		if err := l.refresh("some"); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if took := time.Since(begun); took < time.Second || took > 5*time.Second {
+		t.Errorf("waited %s in all, and the first should have waited for one second", took)
 	}
 	close(release)
 	until(t, "the news come in", func() bool { return l.evidence.imports() == 2 })

@@ -3,6 +3,7 @@ package cratesioproxy
 import (
 	"context"
 	"net/http"
+	"sync/atomic"
 
 	"phoenix-lab.org/aln-registry/storage"
 )
@@ -22,6 +23,7 @@ type Upstream struct {
 	waves     *recent[string, wave]
 	downloads downloads
 	proven    *recent[storage.CID, struct{}] // blobs that are noted as upstreams'
+	slow      atomic.Int64                   // until when, as time.Duration of Elapsed, nobody waits for news of what is known
 	bulk      chan struct{}                  // holds a place for every crate being received
 }
 
