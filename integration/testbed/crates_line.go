@@ -88,6 +88,9 @@ type kinds struct {
 	Dev2   map[string]any `toml:"dev_dependencies"`
 }
 
+// pubtimeLayout is how indexes write times, in UTC.
+const pubtimeLayout = "2006-01-02T15:04:05Z"
+
 // describe is what a manifest makes of a crate that was published at a time.
 func describe(text []byte, published time.Time) (Crate, error) {
 	var m manifest
@@ -96,7 +99,7 @@ func describe(text []byte, published time.Time) (Crate, error) {
 	}
 	line := IndexLine{
 		Name: m.Package.Name, Vers: m.Package.Version, Links: m.Package.Links, RustVersion: m.Package.RustVersion,
-		Pubtime: published.UTC().Format("2006-01-02T15:04:05Z"), Deps: []IndexDep{}, Features: map[string][]string{},
+		Pubtime: published.UTC().Format(pubtimeLayout), Deps: []IndexDep{}, Features: map[string][]string{},
 	}
 	if line.Name == "" || line.Vers == "" {
 		return Crate{}, fmt.Errorf("a manifest without name or version")
