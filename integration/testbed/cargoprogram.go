@@ -35,6 +35,25 @@ func CargoProgram(t testing.TB, folder string) {
 	}
 }
 
+// WideProgram writes a library into folder that depends on every version of
+// DebianCrates, to be resolved and fetched; it is not there to be built.
+func WideProgram(t testing.TB, folder string) {
+	t.Helper()
+	manifest := []byte("[package]\nname = \"wide\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[dependencies]\n")
+	for i, one := range DebianCrates(t).All {
+		version, _, _ := strings.Cut(one.Line.Vers, "+")
+		manifest = fmt.Appendf(manifest, "d%d = { package = %q, version = \"=%s\" }\n", i, one.Line.Name, version)
+	}
+	if err := os.MkdirAll(filepath.Join(folder, "src"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string][]byte{"Cargo.toml": manifest, "src/lib.rs": nil} {
+		if err := os.WriteFile(filepath.Join(folder, filepath.FromSlash(name)), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // CargoProgramSays is what the program has to print if fetched bytes were at the URL.
 func CargoProgramSays(t testing.TB, fetched int) string {
 	t.Helper()

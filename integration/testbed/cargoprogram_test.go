@@ -215,6 +215,24 @@ func (p cargoPackage) explicitFeatures(l IndexLine) map[string][]string {
 	return explicit
 }
 
+// Every version of the set is one that cargo can choose.
+func TestCargoFetchesAllThatTheStandInHas(t *testing.T) {
+	s := CratesIO(t)
+	c := newCargoLife(t, s.Index(), s.CA())
+	if err := os.RemoveAll(c.folder); err != nil {
+		t.Fatal(err)
+	}
+	WideProgram(t, c.folder)
+	began := time.Now()
+	c.run("fetch")
+	figures := FiguresOf(t, c.folder)
+	t.Logf("%s: fetched in %.1f s, %+v at once", figures, time.Since(began).Seconds(), s.Most())
+	if figures.Crates != len(DebianCrates(t).All) {
+		t.Errorf("the set has %d crates", len(DebianCrates(t).All))
+	}
+	compareWithCargo(t, c)
+}
+
 func TestTheStaticTreeIsTheSame(t *testing.T) {
 	s := CratesIO(t)
 	for _, secure := range []bool{false, true} {

@@ -24,7 +24,7 @@ import (
 )
 
 // packing is part of a cached set's key: another number for another way of packing.
-const packing = "1"
+const packing = "2"
 
 // debianPackages are the packages that the set is made of, librust-NAME-dev of
 // Debian 12, one NAME a line: a choice of well-known crates with all that these need.

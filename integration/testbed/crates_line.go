@@ -110,7 +110,8 @@ func describe(text []byte, published time.Time) (Crate, error) {
 	}
 	line.Deps = append(line.Deps, deps...)
 	for _, target := range slices.Sorted(maps.Keys(m.Target)) {
-		deps, err := m.Target[target].deps(&target)
+		written := targetText(target)
+		deps, err := m.Target[target].deps(&written)
 		if err != nil {
 			return Crate{}, err
 		}
@@ -208,6 +209,31 @@ func requirement(req string) string {
 		parts = append(parts, part)
 	}
 	return strings.Join(parts, ", ")
+}
+
+// targetText is a target as Cargo writes it into indexes: cfg() with its own spaces.
+func targetText(target string) string {
+	if !strings.HasPrefix(target, "cfg(") {
+		return target
+	}
+	var out strings.Builder
+	quoted := false
+	for _, r := range target {
+		switch {
+		case r == '"':
+			quoted = !quoted
+			out.WriteRune(r)
+		case quoted:
+			out.WriteRune(r)
+		case r == '=':
+			out.WriteString(" = ")
+		case r == ',':
+			out.WriteString(", ")
+		case r != ' ':
+			out.WriteRune(r)
+		}
+	}
+	return out.String()
 }
 
 // autoBuild reports whether Cargo takes a build.rs that the manifest does not name.

@@ -118,6 +118,8 @@ cc="*"
 tests="=0.1"
 [target."cfg(windows)".dependencies.winapi]
 version="0.3"
+[target.'cfg(all(a="x,=y",not( b )))'.dependencies.zeta]
+version="~1"
 [features]
 default=["std"]
 std=[]
@@ -131,7 +133,8 @@ other=["dep:other"]
 		`{"name":"other","req":">=1.0, <2","features":["a","b"],"optional":true,"default_features":false,"target":null,"kind":"normal","package":"real"},` +
 		`{"name":"plain","req":"^1.0","features":[],"optional":false,"default_features":true,"target":null,"kind":"normal"},` +
 		`{"name":"tests","req":"=0.1","features":[],"optional":false,"default_features":true,"target":null,"kind":"dev"},` +
-		`{"name":"winapi","req":"^0.3","features":[],"optional":false,"default_features":true,"target":"cfg(windows)","kind":"normal"}],` +
+		`{"name":"winapi","req":"^0.3","features":[],"optional":false,"default_features":true,"target":"cfg(windows)","kind":"normal"},` +
+		`{"name":"zeta","req":"~1","features":[],"optional":false,"default_features":true,"target":"cfg(all(a = \"x,=y\", not(b)))","kind":"normal"}],` +
 		`"cksum":"","features":{"default":["std"],"std":[]},"features2":{"other":["dep:other"]},"yanked":false,"links":"z","rust_version":"1.60",` +
 		`"pubtime":"2023-01-02T03:04:05Z","v":2}` + "\n"
 	if got := string(one.Line.Marshal()); got != want {

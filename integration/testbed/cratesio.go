@@ -32,6 +32,7 @@ type CratesServer struct {
 	scheme string
 	ca     string
 	pair   tls.Certificate
+	folder string
 
 	mu       sync.Mutex
 	stop     func()
@@ -43,7 +44,12 @@ type CratesServer struct {
 	rules    []*rule
 	asked    []Asked
 	counts   map[string]int
+	load     Load // now
+	most     Load
 }
+
+// Load is how many requests were under way and connections open at once.
+type Load struct{ Requests, Connections int }
 
 // Asked is one request that reached the server.
 type Asked struct {
@@ -57,13 +63,19 @@ type Asked struct {
 type indexFile struct {
 	lines    []IndexLine
 	modified time.Time
+	plain    []byte // what is served, nil until somebody asks for it
+	packed   []byte // the same in gzip
 }
 
 // content is a .crate, a file or bytes.
 type content struct {
 	file string
 	data []byte
+	sum  string
 }
+
+// inMemory is how large what was added may be to be kept there.
+const inMemory = 1 << 20
 
 func (c content) read() ([]byte, error) {
 	if c.file != "" {
@@ -93,8 +105,8 @@ func newCratesServer(t testing.TB, scheme string) *CratesServer {
 		host: address(first), plain: address(first + 1), scheme: scheme, tags: true,
 		crates: map[string]*indexFile{}, content: map[string]content{}, counts: map[string]int{},
 	}
-	folder := t.TempDir()
-	s.ca = filepath.Join(folder, "ca.pem")
+	s.folder = t.TempDir()
+	s.ca = filepath.Join(s.folder, "ca.pem")
 	pair, authority, err := issue("crates")
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +116,7 @@ func newCratesServer(t testing.TB, scheme string) *CratesServer {
 		t.Fatal(err)
 	}
 	for _, one := range set.All {
-		s.put(one.Line, content{file: one.File})
+		s.put(one.Line, content{file: one.File, sum: one.Line.Cksum})
 	}
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
@@ -159,6 +171,7 @@ func (s *CratesServer) Start() error {
 		server := &http.Server{
 			Handler: s, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute,
 			BaseContext: func(net.Listener) context.Context { return ctx },
+			ConnState:   s.connection,
 		}
 		servers = append(servers, server)
 		if i == 0 && s.scheme == "https" {
@@ -183,6 +196,32 @@ func (s *CratesServer) Stop() {
 	}
 }
 
+func (s *CratesServer) connection(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		s.busy(Load{Connections: 1})
+	case http.StateClosed, http.StateHijacked:
+		s.busy(Load{Connections: -1})
+	}
+}
+
+// busy notes what has begun, or ended.
+func (s *CratesServer) busy(by Load) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.load.Requests += by.Requests
+	s.load.Connections += by.Connections
+	s.most.Requests = max(s.most.Requests, s.load.Requests)
+	s.most.Connections = max(s.most.Connections, s.load.Connections)
+}
+
+// Most is the highest load since the start or Forget.
+func (s *CratesServer) Most() Load {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.most
+}
+
 // RequireToken answers 401 to who does not send it as Authorization, and says so
 // in config.json; "" ends that.
 func (s *CratesServer) RequireToken(token string) {
@@ -193,7 +232,8 @@ func (s *CratesServer) RequireToken(token string) {
 
 // Template sets dl of config.json, with Cargo's markers; {host} becomes scheme,
 // host and port that were asked. All of /crates/ takes {crate}/{version}/download,
-// {crate}/{crate}-{version}.crate and, ahead of either, any prefix of the name.
+// {crate}/{version}/{sha256-checksum}, {crate}/{crate}-{version}.crate and, ahead
+// of each, any prefix of the name.
 func (s *CratesServer) Template(dl string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -229,11 +269,27 @@ func (s *CratesServer) Lines(name string) []IndexLine {
 	return nil
 }
 
-// Add publishes a version; its Cksum is set to that of crate. A version that is
-// there already is replaced where it stands.
-func (s *CratesServer) Add(line IndexLine, crate []byte) {
-	line.Cksum = sumOf(crate)
-	s.put(line, content{data: crate})
+// Add publishes a version; its Cksum is set to that of the crate. A version that
+// is there already is replaced where it stands.
+func (s *CratesServer) Add(t testing.TB, v Version) {
+	t.Helper()
+	crate, err := s.keep(v.Crate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.Line.Cksum = crate.sum
+	s.put(v.Line, crate)
+}
+
+// keep puts what is large into a file.
+func (s *CratesServer) keep(crate []byte) (content, error) {
+	c := content{sum: sumOf(crate)}
+	if len(crate) <= inMemory {
+		c.data = crate
+		return c, nil
+	}
+	c.file = filepath.Join(s.folder, c.sum)
+	return c, os.WriteFile(c.file, crate, 0o644)
 }
 
 func (s *CratesServer) put(line IndexLine, crate content) {
@@ -264,7 +320,7 @@ func (f *indexFile) touch() {
 	if !now.After(f.modified) {
 		now = f.modified.Add(time.Second)
 	}
-	f.modified = now
+	f.modified, f.plain, f.packed = now, nil, nil
 }
 
 var errNoVersion = errors.New("testbed: no such version")
@@ -308,7 +364,7 @@ func (s *CratesServer) Replace(name, version string, crate []byte) error {
 func (s *CratesServer) Swap(name, version string, crate []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.content[name+"-"+version] = content{data: crate}
+	s.content[name+"-"+version] = content{data: crate, sum: sumOf(crate)}
 }
 
 // Drop takes a version out of the index and its crate away.
@@ -361,7 +417,7 @@ func (s *CratesServer) Asked() []Asked {
 func (s *CratesServer) Forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asked = nil
+	s.asked, s.most = nil, s.load
 	clear(s.counts)
 }
 

@@ -29,6 +29,8 @@ func refuse(status int, text string) reply {
 
 // ServeHTTP answers one request, as it should or as it was told to.
 func (s *CratesServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.busy(Load{Requests: 1})
+	defer s.busy(Load{Requests: -1})
 	s.note(r)
 	if r.UserAgent() == "" {
 		refuse(http.StatusForbidden, "requests need a User-Agent that says who asks").write(w, r)
@@ -59,88 +61,90 @@ func (s *CratesServer) note(r *http.Request) {
 
 // answer finds what is asked.
 func (s *CratesServer) answer(r *http.Request, path string) reply {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return refuse(http.StatusMethodNotAllowed, "only GET")
 	}
+	s.mu.Lock()
+	token, template, tags := s.token, s.template, s.tags
+	s.mu.Unlock()
 	index, inIndex := strings.CutPrefix(path, "/index/")
 	download, inCrates := strings.CutPrefix(path, "/crates/")
+	a := refuse(http.StatusNotFound, "no such path")
 	switch {
-	case s.token != "" && r.Header.Get("Authorization") != s.token:
+	case token != "" && r.Header.Get("Authorization") != token:
 		return refuse(http.StatusUnauthorized, "who are you?")
 	case index == "config.json":
-		return s.config(r)
+		a = config(r, template, token != "")
 	case inIndex:
-		return s.indexFile(index, r)
+		a = s.indexFile(index, takesGzip(r))
 	case inCrates:
-		return s.download(download)
+		a = s.download(download)
 	}
-	return refuse(http.StatusNotFound, "no such path")
+	if !tags {
+		a.tag = ""
+	}
+	return a
 }
 
-func (s *CratesServer) config(r *http.Request) reply {
+func config(r *http.Request, template string, auth bool) reply {
 	scheme := "http"
 	if r.TLS != nil {
 		scheme = "https"
 	}
 	base := scheme + "://" + r.Host
-	dl := base + "/crates"
-	if s.template != "" {
-		dl = strings.ReplaceAll(s.template, "{host}", base)
+	if template == "" {
+		template = "{host}/crates"
 	}
-	config := map[string]any{"dl": dl, "api": base}
-	if s.token != "" {
-		config["auth-required"] = true
+	values := map[string]any{"dl": strings.ReplaceAll(template, "{host}", base), "api": base}
+	if auth {
+		values["auth-required"] = true
 	}
-	body, err := json.Marshal(config)
+	body, err := json.Marshal(values)
 	if err != nil {
 		return refuse(http.StatusInternalServerError, err.Error())
 	}
-	return s.tagged(reply{status: http.StatusOK, body: body, kind: "application/json"})
-}
-
-func (s *CratesServer) tagged(a reply) reply {
-	if s.tags {
-		a.tag = sumOf(a.body)[:32]
-	}
-	return a
+	return reply{status: http.StatusOK, body: body, kind: "application/json", tag: sumOf(body)}
 }
 
 // indexFile: names are found under their own path only.
-func (s *CratesServer) indexFile(path string, r *http.Request) reply {
+func (s *CratesServer) indexFile(path string, packed bool) reply {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	name := path[strings.LastIndexByte(path, '/')+1:]
 	file := s.crates[name]
 	if file == nil || IndexPath(name) != path {
 		return refuse(http.StatusNotFound, "no such crate")
 	}
-	a := s.tagged(reply{status: http.StatusOK, body: file.bytes(), kind: "text/plain", modified: file.modified})
-	if takesGzip(r) {
-		a = a.compressed()
+	a := reply{status: http.StatusOK, body: file.bytes(), kind: "text/plain", modified: file.modified}
+	a.tag = sumOf(a.body)
+	if packed {
+		if file.packed == nil {
+			file.packed = compressed(a.body)
+		}
+		a.body, a.coded = file.packed, "gzip"
 	}
 	return a
 }
 
+// bytes are what is served, to be read only.
 func (f *indexFile) bytes() []byte {
-	var out bytes.Buffer
-	for _, line := range f.lines {
-		out.Write(line.Marshal())
+	if f.plain == nil {
+		for _, line := range f.lines {
+			f.plain = append(f.plain, line.Marshal()...)
+		}
 	}
-	return out.Bytes()
+	return f.plain
 }
 
 func (s *CratesServer) download(path string) reply {
 	parts := strings.Split(path, "/")
-	if len(parts) < 2 {
-		return refuse(http.StatusNotFound, "no such path")
-	}
 	key := parts[len(parts)-1]
-	if key == "download" && len(parts) > 2 {
-		key = parts[len(parts)-3] + "-" + parts[len(parts)-2]
-	} else {
-		key = strings.TrimSuffix(key, ".crate")
+	if n := len(parts); n > 2 && (key == "download" || len(key) == 64) {
+		key = parts[n-3] + "-" + parts[n-2]
 	}
-	crate, ok := s.content[key]
+	s.mu.Lock()
+	crate, ok := s.content[strings.TrimSuffix(key, ".crate")]
+	s.mu.Unlock()
 	if !ok {
 		return refuse(http.StatusNotFound, "no such version")
 	}
@@ -148,21 +152,19 @@ func (s *CratesServer) download(path string) reply {
 	if err != nil {
 		return refuse(http.StatusInternalServerError, err.Error())
 	}
-	return s.tagged(reply{status: http.StatusOK, body: body, kind: "application/gzip"})
+	return reply{status: http.StatusOK, body: body, kind: "application/gzip", tag: crate.sum}
 }
 
 func takesGzip(r *http.Request) bool {
 	return strings.Contains(r.Header.Get("Accept-Encoding"), "gzip")
 }
 
-// compressed is the answer in gzip; its tag is then a weak one.
-func (a reply) compressed() reply {
+func compressed(body []byte) []byte {
 	var out bytes.Buffer
 	compressor := gzip.NewWriter(&out)
-	_, _ = compressor.Write(a.body) // a buffer takes everything
+	_, _ = compressor.Write(body) // a buffer takes everything
 	_ = compressor.Close()
-	a.body, a.coded = out.Bytes(), "gzip"
-	return a
+	return out.Bytes()
 }
 
 // head writes the header of all but a status line; length < 0: chunks.
@@ -188,7 +190,7 @@ func (a reply) etag() string {
 	switch {
 	case a.tag == "":
 		return ""
-	case a.coded != "":
+	case a.coded != "": // other bytes than those of the tag
 		return fmt.Sprintf("W/%q", a.tag)
 	}
 	return strconv.Quote(a.tag)

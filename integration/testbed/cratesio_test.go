@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -116,6 +117,55 @@ func TestWhoAsksHasToSay(t *testing.T) {
 	}
 }
 
+// Every form of dl that Cargo has markers for leads to the crate.
+func TestCratesAreFoundUnderEveryTemplate(t *testing.T) {
+	s := CratesIO(t)
+	client := clientOf(t, s)
+	one, _ := DebianCrates(t).Find("serde", "")
+	v := one.Line.Vers
+	for _, path := range []string{"serde/" + v + "/download", "se/rd/serde/" + v + "/download", "serde/serde-" + v + ".crate", "serde/" + v + "/" + one.Line.Cksum} {
+		if got := ask(t, client, s.URL()+"/crates/"+path); got.status != 200 || sumOf(got.body) != one.Line.Cksum {
+			t.Errorf("%s: %d", path, got.status)
+		}
+	}
+	s.Template("{host}/crates/{lowerprefix}/{crate}/{version}/download")
+	if got := ask(t, client, s.URL()+"/index/config.json"); !bytes.Contains(got.body, []byte(`"dl":"`+s.URL()+`/crates/{lowerprefix}/{crate}/{version}/download"`)) {
+		t.Errorf("config.json is %s", got.body)
+	}
+	for _, path := range []string{"/crates/serde", "/crates/", "/crates/serde/0.0.1/download", "/index/serde", "/index/se/rd/Serde", "/"} {
+		if got := ask(t, client, s.URL()+path); got.status != 404 {
+			t.Errorf("%s: %d", path, got.status)
+		}
+	}
+}
+
+func TestLoadIsCounted(t *testing.T) {
+	s := CratesIO(t)
+	client, gate := clientOf(t, s), make(chan struct{})
+	s.Use("/index/", Held(gate), 0)
+	var asking sync.WaitGroup
+	for range 5 {
+		asking.Go(func() { ask(t, client, s.URL()+"/index/config.json") })
+	}
+	if err := until(time.Minute, nil, func() error {
+		if s.Requests("/index/config.json") < 5 {
+			return errors.New("they have not all come")
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	close(gate)
+	asking.Wait()
+	if most := s.Most(); most.Requests != 5 || most.Connections < 1 {
+		t.Errorf("at most %+v", most)
+	}
+	s.Forget()
+	if most := s.Most(); most.Requests > 1 || s.Requests("/index/config.json") != 0 {
+		t.Errorf("forgotten, at most %+v", most)
+	}
+}
+
 func TestVersionsComeAndGo(t *testing.T) {
 	s := CratesIO(t)
 	client := clientOf(t, s)
@@ -124,9 +174,9 @@ func TestVersionsComeAndGo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Add(older.Line, older.Crate)
-	made := MakeCrate("made-here", "0.1.0", 300_000, 7)
-	s.Add(made.Line, made.Crate)
+	s.Add(t, older)
+	made := MakeCrate("made-here", "0.1.0", 3_000_000, 7)
+	s.Add(t, made)
 	for name, versions := range map[string][]string{"itoa": {one.Line.Vers, "0.9.0"}, "made-here": {"0.1.0"}} {
 		for i, version := range versions {
 			got := ask(t, client, s.URL()+Download(name, version))
@@ -148,7 +198,7 @@ func TestVersionsComeAndGo(t *testing.T) {
 	if got := ask(t, client, s.URL()+Download("itoa", one.Line.Vers)); got.status != 404 || len(s.Lines("itoa")) != 1 {
 		t.Errorf("dropped, it is answered with %d", got.status)
 	}
-	if err := errors.Join(s.Drop("itoa", "0.9.0")); err != nil {
+	if err := s.Drop("itoa", "0.9.0"); err != nil {
 		t.Fatal(err)
 	}
 	if got := ask(t, client, s.URL()+IndexFile("itoa")); got.status != 404 {
