@@ -1,6 +1,7 @@
 package testbed
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -39,7 +40,9 @@ func newCargoLife(t testing.TB, index, ca string) *cargoLife {
 // run gives what cargo printed.
 func (c *cargoLife) run(args ...string) string {
 	c.t.Helper()
-	cmd := exec.CommandContext(c.t.Context(), "cargo", args...)
+	ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "cargo", args...)
 	cmd.Dir = c.folder
 	cmd.Env = append(os.Environ(), "CARGO_HOME="+c.home, "CARGO_TARGET_DIR="+filepath.Join(c.folder, "target"), "CARGO_TERM_COLOR=never",
 		"CARGO_PROFILE_DEV_DEBUG=0", "RUST_LOG=", "http_proxy=", "https_proxy=", "HTTP_PROXY=", "HTTPS_PROXY=", "ALL_PROXY=")

@@ -166,12 +166,23 @@ func keyOf(sources []string) (string, error) {
 
 const setIndex = "crates.json"
 
-// packAll makes the folder of a set, whole or not at all.
+// packAll makes the folder of a set, whole or not at all. Whoever calls it has the
+// lock "crates".
 func packAll(sources []string, folder string) error {
 	if err := os.MkdirAll(filepath.Dir(folder), 0o755); err != nil {
 		return err
 	}
-	fresh, err := os.MkdirTemp(filepath.Dir(folder), "pack-*")
+	const unfinished = "pack-*" // by others who ended before: we have the lock
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(folder), unfinished))
+	if err != nil {
+		return err
+	}
+	for _, path := range left {
+		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
+	}
+	fresh, err := os.MkdirTemp(filepath.Dir(folder), unfinished)
 	if err != nil {
 		return err
 	}

@@ -75,6 +75,24 @@ func tarNames(t *testing.T, raw []byte) (names []string) {
 	}
 }
 
+// Who packs it again has the same crate.
+func TestPackingIsRepeatable(t *testing.T) {
+	DebianCrates(t) // which installs them
+	sources, err := cratesSources([]string{"librust-serde-dev"})
+	if err != nil || len(sources) != 1 {
+		t.Fatalf("%v, %v", sources, err)
+	}
+	var made [2]Crate
+	for i := range made {
+		if made[i], err = packCrate(sources[0], t.TempDir()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if first, second := string(made[0].Line.Marshal()), string(made[1].Line.Marshal()); first != second {
+		t.Errorf("first\n%sthen\n%s", first, second)
+	}
+}
+
 // What any of them needs whatever is asked of it, Linux or not, is there too.
 func TestDebiansCratesNeedNoOthers(t *testing.T) {
 	set := DebianCrates(t)

@@ -200,11 +200,12 @@ func Huge(size int64) Misdeed {
 		a.head(w, -1)
 		w.WriteHeader(http.StatusOK)
 		name := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
+		nothing := sumOf(nil)
 		var piece bytes.Buffer
 		for i, sent := 0, int64(0); sent < size; sent += int64(piece.Len()) {
 			piece.Reset()
 			for range 500 {
-				piece.Write(IndexLine{Name: name, Vers: fmt.Sprintf("0.0.%d", i), Deps: []IndexDep{}, Features: map[string][]string{}, Cksum: sumOf(nil)}.Marshal())
+				piece.Write(IndexLine{Name: name, Vers: fmt.Sprintf("0.0.%d", i), Deps: []IndexDep{}, Features: map[string][]string{}, Cksum: nothing}.Marshal())
 				i++
 			}
 			if _, err := w.Write(piece.Bytes()); err != nil {

@@ -1,6 +1,7 @@
 package testbed
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -129,7 +130,7 @@ func (d *Distance) carry(to, from net.Conn) {
 				road <- parcel{time.Now().Add(d.roundTrip / 2), data[:n]}
 			}
 			if err != nil {
-				if err == io.EOF {
+				if errors.Is(err, io.EOF) {
 					road <- parcel{due: time.Now().Add(d.roundTrip / 2)}
 				} else {
 					to.Close()
