@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"phoenix-lab.org/aln-registry/registry/cargo"
-	"phoenix-lab.org/aln-registry/registry/particle"
+	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
 	"phoenix-lab.org/aln-registry/storage"
@@ -41,7 +41,7 @@ type UpstreamCrate struct {
 // memory where it can be; false where nothing is.
 func (r *Registry) UpstreamCrate(ctx context.Context, upstream, name string) (UpstreamCrate, bool, error) {
 	if _, err := record.UpstreamSubject(upstream, name); err != nil {
-		return UpstreamCrate{}, false, nil //nolint:nilerr // there is nothing of such a name
+		return UpstreamCrate{}, false, nil // there is nothing of such a name
 	}
 	key := state.UpstreamKey(upstream, name)
 	value, err := r.cache.get(ctx, thing{family: crateFamily, name: upstreamThing(upstream, name)}, r.Size, func(ctx context.Context, at int64) (found, error) {
@@ -74,14 +74,6 @@ func upstreamThings(crate string) []thing {
 	return []thing{{family: indexFamily, name: crate}, {family: crateFamily, name: crate}}
 }
 
-// upstreamOf is the upstream whose source is source; false for what is hosted or mirrored.
-func upstreamOf(source string) (string, bool) {
-	if source == particle.SourceCratesIO {
-		return source, true
-	}
-	return strings.CutPrefix(source, "upstream/")
-}
-
 // PrivateName reports whether the settings in force keep a name, however spelled, from
 // ever being asked of an upstream.
 func (r *Registry) PrivateName(name string) bool {
@@ -92,6 +84,25 @@ func (r *Registry) PrivateName(name string) bool {
 		}
 	}
 	return false
+}
+
+// upstreamPatience is how long a publisher waits to hear of other registries.
+const upstreamPatience = 3 * time.Second
+
+// alsoUpstream are the other registries that have the crate subject, which asker published
+// for the first time here: whoever builds with both may mean the other one. It is shown to
+// admins in the audit trail.
+func (r *Registry) alsoUpstream(ctx context.Context, asker policy.Asker, subject record.Subject) []string {
+	if r.KnownUpstream == nil || subject.Kind() != record.KindCrate || r.PrivateName(subject.Name()) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, upstreamPatience)
+	defer cancel()
+	upstreams := r.KnownUpstream(ctx, subject.Name())
+	for _, upstream := range upstreams {
+		r.Note(Event{Asker: asker.DID, What: subject.String(), Rule: RuleKnownUpstream, RuleID: upstream, Outcome: OutcomeAccepted})
+	}
+	return upstreams
 }
 
 // Imported is what came of an import. Its Receipt is Repeated where the snapshot was the

@@ -79,7 +79,7 @@ func (f *IndexFile) heldBy(ctx context.Context, held Held) (string, error) {
 // where there is none, or its name is a private one. Only views of it are anybody's to see.
 func (r *Registry) upstreamFile(ctx context.Context, upstream, name string) (*IndexFile, error) {
 	if _, err := record.UpstreamSubject(upstream, name); err != nil || r.PrivateName(name) {
-		return nil, nil //nolint:nilerr // there is nothing of such a name
+		return nil, nil // there is nothing of such a name
 	}
 	value, err := r.cache.get(ctx, thing{family: indexFamily, name: upstreamThing(upstream, name)}, r.Size, func(ctx context.Context, at int64) (found, error) {
 		u, ok, err := r.upstreamAt(ctx, state.UpstreamKey(upstream, name), at)
@@ -208,15 +208,20 @@ func upstreamLineage(u state.Upstream) *lineage {
 	for i, place := range order {
 		v := u.Versions[place]
 		l.ids[i] = withoutBuild(v.Version)
-		l.versions[i].Version = state.Version{
-			Kind: record.KindCrate, Name: u.Name, Version: v.Version, CID: storage.CIDFromDigest(v.Digest),
-			Record: u.Record, Index: u.Index, Time: v.First, Yanked: v.Yanked || !v.Gone.IsZero(),
-		}
+		l.versions[i].Version = upstreamVersion(u, v)
 		l.versions[i].order, _ = cargo.ParseVersion(v.Version) // it was, when it was imported
 		l.facts[i] = upstreamFacts(u.Upstream, l.versions[i].Version)
 		l.facts[i].Since = v.Since
 	}
 	return l
+}
+
+// upstreamVersion is v of u, as if it were hosted here.
+func upstreamVersion(u state.Upstream, v state.UpstreamVersion) state.Version {
+	return state.Version{
+		Kind: record.KindCrate, Name: u.Name, Version: v.Version, CID: storage.CIDFromDigest(v.Digest),
+		Record: u.Record, Index: u.Index, Time: v.First, Yanked: v.Yanked || !v.Gone.IsZero(),
+	}
 }
 
 // upstreamFacts is what is known of v, of an upstream, besides its age and what it holds.
