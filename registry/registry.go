@@ -84,6 +84,9 @@ type Config struct {
 	// Elapsed is the time since some moment, by a clock that nobody sets; nil is the process's own.
 	Elapsed func() time.Duration
 	Log     *slog.Logger
+	// KnownUpstream, unless nil, returns the other registries that have a crate of that name,
+	// however spelled; none where that cannot be told soon. It is never called for private names.
+	KnownUpstream func(ctx context.Context, name string) []string
 	// Batch, unless nil, is told of each batch of changes. It must not block.
 	Batch func(Batch)
 }
