@@ -128,7 +128,7 @@ var (
 // noUpstreams is what a registry has that takes crates from nowhere else.
 type noUpstreams struct{}
 
-func (noUpstreams) State() UpstreamsState                          { return UpstreamsState{} }
+func (noUpstreams) State() UpstreamsState                         { return UpstreamsState{} }
 func (noUpstreams) Refresh(context.Context, string, string) error { return registry.ErrNotFound }
 func (noUpstreams) Crate(context.Context, string, UpstreamCrate) (Incoming, error) {
 	return nil, registry.ErrNotFound
