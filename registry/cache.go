@@ -41,11 +41,13 @@ type thing struct {
 type family byte
 
 const (
-	indexFamily    family = iota // an index file, by canonical crate name
+	indexFamily    family = iota // an index file, by canonical crate name, behind its upstream and a slash where it has one
 	stateFamily                  // a decoded value of state, by its key
 	documentFamily               // a parsed DID document, by its CID
 	lineageFamily                // all versions of an artifact, by kind/canonical name
-	viewFamily                   // an index file as some see it, by canonical crate name
+	viewFamily                   // an index file as some see it, by its name in indexFamily
+	narrowFamily                 // what is held of one, as some see it
+	crateFamily                  // an UpstreamCrate, by its name in indexFamily
 	scanFamily                   // what was found in a crate, by its digest (of scans, not of a cache)
 )
 
@@ -214,6 +216,9 @@ func (c *cache) stats() Stats {
 // Views of an index file know by themselves when it has changed.
 func changedThings(key string) []thing {
 	things := []thing{{family: stateFamily, name: key}}
+	if crate, ok := strings.CutPrefix(key, state.UpstreamsPrefix()); ok {
+		return append(things, upstreamThings(crate)...)
+	}
 	for _, kind := range record.Kinds() {
 		rest, ok := strings.CutPrefix(key, versionPrefixes[kind])
 		if !ok {

@@ -6,6 +6,7 @@ import (
 
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/policy"
+	"phoenix-lab.org/aln-registry/registry/state"
 )
 
 // Outcomes of an Event.
@@ -44,7 +45,7 @@ func DenialOf(err error, asker policy.Asker, route, request string) (Event, bool
 	var denial *policy.Denial
 	switch {
 	case errors.As(err, &denied):
-		e.What = versionName(denied.Version.Kind, denied.Version.Name, denied.Version.Version)
+		e.What = whatOf(denied.Source, denied.Version)
 		e.Rule, e.RuleID = string(denied.Decision.Rule), denied.Decision.RuleID
 	case errors.As(err, &hidden):
 		e.What, e.Rule, e.RuleID = hidden.What, string(hidden.Decision.Rule), hidden.Decision.RuleID
@@ -63,9 +64,18 @@ func DenialOf(err error, asker policy.Asker, route, request string) (Event, bool
 // for Note; false where none would.
 func DryRunOf(v Judged, asker did.DID, request string) (Event, bool) {
 	return Event{
-		Asker: asker, What: versionName(v.Kind, v.Name, v.Version.Version), Rule: string(policy.RuleQuarantine), RuleID: v.Decision.DryRun,
+		Asker: asker, What: whatOf(v.Source, v.Version), Rule: string(policy.RuleQuarantine), RuleID: v.Decision.DryRun,
 		Outcome: OutcomeWouldDeny, Request: request,
 	}, v.Decision.DryRun != ""
+}
+
+// whatOf is the name of a version from source: kind/name@version of what is hosted
+// here, upstream/<upstream>/name@version of another registry's.
+func whatOf(source string, v state.Version) string {
+	if upstream, ok := upstreamOf(source); ok {
+		return versionName("upstream/"+upstream, v.Name, v.Version)
+	}
+	return versionName(v.Kind, v.Name, v.Version)
 }
 
 func versionName[K ~string](kind K, name, version string) string {

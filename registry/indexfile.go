@@ -21,8 +21,8 @@ type IndexFile struct {
 	Plain Representation
 	// Packed is Plain compressed by gzip, without Bytes where that is not worth it.
 	Packed Representation
-	// name is the crate's in lower case.
-	name string
+	// name is the crate's in lower case, what its name for the audit trail.
+	name, what string
 	// of are the versions, lines where each stands. Views have neither.
 	of    *lineage
 	lines []indexLine
@@ -33,8 +33,9 @@ type IndexFile struct {
 
 // indexLine is where a version stands in a file.
 type indexLine struct {
-	// end is behind its line feed; yanked is where its `false` stands, 0 where it says true.
-	end, yanked int
+	// end is behind its line feed. From yanked to rest stands what says that it is not
+	// yanked, nothing where that is not said at all; 0 where it says that it is.
+	end, yanked, rest int
 	// version is its place in the lineage.
 	version int
 }
@@ -108,12 +109,13 @@ func (r *Registry) readIndexFile(ctx context.Context, canonical string, at int64
 		if version < 0 { // what no record published is nobody's to see
 			return nil, fmt.Errorf("the index line of %s %s has no version in the state", canonical, l.Version)
 		}
-		file.name = strings.ToLower(line.Name)
+		file.name, file.what = strings.ToLower(line.Name), string(record.KindCrate)+"/"+strings.ToLower(line.Name)
 		line.Yanked = of.versions[version].Yanked
 		place := indexLine{version: version}
 		raw := line.Marshal()
 		if !line.Yanked {
-			place.yanked = text.Len() + bytes.Index(raw, notYanked) + len(notYanked) - len("false")
+			place.rest = text.Len() + bytes.Index(raw, notYanked) + len(notYanked)
+			place.yanked = place.rest - len("false")
 		}
 		text.Write(raw)
 		place.end = text.Len()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
@@ -16,7 +17,12 @@ import (
 // it for that asker. Only this package makes one: who reads artifacts for others
 // gets them in no other way.
 type Judged struct {
+	// Version is of what is hosted here; of an upstream's it says what corresponds to
+	// that: Record and Index are of the last import, Time is when it was first seen,
+	// and Yanked is also what upstream no longer lists. Nobody here published it.
 	state.Version
+	// Source is where it comes from: particle.SourceHosted, SourceCratesIO or upstream/<name>.
+	Source   string
 	Decision policy.Decision
 
 	decided bool
@@ -28,12 +34,13 @@ func (j Judged) Refusal() error {
 	if j.decided && j.Decision.Allow {
 		return nil
 	}
-	return &Denied{Version: j.Version, Decision: j.Decision}
+	return &Denied{Version: j.Version, Source: j.Source, Decision: j.Decision}
 }
 
 // Denied is the refusal of a version's bytes. It wraps a *policy.Denial.
 type Denied struct {
 	Version  state.Version
+	Source   string // as in Judged
 	Decision policy.Decision
 }
 
@@ -133,7 +140,12 @@ func (r *Registry) judged(ctx context.Context, asker policy.Asker, v state.Versi
 	if !d.Known {
 		return Judged{}, &Hidden{What: versionName(v.Kind, v.Name, v.Version), Decision: d, err: unknownVersion(v.Kind, v.Name, v.Version)}
 	}
-	return Judged{v, d, true}, nil
+	return judgedHosted(v, d), nil
+}
+
+// judgedHosted is v, which is hosted here, with what was decided about it.
+func judgedHosted(v state.Version, d policy.Decision) Judged {
+	return Judged{Version: v, Source: particle.SourceHosted, Decision: d, decided: true}
 }
 
 // Hidden is ErrNotFound, in the words for what there is not, of what there is and
@@ -175,7 +187,7 @@ type seenVersion struct {
 	decision policy.Decision
 }
 
-func (v seenVersion) judged() Judged { return Judged{v.Version, v.decision, true} }
+func (v seenVersion) judged() Judged { return judgedHosted(v.Version, v.decision) }
 
 // see judges all of l for asker, who has passed the gate of t: in the byte order
 // of their keys.
@@ -202,19 +214,30 @@ func (r *Registry) see(ctx context.Context, asker *policy.Asker, t *terms, l *li
 // decideAll decides about each version of l. What cannot be looked at stays denied,
 // and unlisted.
 func (r *Registry) decideAll(ctx context.Context, asker *policy.Asker, t *terms, l *lineage, now time.Time) ([]policy.Decision, error) {
-	facts := l.facts
-	if t.looksInside(now) {
-		if facts = r.lookInside(ctx, l); ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
+	facts, err := r.factsOf(ctx, t, l, now)
+	if err != nil {
+		return nil, err
 	}
 	decisions := make([]policy.Decision, len(facts))
 	for i := range facts {
 		d := &decisions[i]
 		*d = policy.Decide(asker, &t.Terms, &facts[i], now)
-		d.Listed = d.Listed && !d.Unscanned
+		// What upstream has is looked at when somebody wants its bytes, so until then it is listed.
+		d.Listed = d.Listed && (!d.Unscanned || l.upstream != "")
 	}
 	return decisions, nil
+}
+
+// factsOf are the facts of l, as far as t asks for them now.
+func (r *Registry) factsOf(ctx context.Context, t *terms, l *lineage, now time.Time) ([]policy.Facts, error) {
+	switch {
+	case !t.looksInside(now):
+		return l.facts, nil
+	case l.upstream != "":
+		return r.knownInside(ctx, l)
+	}
+	facts := r.lookInside(ctx, l)
+	return facts, ctx.Err()
 }
 
 // lookTime bounds a look inside all versions of an artifact, however many there

@@ -25,6 +25,8 @@ type lineage struct {
 	facts    []policy.Facts
 	// generation is the index of the last entry that changed any of them.
 	generation int64
+	// upstream is the other registry whose they are, "" for what is hosted here.
+	upstream string
 
 	// looking has whoever looks inside; inside are the facts with what was
 	// found, nil before all of them were looked at.

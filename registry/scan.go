@@ -7,6 +7,7 @@ import (
 	"io"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"phoenix-lab.org/aln-registry/registry/content"
@@ -38,6 +39,8 @@ type scans struct {
 	mu      sync.Mutex
 	known   lru
 	flights map[storage.CID]*scanFlight
+	// hits counts the looks that found something, or could not be made.
+	hits atomic.Int64
 	// most is how long a look may take; resting are the crates that took longer, with
 	// when they may be looked into again.
 	most    time.Duration
@@ -169,6 +172,9 @@ func (s *scans) join(id storage.CID, look func(storage.CID) (catalog.Scan, error
 		f.scan, f.err = look(id)
 		if f.err == nil {
 			s.know(f.scan)
+			if f.scan.Failure != "" || len(f.scan.Findings) > 0 {
+				s.hits.Add(1)
+			}
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -32,7 +32,8 @@ func drawnFile(t *rapid.T) *IndexFile {
 		raw := line.Marshal()
 		place := indexLine{version: i}
 		if !line.Yanked {
-			place.yanked = len(plain) + bytes.Index(raw, notYanked) + len(notYanked) - len("false")
+			place.rest = len(plain) + bytes.Index(raw, notYanked) + len(notYanked)
+			place.yanked = place.rest - len("false")
 		}
 		plain = append(plain, raw...)
 		place.end = len(plain)
@@ -62,7 +63,7 @@ func TestAViewDiffersOnlyInAbsentLinesAndYanked(t *testing.T) {
 			line.Yanked = line.Yanked || !decisions[i].Listed
 			want = append(want, line.Marshal())
 		}
-		got := f.seenBy(decisions)
+		got := f.seenBy(decisions, "")
 		if got == nil {
 			got = f.Plain.Bytes
 		}
@@ -177,7 +178,7 @@ func TestAViewOfAnotherEpochIsNotTaken(t *testing.T) {
 	old := c.r.published.Load().terms
 	c.quarantine(c.admin, "no-demo", func(q *particle.QuarantineRule) { q.Match[0].Names = []string{"demo"} })
 	of := thing{family: viewFamily, name: "demo"}
-	if late, err := c.r.viewOf(t.Context(), reader, old, of, file); err != nil || isYanked(late) {
+	if late, err := c.r.viewOf(t.Context(), reader, old, of, file, ""); err != nil || isYanked(late) {
 		t.Fatalf("by the terms before: %v", err)
 	}
 	if now, err := c.r.IndexFile(t.Context(), reader, "demo"); err != nil || !isYanked(now) {

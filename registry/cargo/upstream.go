@@ -145,7 +145,7 @@ func (l UpstreamLine) Marshal(yanked bool) []byte {
 	if l.Yanked == yanked {
 		return append(bytes.Clone(l.Raw), '\n')
 	}
-	from, to, found := l.placeOfYanked()
+	from, to, found := l.PlaceOfYanked()
 	value := "true"
 	switch {
 	case !yanked:
@@ -159,9 +159,9 @@ func (l UpstreamLine) Marshal(yanked bool) []byte {
 	return append(append(out, l.Raw[to:]...), '\n')
 }
 
-// placeOfYanked is where the value of yanked stands in Raw, or, where it does not, where
-// a member may be added. Raw has been parsed.
-func (l UpstreamLine) placeOfYanked() (from, to int, found bool) {
+// PlaceOfYanked is where the value of yanked stands in Raw, or, where it does not, where
+// a member may be added. Raw has been parsed; who has not panics.
+func (l UpstreamLine) PlaceOfYanked() (from, to int, found bool) {
 	d := jsontext.NewDecoder(bytes.NewReader(l.Raw))
 	if _, err := d.ReadToken(); err != nil { // {
 		panic("cargo: a line that was parsed: " + err.Error())

@@ -47,6 +47,36 @@ func (r Reader) ScanOf(ctx context.Context, id storage.CID) (s Scan, ok bool, er
 	return s, true, nil
 }
 
+// ScansOf returns what recognisers have found in the bytes ids, by CID; what they have
+// not looked at is not in it.
+func (r Reader) ScansOf(ctx context.Context, recognisers int, ids []storage.CID) (map[storage.CID]Scan, error) {
+	names := make([]string, len(ids))
+	for i, id := range ids {
+		names[i] = id.String()
+	}
+	found := map[storage.CID]Scan{}
+	err := inBatches(names, 2, func(list string, args []any) error {
+		return r.each(ctx, "read scans", func(rows *sql.Rows) error {
+			var cid, findings string
+			var seconds int64
+			s := Scan{Recognisers: recognisers}
+			if err := rows.Scan(&cid, &findings, &s.Failure, &s.Detail, &seconds); err != nil {
+				return err
+			}
+			id, err := storage.ParseCID(cid)
+			if err != nil {
+				return err
+			}
+			if s.CID, s.Time = id, time.Unix(seconds, 0).UTC(); findings != "" {
+				s.Findings = strings.Split(findings, "\n")
+			}
+			found[id] = s
+			return nil
+		}, "SELECT cid, findings, failure, detail, scanned_at FROM scan WHERE recognisers = $1 AND cid IN ("+list+")", append([]any{recognisers}, args...)...)
+	})
+	return found, err
+}
+
 // PutScan keeps s, in place of what was known of the bytes before.
 func (db *DB) PutScan(ctx context.Context, s Scan) error {
 	put, err := putScan(s)
