@@ -149,7 +149,7 @@ func (r *Registry) upstreamLines(ctx context.Context, u state.Upstream) (map[int
 		if last := u.Snapshot; a == last || b == last {
 			return cmp.Compare(boolean(b == last), boolean(a == last))
 		}
-		return cmp.Or(u.Versions[in[b][0]].Gone.Compare(u.Versions[in[a][0]].Gone), strings.Compare(a.String(), b.String()))
+		return cmp.Or(u.Versions[in[b][0]].Gone.Compare(u.Versions[in[a][0]].Gone), cmp.Compare(in[b][0], in[a][0]))
 	})
 	if len(snapshots) > mostSnapshots {
 		r.Log.Warn("an upstream dropped versions of a crate too often: the earliest are not listed any more", "upstream", u.Upstream, "crate", u.Name, "snapshots", len(snapshots))
