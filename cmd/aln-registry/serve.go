@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"phoenix-lab.org/aln-registry/client"
+	cratesioproxy "phoenix-lab.org/aln-registry/cratesio-proxy"
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/server"
@@ -30,6 +31,7 @@ type serveFlags struct {
 	tlsCert, tlsKey               string
 	metricsListen                 string
 	drainDelay                    time.Duration
+	from                          upstreamFlags
 }
 
 func (a *app) serveCommand() *cobra.Command {
@@ -50,6 +52,7 @@ func (a *app) serveCommand() *cobra.Command {
 	c.Flags().StringVar(&f.metricsListen, "metrics-listen", "", "address and port to answer /metrics, /healthz and /readyz on, over plain http and to everybody (default: none)")
 	c.Flags().BoolVar(&f.anonymousRead, "anonymous-read", false, "let everybody read, through /public/index/")
 	c.Flags().Int64Var(&f.cacheMB, "cache-mb", registry.DefaultCacheBytes>>20, "memory for index files, members and versions, in MiB (1 to 65536)")
+	f.from.register(c)
 	return c
 }
 
@@ -105,16 +108,20 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if err := f.checkAdmin(); err != nil {
 		return err
 	}
+	settings, err := f.from.settings()
+	if err != nil {
+		return err
+	}
 	if server.CollidingPath(f.publicURL) {
 		return usageError{fmt.Errorf("--public-url %s: its path begins like one of the registry's own; take another, such as /aln", f.publicURL)}
 	}
 	up := f.answer(ctx, listener, scraped, certificate, log)
 	defer up.stop()
-	return a.work(ctx, f, up)
+	return a.work(ctx, f, settings, up)
 }
 
 // work opens the registry and lets up answer for it.
-func (a *app) work(ctx context.Context, f serveFlags, up *answering) error {
+func (a *app) work(ctx context.Context, f serveFlags, settings []cratesioproxy.Setting, up *answering) error {
 	log := up.log
 	node, err := f.open(ctx, opening{purpose: toServe, did: did.DID(f.did), log: log})
 	if err != nil {
@@ -122,8 +129,10 @@ func (a *app) work(ctx context.Context, f serveFlags, up *answering) error {
 	}
 	defer node.close()
 	metrics := server.NewMetrics(server.MetricsConfig{Version: version, Certificate: up.certificate, Room: node.room})
+	inventory, look := node.inventory(), &lookout{}
 	node.config.Blobs, node.config.Batch = metrics.Blobs(node.config.Blobs), metrics.Batch
 	node.config.PublicURL, node.config.AnonymousRead, node.config.CacheBytes = f.publicURL, f.anonymousRead, f.cacheMB<<20
+	node.config.KnownUpstream = look.known
 	if node.config.Catalog.Shared() {
 		node.config.Replica = replicaName()
 	}
@@ -136,6 +145,12 @@ func (a *app) work(ctx context.Context, f serveFlags, up *answering) error {
 		return node.explained(ctx, err)
 	}
 	defer r.Close()
+	taken, err := f.from.open(r, inventory, settings, log)
+	if err != nil {
+		return err
+	}
+	defer taken.Close()
+	look.at.Store(taken)
 	if err := node.markStarted(); err != nil {
 		return err
 	}
@@ -148,7 +163,7 @@ func (a *app) work(ctx context.Context, f serveFlags, up *answering) error {
 	reloadOnHangup(ctx, up.certificate)
 	defer up.stop() // before what it answers from is closed
 	pages := web.New(web.Config{Registry: r, Log: log, Clock: time.Now, Version: version})
-	up.open(server.Config{Registry: r, Log: log, Clock: time.Now, Pages: pages, Draining: ctx.Done(), Metrics: metrics}, r.Failed())
+	up.open(server.Config{Registry: r, Log: log, Clock: time.Now, Pages: pages, Draining: ctx.Done(), Metrics: metrics, Upstreams: taken.served()}, r.Failed())
 	return f.mendable(up.wait())
 }
 
