@@ -166,7 +166,7 @@ func (a *app) takeOver(ctx context.Context, next replacement, result *rebuildRes
 		return nil
 	}
 	if err != nil {
-		a.logger().Warn("the catalog that is there cannot be read, so neither the audit trail nor what is held of other registries is taken over; it is kept with it", "error", err)
+		a.logger().Warn("the catalog that is there cannot be read, so the audit trail is not taken over, nor what is held of other registries; both are kept with it", "error", err)
 		return nil
 	}
 	defer old.Close()
