@@ -42,7 +42,7 @@ func (r *Registry) UpstreamIndexFile(ctx context.Context, asker policy.Asker, up
 	if err != nil {
 		return nil, err
 	}
-	if file == nil || file.name != lowerName {
+	if file == nil || len(file.lines) == 0 || file.name != lowerName {
 		return nil, ErrNotFound
 	}
 	name := upstreamThing(upstream, lowerName)
@@ -134,7 +134,8 @@ func (r *Registry) makeUpstreamFile(ctx context.Context, u state.Upstream) (*Ind
 }
 
 // upstreamLines are the lines of u's versions, by their place there. Those of what upstream
-// dropped long ago are left out where they stand in too many snapshots.
+// dropped long ago are left out where they stand in too many snapshots, or where all
+// together would be larger than an index file may be.
 func (r *Registry) upstreamLines(ctx context.Context, u state.Upstream) (map[int]cargo.UpstreamLine, error) {
 	in := map[storage.CID][]int{}
 	for i, v := range u.Versions {
@@ -155,7 +156,7 @@ func (r *Registry) upstreamLines(ctx context.Context, u state.Upstream) (map[int
 		r.Log.Warn("an upstream dropped versions of a crate too often: the earliest are not listed any more", "upstream", u.Upstream, "crate", u.Name, "snapshots", len(snapshots))
 		snapshots = snapshots[:mostSnapshots]
 	}
-	lines := make(map[int]cargo.UpstreamLine, len(u.Versions))
+	lines, room := make(map[int]cargo.UpstreamLine, len(u.Versions)), maxIndexFile
 	for _, id := range snapshots {
 		raw, err := readBlob(ctx, r.Blobs, id, cargo.MaxUpstreamFile)
 		if err != nil {
@@ -171,8 +172,9 @@ func (r *Registry) upstreamLines(ctx context.Context, u state.Upstream) (map[int
 		}
 		for _, l := range file.Lines {
 			i, ok := wanted[l.Version]
-			if _, have := lines[i]; ok && !have && u.Versions[i].Digest == l.Digest {
+			if _, have := lines[i]; ok && !have && u.Versions[i].Digest == l.Digest && len(l.Raw) < room {
 				lines[i] = l
+				room -= len(l.Raw) + len(sayYanked) + 1
 			}
 		}
 	}
