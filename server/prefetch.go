@@ -15,6 +15,7 @@ import (
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/storage"
 )
@@ -155,8 +156,8 @@ func readPrefetch(w http.ResponseWriter, r *http.Request) (prefetchRequest, erro
 		return request, fmt.Errorf("%w: a lock's name is of letters, digits and - _ . / : only, at most %d", registry.ErrRequest, maxLockName)
 	}
 	for _, c := range request.Crates {
-		if digest, err := hex.DecodeString(c.Checksum); err != nil || len(digest) != 0 && len(digest) != 32 {
-			return request, fmt.Errorf("%w: a checksum is 64 hex digits, or left out", registry.ErrRequest)
+		if _, err := particle.ParseHash(c.Checksum); err != nil && c.Checksum != "" {
+			return request, fmt.Errorf("%w: a checksum is 64 lower-case hex digits, or left out", registry.ErrRequest)
 		}
 	}
 	return request, nil
@@ -278,17 +279,20 @@ func (f prefetching) one(ctx context.Context, c prefetchedJSON) prefetchLine {
 
 func (f prefetching) hold(ctx context.Context, c prefetchedJSON, line *prefetchLine) error {
 	s := f.server
-	v, err := f.version(ctx, c)
+	var digest [32]byte
+	if c.Checksum != "" {
+		var err error
+		if digest, err = particle.ParseHash(c.Checksum); err != nil {
+			return fmt.Errorf("%w: %w", registry.ErrRequest, err)
+		}
+	}
+	v, err := s.heardOf(f.r, f.upstream, c.Name, c.Version, digest)
 	if err != nil {
 		return err
 	}
-	if !v.Decision.Unscanned {
-		if err := v.Refusal(); err != nil {
-			return err
-		}
-	}
-	if c.Checksum != "" && c.Checksum != v.CID.Hex() {
-		return fmt.Errorf("%w: it has another checksum here than the one asked for", registry.ErrNotFound)
+	unscanned := v.Decision.Unscanned // then it is decided once it is here
+	if err := v.Refusal(); err != nil && !unscanned {
+		return err
 	}
 	held, err := s.upstreams.Held(ctx, []storage.CID{v.CID})
 	if err != nil {
@@ -303,37 +307,23 @@ func (f prefetching) hold(ctx context.Context, c prefetchedJSON, line *prefetchL
 	if err != nil {
 		return err
 	}
+	if unscanned {
+		asker, err := s.currentReader(f.r)
+		if err == nil {
+			v, err = s.registry.LookInto(ctx, asker, v)
+		}
+		if err == nil {
+			err = v.Refusal()
+		}
+		if err != nil {
+			return err
+		}
+	}
 	line.Outcome, line.Bytes, line.id = prefetchFetched, size, v.CID
-	if held[0] {
+	if held[v.CID] {
 		line.Outcome = prefetchHeld
 	}
 	return nil
-}
-
-// version judges a version by who asks, as they are now.
-func (f prefetching) version(ctx context.Context, c prefetchedJSON) (registry.Judged, error) {
-	s := f.server
-	if err := s.askable(f.upstream, c.Name); err != nil {
-		return registry.Judged{}, err
-	}
-	judge := func() (registry.Judged, error) {
-		asker, err := s.currentReader(f.r)
-		if err != nil {
-			return registry.Judged{}, err
-		}
-		return s.registry.UpstreamVersion(ctx, asker, f.upstream, c.Name, c.Version)
-	}
-	v, err := judge()
-	if !errors.Is(err, registry.ErrNotFound) {
-		return v, err
-	}
-	if failed := s.refresh(f.r, f.upstream, c.Name); failed != nil {
-		if errors.Is(failed, registry.ErrNotFound) {
-			return v, err
-		}
-		return v, failed
-	}
-	return judge()
 }
 
 // tell writes a line for each outcome, and pins what is held.

@@ -7,10 +7,10 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"phoenix-lab.org/aln-registry/registry"
+	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/storage"
 )
 
@@ -20,21 +20,19 @@ const (
 	maxFetches = 256
 	// copyBytes is how much of a crate that is being received goes on at once.
 	copyBytes = 64 << 10
+	crateType = "application/gzip"
 )
 
 // upstreamDownload is GET …/dl/{crate}/{version}/{checksum}.
 func (s *Server) upstreamDownload(of naming) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		again := func(w http.ResponseWriter, r *http.Request) (registry.Judged, error) {
-			return s.upstreamVersion(w, r, of)
-		}
-		v, err := again(w, r)
+		v, err := s.upstreamVersion(w, r, of)
 		if err != nil {
 			return err
 		}
 		want := UpstreamCrate{Name: v.Name, Version: v.Version.Version, ID: v.CID}
 		if v.Decision.Unscanned { // a rule looks inside, and nothing else stands against it
-			if v, err = s.scanned(w, r, of, want); err != nil {
+			if v, err = s.lookedInto(w, r, of(r), v); err != nil {
 				return err
 			}
 		}
@@ -44,7 +42,7 @@ func (s *Server) upstreamDownload(of naming) handler {
 		s.noteDryRun(r, v)
 		etag := `"` + v.CID.Hex() + `"`
 		if matches(r.Header.Get("If-None-Match"), etag) {
-			w.Header().Set("Content-Type", "application/gzip")
+			w.Header().Set("Content-Type", crateType)
 			w.Header().Set("ETag", etag)
 			w.WriteHeader(http.StatusNotModified)
 			return nil
@@ -62,67 +60,76 @@ func (s *Server) upstreamDownload(of naming) handler {
 			return err
 		}
 		defer in.Close()
-		if v, err = again(w, r); err == nil {
+		if v, err = s.upstreamVersion(w, r, of); err == nil { // by now
 			err = v.Refusal()
 		}
 		if err != nil {
 			return err
 		}
-		w.Header().Set("Content-Type", "application/gzip")
+		w.Header().Set("Content-Type", crateType)
 		w.Header().Set("ETag", etag)
 		return s.sendIncoming(w, r, in)
 	}
 }
 
-// scanned is the version once its bytes are here and were looked into.
-func (s *Server) scanned(w http.ResponseWriter, r *http.Request, of naming, want UpstreamCrate) (registry.Judged, error) {
+// lookedInto is v once its bytes are here and were looked into.
+func (s *Server) lookedInto(w http.ResponseWriter, r *http.Request, upstream string, v registry.Judged) (registry.Judged, error) {
 	leave, err := s.fetches.take(r.Context(), anyone)
 	if err != nil {
-		return registry.Judged{}, err
+		return v, err
 	}
-	_, err = s.upstreams.Hold(r.Context(), of(r), want)
-	leave()
+	defer leave()
+	if _, err := s.upstreams.Hold(r.Context(), upstream, UpstreamCrate{Name: v.Name, Version: v.Version.Version, ID: v.CID}); err != nil {
+		return v, err
+	}
+	asker, err := s.ownReader(w, r)
 	if err != nil {
-		return registry.Judged{}, err
+		return v, err
 	}
-	return s.upstreamVersion(w, r, of)
+	return s.registry.LookInto(r.Context(), asker, v)
 }
 
 // upstreamVersion judges the version that the path names for who asks. Where the
 // registry has not heard of it upstream is asked first: who has it locked asks no index.
 func (s *Server) upstreamVersion(w http.ResponseWriter, r *http.Request, of naming) (registry.Judged, error) {
-	asker, err := s.ownReader(w, r)
-	if err != nil {
+	if _, err := s.ownReader(w, r); err != nil {
 		return registry.Judged{}, err
 	}
 	upstream, err := s.knownUpstream(r, of)
 	if err != nil {
 		return registry.Judged{}, err
 	}
-	crate, version := param(r, "crate"), param(r, "version")
+	digest, err := particle.ParseHash(param(r, "checksum"))
+	if err != nil || digest == [32]byte{} {
+		return registry.Judged{}, fmt.Errorf("%w: the path ends in no checksum", registry.ErrNotFound)
+	}
+	return s.heardOf(r, upstream, param(r, "crate"), param(r, "version"), digest)
+}
+
+// heardOf is registry.UpstreamVersion for who asks, after a question upstream where there is
+// nothing to tell. Several may ask for one request.
+func (s *Server) heardOf(r *http.Request, upstream, crate, version string, digest [32]byte) (registry.Judged, error) {
 	if err := s.askable(upstream, crate); err != nil {
 		return registry.Judged{}, err
 	}
-	v, err := s.registry.UpstreamVersion(r.Context(), asker, upstream, crate, version)
-	if errors.Is(err, registry.ErrNotFound) {
-		if failed := s.refresh(r, upstream, crate); failed != nil {
-			if errors.Is(failed, registry.ErrNotFound) { // in the words, and for the audit trail, of what is known
-				return registry.Judged{}, err
-			}
-			return registry.Judged{}, failed
-		}
-		if asker, err = s.ownReader(w, r); err != nil {
+	judge := func() (registry.Judged, error) {
+		asker, err := s.currentReader(r)
+		if err != nil {
 			return registry.Judged{}, err
 		}
-		v, err = s.registry.UpstreamVersion(r.Context(), asker, upstream, crate, version)
+		return s.registry.UpstreamVersion(r.Context(), asker, upstream, crate, version, digest)
 	}
-	if err != nil {
-		return registry.Judged{}, err
+	v, err := judge()
+	if !errors.Is(err, registry.ErrNotFound) {
+		return v, err
 	}
-	if v.CID.Hex() != strings.ToLower(param(r, "checksum")) {
-		return registry.Judged{}, fmt.Errorf("%w: %s %s has another checksum here than the one asked for; if Cargo.lock has that, find out where it is from", registry.ErrNotFound, v.Name, v.Version.Version)
+	if failed := s.refresh(r, upstream, crate); failed != nil {
+		if errors.Is(failed, registry.ErrNotFound) { // in the words, and for the audit trail, of what is known
+			return v, err
+		}
+		return v, failed
 	}
-	return v, nil
+	return judge()
 }
 
 // upstreamHead says what GET would, the length where it is known.
@@ -131,9 +138,9 @@ func (s *Server) upstreamHead(w http.ResponseWriter, r *http.Request, v registry
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "application/gzip")
+	w.Header().Set("Content-Type", crateType)
 	w.Header().Set("ETag", etag)
-	if len(held) != 1 || !held[0] {
+	if !held[v.CID] {
 		return nil
 	}
 	size, err := s.registry.ArtifactSize(r.Context(), v)

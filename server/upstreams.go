@@ -30,9 +30,9 @@ type Upstreams interface {
 	Crate(ctx context.Context, upstream string, want UpstreamCrate) (Incoming, error)
 	// Hold returns when a crate is held, durably, and how many bytes it has.
 	Hold(ctx context.Context, upstream string, want UpstreamCrate) (int64, error)
-	// Held says which of the crates named are held, in their order; those are served also
-	// when no upstream is there.
-	Held(ctx context.Context, ids []storage.CID) ([]bool, error)
+	// Held says which of the crates named are held: those are served also when no upstream
+	// is there.
+	Held(ctx context.Context, ids []storage.CID) (map[storage.CID]bool, error)
 	// Pin keeps crates that are held from being evicted, under the name of a lock; durable
 	// when it returns. It adds to what the lock pins already.
 	Pin(ctx context.Context, lock string, by did.DID, ids []storage.CID) error
@@ -136,8 +136,8 @@ func (noUpstreams) Crate(context.Context, string, UpstreamCrate) (Incoming, erro
 func (noUpstreams) Hold(context.Context, string, UpstreamCrate) (int64, error) {
 	return 0, registry.ErrNotFound
 }
-func (noUpstreams) Held(_ context.Context, ids []storage.CID) ([]bool, error) {
-	return make([]bool, len(ids)), nil
+func (noUpstreams) Held(context.Context, []storage.CID) (map[storage.CID]bool, error) {
+	return nil, nil
 }
 func (noUpstreams) Pin(context.Context, string, did.DID, []storage.CID) error {
 	return registry.ErrNotFound
