@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"phoenix-lab.org/aln-registry/client"
-	cratesioproxy "phoenix-lab.org/aln-registry/cratesio-proxy"
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/server"
@@ -25,13 +24,13 @@ import (
 // serveFlags are serve's settings.
 type serveFlags struct {
 	engineFlags
+	upstreams                     upstreamFlags
 	listen, publicURL, did, admin string
 	anonymousRead                 bool
 	cacheMB                       int64
 	tlsCert, tlsKey               string
 	metricsListen                 string
 	drainDelay                    time.Duration
-	from                          upstreamFlags
 }
 
 func (a *app) serveCommand() *cobra.Command {
@@ -43,6 +42,7 @@ func (a *app) serveCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&f.listen, "listen", "127.0.0.1:8585", "address and port to listen on")
 	f.register(c)
+	f.upstreams.register(c)
 	c.Flags().StringVar(&f.publicURL, "public-url", "", "URL by which clients reach the registry (default http:// or https:// and the address listened on)")
 	c.Flags().StringVar(&f.did, "did", "", "did:web of the registry, at its first start only (default: a new did:key)")
 	c.Flags().StringVar(&f.admin, "admin", "", "`DID` of the first admin, at the first start only; needed then with --db or --blobs (default: the identity of this computer)")
@@ -52,7 +52,6 @@ func (a *app) serveCommand() *cobra.Command {
 	c.Flags().StringVar(&f.metricsListen, "metrics-listen", "", "address and port to answer /metrics, /healthz and /readyz on, over plain http and to everybody (default: none)")
 	c.Flags().BoolVar(&f.anonymousRead, "anonymous-read", false, "let everybody read, through /public/index/")
 	c.Flags().Int64Var(&f.cacheMB, "cache-mb", registry.DefaultCacheBytes>>20, "memory for index files, members and versions, in MiB (1 to 65536)")
-	f.from.register(c)
 	return c
 }
 
@@ -78,6 +77,9 @@ func tuneGarbage(cacheBytes int64) {
 func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if f.cacheMB < 1 || f.cacheMB > 1<<16 {
 		return usageError{fmt.Errorf("--cache-mb %d is not from 1 to %d", f.cacheMB, 1<<16)}
+	}
+	if _, err := f.upstreams.settings(); err != nil {
+		return err
 	}
 	tuneGarbage(f.cacheMB << 20)
 	lines := server.NewLogWriter(a.err)
@@ -108,20 +110,16 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if err := f.checkAdmin(); err != nil {
 		return err
 	}
-	settings, err := f.from.settings()
-	if err != nil {
-		return err
-	}
 	if server.CollidingPath(f.publicURL) {
 		return usageError{fmt.Errorf("--public-url %s: its path begins like one of the registry's own; take another, such as /aln", f.publicURL)}
 	}
 	up := f.answer(ctx, listener, scraped, certificate, log)
 	defer up.stop()
-	return a.work(ctx, f, settings, up)
+	return a.work(ctx, f, up)
 }
 
 // work opens the registry and lets up answer for it.
-func (a *app) work(ctx context.Context, f serveFlags, settings []cratesioproxy.Setting, up *answering) error {
+func (a *app) work(ctx context.Context, f serveFlags, up *answering) error {
 	log := up.log
 	node, err := f.open(ctx, opening{purpose: toServe, did: did.DID(f.did), log: log})
 	if err != nil {
@@ -145,12 +143,12 @@ func (a *app) work(ctx context.Context, f serveFlags, settings []cratesioproxy.S
 		return node.explained(ctx, err)
 	}
 	defer r.Close()
-	taken, err := f.from.open(r, inventory, settings, log)
+	upstreams, err := f.upstreams.open(r, inventory, log)
 	if err != nil {
 		return err
 	}
-	defer taken.Close()
-	look.at.Store(taken)
+	defer upstreams.close()
+	look.at.Store(upstreams)
 	if err := node.markStarted(); err != nil {
 		return err
 	}
@@ -163,7 +161,7 @@ func (a *app) work(ctx context.Context, f serveFlags, settings []cratesioproxy.S
 	reloadOnHangup(ctx, up.certificate)
 	defer up.stop() // before what it answers from is closed
 	pages := web.New(web.Config{Registry: r, Log: log, Clock: time.Now, Version: version})
-	up.open(server.Config{Registry: r, Log: log, Clock: time.Now, Pages: pages, Draining: ctx.Done(), Metrics: metrics, Upstreams: taken.served()}, r.Failed())
+	up.open(server.Config{Registry: r, Log: log, Clock: time.Now, Pages: pages, Draining: ctx.Done(), Metrics: metrics, Upstreams: upstreams}, r.Failed())
 	return f.mendable(up.wait())
 }
 

@@ -1,151 +1,222 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"slices"
-	"strings"
-	"sync/atomic"
+	"math"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	cratesioproxy "phoenix-lab.org/aln-registry/cratesio-proxy"
+	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry"
-	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/server"
 	"phoenix-lab.org/aln-registry/storage"
+	"phoenix-lab.org/aln-registry/storage/catalog"
 )
 
-// upstreamFlags say from which other registries this one takes crates.
-type upstreamFlags struct {
-	upstreams []string
-	fresh     time.Duration
-	cacheMB   int64
-	offline   bool
+// keptAlarms is how many alarms are kept of each upstream.
+const keptAlarms = 10_000
+
+// evidence implements cratesioproxy.Evidence.
+type evidence struct{ *registry.Registry }
+
+// Import implements cratesioproxy.Evidence.
+func (e evidence) Import(ctx context.Context, upstream, crate string, snapshot []byte) (cratesioproxy.Imported, error) {
+	done, err := e.Registry.Import(ctx, upstream, crate, snapshot)
+	if errors.Is(err, registry.ErrSnapshot) {
+		err = fmt.Errorf("%w: %w", cratesioproxy.ErrSnapshot, err)
+	}
+	return cratesioproxy.Imported{Changed: done.Changed, Dropped: done.Dropped}, err
 }
 
-// Bounds of the flags.
-const (
-	longestFresh  = 7 * 24 * time.Hour
-	mostUpstreams = 1 << 30 // MiB
-)
-
-func (f *upstreamFlags) register(c *cobra.Command) {
-	flags := c.Flags()
-	flags.StringArrayVar(&f.upstreams, "upstream", nil, "where crates of other registries are taken from: `sparse+https://…`, a sparse index in the place of crates.io's own, NAME=sparse+https://…[?token_file=FILE&ca=FILE&proxy=URL] for another beside, or none; may be given again (in ALN_UPSTREAM: with spaces between)")
-	flags.DurationVar(&f.fresh, "upstream-fresh", cratesioproxy.DefaultFresh, "how long what an upstream's index says is served without asking it again")
-	flags.Int64Var(&f.cacheMB, "upstream-cache-mb", 0, "what crates of upstreams may take in storage, in MiB; what was not used for longest makes room (0: no bound)")
-	flags.BoolVar(&f.offline, "offline", false, "ask no upstream: serve of their crates what is held, and index files pruned to that")
+// Known implements cratesioproxy.Evidence.
+func (e evidence) Known(ctx context.Context, upstream, canonical string) (cratesioproxy.Known, bool, error) {
+	c, ok, err := e.UpstreamCrate(ctx, upstream, canonical)
+	return cratesioproxy.Known{Name: c.Name, Snapshot: c.Snapshot}, ok, err
 }
 
-// settings reads the flags.
-func (f upstreamFlags) settings() ([]cratesioproxy.Setting, error) {
-	if f.fresh < 0 || f.fresh > longestFresh {
-		return nil, usageError{fmt.Errorf("--upstream-fresh %s is not from 0s to %s", f.fresh, longestFresh)}
-	}
-	if f.cacheMB < 0 || f.cacheMB > mostUpstreams {
-		return nil, usageError{fmt.Errorf("--upstream-cache-mb %d is not from 0 to %d", f.cacheMB, mostUpstreams)}
-	}
-	var texts []string
-	for _, text := range f.upstreams {
-		texts = append(texts, strings.Fields(text)...)
-	}
-	settings, err := cratesioproxy.ParseSettings(texts)
-	if err != nil {
-		return nil, usageError{fmt.Errorf("--upstream: %w", err)}
-	}
-	return settings, nil
+// facts implements cratesioproxy.Facts.
+type facts struct{ registry *registry.Registry }
+
+// File implements cratesioproxy.Facts.
+func (f facts) File(ctx context.Context, upstream, name string) (cratesioproxy.File, bool, error) {
+	known, ok, err := f.registry.Catalog.UpstreamFile(ctx, upstream, name)
+	return cratesioproxy.File(known), ok, err
 }
 
-// open begins to take crates from them for r; nil where there are none. Whoever
-// is served from what it returns is so no more before it is closed, and r is closed after it.
-func (f upstreamFlags) open(r *registry.Registry, inventory storage.Inventory, settings []cratesioproxy.Setting, log *slog.Logger) (*upstreams, error) {
-	if len(settings) == 0 {
-		return nil, nil
+// PutFiles implements cratesioproxy.Facts.
+func (f facts) PutFiles(ctx context.Context, files []cratesioproxy.File) error {
+	var all []catalog.UpstreamFile
+	for _, file := range files {
+		all = append(all, catalog.UpstreamFile(file))
 	}
-	proxy, err := cratesioproxy.New(cratesioproxy.Config{
-		Evidence: upstreamEvidence{r}, Facts: upstreamFacts{r.Catalog, r}, Blobs: r.Blobs,
-		Version: version, PublicURL: r.PublicURL, Spool: r.Spool, SpoolBytes: crateSpool(r.Spool), Offline: f.offline,
-		Fresh: cmp.Or(f.fresh, time.Nanosecond), Alarmed: func(a cratesioproxy.Alarm) { r.Note(eventOf(a)) }, Clock: r.Clock, Log: log,
-	}, settings)
-	if errors.Is(err, cratesioproxy.ErrSetting) {
-		return nil, usageError{fmt.Errorf("--upstream: %w", err)}
-	}
-	if err != nil {
-		return nil, err
-	}
-	received := func() int64 { return proxy.Figures().Crates }
-	return &upstreams{
-		proxy: proxy, catalog: r.Catalog, blobs: r.Blobs, clock: r.Clock,
-		cache: newUpstreamCache(r, inventory, f.cacheMB<<20, received, log),
-	}, nil
+	return f.registry.Catalog.PutUpstreamFiles(ctx, all)
 }
 
-// crateSpool is what crates under way may take of a folder: half of what is free, but no
-// less than one may need and no more than usual.
-func crateSpool(folder string) int64 {
-	half := spoolBytes(folder)
-	if half == 0 {
-		return cratesioproxy.DefaultSpoolBytes
-	}
-	return min(max(half, cratesioproxy.DefaultCrateBytes), cratesioproxy.DefaultSpoolBytes)
+// HasBlob implements cratesioproxy.Facts.
+func (f facts) HasBlob(ctx context.Context, id storage.CID) (bool, error) {
+	held, err := f.registry.Catalog.UpstreamBlobs(ctx, []storage.CID{id})
+	return len(held) == 1, err
 }
 
-// Close implements io.Closer. What is under way ends.
-func (u *upstreams) Close() error {
-	if u == nil {
-		return nil
+// PutBlobs implements cratesioproxy.Facts.
+func (f facts) PutBlobs(ctx context.Context, list []cratesioproxy.Blob) error {
+	var all []catalog.UpstreamBlob
+	for _, b := range list {
+		all = append(all, catalog.UpstreamBlob{CID: b.ID, Upstream: b.Upstream, Name: b.Name, Version: b.Version, Size: b.Size, Fetched: b.Fetched, Used: b.Fetched})
 	}
-	err := u.cache.Close()
-	u.proxy.Close()
+	return f.registry.Hold(ctx, all)
+}
+
+// UsedBlobs implements cratesioproxy.Facts.
+func (f facts) UsedBlobs(ctx context.Context, ids []storage.CID, at time.Time) error {
+	return f.registry.Catalog.UseUpstreamBlobs(ctx, ids, at)
+}
+
+// PutAlarm implements cratesioproxy.Facts.
+func (f facts) PutAlarm(ctx context.Context, a cratesioproxy.Alarm) error {
+	return f.registry.Catalog.AddUpstreamAlarm(ctx, catalog.UpstreamAlarm{
+		Upstream: a.Upstream, Name: a.Name, Version: a.Version, Kind: a.Kind, Detail: a.Detail, At: a.At,
+	}, keptAlarms)
+}
+
+// told is an error of an upstream as package server has them.
+func told(err error) error {
+	for _, of := range []struct{ err, as error }{
+		{cratesioproxy.ErrNotFound, registry.ErrNotFound}, {cratesioproxy.ErrRefused, server.ErrUpstreamRefused},
+		{cratesioproxy.ErrBroken, server.ErrUpstreamBroken}, {cratesioproxy.ErrSnapshot, server.ErrUpstreamBroken},
+		{cratesioproxy.ErrBusy, server.ErrUpstreamBusy}, {cratesioproxy.ErrUnavailable, server.ErrUpstreamDown},
+	} {
+		if errors.Is(err, of.err) {
+			return &toldError{error: err, as: of.as, after: cratesioproxy.RetryAfter(err)}
+		}
+	}
 	return err
 }
 
-// served is what the server takes: nothing is nil there.
-func (u *upstreams) served() server.Upstreams {
-	if u == nil {
-		return nil
-	}
-	return u
+// toldError matches an error of package server beside its own.
+type toldError struct {
+	error
+	as    error
+	after time.Duration
 }
 
-// eventOf is an alarm for the audit trail.
-func eventOf(a cratesioproxy.Alarm) registry.Event {
-	what := "upstream/" + a.Upstream + "/" + a.Name
-	if a.Version != "" {
-		what += "@" + a.Version
+func (e *toldError) Unwrap() []error { return []error{e.error, e.as} }
+
+// RetryAfter is how long to wait before trying again.
+func (e *toldError) RetryAfter() time.Duration { return e.after }
+
+// at is the upstream of that name.
+func (u *upstreams) at(name string) (*cratesioproxy.Upstream, error) {
+	if at := u.proxy.Upstream(name); at != nil {
+		return at, nil
 	}
-	return registry.Event{What: what, Rule: registry.RuleUpstreamAlarm, RuleID: a.Kind, Outcome: registry.OutcomeRefused}
+	return nil, fmt.Errorf("%w: there is no upstream of that name", registry.ErrNotFound)
 }
 
-// lookout tells which upstreams have a crate, once it is given them.
-type lookout struct{ at atomic.Pointer[upstreams] }
-
-// known implements registry.Config's KnownUpstream. A crate may be spelled otherwise there.
-func (l *lookout) known(ctx context.Context, name string) (names []string) {
-	u := l.at.Load()
-	if u == nil {
-		return nil
+// State implements server.Upstreams.
+func (u *upstreams) State() server.UpstreamsState {
+	f := u.proxy.Figures()
+	down := map[string]bool{}
+	for _, name := range f.Dead {
+		down[name] = true
 	}
+	s := server.UpstreamsState{Offline: u.offline, Figures: server.UpstreamFigures{
+		Requests: uint64(f.Requests), Retries: uint64(f.Retries), Joined: uint64(f.Joined),
+		Fresh: uint64(f.Fresh), Unchanged: uint64(f.Unchanged), Imported: uint64(f.Imported), Stale: uint64(f.Stale), Rested: uint64(f.Rested),
+		Ahead: uint64(f.Ahead), Held: uint64(f.Held), Received: uint64(f.Crates), Bytes: uint64(f.Bytes), Mismatches: uint64(f.Mismatches),
+		Unstored: uint64(f.Unstored), Alarms: uint64(f.Alarms), Receiving: f.Receiving, SpoolBytes: f.Spool,
+		CacheBytes: u.held.Load(), CacheLimit: u.limit, Evicted: uint64(u.evicted.Load()),
+	}}
 	for _, one := range u.proxy.Upstreams() {
-		for _, spelled := range spellings(name) {
-			if one.Refresh(ctx, spelled) == nil {
-				names = append(names, one.Name())
-				break
-			}
+		s.All = append(s.All, server.Upstream{Name: one.Name(), Source: one.Source(), Index: one.Setting().Index, Down: down[one.Name()]})
+	}
+	return s
+}
+
+// Refresh implements server.Upstreams.
+func (u *upstreams) Refresh(ctx context.Context, upstream, name string) error {
+	at, err := u.at(upstream)
+	if err != nil {
+		return err
+	}
+	return told(at.Refresh(ctx, name))
+}
+
+// Crate implements server.Upstreams.
+func (u *upstreams) Crate(ctx context.Context, upstream string, want server.UpstreamCrate) (server.Incoming, error) {
+	at, err := u.at(upstream)
+	if err != nil {
+		return nil, err
+	}
+	crate, err := at.Crate(ctx, cratesioproxy.Want(want))
+	if err != nil {
+		return nil, told(err)
+	}
+	return toldCrate{crate}, nil
+}
+
+// toldCrate is a crate whose errors are told.
+type toldCrate struct{ *cratesioproxy.Crate }
+
+// Read implements server.Incoming.
+func (c toldCrate) Read(p []byte) (int, error) {
+	n, err := c.Crate.Read(p)
+	return n, told(err)
+}
+
+// Hold implements server.Upstreams.
+func (u *upstreams) Hold(ctx context.Context, upstream string, want server.UpstreamCrate) (int64, error) {
+	at, err := u.at(upstream)
+	if err != nil {
+		return 0, err
+	}
+	if err := at.Hold(ctx, cratesioproxy.Want(want)); err != nil {
+		return 0, told(err)
+	}
+	held, err := u.registry.Catalog.UpstreamBlobs(ctx, []storage.CID{want.ID})
+	if err != nil || len(held) == 0 {
+		return 0, err
+	}
+	return held[0].Size, nil
+}
+
+// heldPage is how many crates are asked for at once.
+const heldPage = 500
+
+// Held implements server.Upstreams.
+func (u *upstreams) Held(ctx context.Context, ids []storage.CID) (map[storage.CID]bool, error) {
+	held := map[storage.CID]bool{}
+	for from := 0; from < len(ids); from += heldPage {
+		found, err := u.registry.Catalog.UpstreamBlobs(ctx, ids[from:min(from+heldPage, len(ids))])
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range found {
+			held[b.CID] = true
 		}
 	}
-	return names
+	return held, nil
 }
 
-// spellings are the usual ones of a crate's name, in lower case.
-func spellings(name string) []string {
-	lower := strings.ToLower(name)
-	all := []string{lower, cargo.CanonicalName(name), strings.ReplaceAll(lower, "_", "-")}
-	slices.Sort(all)
-	return slices.Compact(all)
+// Pin implements server.Upstreams.
+func (u *upstreams) Pin(ctx context.Context, lock string, by did.DID, ids []storage.CID) error {
+	return u.registry.Catalog.PinUpstream(ctx, lock, string(by), ids, time.Now())
+}
+
+// Alarms implements server.Upstreams.
+func (u *upstreams) Alarms(ctx context.Context, upstream string, before int64, limit int) ([]server.UpstreamAlarm, error) {
+	if before == 0 {
+		before = math.MaxInt64
+	}
+	found, err := u.registry.Catalog.UpstreamAlarms(ctx, upstream, before, limit)
+	if err != nil {
+		return nil, err
+	}
+	var all []server.UpstreamAlarm
+	for _, a := range found {
+		all = append(all, server.UpstreamAlarm{ID: a.ID, Name: a.Name, Version: a.Version, Kind: a.Kind, Detail: a.Detail, At: a.At})
+	}
+	return all, nil
 }
