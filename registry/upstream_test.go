@@ -16,6 +16,7 @@ import (
 	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
 	"phoenix-lab.org/aln-registry/storage"
 	"phoenix-lab.org/aln-registry/storage/catalog"
 )
@@ -136,6 +137,25 @@ func TestWhatIsNoIndexFileIsNotImported(t *testing.T) {
 			}
 			size = c.r.Size()
 		})
+	}
+}
+
+func TestVersionsOfUpstreamsCratesAreBounded(t *testing.T) {
+	c := newCourt(t)
+	var all strings.Builder
+	for i := range state.MaxUpstreamVersions {
+		all.WriteString(thereLine("big", fmt.Sprintf("1.0.%d", i), "big", notYankedThere))
+	}
+	if _, err := c.r.Import(t.Context(), cratesIO, "big", []byte(all.String())); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.there(reader, "big"); got != all.String() {
+		t.Errorf("%d bytes, not %d", len(got), all.Len())
+	}
+	for version, want := range map[string]error{"2.0.0": ErrSnapshot, "1.0.7+other": nil} {
+		if _, err := c.r.Import(t.Context(), cratesIO, "big", []byte(thereLine("big", version, "one more", notYankedThere))); !errors.Is(err, want) || want == nil && err != nil {
+			t.Errorf("%s: %v", version, err)
+		}
 	}
 }
 
