@@ -150,16 +150,24 @@ type decisionsJSON struct {
 	Decisions []Decision `json:"decisions"`
 }
 
-// Why asks how the versions of s, or the one that it names, are decided: under
+// Why asks how the versions of s, or the one that it names, are decided: of what is hosted,
+// or, of crates, of what is known of another source (crates-io, upstream/NAME); under
 // grant, which may be another host's for those with a role that reads it; the zero
 // CID: as we are judged.
-func (r *Registry) Why(ctx context.Context, s record.Subject, grant storage.CID) ([]Decision, error) {
+func (r *Registry) Why(ctx context.Context, source string, s record.Subject, grant storage.CID) ([]Decision, error) {
 	path := decisionsPath + "/" + escapePath(string(s.Kind())+"/"+s.Name())
 	if s.Version() != "" {
 		path += "/" + url.PathEscape(s.Version())
 	}
+	query := url.Values{}
 	if !grant.IsZero() {
-		path += "?" + url.Values{"grant": {grant.String()}}.Encode()
+		query.Set("grant", grant.String())
+	}
+	if source != particle.SourceHosted {
+		query.Set("source", source)
+	}
+	if len(query) > 0 {
+		path += "?" + query.Encode()
 	}
 	var answer decisionsJSON
 	if err := r.readJSON(ctx, path, maxBundle, &answer); err != nil {

@@ -168,19 +168,34 @@ func (r *Registry) importAt(ctx context.Context, upstream, crate string, file ca
 	if name == "" {
 		return Imported{}, fmt.Errorf("%w: it is empty, and nothing is known of %.80q that could be gone", ErrSnapshot, crate)
 	}
+	if n := versionsWith(before, file); n > state.MaxUpstreamVersions {
+		return Imported{}, fmt.Errorf("%w: with it the crate would have %d versions; at most %d", ErrSnapshot, n, state.MaxUpstreamVersions)
+	}
 	rec, err := r.signImport(ctx, upstream, name, id, at)
 	if err != nil {
 		return Imported{}, err
 	}
 	receipt, err := r.storeAndSubmit(ctx, &submission{record: rec, attachments: state.Attachments{id: snapshot}})
 	switch {
-	case errors.Is(err, state.ErrInvalid):
-		return Imported{}, fmt.Errorf("%w: %w", ErrSnapshot, err)
+	case errors.Is(err, state.ErrInvalid): // of what this server signed: it waited for too long, or its clock is wrong
+		return Imported{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	case err != nil:
 		return Imported{}, err
 	}
 	changed, dropped := differences(before, file)
 	return Imported{Receipt: receipt, Changed: changed, Dropped: dropped}, nil
+}
+
+// versionsWith is how many versions are known of a crate once file was seen.
+func versionsWith(before state.Upstream, file cargo.UpstreamFile) int {
+	ids := make(map[string]bool, len(before.Versions)+len(file.Lines))
+	for _, v := range before.Versions {
+		ids[withoutBuild(v.Version)] = true
+	}
+	for _, l := range file.Lines {
+		ids[withoutBuild(l.Version)] = true
+	}
+	return len(ids)
 }
 
 // signImport signs that id was seen, by the state as of a size.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
 	"phoenix-lab.org/aln-registry/storage"
 	"phoenix-lab.org/aln-registry/storage/catalog"
 )
@@ -136,6 +138,25 @@ func TestWhatIsNoIndexFileIsNotImported(t *testing.T) {
 			}
 			size = c.r.Size()
 		})
+	}
+}
+
+func TestVersionsOfUpstreamsCratesAreBounded(t *testing.T) {
+	c := newCourt(t)
+	var all strings.Builder
+	for i := range state.MaxUpstreamVersions {
+		all.WriteString(thereLine("big", fmt.Sprintf("1.0.%d", i), "big", notYankedThere))
+	}
+	if _, err := c.r.Import(t.Context(), cratesIO, "big", []byte(all.String())); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.there(reader, "big"); got != all.String() {
+		t.Errorf("%d bytes, not %d", len(got), all.Len())
+	}
+	for version, want := range map[string]error{"2.0.0": ErrSnapshot, "1.0.7+other": nil} {
+		if _, err := c.r.Import(t.Context(), cratesIO, "big", []byte(thereLine("big", version, "one more", notYankedThere))); !errors.Is(err, want) || want == nil && err != nil {
+			t.Errorf("%s: %v", version, err)
+		}
 	}
 }
 
@@ -636,4 +657,56 @@ func TestAFirstPublishIsToldOfUpstreams(t *testing.T) {
 	}) {
 		t.Errorf("%+v, %v", entries, err)
 	}
+}
+
+// Whatever upstream shows one day after another, each version that was ever seen is there,
+// in the order first seen, with the bytes first said, as it stood when it was last listed.
+func TestAnIndexFileIsAFunctionOfAllThatWasSeen(t *testing.T) {
+	c := newCourt(t)
+	type known struct{ version, of, line string } // line as last listed, "" for none by now
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(6, seed))
+	for crate := range 4 {
+		name := fmt.Sprintf("crate%d", crate)
+		var all []*known
+		for range 12 {
+			var file strings.Builder
+			listed := map[string]bool{}
+			for v := range 6 {
+				if random.IntN(3) == 0 {
+					continue
+				}
+				version, of := fmt.Sprintf("1.%d.0", v), fmt.Sprint(random.IntN(4)/3)
+				line := thereLine(name, version, of, []string{notYankedThere, yankedThere, ""}[random.IntN(3)])
+				file.WriteString(line)
+				i := slices.IndexFunc(all, func(k *known) bool { return k.version == version })
+				if i < 0 {
+					i = len(all)
+					all = append(all, &known{version: version, of: of})
+				}
+				if all[i].of == of {
+					all[i].line, listed[version] = line, true
+				}
+			}
+			if len(all) == 0 {
+				continue
+			}
+			c.imported(name, file.String())
+			var want strings.Builder
+			for _, k := range all {
+				line := k.line
+				if !listed[k.version] {
+					if line = strings.Replace(line, notYankedThere, yankedThere, 1); !strings.Contains(line, yankedThere) {
+						line = strings.Replace(line, "}\n", yankedThere+"}\n", 1)
+					}
+				}
+				want.WriteString(line)
+			}
+			if got := c.there(reader, name); got != want.String() {
+				t.Fatalf("%s is\n%s\nwant\n%s", name, got, want.String())
+			}
+		}
+	}
+	c.w.rebuilds(c.r)
 }
