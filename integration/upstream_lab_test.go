@@ -47,10 +47,7 @@ func (l *upstreamLab) program(u *user) (folder string) {
 // replace has cargo take crates.io's crates from the lab, for u in folder.
 func (l *upstreamLab) replace(u *user, folder string) {
 	l.t.Helper()
-	u.login(l.lab, folder)
-	index := "sparse+" + l.reached() + "/crates-io/index/"
-	appendFile(l.t, filepath.Join(u.cargoHome, "config.toml"), fmt.Sprintf("[source.crates-io]\nreplace-with = \"up\"\n[source.up]\nregistry = %q\n[registries.up]\nindex = %q\n", index, index))
-	u.extra = append(u.extra, "CARGO_REGISTRIES_UP_TOKEN="+u.session(particle.ScopeRead, 30*time.Minute))
+	must(l.t, u.aln(folder, "login", l.reached(), "--replace-crates-io"))
 }
 
 // emptied gives u a new, empty CARGO_HOME, and folder nothing that cargo made, but for its
