@@ -168,6 +168,7 @@ func TestRoomIsMadeByWhatNobodyNeeds(t *testing.T) {
 		t.Errorf("by name, not pinned any more: %+v, %v", done, err)
 	}
 	remain("revoked", "expired", "allowed-all", "free-1", "free-2", "used-last", "pinned")
+	c.ahead.Store(0) // by which the session of who publishes is judged
 	later := fetched(t, c.r.Blobs, "later", 0)
 	if err := c.r.Hold(t.Context(), []catalog.UpstreamBlob{later}); err != nil {
 		t.Fatal(err)
