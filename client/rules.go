@@ -92,6 +92,7 @@ type Hit struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
 	CID     string `json:"cid"`
+	Source  string `json:"source,omitzero"` // hosted ("" of an older server), crates-io or upstream/NAME
 }
 
 // Hits are the artifacts that a rule hits: the first of Total.
@@ -100,7 +101,7 @@ type Hits struct {
 	Total int   `json:"total"`
 }
 
-// TestRule asks what a rule would hit among what is published and visible to us.
+// TestRule asks what a rule would hit among what is published, or seen of other registries, and visible to us.
 func (r *Registry) TestRule(ctx context.Context, rule particle.QuarantineRule) (Hits, error) {
 	var hits Hits
 	err := r.ask(ctx, rulesPath+"/test", struct {

@@ -228,6 +228,7 @@ func (r *Registry) start(ctx context.Context) {
 		r.others.Go(func() { r.follow(run) })
 		r.others.Go(func() { r.holdShown(run) })
 		r.others.Go(func() { r.heartbeat(run) })
+		r.others.Go(func() { r.watchFindings(run) })
 	}
 	go r.trail.run(context.WithoutCancel(ctx))
 	r.scans.running.Go(func() { r.scanUnscanned(run) })

@@ -3,6 +3,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,43 @@ import (
 	"testing"
 	"time"
 )
+
+// What one replica finds in a crate changes what another one lists.
+func TestReplicasShareWhatTheyFind(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	g := newGroup(t)
+	a, b := g.replica("a"), g.replica("b")
+	u := uploadWith("hidden", blake3Source)
+	if _, err := a.Import(ctx, cratesIO, u.name, []byte(thereLine(u.name, "1.0.0", string(u.crate), notYankedThere))); err != nil {
+		t.Fatal(err)
+	}
+	v, err := b.UpstreamVersion(ctx, reader, cratesIO, u.name, "1.0.0", [32]byte{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	yanked := func() bool {
+		t.Helper()
+		file, err := b.UpstreamIndexFile(ctx, reader, cratesIO, u.name, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return isYanked(file)
+	}
+	if yanked() {
+		t.Fatal("it is yanked before anybody has looked")
+	}
+	if err := a.Blobs.Put(ctx, v.CID, int64(len(u.crate)), bytes.NewReader(u.crate)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.LookInto(ctx, reader, v); err != nil {
+		t.Fatal(err)
+	}
+	b.countFindings(ctx, 0) // as it does every few seconds
+	if !yanked() {
+		t.Error("it is not yanked")
+	}
+}
 
 // What one replica imports another shows, and both may import the same at once.
 func TestReplicasShareWhatTheyImport(t *testing.T) {

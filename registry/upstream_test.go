@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/registry/content"
 	"phoenix-lab.org/aln-registry/registry/particle"
@@ -618,6 +619,56 @@ func TestLocksAreJudgedByWhatIsKnownOfUpstream(t *testing.T) {
 	known.Name, known.Reason = none.Name, strings.ReplaceAll(known.Reason, "serde", "nothing")
 	if fmt.Sprint(known) != fmt.Sprint(none) {
 		t.Errorf("what is there and what is not: %+v, %+v", known, none)
+	}
+}
+
+// A rule that is tried hits what is known of other registries too.
+func TestARuleIsTriedOnUpstreamsCrates(t *testing.T) {
+	c := newCourt(t)
+	c.publish("demo")
+	c.imported("demo", thereLine("demo", "1.0.0", "one", notYankedThere)+thereLine("demo", "2.0.0", "two", notYankedThere))
+	for i := range 2*upstreamsAtOnce + 1 {
+		c.imported(fmt.Sprintf("other%d", i), thereLine(fmt.Sprintf("other%d", i), "1.0.0", "other", notYankedThere))
+	}
+	if err := c.r.Catalog.PutScan(t.Context(), catalog.Scan{CID: storage.CIDOf([]byte("two")), Recognisers: content.Version, Findings: []string{content.BLAKE3}, Time: c.now()}); err != nil {
+		t.Fatal(err)
+	}
+	host := c.member(particle.TierGuest)
+	c.grant(c.admin, host, func(g *particle.EnvGrant) {
+		g.OffshoreFlag, g.AllowedCrates = true, []string{storage.CIDOf([]byte("two")).Hex()}
+	})
+	for name, test := range map[string]struct {
+		asker policy.Asker
+		match particle.RuleMatch
+		want  []string
+	}{
+		"by name":         {reader, particle.RuleMatch{Names: []string{"demo"}}, []string{"hosted 1.0.0", "crates-io 1.0.0", "crates-io 2.0.0"}},
+		"by source":       {reader, particle.RuleMatch{Names: []string{"demo"}, Sources: []string{cratesIO}}, []string{"crates-io 1.0.0", "crates-io 2.0.0"}},
+		"of another":      {reader, particle.RuleMatch{Names: []string{"demo"}, Sources: []string{"upstream/lab"}}, nil},
+		"by content":      {reader, particle.RuleMatch{Content: []string{particle.ContentBLAKE3}}, []string{"crates-io 2.0.0"}},
+		"as far as known": {c.asker(host, "read", ""), particle.RuleMatch{Names: []string{"demo"}}, []string{"crates-io 2.0.0"}},
+	} {
+		m := test.match
+		for _, list := range []*[]string{&m.Names, &m.Hashes, &m.Sources, &m.Content} {
+			if *list == nil {
+				*list = []string{}
+			}
+		}
+		m.Publishers = []did.DID{}
+		hits, total, err := c.r.TestRule(t.Context(), test.asker, particle.QuarantineRule{Effect: particle.EffectDeny, Mode: particle.ModeEnforce, Reason: "a test", Match: []particle.RuleMatch{m}})
+		var got []string
+		for _, h := range hits {
+			got = append(got, h.Source+" "+h.Version)
+		}
+		if err != nil || total != len(test.want) || !slices.Equal(got, test.want) {
+			t.Errorf("%s: %q (%d), %v", name, got, total, err)
+		}
+	}
+	all := particle.QuarantineRule{Effect: particle.EffectDeny, Mode: particle.ModeEnforce, Reason: "a test", Match: []particle.RuleMatch{{
+		Names: []string{"other*"}, Hashes: []string{}, Publishers: []did.DID{}, Sources: []string{}, Content: []string{},
+	}}}
+	if _, total, err := c.r.TestRule(t.Context(), reader, all); err != nil || total != 2*upstreamsAtOnce+1 {
+		t.Errorf("%d, %v", total, err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/state"
+	"phoenix-lab.org/aln-registry/storage/catalog"
 )
 
 // seenThere is what is known of a version of another registry.
@@ -99,4 +100,53 @@ func (q *inquiry) theirs(a Asked, there *seenThere) (j Judgement, known bool) {
 		return j, true
 	}
 	return judgement(there.version, d), true
+}
+
+// eachUpstream calls see for every crate of other registries that is known, in the order
+// of their keys, a few in memory at once.
+func (r *Registry) eachUpstream(ctx context.Context, see func(*lineage) error) error {
+	at := r.Size()
+	from, end := state.UpstreamsPrefix(), catalog.PrefixEnd(state.UpstreamsPrefix())
+	for {
+		rows, err := r.Catalog.StateRange(ctx, from, end, at, upstreamsAtOnce)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			u, err := state.DecodeUpstream(row.Value)
+			if err == nil && !r.PrivateName(u.Name) {
+				err = see(upstreamLineage(u))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if len(rows) < upstreamsAtOnce {
+			return nil
+		}
+		from = rows[len(rows)-1].Key + "\x01"
+	}
+}
+
+// upstreamHits calls add for the versions of l that the only rule of set describes, also by
+// what is known to be in their bytes, and that asker may know of.
+func (r *Registry) upstreamHits(ctx context.Context, asker *policy.Asker, t *terms, set *policy.RuleSet, l *lineage, inside bool, add func(v state.Version, source string)) error {
+	facts := slices.Clone(l.facts)
+	if inside {
+		if _, err := r.addFindings(ctx, facts); err != nil {
+			return err
+		}
+	}
+	for i := range facts {
+		if len(set.Hits(&facts[i])) == 0 {
+			continue
+		}
+		if hides(asker) {
+			if d := policy.Decide(asker, &t.Terms, &facts[i], r.Clock()); !d.Known {
+				continue
+			}
+		}
+		add(l.versions[i].Version, facts[i].Source)
+	}
+	return nil
 }

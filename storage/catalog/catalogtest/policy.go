@@ -32,6 +32,13 @@ func testScans(t *testing.T, db *catalog.DB) {
 		if got, ok, err := db.ScanOf(ctx, id); err != nil || !ok || !reflect.DeepEqual(got, want) {
 			t.Errorf("ScanOf: %+v, %t, %v, want %+v", got, ok, err, want)
 		}
+		found := int64(0)
+		if want.Findings != nil || want.Failure != "" {
+			found = 1
+		}
+		if n, err := db.CountFindings(ctx); err != nil || n != found {
+			t.Errorf("%d findings, %v, want %d", n, err, found)
+		}
 		for _, recognisers := range []int{1, 2} {
 			got, err := db.ScansOf(ctx, recognisers, []storage.CID{storage.CIDOf([]byte("another")), id})
 			if s, ok := got[id]; err != nil || ok != (recognisers == want.Recognisers) || ok && !reflect.DeepEqual(s, want) || ok != (len(got) == 1) {
