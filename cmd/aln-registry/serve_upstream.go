@@ -13,6 +13,7 @@ import (
 
 	cratesioproxy "phoenix-lab.org/aln-registry/cratesio-proxy"
 	"phoenix-lab.org/aln-registry/registry"
+	"phoenix-lab.org/aln-registry/storage"
 )
 
 // upstreamFlags say what other registries this one takes crates from.
@@ -53,17 +54,17 @@ func (f upstreamFlags) settings() ([]cratesioproxy.Setting, error) {
 	return settings, nil
 }
 
-// open makes what talks to the upstreams for r. Nothing is asked of any before
-// somebody asks for it.
-func (f upstreamFlags) open(n *node, r *registry.Registry, log *slog.Logger) (*upstreams, error) {
+// open makes what talks to the upstreams for r, whose blobs are in inventory. Nothing is
+// asked of any before somebody asks for it.
+func (f upstreamFlags) open(r *registry.Registry, inventory storage.Inventory) (*upstreams, error) {
 	settings, err := f.settings()
 	if err != nil {
 		return nil, err
 	}
-	u := &upstreams{registry: r, offline: f.offline, limit: f.cacheMB << 20, log: log, ended: make(chan struct{})}
+	u := &upstreams{registry: r, offline: f.offline, limit: f.cacheMB << 20, log: r.Log, ended: make(chan struct{})}
 	u.proxy, err = cratesioproxy.New(cratesioproxy.Config{
-		Evidence: evidence{r}, Blobs: n.config.Blobs, Facts: facts{r}, Version: version, PublicURL: r.PublicURL, Spool: n.config.Spool,
-		Offline: f.offline, Fresh: max(f.fresh, 1), Alarmed: u.alarmed, Clock: time.Now, Log: log,
+		Evidence: evidence{r}, Blobs: r.Blobs, Facts: facts{r}, Version: version, PublicURL: r.PublicURL, Spool: r.Spool,
+		Offline: f.offline, Fresh: max(f.fresh, 1), Alarmed: u.alarmed, Clock: time.Now, Log: r.Log,
 	}, settings)
 	if errors.Is(err, cratesioproxy.ErrSetting) {
 		return nil, usageError{fmt.Errorf("--upstream: %w", err)}
@@ -72,7 +73,7 @@ func (f upstreamFlags) open(n *node, r *registry.Registry, log *slog.Logger) (*u
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	u.stop, u.evictor = stop, r.NewEvictor(n.inventory())
+	u.stop, u.evictor = stop, r.NewEvictor(inventory)
 	go u.measure(ctx)
 	return u, nil
 }
