@@ -186,11 +186,12 @@ type prefetching struct {
 func (f prefetching) run(request prefetchRequest) error {
 	ctx, cancel := context.WithCancel(f.r.Context())
 	defer cancel()
-	list := request.Crates
+	list, unknown := request.Crates, []prefetchLine{}
 	for _, name := range request.Whole {
 		versions, err := f.versionsOf(name)
 		if err != nil {
-			return err
+			unknown = append(unknown, f.missed(ctx, prefetchLine{Name: name}, err))
+			continue
 		}
 		list = append(list, versions...)
 		if len(list) > mostPrefetched {
@@ -209,6 +210,15 @@ func (f prefetching) run(request prefetchRequest) error {
 		}
 	}()
 	var workers sync.WaitGroup
+	workers.Go(func() {
+		for _, line := range unknown {
+			select {
+			case lines <- line:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
 	for range min(prefetchers, len(list)) {
 		workers.Go(func() {
 			for c := range work {
@@ -221,7 +231,7 @@ func (f prefetching) run(request prefetchRequest) error {
 		})
 	}
 	go func() { workers.Wait(); close(lines) }()
-	f.tell(ctx, len(list), lines)
+	f.tell(ctx, len(list)+len(unknown), lines)
 	cancel()
 	for range lines { // so that all have ended when this returns
 	}
@@ -255,11 +265,16 @@ func (f prefetching) versionsOf(name string) ([]prefetchedJSON, error) {
 // one sees to it that a version is held, if the asker may have it.
 func (f prefetching) one(ctx context.Context, c prefetchedJSON) prefetchLine {
 	line := prefetchLine{Name: c.Name, Version: c.Version}
-	err := f.hold(ctx, c, &line)
+	if err := f.hold(ctx, c, &line); err != nil {
+		return f.missed(ctx, line, err)
+	}
+	return line
+}
+
+// missed is the line of what is not held because of err.
+func (f prefetching) missed(ctx context.Context, line prefetchLine, err error) prefetchLine {
 	var denied *registry.Denied
 	switch {
-	case err == nil:
-		return line
 	case errors.As(err, &denied):
 		line.Outcome = prefetchDenied
 	case errors.Is(err, registry.ErrNotFound):

@@ -214,6 +214,9 @@ func TestPrefetchFetchesOnceAndPins(t *testing.T) {
 	if got := outcomes(t, post(token, list).want(t, 200)); got["done"] != "of 5 held 4 fetched 0 denied 0 absent 1 failed 0 pinned 4 " {
 		t.Errorf("again: %v", got)
 	}
+	if got := outcomes(t, post(token, `{"all_versions_of":["none","other"]}`).want(t, 200)); got["done"] != "of 2 held 1 fetched 0 denied 0 absent 1 failed 0 pinned 0 " || got["none@"] != prefetchAbsent {
+		t.Errorf("what there is not: %v", got)
+	}
 	if len(l.upstreams.pinned["ci/main"]) != 8 {
 		t.Errorf("pinned: %v", l.upstreams.pinned)
 	}

@@ -127,7 +127,7 @@ func (a *app) work(ctx context.Context, f serveFlags, up *answering) error {
 	}
 	defer node.close()
 	metrics := server.NewMetrics(server.MetricsConfig{Version: version, Certificate: up.certificate, Room: node.room})
-	inventory, look := node.inventory(), &lookout{}
+	inventory, look := node.inventory(), &lookout{} // of the store itself
 	node.config.Blobs, node.config.Batch = metrics.Blobs(node.config.Blobs), metrics.Batch
 	node.config.PublicURL, node.config.AnonymousRead, node.config.CacheBytes = f.publicURL, f.anonymousRead, f.cacheMB<<20
 	node.config.KnownUpstream = look.known
@@ -143,7 +143,7 @@ func (a *app) work(ctx context.Context, f serveFlags, up *answering) error {
 		return node.explained(ctx, err)
 	}
 	defer r.Close()
-	upstreams, err := f.upstreams.open(r, inventory, log)
+	upstreams, err := f.upstreams.open(r, inventory)
 	if err != nil {
 		return err
 	}

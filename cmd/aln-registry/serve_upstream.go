@@ -54,17 +54,17 @@ func (f upstreamFlags) settings() ([]cratesioproxy.Setting, error) {
 	return settings, nil
 }
 
-// open makes what talks to the upstreams for r. Nothing is asked of any before
-// somebody asks for it.
-func (f upstreamFlags) open(r *registry.Registry, inventory storage.Inventory, log *slog.Logger) (*upstreams, error) {
+// open makes what talks to the upstreams for r, whose blobs are in inventory. Nothing is
+// asked of any before somebody asks for it.
+func (f upstreamFlags) open(r *registry.Registry, inventory storage.Inventory) (*upstreams, error) {
 	settings, err := f.settings()
 	if err != nil {
 		return nil, err
 	}
-	u := &upstreams{registry: r, offline: f.offline, limit: f.cacheMB << 20, log: log, ended: make(chan struct{})}
+	u := &upstreams{registry: r, offline: f.offline, limit: f.cacheMB << 20, log: r.Log, ended: make(chan struct{})}
 	u.proxy, err = cratesioproxy.New(cratesioproxy.Config{
 		Evidence: evidence{r}, Blobs: r.Blobs, Facts: facts{r}, Version: version, PublicURL: r.PublicURL, Spool: r.Spool,
-		Offline: f.offline, Fresh: max(f.fresh, 1), Alarmed: u.alarmed, Clock: time.Now, Log: log,
+		Offline: f.offline, Fresh: max(f.fresh, 1), Alarmed: u.alarmed, Clock: time.Now, Log: r.Log,
 	}, settings)
 	if errors.Is(err, cratesioproxy.ErrSetting) {
 		return nil, usageError{fmt.Errorf("--upstream: %w", err)}
