@@ -1,0 +1,220 @@
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"phoenix-lab.org/aln-registry/integration/testbed"
+	"phoenix-lab.org/aln-registry/registry/particle"
+)
+
+// needing writes a program of u's that needs one crate of crates.io, in a CARGO_HOME that is
+// set up for the lab and empty.
+func (l *upstreamLab) needing(u *user, name, dependency string) (folder string) {
+	l.t.Helper()
+	folder = filepath.Join(u.folder, "needing-"+name)
+	writeFiles(l.t, folder, map[string]string{
+		"Cargo.toml": fmt.Sprintf("[package]\nname = \"needing\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[dependencies]\n%s\n[workspace]\n", dependency),
+		"src/lib.rs": "",
+	})
+	l.emptied(u, folder)
+	return folder
+}
+
+// alarms are the kinds of those that the operator is shown, newest first, each with its crate.
+func (l *upstreamLab) alarms() (all []string) {
+	l.t.Helper()
+	var shown struct {
+		Alarms []struct{ Name, Version, Kind string }
+	}
+	said := must(l.t, l.operator.aln(l.operator.folder, "--json", "upstream", "alarms"))
+	if err := json.Unmarshal([]byte(said.stdout), &shown); err != nil {
+		l.t.Fatalf("%v\n%s", err, said)
+	}
+	for _, a := range shown.Alarms {
+		all = append(all, a.Kind+" "+a.Name+" "+a.Version)
+	}
+	return all
+}
+
+// awaitAlarm waits until the operator is shown an alarm: it is noted in nobody's way.
+func (l *upstreamLab) awaitAlarm(want string) {
+	l.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		all := l.alarms()
+		if strings.Contains(strings.Join(all, "\n"), want) {
+			break
+		}
+		if time.Now().After(deadline) {
+			l.t.Fatalf("no alarm says %q: %q", want, all)
+		}
+	}
+	token := l.operator.session(particle.ScopeAudit, time.Minute)
+	if status, _, trail := l.get("/v1/audit", token); status != 200 || !strings.Contains(string(trail), "upstream-alarm") {
+		l.t.Errorf("the audit trail has no alarm: %d %s", status, trail)
+	}
+}
+
+// newest is the newest version that upstream has of a crate.
+func (l *upstreamLab) newest(name string) testbed.IndexLine {
+	l.t.Helper()
+	one, ok := testbed.DebianCrates(l.t).Find(name, "")
+	if !ok {
+		l.t.Fatalf("there is no crate %s", name)
+	}
+	return one.Line
+}
+
+// download is a crate as the lab serves it.
+func (l *upstreamLab) download(u *user, line testbed.IndexLine) (status int, body []byte) {
+	l.t.Helper()
+	path := "/crates-io/dl/" + line.Name + "/" + line.Vers + "/" + line.Cksum
+	status, _, body = l.get(path, u.session(particle.ScopeRead, time.Minute))
+	return status, body
+}
+
+// Bytes that are not what the index names reach no build, are not kept, and are told to
+// who runs the registry; once upstream serves the right ones, so does the registry.
+func TestCratesThatAreNotWhatTheIndexNamesReachNobody(t *testing.T) {
+	l := newUpstreamLab(t)
+	u := l.operator
+	line := l.newest("itoa")
+	folder := l.needing(u, "itoa", `itoa = "1"`)
+	l.crates.Use("/crates/", testbed.Corrupted(), 0)
+	mustFail(t, u.cargo(folder, "fetch"), "itoa")
+	l.awaitAlarm("mismatch itoa " + line.Vers)
+
+	l.crates.Behave()
+	l.stop() // what failed is left alone for a while
+	l.start()
+	l.emptied(u, folder)
+	must(t, u.cargo(folder, "fetch"))
+	want, err := l.crates.Crate("itoa", line.Vers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, body := l.download(u, line); status != 200 || string(body) != string(want) {
+		t.Errorf("the crate is served with %d, %d bytes", status, len(body))
+	}
+}
+
+// The first checksum that was seen stands: upstream's new one is an alarm, the resolver goes
+// around the version, and a lock that has it gets the bytes that are held.
+func TestAChangedChecksumIsNotBelieved(t *testing.T) {
+	l := newUpstreamLab(t, "--upstream-fresh", "0s")
+	u := l.operator
+	line := l.newest("itoa")
+	folder := l.needing(u, "itoa", `itoa = "1"`)
+	must(t, u.cargo(folder, "fetch"))
+	before := string(line.Marshal())
+
+	if err := l.crates.Replace("itoa", line.Vers, []byte("another crate")); err != nil {
+		t.Fatal(err)
+	}
+	l.emptied(u, folder)
+	must(t, u.cargo(folder, "fetch", "--locked"))
+	status, _, body := l.get("/crates-io/index/"+testbed.IndexPath("itoa"), u.session(particle.ScopeRead, time.Minute))
+	if want := strings.Replace(before, `"yanked":false`, `"yanked":true`, 1); status != 200 || !strings.Contains(string(body), want) || strings.Contains(string(body), before) {
+		t.Errorf("the index file is %d\n%s\nwant in it\n%s", status, body, want)
+	}
+	l.awaitAlarm("changed itoa " + line.Vers)
+
+	if err := os.Remove(filepath.Join(folder, "Cargo.lock")); err != nil {
+		t.Fatal(err)
+	}
+	l.emptied(u, folder)
+	r := u.cargo(folder, "fetch")
+	if lock, err := os.ReadFile(filepath.Join(folder, "Cargo.lock")); err == nil && strings.Contains(string(lock), line.Vers) {
+		t.Errorf("a resolver chose what changed:\n%s\n%s", r, lock)
+	}
+	must(t, u.aln(folder, "log", "check", "--full"))
+}
+
+// Names that are kept private are asked of no upstream, by whatever way; whoever publishes
+// another name for the first time hears that upstream has a crate of that name.
+func TestPrivateNamesAreNeverAskedUpstream(t *testing.T) {
+	l := newUpstreamLab(t)
+	u := l.operator
+	must(t, u.aln(u.folder, "settings", "set", "--add-private-name", "lab-"))
+	folder := l.needing(u, "private", "lab_secret = \"1\"")
+	mustFail(t, u.cargo(folder, "fetch"), "lab_secret")
+	must(t, u.publish(l.lab, u.crate("lab-secret", "1.0.0", "", "")))
+	for _, asked := range l.crates.Asked() {
+		if strings.Contains(asked.Path, "secret") {
+			t.Errorf("upstream was asked for %s", asked.Path)
+		}
+	}
+	for name, warned := range map[string]bool{"itoa": true, "nobody-has-this": false} {
+		r := must(t, u.publish(l.lab, u.crate(name, "0.0.1", "", "")))
+		if said := strings.Contains(r.stderr, "crates-io has a crate named "+name); said != warned {
+			t.Errorf("%s: warned %v\n%s", name, said, r)
+		}
+	}
+	token := u.session(particle.ScopeAudit, time.Minute)
+	if status, _, trail := l.get("/v1/audit", token); status != 200 || !strings.Contains(string(trail), "known-upstream") {
+		t.Errorf("the audit trail does not tell of it: %d %s", status, trail)
+	}
+}
+
+// A server ends soon and well while crates are on their way that come to no end, and while
+// upstream does not answer.
+func TestAServerEndsWhileUpstreamStalls(t *testing.T) {
+	l := newUpstreamLab(t)
+	u := l.operator
+	line := l.newest("itoa")
+	u.login(l.lab, u.folder)
+	token := u.session(particle.ScopeRead, time.Minute)
+	if status, _, body := l.get("/crates-io/index/"+testbed.IndexPath("itoa"), token); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	l.crates.Use("/crates/", testbed.Stalled(), 0)
+	l.crates.Use("/index/", testbed.Silent(), 0)
+	ended := make(chan struct{}, 2)
+	for _, path := range []string{"/crates-io/dl/itoa/" + line.Vers + "/" + line.Cksum, "/crates-io" + testbed.IndexFile("serde")} {
+		go func() {
+			defer func() { ended <- struct{}{} }()
+			req, err := http.NewRequest(http.MethodGet, l.url+path, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			req.Header.Set("Authorization", token)
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				return
+			}
+			defer resp.Body.Close()
+			if body, err := io.ReadAll(resp.Body); err == nil && resp.StatusCode == http.StatusOK {
+				t.Errorf("%s was answered whole, with %d bytes", path, len(body))
+			}
+		}()
+	}
+	for deadline := time.Now().Add(20 * time.Second); l.crates.Requests(testbed.IndexFile("serde")) == 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("upstream was not asked")
+		}
+	}
+	l.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-l.exited: // it lets requests go on for half a minute, and cuts them then
+	case <-time.After(50 * time.Second):
+		t.Errorf("it did not end\n%s", l.log())
+		l.cmd.Process.Kill()
+		<-l.exited
+	}
+	if code := l.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("it ended with status %d\n%s", code, l.log())
+	}
+	l.cmd = nil
+	for range 2 {
+		<-ended
+	}
+}
