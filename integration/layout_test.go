@@ -51,6 +51,7 @@ var mayImport = map[string][]string{
 	"web": {
 		"did", "registry", "registry/cargo", "registry/particle", "registry/policy", "registry/record", "registry/state", "storage",
 	},
+	"cratesio-proxy": {"durable", "registry", "registry/cargo", "storage"},
 	"client": {
 		"did", "durable", "registry/cargo", "registry/content", "registry/particle", "registry/policy", "registry/record",
 		"registry/translog", "registry/verify", "storage",

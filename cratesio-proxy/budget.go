@@ -1,0 +1,63 @@
+package cratesioproxy
+
+import (
+	"context"
+	"fmt"
+	"sync"
+)
+
+// budget is how many bytes of spool there may be in all.
+type budget struct {
+	mu      sync.Mutex
+	most    int64
+	free    int64
+	changed chan struct{} // closed when some become free
+}
+
+func newBudget(most int64) *budget {
+	return &budget{most: most, free: most, changed: make(chan struct{})}
+}
+
+// take waits until n are free, and takes them. When ctx ends before, it is ErrBusy.
+func (b *budget) take(ctx context.Context, n int64) error {
+	for {
+		b.mu.Lock()
+		if n <= b.free {
+			b.free -= n
+			b.mu.Unlock()
+			return nil
+		}
+		changed := b.changed
+		b.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %d bytes of spool are in use", ErrBusy, b.used())
+		}
+	}
+}
+
+// takeNow takes n, or is ErrBusy.
+func (b *budget) takeNow(n int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n > b.free {
+		return fmt.Errorf("%w: %d bytes of spool are in use", ErrBusy, b.most-b.free)
+	}
+	b.free -= n
+	return nil
+}
+
+func (b *budget) give(n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.free += n
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+func (b *budget) used() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.most - b.free
+}

@@ -1,0 +1,383 @@
+package cratesioproxy
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"phoenix-lab.org/aln-registry/durable"
+	"phoenix-lab.org/aln-registry/storage"
+)
+
+const (
+	// Of a crate that is still being verified, the last heldBack bytes are not read, and
+	// none of a small one: it takes no longer so, and is sent at once.
+	heldBack   = 512
+	smallCrate = 64 << 10
+
+	copyBytes  = 64 << 10
+	spoolStep  = 1 << 20 // by which the spool of a crate of unknown size grows
+	storeTime  = 5 * time.Minute
+	closeTime  = 10 * time.Second // of it, once the proxy is closed
+	budgetTime = 15 * time.Second // that room in the spool is waited for
+)
+
+var (
+	// errHeld: it was stored meanwhile.
+	errHeld = errors.New("held")
+	// errLeft: nobody wants it any more.
+	errLeft = errors.New("nobody waits for it")
+)
+
+// download is a crate being received into a file, and read there by all who asked for it.
+type download struct {
+	u      *Upstream
+	want   Want
+	cancel context.CancelCauseFunc
+
+	mu       sync.Mutex
+	changed  chan struct{} // closed when something below changes
+	readers  int
+	file     *os.File
+	taken    int64 // of the budget
+	started  bool  // upstream has answered, and size is what it said
+	size     int64 // -1 where it did not say
+	written  int64
+	verified bool
+	err      error // for readers; what was read before is of no use then
+	unstored error // why it could not be stored; readers need not care
+	over     bool  // run has ended
+}
+
+// change does something to d and tells who waits.
+func (d *download) change(f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f()
+	close(d.changed)
+	d.changed = make(chan struct{})
+}
+
+// wait waits until is, which is called under the lock, or the download has failed.
+func (d *download) wait(ctx context.Context, is func() bool) error {
+	for {
+		d.mu.Lock()
+		err, ok, changed := d.err, d.err == nil && is(), d.changed
+		d.mu.Unlock()
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (d *download) length() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.size
+}
+
+// readable is how many bytes may be read now. It is called under the lock.
+func (d *download) readable() int64 {
+	switch {
+	case d.verified:
+		return d.written
+	case d.size < 0:
+		return max(d.written-heldBack, 0)
+	case d.size <= smallCrate:
+		return 0
+	}
+	return min(d.written, d.size-heldBack)
+}
+
+// leave is called by every reader once.
+func (d *download) leave() {
+	all := &d.u.downloads
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.readers--
+	if d.readers > 0 {
+		return
+	}
+	if d.over {
+		d.release()
+		return
+	}
+	if !d.verified && d.err == nil && (d.size < 0 || 2*d.written <= d.size) {
+		d.forget()
+		d.cancel(errLeft)
+	}
+}
+
+// forget makes the next asker begin anew. It is called under the lock of downloads.
+func (d *download) forget() {
+	if d.u.downloads.all[d.want.ID] == d {
+		delete(d.u.downloads.all, d.want.ID)
+	}
+}
+
+// release gives back what d took. It is called under its lock, when nobody reads or writes.
+func (d *download) release() {
+	if d.file != nil {
+		d.file.Close()
+		d.file = nil
+	}
+	if d.taken > 0 {
+		d.u.proxy.budget.give(d.taken)
+		d.taken = 0
+	}
+}
+
+// run receives, verifies and stores the crate.
+func (d *download) run(ctx context.Context) {
+	err := d.fetch(ctx)
+	if err == nil {
+		d.change(func() { d.verified = true })
+		err = d.store(context.WithoutCancel(ctx))
+	}
+	d.finish(ctx, err)
+}
+
+// finish is the end of run, whatever became of it.
+func (d *download) finish(ctx context.Context, err error) {
+	u := d.u
+	if err != nil && u.proxy.ctx.Err() != nil {
+		err = errClosed
+	} else if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = fmt.Errorf("%w: %w", ErrUnavailable, cause)
+	}
+	verified := d.verified // only run writes it
+	if err != nil && !verified && !errors.Is(err, errHeld) && !errors.Is(err, errLeft) && !errors.Is(err, errClosed) {
+		d.failed(err)
+	}
+	if err == nil {
+		u.proven.put(d.want.ID, struct{}{})
+	}
+	u.downloads.mu.Lock()
+	defer u.downloads.mu.Unlock()
+	d.forget()
+	d.change(func() {
+		d.over = true
+		if verified { // who reads what was verified gets all of it, stored or not
+			d.unstored = err
+		} else {
+			d.err = err
+		}
+		if d.readers == 0 {
+			d.release()
+		}
+	})
+}
+
+// failed sees to it that what failed is not tried again at once, and is known.
+func (d *download) failed(err error) {
+	u, now := d.u, d.u.proxy.Clock()
+	log := u.proxy.Log.With("upstream", u.setting.Name, "crate", d.want.Name, "version", d.want.Version)
+	switch {
+	case errors.Is(err, ErrMismatch):
+		u.proxy.counts.mismatches.Add(1)
+		u.downloads.failed.put(d.want.ID, rest{err, now.Add(mismatchFor)})
+		u.proxy.alarm(Alarm{Upstream: u.setting.Name, Name: d.want.Name, Version: d.want.Version, Kind: AlarmMismatch, Detail: words(err), At: now})
+		return
+	case errors.Is(err, ErrNotFound), errors.Is(err, ErrRefused), errors.Is(err, ErrBroken):
+		u.downloads.failed.put(d.want.ID, rest{err, now.Add(u.proxy.Negative)})
+	case errors.Is(err, ErrUnavailable):
+		u.downloads.failed.put(d.want.ID, rest{err, now.Add(troubleRest)})
+	}
+	log.Warn("an upstream's crate cannot be had", "error", err)
+}
+
+// fetch receives all bytes and verifies them.
+func (d *download) fetch(ctx context.Context) error {
+	u := d.u
+	switch err := u.stat(ctx, d.want.ID); {
+	case err == nil:
+		return errHeld
+	case !errors.Is(err, storage.ErrNotFound):
+		return err
+	}
+	c, err := u.config(ctx)
+	if err != nil {
+		return err
+	}
+	address, err := c.url(d.want.Name, d.want.Version, d.want.ID.Hex())
+	if err != nil {
+		return u.say(err)
+	}
+	select {
+	case u.bulk <- struct{}{}:
+		defer func() { <-u.bulk }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	in := &incoming{download: d, hash: sha256.New(), url: address, open: !c.authRequired}
+	if err := u.try(ctx, in.attempt); err != nil {
+		return err
+	}
+	if got := [sha256.Size]byte(in.hash.Sum(nil)); got != d.want.ID.Digest() {
+		return u.say(fmt.Errorf("%w: %d bytes hash to %x, and not to %s", ErrMismatch, in.at, got, d.want.ID.Hex()))
+	}
+	u.proxy.counts.crates.Add(1)
+	u.proxy.counts.bytes.Add(in.at)
+	return nil
+}
+
+// incoming is what goes on between upstream and the file, over several attempts.
+type incoming struct {
+	*download
+	url  string
+	open bool
+	hash hash.Hash
+	at   int64  // bytes in the file
+	etag string // a strong one of what is there
+}
+
+// attempt receives what is missing.
+func (in *incoming) attempt(ctx context.Context) error {
+	header := http.Header{"Accept-Encoding": {"identity"}}
+	if in.at > 0 && in.etag != "" {
+		header.Set("Range", fmt.Sprintf("bytes=%d-", in.at))
+		header.Set("If-Range", in.etag)
+	}
+	q := question{host: in.u.files, url: in.url, header: header, open: in.open}
+	return in.u.ask(ctx, q, func(resp *http.Response, body *watched) error {
+		return in.take(ctx, resp, body)
+	})
+}
+
+// take reads an answer: all of the crate, of which what is there already is passed
+// over, or what is missing.
+func (in *incoming) take(ctx context.Context, resp *http.Response, body *watched) error {
+	size := resp.ContentLength
+	switch {
+	case resp.StatusCode == http.StatusOK:
+	case resp.StatusCode == http.StatusPartialContent && resp.Request.Header.Get("Range") != "" && continues(resp, in.at):
+		if size >= 0 {
+			size += in.at
+		}
+	default:
+		return &answered{kind: ErrBroken, status: resp.StatusCode}
+	}
+	if err := in.begin(ctx, size); err != nil {
+		return err
+	}
+	if etag := validator(resp, "ETag"); !strings.HasPrefix(etag, "W/") {
+		in.etag = etag
+	}
+	if resp.StatusCode == http.StatusOK && in.at > 0 {
+		if _, err := io.CopyN(io.Discard, body, in.at); err != nil {
+			if errors.Is(err, io.EOF) {
+				return fmt.Errorf("%w: it sent less than before", ErrBroken)
+			}
+			return err
+		}
+	}
+	return in.copy(body)
+}
+
+// continues reports whether a partial answer begins where it should.
+func continues(resp *http.Response, at int64) bool {
+	return strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", at))
+}
+
+// begin makes the file for a crate of that size, -1 for not known. A later attempt finds it.
+func (in *incoming) begin(ctx context.Context, size int64) error {
+	tooLarge := fmt.Errorf("%w: the crate has more than %d bytes", ErrBroken, in.u.proxy.CrateBytes)
+	if size > in.u.proxy.CrateBytes {
+		return tooLarge
+	}
+	if in.file != nil {
+		if in.size != size && size >= 0 && in.size >= 0 {
+			return fmt.Errorf("%w: it said %d bytes, and then %d", ErrBroken, in.size, size)
+		}
+		return nil
+	}
+	if size > 0 {
+		patient, cancel := context.WithTimeout(ctx, budgetTime)
+		defer cancel()
+		if err := in.u.proxy.budget.take(patient, size); err != nil {
+			return err
+		}
+	}
+	file, err := durable.CreateUnnamed(in.u.proxy.Spool)
+	if err != nil {
+		in.u.proxy.budget.give(max(size, 0))
+		return fmt.Errorf("spool a crate: %w", storage.Full(err))
+	}
+	in.change(func() { in.file, in.taken, in.size, in.started = file, max(size, 0), size, true })
+	return nil
+}
+
+// copy takes what comes into the file, and lets readers know.
+func (in *incoming) copy(body io.Reader) error {
+	buffer := make([]byte, copyBytes)
+	for {
+		n, err := body.Read(buffer)
+		if n > 0 {
+			if err := in.write(buffer[:n]); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (in *incoming) write(p []byte) error {
+	end := in.at + int64(len(p))
+	if end > in.u.proxy.CrateBytes {
+		return fmt.Errorf("%w: the crate has more than %d bytes", ErrBroken, in.u.proxy.CrateBytes)
+	}
+	if end > in.taken {
+		if err := in.u.proxy.budget.takeNow(spoolStep); err != nil {
+			return err
+		}
+		in.change(func() { in.taken += spoolStep })
+	}
+	if _, err := in.file.WriteAt(p, in.at); err != nil {
+		return fmt.Errorf("spool a crate: %w", storage.Full(err))
+	}
+	in.hash.Write(p) //nolint:errcheck // a hash takes everything
+	in.at = end
+	in.change(func() { in.written = end })
+	return nil
+}
+
+// store puts the verified crate into blob storage, and notes it. Readers do not wait for that.
+func (d *download) store(ctx context.Context) error {
+	u := d.u
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	defer context.AfterFunc(u.proxy.ctx, func() { time.AfterFunc(closeTime, cancel) })()
+	size := d.written
+	err := u.proxy.Blobs.Put(ctx, d.want.ID, size, io.NewSectionReader(d.file, 0, size))
+	if err != nil {
+		u.proxy.counts.unstored.Add(1)
+		u.proxy.Log.Error("a crate of an upstream cannot be stored", "upstream", u.setting.Name, "crate", d.want.Name, "version", d.want.Version, "error", err)
+		return err
+	}
+	b := Blob{ID: d.want.ID, Upstream: u.setting.Name, Name: d.want.Name, Version: d.want.Version, Size: size, Fetched: u.proxy.Clock()}
+	if err = u.proxy.notes.store(ctx, b); err != nil { // it is taken for garbage some day, and fetched again
+		u.proxy.counts.unstored.Add(1)
+		u.proxy.Log.Error("a crate of an upstream is stored, and cannot be noted as such", "upstream", u.setting.Name, "crate", d.want.Name, "version", d.want.Version, "error", err)
+	}
+	return err
+}

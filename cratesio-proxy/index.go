@@ -1,0 +1,433 @@
+package cratesioproxy
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/storage"
+)
+
+const (
+	// MaxIndexBytes bounds an index file, on the wire and decoded.
+	MaxIndexBytes = cargo.MaxUpstreamFile
+	// Of files beyond largeBytes so many are read at a time, so that memory is bounded too.
+	largeBytes = 1 << 20
+	mostLarge  = 4
+
+	mostEntries  = 20_000
+	mostResting  = 10_000
+	maxValidator = 1 << 10 // bytes of an ETag or a Last-Modified
+
+	mostAlarms  = 20               // of one kind and one snapshot
+	vanishedFor = 10 * time.Minute // that a crate is not there before that is believed
+
+	indexTime   = 90 * time.Second // that a question may take in all, publication included
+	troubleRest = 2 * time.Second  // after a failure, where nothing is known
+	slowFor     = 10 * time.Second // that nobody waits for news of what is known
+	staleRest   = 15 * time.Second // where something is, or what came is of no use
+)
+
+// entry is what is remembered of a crate's index file. It is replaced, never changed.
+type entry struct {
+	file File
+	deps []string // to be fetched ahead, nil where that is not known
+}
+
+// rest is why upstream is not asked for a name until then.
+type rest struct {
+	err   error
+	until time.Time
+}
+
+// refresh is Refresh that fetches as many waves of dependencies ahead.
+func (u *Upstream) refresh(ctx context.Context, name string, ahead int) error {
+	if cargo.ValidateName(name) != nil || strings.ToLower(name) != name {
+		return u.say(ErrNotFound)
+	}
+	canonical := cargo.CanonicalName(name)
+	if u.proxy.Evidence.PrivateName(canonical) {
+		return u.say(ErrNotFound)
+	}
+	known, ok, err := u.proxy.Evidence.Known(ctx, u.setting.Name, canonical)
+	if err != nil {
+		return err
+	}
+	if ok && strings.ToLower(known.Name) != name { // upstream has it under another spelling
+		return u.say(ErrNotFound)
+	}
+	if u.proxy.Offline {
+		if !ok {
+			return u.say(ErrOffline)
+		}
+		return nil
+	}
+	err = u.renew(ctx, name, known, ok)
+	if err == nil {
+		u.fetchAhead(name, ahead)
+	}
+	return err
+}
+
+// renew sees to it that what is known is fresh, or cannot be made so now.
+func (u *Upstream) renew(ctx context.Context, name string, known Known, ok bool) error {
+	now := u.proxy.Clock()
+	if e, there := u.entries.get(name); there && ok && u.isFresh(e.file, known, now) {
+		u.proxy.counts.fresh.Add(1)
+		return nil
+	}
+	if r, there := u.resting.get(name); there && now.Before(r.until) {
+		u.proxy.counts.rested.Add(1)
+		if ok {
+			return nil
+		}
+		return r.err
+	}
+	u.wantConfig()
+	asked := u.flights.join(u.proxy, name, indexTime, func(ctx context.Context) error { return u.fetchIndex(ctx, name) })
+	if !ok {
+		return asked.wait(ctx)
+	}
+	return u.renewKnown(ctx, asked)
+}
+
+// renewKnown waits for news of what is known already, but not for long, and not at all
+// where somebody just waited in vain: what is known is served then, and whoever comes
+// later gets the news.
+func (u *Upstream) renewKnown(ctx context.Context, asked *flight) error {
+	patience := u.proxy.Patience
+	if u.proxy.Elapsed() < time.Duration(u.slow.Load()) {
+		patience = 0
+	}
+	patient, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := asked.wait(patient)
+	if err == nil {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if patience > 0 && errors.Is(err, context.DeadlineExceeded) {
+		u.slow.Store(int64(u.proxy.Elapsed() + slowFor))
+	}
+	u.proxy.counts.stale.Add(1)
+	return nil
+}
+
+// isFresh reports whether a file was looked at a moment ago, and is what is known.
+func (u *Upstream) isFresh(f File, known Known, now time.Time) bool {
+	age := now.Sub(f.Checked)
+	return f.Status == http.StatusOK && f.Snapshot == known.Snapshot && age >= 0 && age < u.proxy.Fresh
+}
+
+// fetchIndex asks upstream for a crate's index file and hands to the registry what is new.
+func (u *Upstream) fetchIndex(ctx context.Context, name string) error {
+	known, ok, err := u.proxy.Evidence.Known(ctx, u.setting.Name, cargo.CanonicalName(name))
+	if err != nil {
+		return err
+	}
+	if ok && strings.ToLower(known.Name) != name {
+		return u.say(ErrNotFound)
+	}
+	file := File{}
+	if e, there := u.entries.get(name); there {
+		file = e.file
+	} else if ok {
+		if file = u.noted(ctx, name); u.isFresh(file, known, u.proxy.Clock()) {
+			u.entries.put(name, entry{file: file})
+			return nil
+		}
+	}
+	if !ok || file.Snapshot != known.Snapshot { // its validators are of something else
+		file = File{Status: file.Status, Checked: file.Checked}
+	}
+	err = u.askIndex(ctx, name, known, ok, file)
+	u.remember(ctx, name, known, ok, file, err)
+	return err
+}
+
+// noted is what Facts has of a file; it is worth a request, not an error.
+func (u *Upstream) noted(ctx context.Context, name string) File {
+	file, _, err := u.proxy.Facts.File(ctx, u.setting.Name, name)
+	if err != nil {
+		u.proxy.Log.Warn("cannot look up when an index file was last asked for", "upstream", u.setting.Name, "crate", name, "error", err)
+		return File{}
+	}
+	return file
+}
+
+// askIndex is fetchIndex with what is known, and validators where they are of that.
+func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bool, file File) error {
+	var found answer
+	err := u.try(ctx, func(ctx context.Context) (err error) {
+		found, err = u.getIndex(ctx, name, file)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	u.slow.Store(0)
+	found.file.Upstream, found.file.Name = u.setting.Name, name
+	found.file.Checked, found.file.Status = u.proxy.Clock(), http.StatusOK
+	if found.body == nil {
+		u.proxy.counts.unchanged.Add(1)
+		found.file.Snapshot = known.Snapshot
+		u.learned(name, found.file, nil)
+		return nil
+	}
+	var deps []string
+	if found.file.Snapshot = storage.CIDOf(found.body); !ok || found.file.Snapshot != known.Snapshot {
+		if deps, err = u.enter(ctx, name, found.body); err != nil {
+			return err
+		}
+	}
+	u.learned(name, found.file, deps)
+	return nil
+}
+
+// enter hands a snapshot to the registry, and returns what it depends on. One that is
+// another crate's is not there: some file systems know one file by several names.
+func (u *Upstream) enter(ctx context.Context, name string, snapshot []byte) ([]string, error) {
+	file, err := cargo.ParseUpstreamFile(name, snapshot)
+	switch {
+	case err != nil:
+		return nil, u.say(fmt.Errorf("%w: %w: %s", ErrBroken, ErrSnapshot, words(err)))
+	case len(file.Lines) == 0: // as good as none, and believed no sooner
+		return nil, u.say(fmt.Errorf("%w: its index file is empty", ErrNotFound))
+	case strings.ToLower(file.Name) != name:
+		return nil, u.say(ErrNotFound)
+	}
+	in, err := u.proxy.Evidence.Import(ctx, u.setting.Name, name, snapshot)
+	if errors.Is(err, ErrSnapshot) {
+		err = u.say(fmt.Errorf("%w: %w", ErrBroken, err))
+	}
+	if err != nil {
+		return nil, err
+	}
+	u.proxy.counts.imported.Add(1)
+	u.alarms(name, AlarmChanged, in.Changed, "the index names another digest than it first did, which is not believed")
+	u.alarms(name, AlarmDropped, in.Dropped, "the index does not list it any more")
+	return dependencies(file), nil
+}
+
+// alarms raises an alarm for every version, and one for all beyond a bound.
+func (u *Upstream) alarms(name, kind string, versions []string, detail string) {
+	now := u.proxy.Clock()
+	for i, v := range versions {
+		a := Alarm{Upstream: u.setting.Name, Name: name, Version: v, Kind: kind, Detail: detail, At: now}
+		if i == mostAlarms {
+			a.Version, a.Detail = "", fmt.Sprintf("and %d versions more", len(versions)-i)
+		}
+		u.proxy.alarm(a)
+		if i == mostAlarms {
+			return
+		}
+	}
+}
+
+// learned remembers what upstream said.
+func (u *Upstream) learned(name string, file File, deps []string) {
+	if e, there := u.entries.get(name); there && deps == nil {
+		deps = e.deps
+	}
+	u.entries.put(name, entry{file: file, deps: deps})
+	u.resting.drop(name)
+	u.proxy.notes.file(file)
+}
+
+// remember sees to it that what failed, or is not there, is not asked for again at once.
+func (u *Upstream) remember(ctx context.Context, name string, known Known, ok bool, file File, err error) {
+	now := u.proxy.Clock()
+	switch {
+	case err == nil, u.proxy.ctx.Err() != nil:
+		return
+	case errors.Is(err, ErrNotFound):
+		u.resting.put(name, rest{err, now.Add(u.proxy.Negative)})
+		if ok {
+			u.vanished(ctx, name, known, file, err)
+		}
+		return
+	case errors.Is(err, ErrBroken):
+		if errors.Is(err, ErrSnapshot) {
+			u.proxy.alarm(Alarm{Upstream: u.setting.Name, Name: name, Kind: AlarmSnapshot, Detail: words(err), At: now})
+		}
+		u.resting.put(name, rest{err, now.Add(staleRest)})
+	case ok:
+		u.resting.put(name, rest{err, now.Add(staleRest)})
+	default:
+		u.resting.put(name, rest{err, now.Add(troubleRest)})
+	}
+	if errors.As(err, new(*openError)) { // said when it came to that
+		return
+	}
+	u.proxy.Log.WarnContext(ctx, "an upstream's index file cannot be had", "upstream", u.setting.Name, "crate", name, "known", ok, "error", err)
+}
+
+// vanished takes in that upstream no longer has what it had. That it is gone is entered where
+// upstream says so, or where it is not there for a while although the rest of upstream is:
+// an upstream out of order also has nothing, and what is entered bears on what builds may use.
+func (u *Upstream) vanished(ctx context.Context, name string, known Known, file File, err error) {
+	if known.Snapshot == storage.CIDOf(nil) { // that is what is known
+		return
+	}
+	status := http.StatusNotFound
+	if a := (*answered)(nil); errors.As(err, &a) {
+		status = a.status
+	}
+	now := u.proxy.Clock()
+	gone := File{Upstream: u.setting.Name, Name: name, Snapshot: known.Snapshot, Checked: now, Status: status}
+	if first := file.Status == 0 || file.Status == http.StatusOK; first {
+		u.proxy.alarm(Alarm{Upstream: u.setting.Name, Name: name, Kind: AlarmVanished, Detail: words(err), At: now})
+	} else {
+		gone.Checked = file.Checked
+	}
+	u.entries.put(name, entry{file: gone})
+	u.proxy.notes.file(gone)
+	if status == http.StatusNotFound && (now.Sub(gone.Checked) < vanishedFor || u.fetchConfig(ctx) != nil) {
+		return
+	}
+	if _, err := u.proxy.Evidence.Import(ctx, u.setting.Name, name, nil); err != nil {
+		u.proxy.Log.ErrorContext(ctx, "cannot enter that a crate has vanished", "upstream", u.setting.Name, "crate", name, "error", err)
+		return
+	}
+	u.proxy.counts.imported.Add(1)
+}
+
+// answer is an index file, or that it is what it was (nil).
+type answer struct {
+	body []byte
+	file File // its validators
+}
+
+// getIndex makes one attempt at an index file.
+func (u *Upstream) getIndex(ctx context.Context, name string, file File) (answer, error) {
+	header := acceptGzip()
+	if file.ETag != "" {
+		header.Set("If-None-Match", file.ETag)
+	} else if file.LastModified != "" {
+		header.Set("If-Modified-Since", file.LastModified)
+	}
+	conditional := len(header) > 1
+	var found answer
+	err := u.ask(ctx, question{host: u.index, url: u.setting.Index + cargo.IndexPath(name), header: header}, func(resp *http.Response, body *watched) (err error) {
+		found.file.ETag, found.file.LastModified = validator(resp, "ETag"), validator(resp, "Last-Modified")
+		if resp.StatusCode == http.StatusNotModified && conditional {
+			found.file.ETag, found.file.LastModified = cmp.Or(found.file.ETag, file.ETag), cmp.Or(found.file.LastModified, file.LastModified)
+			return nil
+		}
+		found.body, err = u.readBody(ctx, resp, body, MaxIndexBytes)
+		return err
+	})
+	return found, err
+}
+
+// acceptGzip also keeps net/http from decoding on its own.
+func acceptGzip() http.Header { return http.Header{"Accept-Encoding": {"gzip"}} }
+
+// validator is a header that is sent back as it is, "" where it is too long for that.
+func validator(resp *http.Response, name string) string {
+	value := resp.Header.Get(name)
+	if len(value) > maxValidator {
+		return ""
+	}
+	return value
+}
+
+// readBody reads and decodes a whole answer of at most so many bytes. Where an answer does not say
+// where it ends, a part of it looks like all: that is not taken.
+func (u *Upstream) readBody(ctx context.Context, resp *http.Response, body *watched, most int64) ([]byte, error) {
+	if resp.StatusCode != http.StatusOK {
+		return nil, &answered{kind: ErrBroken, status: resp.StatusCode}
+	}
+	tooLarge := fmt.Errorf("%w: it has more than %d bytes", ErrBroken, most)
+	if resp.ContentLength > most {
+		return nil, tooLarge
+	}
+	wire := bufio.NewReader(&bounded{r: body, left: most, err: tooLarge})
+	var plain io.Reader = wire
+	switch encoding := strings.ToLower(resp.Header.Get("Content-Encoding")); encoding {
+	case "", "identity":
+		if resp.ProtoMajor == 1 && resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 {
+			return nil, fmt.Errorf("%w: it does not say where it ends", ErrBroken)
+		}
+	case "gzip", "x-gzip":
+		z, err := gzip.NewReader(wire)
+		if err != nil {
+			return nil, damaged(err)
+		}
+		z.Multistream(false) // empty members without end cost time and yield nothing
+		plain = &bounded{r: z, left: most, err: tooLarge}
+	default:
+		return nil, fmt.Errorf("%w: it is encoded in a way that was not asked for", ErrBroken)
+	}
+	data, err := u.readAll(ctx, plain, max(resp.ContentLength, 0))
+	if err != nil {
+		return nil, damaged(err)
+	}
+	switch _, err := wire.ReadByte(); {
+	case err == nil:
+		return nil, fmt.Errorf("%w: there is more behind its gzip", ErrBroken)
+	case !errors.Is(err, io.EOF):
+		return nil, damaged(err)
+	}
+	return data, nil
+}
+
+// damaged is what reading failed with, or that what was read is no gzip: it changed on the way.
+func damaged(err error) error {
+	if errors.Is(err, ErrBroken) || errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	return fmt.Errorf("%w: its answer is damaged: %s", ErrUnavailable, words(err))
+}
+
+// readAll reads r to its end. Beyond largeBytes it waits for its turn.
+func (u *Upstream) readAll(ctx context.Context, r io.Reader, about int64) ([]byte, error) {
+	var data bytes.Buffer
+	data.Grow(int(min(about, largeBytes)) + bytes.MinRead)
+	_, err := io.CopyN(&data, r, largeBytes)
+	if errors.Is(err, io.EOF) {
+		return data.Bytes(), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case u.proxy.large <- struct{}{}:
+		defer func() { <-u.proxy.large }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
+	}
+	_, err = data.ReadFrom(r)
+	return data.Bytes(), err
+}
+
+// bounded reads at most left bytes; one more is err.
+type bounded struct {
+	r    io.Reader
+	left int64
+	err  error
+}
+
+// Read implements io.Reader.
+func (b *bounded) Read(p []byte) (int, error) {
+	if int64(len(p)) > b.left+1 {
+		p = p[:b.left+1]
+	}
+	n, err := b.r.Read(p)
+	if int64(n) > b.left {
+		return int(b.left), b.err
+	}
+	b.left -= int64(n)
+	return n, err
+}

@@ -1,0 +1,252 @@
+package cratesioproxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	mostRetries = 3
+	firstPause  = 200 * time.Millisecond
+	longestWait = 30 * time.Second // that a Retry-After is waited for
+
+	drainBytes = 16 << 10 // of an answer that is not used, so that its connection is
+	drainTime  = time.Second
+
+	// A body may take graceTime, and beyond that the time that it takes at slowest.
+	graceTime = time.Minute
+	slowest   = 16 << 10 // bytes a second
+)
+
+var (
+	errStalled = errors.New("its answer stopped")
+	errSlow    = errors.New("its answer is too slow")
+)
+
+// try makes attempts until one succeeds, or fails for good: what upstream is only
+// unavailable for is tried again, after pauses that grow and are never those of others, or
+// as long as upstream said.
+func (u *Upstream) try(ctx context.Context, attempt func(context.Context) error) error {
+	for tries := 1; ; tries++ {
+		err := attempt(ctx)
+		if err == nil || !errors.Is(err, ErrUnavailable) || tries > mostRetries || ctx.Err() != nil {
+			return err
+		}
+		var open *openError
+		after := RetryAfter(err)
+		if errors.As(err, &open) && open.dead || after > longestWait {
+			return err
+		}
+		u.proxy.counts.retries.Add(1)
+		if u.proxy.Sleep(ctx, max(pause(tries, u.proxy.Random), after)) != nil {
+			return err
+		}
+	}
+}
+
+// pause is how long to wait after so many tries.
+func pause(tries int, random func() float64) time.Duration {
+	d := firstPause << (tries - 1)
+	return d/2 + time.Duration(random()*float64(d/2))
+}
+
+// question is a request to be made.
+type question struct {
+	host   *circuit
+	url    string
+	header http.Header
+	open   bool // it goes without the token
+}
+
+// ask makes one attempt at q, and gives what is answered with 200, 206 or 304 to use,
+// with a body that is cut when it makes no progress. Everything else is an error of
+// this package. What happens once it has answered does not count against the host: others
+// are not to suffer from one file that it does not send.
+func (u *Upstream) ask(ctx context.Context, q question, use func(*http.Response, *watched) error) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, q.url, nil)
+	if err != nil { // it would say the URL
+		return u.say(fmt.Errorf("%w: it names an address that is no URL", ErrBroken))
+	}
+	if q.header != nil {
+		request.Header = q.header
+	}
+	request.Header.Set("User-Agent", u.proxy.agent())
+	if !q.open {
+		token, err := u.setting.token()
+		if err != nil {
+			return u.say(fmt.Errorf("%w: %w", ErrUnavailable, err))
+		}
+		if token != "" {
+			request.Header.Set("Authorization", token)
+		}
+	}
+	begun, err := q.host.begin()
+	if err != nil {
+		return u.say(err)
+	}
+	u.proxy.counts.requests.Add(1)
+	return u.say(u.exchange(request, func(err error) {
+		switch {
+		case ctx.Err() != nil: // whoever asked has left, or it took too long in all
+		case err == nil || isAnswer(err):
+			q.host.succeeded()
+			q.host.leave(RetryAfter(err))
+		case errors.Is(err, ErrUnavailable):
+			q.host.failed(begun)
+		}
+	}, use))
+}
+
+// say puts the upstream's name before what is said of it.
+func (u *Upstream) say(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", u.setting.Name, err)
+}
+
+// isAnswer reports whether err is what a living host said. A gateway without anything behind
+// it is none.
+func isAnswer(err error) bool {
+	var a *answered
+	if !errors.As(err, &a) {
+		return false
+	}
+	switch a.status {
+	case http.StatusBadGateway, http.StatusGatewayTimeout:
+		return false
+	case http.StatusServiceUnavailable:
+		return a.after > 0
+	}
+	return true
+}
+
+// exchange sends the request and reads the answer. It says whether it was one before it
+// reads more than its headers.
+func (u *Upstream) exchange(request *http.Request, said func(error), use func(*http.Response, *watched) error) error {
+	ctx, cancel := context.WithCancelCause(request.Context())
+	defer cancel(nil)
+	resp, err := u.client.Do(request.WithContext(ctx))
+	if err != nil {
+		err = network(ctx, err)
+		said(err)
+		return err
+	}
+	defer resp.Body.Close()
+	err = u.judge(resp)
+	said(err)
+	if err != nil {
+		if resp.ProtoMajor == 1 && resp.ContentLength >= 0 && resp.ContentLength <= drainBytes {
+			// So that the connection is used again, if that is quick; what comes of it is no matter.
+			_, _ = io.Copy(io.Discard, watch(ctx, resp.Body, drainTime, cancel))
+		}
+		return err
+	}
+	return use(resp, watch(ctx, resp.Body, u.proxy.Stall, cancel))
+}
+
+// judge is nil for an answer of use.
+func (u *Upstream) judge(resp *http.Response) error {
+	a := &answered{status: resp.StatusCode}
+	switch s := resp.StatusCode; {
+	case s == http.StatusOK, s == http.StatusPartialContent, s == http.StatusNotModified:
+		return nil
+	case s == http.StatusNotFound, s == http.StatusGone, s == http.StatusUnavailableForLegalReasons:
+		a.kind = ErrNotFound
+	case s == http.StatusUnauthorized, s == http.StatusForbidden, s == http.StatusProxyAuthRequired:
+		a.kind = ErrRefused
+	case s == http.StatusTooManyRequests, s == http.StatusRequestTimeout, s >= 500:
+		a.kind, a.after = ErrUnavailable, retryAfter(resp.Header.Get("Retry-After"), u.proxy.Clock())
+	default:
+		a.kind = ErrBroken
+	}
+	return a
+}
+
+// retryAfter reads the header: seconds or a date (RFC 9110 §10.2.3), 0 for neither.
+func retryAfter(value string, now time.Time) time.Duration {
+	const most = 24 * time.Hour
+	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {
+		return min(time.Duration(seconds)*time.Second, most)
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return min(max(at.Sub(now), 0), most)
+	}
+	return 0
+}
+
+// network is why a request or the reading of its answer failed, without its URL.
+func network(ctx context.Context, err error) error {
+	var in *url.Error
+	if errors.As(err, &in) {
+		err = in.Err
+	}
+	var untrusted *tls.CertificateVerificationError
+	switch cause := context.Cause(ctx); {
+	case errors.Is(err, errRedirect):
+		return fmt.Errorf("%w: %w", ErrBroken, errRedirect)
+	case errors.As(err, &untrusted):
+		return fmt.Errorf("%w: %s; give the certificates to trust for it with ca=FILE", ErrBroken, words(err))
+	case cause != nil: // more telling than that something was canceled
+		return fmt.Errorf("%w: %w", ErrUnavailable, cause)
+	}
+	return fmt.Errorf("%w: %s", ErrUnavailable, words(err))
+}
+
+// agent says who asks, as crates.io wants to know of everybody.
+func (p *Proxy) agent() string {
+	text := "aln-registry"
+	if p.Version != "" {
+		text += "/" + p.Version
+	}
+	if p.PublicURL != "" {
+		text += " (+" + p.PublicURL + ")"
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return -1
+		}
+		return r
+	}, text)
+}
+
+// watched is a body that is cut where it makes no progress, or too little in all. The time
+// between reads, which is ours, does not count.
+type watched struct {
+	ctx    context.Context // what cancel ends
+	body   io.Reader
+	stall  time.Duration
+	cancel context.CancelCauseFunc
+	spent  time.Duration // in reads
+	n      int64
+}
+
+func watch(ctx context.Context, body io.Reader, stall time.Duration, cancel context.CancelCauseFunc) *watched {
+	return &watched{ctx: ctx, body: body, stall: stall, cancel: cancel}
+}
+
+// Read implements io.Reader. Its errors but for io.EOF are ErrUnavailable.
+func (w *watched) Read(p []byte) (int, error) {
+	begun := time.Now()
+	timer := time.AfterFunc(w.stall, func() { w.cancel(errStalled) })
+	n, err := w.body.Read(p)
+	timer.Stop()
+	w.spent += time.Since(begun)
+	w.n += int64(n)
+	if w.spent > graceTime+time.Duration(w.n/slowest)*time.Second {
+		w.cancel(errSlow)
+		return n, fmt.Errorf("%w: %w", ErrUnavailable, errSlow)
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return n, network(w.ctx, err)
+	}
+	return n, err
+}
