@@ -105,16 +105,3 @@ func cidsOf(blobs []catalog.UpstreamBlob) []storage.CID {
 	}
 	return ids
 }
-
-// Holds tells which of ids are held of other registries: those that are true in it.
-func (r *Registry) Holds(ctx context.Context, ids []storage.CID) (map[storage.CID]bool, error) {
-	rows, err := r.Catalog.UpstreamBlobs(ctx, ids)
-	if err != nil {
-		return nil, err
-	}
-	held := make(map[storage.CID]bool, len(rows))
-	for _, b := range rows {
-		held[b.CID] = true
-	}
-	return held, nil
-}
