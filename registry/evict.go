@@ -37,7 +37,7 @@ type Evicted struct {
 
 const (
 	// evictPage is how many crates are looked at together.
-	evictPage = 512
+	evictPage = 4096
 	// evictTombs is how much longer than needed tombstones are kept, as gc's by its grace.
 	evictTombs = 24 * time.Hour
 )

@@ -10,10 +10,11 @@ import (
 	"phoenix-lab.org/aln-registry/storage/catalog"
 )
 
-// Hold notes that blobs, which are stored durably, are held of other registries: neither
-// CollectGarbage nor another Evictor removes them from then on until that is taken back. It
-// may be repeated. An error says that some are not held; those others are that can be.
-// What was removed while it was being stored is ErrUnavailable: it has to be stored anew.
+// Hold notes, durably, that blobs, which are stored durably already, are held of other
+// registries: CollectGarbage does not remove them from then on, and an Evictor takes that back
+// first. It may be repeated. An error says that some are not held; the others are. What was
+// removed while it was being stored, or may still be, is ErrUnavailable: it has to be stored
+// anew.
 func (r *Registry) Hold(ctx context.Context, blobs []catalog.UpstreamBlob) error {
 	var failures []error
 	for claimed := 0; len(blobs) > 0; claimed++ {
