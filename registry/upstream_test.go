@@ -279,6 +279,9 @@ func TestGrantsBindUpstreamsCrates(t *testing.T) {
 		}
 		if denial := (*policy.Denial)(nil); errors.As(test.two, &denial) {
 			wantDenial(t, err, policy.RuleAllowed)
+			if !strings.Contains(err.Error(), "aln-registry why serde@2.0.0 --source crates-io says more") {
+				t.Errorf("how to ask why is not said: %v", err)
+			}
 		} else if !errors.Is(err, test.two) || test.two == nil && err != nil {
 			t.Errorf("%s 2.0.0: %v", test.who, err)
 		}
