@@ -122,7 +122,7 @@ const (
 
 // Import signs and enters that upstream showed snapshot as the index file of crate, however
 // that is spelled, and returns once that is published: the snapshot is durable, and
-// UpstreamCrate tells of it. Imports that come at the same time share batches. An empty
+// UpstreamCrate tells of it; snapshot must not be changed after. Imports that come at the same time share batches. An empty
 // snapshot says that upstream no longer has what is known of the crate. ErrSnapshot where
 // it cannot be the crate's, or nothing is known that could be gone; ErrRequest for a
 // private name; the others are those of a change. After any of them it may be repeated.
@@ -182,6 +182,7 @@ func (r *Registry) importAt(ctx context.Context, upstream, crate string, file ca
 	case err != nil:
 		return Imported{}, err
 	}
+	r.snapshots.keep(id, len(snapshot), file)
 	changed, dropped := differences(before, file)
 	return Imported{Receipt: receipt, Changed: changed, Dropped: dropped}, nil
 }

@@ -713,6 +713,26 @@ func TestAFirstPublishIsToldOfUpstreams(t *testing.T) {
 	}
 }
 
+// Who has a file imported reads it next: it is not fetched back for that, once.
+func TestWhatWasJustImportedIsAtHand(t *testing.T) {
+	c := newCourt(t)
+	file := thereLine("serde", "1.0.0", "a", notYankedThere)
+	c.imported("serde", file)
+	id := storage.CIDOf([]byte(file))
+	c.blobs.hidden.Store(&id)
+	if got := c.there(reader, "serde"); got != file {
+		t.Errorf("%s", got)
+	}
+	if _, ok := c.r.snapshots.take(id); ok {
+		t.Error("it is kept for good")
+	}
+	large := thereLine("large", "1.0.0", "a", notYankedThere+`,"x":"`+strings.Repeat("x", freshBytes)+`"`)
+	c.imported("large", large)
+	if _, ok := c.r.snapshots.take(storage.CIDOf([]byte(large))); ok || c.there(reader, "large") != large {
+		t.Error("what is too large is kept, or not served")
+	}
+}
+
 // Whatever upstream shows one day after another, each version that was ever seen is there,
 // in the order first seen, with the bytes first said, as it stood when it was last listed.
 func TestAnIndexFileIsAFunctionOfAllThatWasSeen(t *testing.T) {
