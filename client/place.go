@@ -12,8 +12,8 @@ import (
 type Place struct {
 	// Kind is PlaceHosted and so on.
 	Kind string
-	// Mirror is the mirror's name.
-	Mirror string
+	// Mirror is the mirror's name, Upstream that of an upstream other than crates.io.
+	Mirror, Upstream string
 	// Base is the URL of the index without a slash at the end; "" where it has none of ours.
 	Base string
 }
@@ -27,6 +27,8 @@ const (
 	PlaceProxied  = "crates-io through the registry"
 	PlaceCratesIO = "crates-io"
 	PlaceMirror   = "mirror"
+	// PlaceUpstream: another registry through this one.
+	PlaceUpstream = "upstream"
 	PlaceGit      = "git"
 	PlaceForeign  = "foreign"
 )
@@ -45,6 +47,8 @@ func (p Place) Source() string {
 		return particle.SourceCratesIO
 	case PlaceMirror:
 		return "mirror/" + p.Mirror
+	case PlaceUpstream:
+		return particle.UpstreamSource(p.Upstream)
 	}
 	return ""
 }
@@ -67,12 +71,15 @@ func PlaceOf(source string, bases []string) Place {
 	}
 	for _, base := range bases {
 		rest, under := strings.CutPrefix(index, base)
+		upstream, proxied := strings.CutPrefix(rest, "/upstream/")
 		switch name, mirror := strings.CutPrefix(rest, "/mirror/"); {
 		case !under:
 		case rest == "" || rest == "/public":
 			return Place{Kind: PlaceHosted, Base: index + "/index"}
 		case rest == "/crates-io":
 			return Place{Kind: PlaceProxied, Base: index + "/index"}
+		case proxied && upstream != "" && !strings.Contains(upstream, "/"):
+			return Place{Kind: PlaceUpstream, Upstream: upstream, Base: index + "/index"}
 		case mirror && name != "" && !strings.Contains(name, "/"):
 			return Place{Kind: PlaceMirror, Mirror: name, Base: index + "/index"}
 		}
@@ -137,4 +144,33 @@ func cratesIOEndpoints() []Endpoint {
 		{Protocols: []string{"sparse", "https"}, Host: "index.crates.io", Why: "the index of crates.io"},
 		{Protocols: []string{"https"}, Host: "static.crates.io", Why: "downloads of crates.io"},
 	}
+}
+
+// CratesIOURL is how cargo calls crates.io through the registry with that base URL,
+// UpstreamURL another of its upstreams.
+func CratesIOURL(base string) string { return IndexURL(base + "/crates-io") }
+
+// UpstreamURL is CratesIOURL of the upstream called name.
+func UpstreamURL(base, name string) string {
+	if name == particle.SourceCratesIO {
+		return CratesIOURL(base)
+	}
+	return IndexURL(base + "/upstream/" + name)
+}
+
+// behind is the base URL of the registry that an index of crates.io, or of another upstream,
+// is reached through; false where it looks like none of those.
+func behind(index string) (string, bool) {
+	base, err := ParseURL(index)
+	if err != nil {
+		return "", false
+	}
+	if at, ok := strings.CutSuffix(base, "/crates-io"); ok {
+		return at, true
+	}
+	at := strings.LastIndex(base, "/upstream/")
+	if at < 0 || strings.Contains(base[at+len("/upstream/"):], "/") {
+		return "", false
+	}
+	return base[:at], true
 }

@@ -108,7 +108,16 @@ func (c *Client) answer(ctx context.Context, line []byte) cargoAnswer {
 	}
 	pin, err := c.home.PinOf(req.Registry.IndexURL)
 	if errors.Is(err, ErrNotPinned) || errors.Is(err, ErrURL) {
-		return c.explainUnknown(ctx, req)
+		base, ok := behind(req.Registry.IndexURL)
+		if !ok {
+			return c.explainUnknown(ctx, req, req.Registry.IndexURL)
+		}
+		if pin, err = c.home.PinOf(base); errors.Is(err, ErrNotPinned) || errors.Is(err, ErrURL) {
+			return c.explainUnknown(ctx, req, base)
+		}
+		if req.Kind == "get" && req.Operation != "read" {
+			return refuseCargo(kindOther, "what is in the place of another registry is only read; publish to the registry itself, with --registry NAME")
+		}
 	}
 	if err != nil {
 		return refuseCargo(kindOther, err.Error())

@@ -12,12 +12,12 @@ import (
 // unknownTimeout bounds the look at a registry that nobody has logged in to.
 const unknownTimeout = 5 * time.Second
 
-// explainUnknown answers cargo about a registry that is not known here. It is
+// explainUnknown answers cargo about the registry at url, which is not known here. It is
 // left to cargo's other providers, unless it is an aln-registry for which there
 // is no token: those could only say that there is none, and not what to type.
-func (c *Client) explainUnknown(ctx context.Context, req cargoRequest) cargoAnswer {
+func (c *Client) explainUnknown(ctx context.Context, req cargoRequest, url string) cargoAnswer {
 	standAside := cargoAnswer{Err: &cargoErr{Kind: kindURLNotSupported}}
-	base, err := ParseURL(req.Registry.IndexURL)
+	base, err := ParseURL(url)
 	if err != nil || req.Kind != "get" || c.hasToken == nil || c.hasToken(req.Registry.Name) {
 		return standAside
 	}

@@ -62,7 +62,8 @@ type Fscked struct {
 	// Replayed entries were compared with the catalog's state: fewer than Size where an
 	// entry, or what it brings, is lost.
 	Replayed int64
-	// Blobs were listed, of Bytes in all; no entry refers to Unreferenced of them.
+	// Blobs were listed, of Bytes in all; Unreferenced of them no entry refers to, and they are
+	// not held of another registry.
 	Blobs, Bytes                    int64
 	Unreferenced, UnreferencedBytes int64
 	// Found counts findings by their code, Repaired those that were mended. Found of

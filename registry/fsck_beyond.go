@@ -108,6 +108,11 @@ func (f *fsck) checkInventory(ctx context.Context, folder string) error {
 	if f.done.Replayed < f.done.Size { // what else is named is not known
 		return nil
 	}
+	if f.Catalog != nil {
+		if err := eachHeld(ctx, f.Catalog, f.names); err != nil {
+			return f.orLost(err)
+		}
+	}
 	return listed.without(f.names, func(b storage.Stored) error {
 		f.done.Unreferenced++
 		f.done.UnreferencedBytes += b.Size

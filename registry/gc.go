@@ -35,8 +35,8 @@ type Collected struct {
 	Entries int64
 	// Blobs were listed, of Bytes in all.
 	Blobs, Bytes int64
-	// Unreferenced are named by no entry and older than the grace; Young are named by no
-	// entry either.
+	// Unreferenced are named by no entry, not held of another registry, and older than the
+	// grace; Young are only not so old.
 	Unreferenced, UnreferencedBytes int64
 	Young, YoungBytes               int64
 	// Removed are gone now; Spared were named, or claimed, meanwhile.
@@ -63,12 +63,13 @@ type garbage struct {
 func newGarbage(c Config, o GCOptions) *garbage {
 	return &garbage{
 		Config: c.withClock(), GCOptions: o, since: map[storage.CID]bool{},
-		walk: &walk{catalog: c.Catalog, blobs: c.Blobs},
+		walk: &walk{catalog: c.Catalog, blobs: c.Blobs, names: true},
 	}
 }
 
-// CollectGarbage finds the blobs that no entry of the log names in any way (namedBy),
-// and with Delete removes those that are older than the grace. It may run beside
+// CollectGarbage finds the blobs that no entry of the log names in any way (namedBy) and
+// that are no crate held of another registry, and with Delete removes those that are older
+// than the grace. It may run beside
 // servers and beside itself. It refuses where the catalog is behind the stored log
 // (ErrBehind), or where an entry or its record cannot be read (ErrUnproved).
 func CollectGarbage(ctx context.Context, c Config, o GCOptions) (Collected, error) {
@@ -79,6 +80,9 @@ func CollectGarbage(ctx context.Context, c Config, o GCOptions) (Collected, erro
 	}
 	defer g.names.Close()
 	if err := g.readLog(ctx); err != nil {
+		return g.done, err
+	}
+	if err := eachHeld(ctx, g.Catalog, g.names); err != nil {
 		return g.done, err
 	}
 	listed, err := newSpill(o.Temp)
@@ -211,6 +215,11 @@ func (g *garbage) collect(ctx context.Context, listed *spill) error {
 	if err := flush(); err != nil || !g.Delete {
 		return err
 	}
+	return g.forget(ctx)
+}
+
+// forget forgets tombstones that are old enough.
+func (g *garbage) forget(ctx context.Context) error {
 	return g.Catalog.Update(ctx, func(tx *catalog.Tx) error {
 		now, err := tx.Now(ctx)
 		if err != nil {
@@ -292,8 +301,12 @@ func (g *garbage) condemn(ctx context.Context, batch []storage.Stored) (tombs ma
 		if err != nil {
 			return err
 		}
+		held, err := heldOf(ctx, tx, idsOf(batch))
+		if err != nil {
+			return err
+		}
 		for _, b := range batch {
-			if g.since[b.CID] {
+			if _, ok := held[b.CID]; ok || g.since[b.CID] {
 				continue
 			}
 			if tombs[b.CID], err = condemnAnew(ctx, tx, b.CID, before[b.CID], now); err != nil {
@@ -317,9 +330,13 @@ func (g *garbage) removeCondemned(ctx context.Context, batch []storage.Stored, t
 		if err != nil {
 			return err
 		}
+		held, err := heldOf(ctx, tx, idsOf(batch))
+		if err != nil {
+			return err
+		}
 		for _, b := range batch {
 			at, ok := tombs[b.CID]
-			if !ok || !at.Equal(still[b.CID]) || g.since[b.CID] {
+			if _, again := held[b.CID]; again || !ok || !at.Equal(still[b.CID]) || g.since[b.CID] {
 				continue
 			}
 			if err := tx.Hold(until); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"time"
 
@@ -59,7 +60,7 @@ func (s *spill) add(b storage.Stored) error {
 	row := append(make([]byte, 0, spilled), digest[:]...)
 	row = binary.BigEndian.AppendUint64(row, uint64(b.Size))
 	row = binary.BigEndian.AppendUint64(row, uint64(b.Modified.UnixMilli()))
-	if _, err := s.parts[int(digest[0])*spillParts>>8].w.Write(row); err != nil {
+	if _, err := s.parts[partOf(b.CID)].w.Write(row); err != nil {
 		return fmt.Errorf("list blobs: %w", storage.Full(err))
 	}
 	return nil
@@ -71,10 +72,8 @@ func (s *spill) each(part int, f func(storage.Stored) error) error {
 	if err := p.w.Flush(); err != nil {
 		return fmt.Errorf("list blobs: %w", storage.Full(err))
 	}
-	if _, err := p.file.Seek(0, io.SeekStart); err != nil {
-		return fmt.Errorf("list blobs: %w", err)
-	}
-	for r := bufio.NewReader(p.file); ; {
+	for r := bufio.NewReader(io.NewSectionReader(p.file, 0, math.MaxInt64)); ; { // what is added later goes to the end
+
 		var row [spilled]byte
 		if _, err := io.ReadFull(r, row[:]); errors.Is(err, io.EOF) {
 			return nil
@@ -114,3 +113,29 @@ func (s *spill) without(other *spill, f func(storage.Stored) error) error {
 	}
 	return nil
 }
+
+// which of ids are in s.
+func (s *spill) which(ids []storage.CID) (map[storage.CID]bool, error) {
+	var parts [spillParts]bool
+	asked, found := map[storage.CID]bool{}, map[storage.CID]bool{}
+	for _, id := range ids {
+		asked[id], parts[partOf(id)] = true, true
+	}
+	for part, any := range parts {
+		if !any {
+			continue
+		}
+		err := s.each(part, func(b storage.Stored) error {
+			if asked[b.CID] {
+				found[b.CID] = true
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+func partOf(id storage.CID) int { return int(id.Digest()[0]) * spillParts >> 8 }

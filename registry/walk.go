@@ -46,6 +46,8 @@ type walk struct {
 	objects bool
 	// bytes is how closely versions' bytes are looked at.
 	bytes look
+	// names: only what entries name is asked for, so what other registries said is not read.
+	names bool
 }
 
 // Entries are read a page at once, several at a time: a store far away takes its time
@@ -184,7 +186,7 @@ func (w *walk) read(ctx context.Context, l *walked) error {
 	l.checkRow()
 	l.whole = true
 	for _, id := range append(l.rec.Attachments(), l.entry.DIDDocument) {
-		if _, have := l.attachments[id]; have || id.IsZero() {
+		if _, have := l.attachments[id]; have || id.IsZero() || w.names && id == l.rec.Snapshot() {
 			continue
 		}
 		raw, err := w.small(ctx, l, id, l.rec.MostAttached(), codeAttachedMissing, codeAttached)

@@ -52,7 +52,7 @@ var (
 	expiryDesc  = described("aln_tls_certificate_expiry_timestamp_seconds", "When the TLS certificate ends.")
 	placesDescs = map[string]placeDescs{"uploads": describedPlaces("uploads"), "searches": describedPlaces("searches"), "proofs": describedPlaces("proofs"),
 		"questions": describedPlaces("questions"), "decisions": describedPlaces("decisions"), "rule_tests": describedPlaces("rule_tests"),
-		"downloads": describedPlaces("downloads")}
+		"downloads": describedPlaces("downloads"), "upstream_fetches": describedPlaces("upstream_fetches"), "upstream_prefetches": describedPlaces("upstream_prefetches")}
 )
 
 // placeDescs are those of requests that need a place.
@@ -60,10 +60,10 @@ type placeDescs struct{ running, waiting, limit, turnedAway *prometheus.Desc }
 
 func describedPlaces(of string) placeDescs {
 	return placeDescs{
-		running:    described("aln_"+of+"_running", "The "+of+" under way."),
-		waiting:    described("aln_"+of+"_waiting", "The "+of+" that wait for a place."),
-		limit:      described("aln_"+of+"_limit", "How many "+of+" may be under way."),
-		turnedAway: described("aln_"+of+"_turned_away_total", "The "+of+" that got no place."),
+		running:    described("aln_"+of+"_running", "The "+spaced(of)+" under way."),
+		waiting:    described("aln_"+of+"_waiting", "The "+spaced(of)+" that wait for a place."),
+		limit:      described("aln_"+of+"_limit", "How many "+spaced(of)+" may be under way."),
+		turnedAway: described("aln_"+of+"_turned_away_total", "The "+spaced(of)+" that got no place."),
 	}
 }
 
@@ -94,6 +94,9 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	s.decisions.collect(to, placesDescs["decisions"])
 	s.tests.collect(to, placesDescs["rule_tests"])
 	s.downloads.collect(to, placesDescs["downloads"])
+	s.fetches.collect(to, placesDescs["upstream_fetches"])
+	s.prefetches.collect(to, placesDescs["upstream_prefetches"])
+	collectUpstreams(to, s.upstreams.State())
 	collectAudit(to, figures.Audit)
 	if s.metrics.config.Certificate != nil {
 		level(to, expiryDesc, float64(s.metrics.config.Certificate.NotAfter().Unix()))

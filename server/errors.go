@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
+	"time"
 
 	"github.com/go-json-experiment/json"
 
@@ -58,6 +60,10 @@ var table = []struct {
 	{cargo.ErrManifest, outcome{http.StatusBadRequest, "crate-manifest", true}},
 	{registry.ErrRequest, outcome{http.StatusBadRequest, "bad-request", true}},
 	{registry.ErrUnpublished, outcome{http.StatusServiceUnavailable, codeUnpublished, false}},
+	{ErrUpstreamDown, outcome{http.StatusServiceUnavailable, "upstream-down", true}},
+	{ErrUpstreamBusy, outcome{http.StatusServiceUnavailable, "upstream-busy", true}},
+	{ErrUpstreamRefused, outcome{http.StatusBadGateway, "upstream-refused", true}},
+	{ErrUpstreamBroken, outcome{http.StatusBadGateway, "upstream-broken", true}},
 	{errNotReady, outcome{http.StatusServiceUnavailable, "unavailable", true}},
 	{errDraining, outcome{http.StatusServiceUnavailable, "draining", true}},
 	{storage.ErrFull, outcome{http.StatusInsufficientStorage, "disk-full", false}},
@@ -147,7 +153,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, render renderer, e
 		// Quoted and absolute, or cargo does not show it.
 		w.Header().Set("WWW-Authenticate", `Cargo login_url="`+s.registry.PublicURL+`/me"`)
 	case http.StatusServiceUnavailable:
-		w.Header().Set("Retry-After", "2")
+		w.Header().Set("Retry-After", retryAfter(err))
 	}
 	w.Header().Del("ETag")
 	if w.Header().Get("Cache-Control") == "" {
@@ -155,6 +161,17 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, render renderer, e
 	}
 	render(w, out.status, out.code, detail)
 }
+
+// retryAfter is when to try again, in seconds: as err says, within bounds, otherwise soon.
+func retryAfter(err error) string {
+	var told interface{ RetryAfter() time.Duration }
+	if errors.As(err, &told) {
+		return strconv.Itoa(int(min(max(told.RetryAfter(), leastRetry), mostRetry).Seconds()))
+	}
+	return strconv.Itoa(int(leastRetry.Seconds()))
+}
+
+const leastRetry, mostRetry = 2 * time.Second, 60 * time.Second
 
 // writeJSON answers with v, which is one of this package's own types.
 func writeJSON(w http.ResponseWriter, status int, v any) {

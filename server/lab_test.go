@@ -45,6 +45,8 @@ type lab struct {
 	keys     registry.Keys
 	routes   chi.Routes
 	metrics  *Metrics
+	// upstreams are those that it takes crates from.
+	upstreams *fakeUpstreams
 	// ahead is how far the server's clock is beyond the real one, in nanoseconds.
 	ahead atomic.Int64
 	log   *safeBuffer
@@ -84,6 +86,11 @@ const smallCrate = 64 << 10
 
 func newLab(t testing.TB, change ...func(*registry.Config)) *lab {
 	t.Helper()
+	return newLabWith(t, newFakeUpstreams(), change...)
+}
+
+func newLabWith(t testing.TB, upstreams *fakeUpstreams, change ...func(*registry.Config)) *lab {
+	t.Helper()
 	ctx, folder := context.Background(), t.TempDir()
 	l := &lab{t: t, folder: folder, log: new(safeBuffer), metrics: NewMetrics(MetricsConfig{Version: "1.2.3", Room: func() (uint64, uint64, error) { return 1 << 30, 1 << 40, nil }})}
 	httpServer := httptest.NewUnstartedServer(nil)
@@ -105,7 +112,8 @@ func newLab(t testing.TB, change ...func(*registry.Config)) *lab {
 		t.Fatal(err)
 	}
 	l.registry = must(registry.Open(ctx, config))
-	served := Config{Registry: l.registry, Log: config.Log, Clock: l.now, Metrics: l.metrics}
+	l.upstreams, upstreams.registry = upstreams, l.registry
+	served := Config{Registry: l.registry, Log: config.Log, Clock: l.now, Metrics: l.metrics, Upstreams: upstreams}
 	l.routes = newServer(served).router()
 	httpServer.Config.Handler = New(served)
 	httpServer.Start()

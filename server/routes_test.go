@@ -290,6 +290,16 @@ var routesTable = map[string]struct {
 	"GET /v1/decisions/{kind}/{name}/{version}": {reading("/v1/decisions/crate/demo-one/0.1.0"), readers, forAsker},
 	"GET /v1/audit":                             {readingAudit, admins, forAsker},
 
+	"GET /crates-io/index/config.json":                     {reading("/crates-io/index/config.json"), lists, forAsker},
+	"GET /crates-io/index/*":                               {reading("/crates-io/index/re/mo/remote"), readers, forAsker},
+	"GET /crates-io/dl/{crate}/{version}/{checksum}":       {reading(remoteDL("/crates-io")), readers, forAsker},
+	"GET /upstream/{name}/index/config.json":               {reading("/upstream/lab/index/config.json"), lists, forAsker},
+	"GET /upstream/{name}/index/*":                         {reading("/upstream/lab/index/re/mo/remote"), readers, forAsker},
+	"GET /upstream/{name}/dl/{crate}/{version}/{checksum}": {reading(remoteDL("/upstream/lab")), readers, forAsker},
+	"GET /v1/upstreams":                                    {reading("/v1/upstreams"), members, forAsker},
+	"GET /v1/upstreams/{name}/alarms":                      {readingAlarms, admins, forAsker},
+	"POST /v1/upstreams/{name}/prefetch":                   {prefetchingRemote, lists, forAsker},
+
 	"GET /log/checkpoint": {reading("/log/checkpoint"), everybody, public},
 	"GET /log/keys":       {reading("/log/keys"), [askers]int{200, 401, 200, 401, 200, 200, 200, 200, 200}, forAsker}, // until keys are replaced
 	"GET /log/tile/*":     {reading("/log/tile/0/000.p/1"), everybody, forever},
@@ -299,6 +309,7 @@ func TestEveryRouteForEverybody(t *testing.T) {
 	l := newLab(t)
 	l.demo()
 	l.admitBound()
+	l.upstreams.offer("remote", "1.0.0")
 	seen := map[string]bool{}
 	err := chi.Walk(l.routes, func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		name := method + " " + route

@@ -79,9 +79,16 @@ type Server struct {
 	decisions *places
 	tests     *places
 	downloads *places
-	ids       *requestIDs
-	routings  sync.Pool // of *chi.Context
-	lines     sync.Map  // of slog.Handler, by *route
+	// upstreams are where crates of other registries are from; fetches are of those sent
+	// or received, prefetches lists of them.
+	upstreams        Upstreams
+	upstreamNames    []string
+	upstreamsOffline bool
+	fetches          *places
+	prefetches       *places
+	ids              *requestIDs
+	routings         sync.Pool // of *chi.Context
+	lines            sync.Map  // of slog.Handler, by *route
 }
 
 // Config is what a Server is made of.
@@ -95,6 +102,8 @@ type Config struct {
 	Pace Pace
 	// Metrics are what is counted; nil: some that only /metrics shows.
 	Metrics *Metrics
+	// Upstreams are the other registries that this one takes crates from; nil: none.
+	Upstreams Upstreams
 	// Draining is closed when no more requests should be sent here: /readyz says so.
 	Draining <-chan struct{}
 }
@@ -110,14 +119,22 @@ func newServer(c Config) *Server {
 	if c.Metrics == nil {
 		c.Metrics = NewMetrics(MetricsConfig{})
 	}
+	if c.Upstreams == nil {
+		c.Upstreams = noUpstreams{}
+	}
 	s := &Server{
 		registry: c.Registry, limits: c.Registry.Limits, log: c.Log, clock: c.Clock, pages: c.Pages, pace: c.Pace.orDefault(), metrics: c.Metrics,
 		uploads: newPlaces(maxUploads, maxUploadsEach), searches: newPlaces(maxSearches, maxSearches), proofs: newPlaces(maxProofs, maxProofs),
 		questions: newPlaces(maxQuestions, maxQuestionsEach), decisions: newPlaces(maxDecisions, maxDecisions), tests: newPlaces(maxTests, maxTests),
-		downloads: newPlaces(maxDownloads, maxDownloadsEach),
-		ids:       newRequestIDs(), routings: sync.Pool{New: func() any { return chi.NewRouteContext() }},
+		downloads: newPlaces(maxDownloads, maxDownloadsEach), fetches: newPlaces(maxFetches, maxFetches), prefetches: newPlaces(maxPrefetches, maxPrefetchesEach),
+		ids: newRequestIDs(), routings: sync.Pool{New: func() any { return chi.NewRouteContext() }},
 	}
 	s.ready.draining, s.downloads.wait = c.Draining, downloadWait
+	state := c.Upstreams.State()
+	s.upstreams, s.upstreamsOffline = c.Upstreams, state.Offline
+	for _, u := range state.All {
+		s.upstreamNames = append(s.upstreamNames, u.Name)
+	}
 	return s
 }
 
@@ -155,6 +172,13 @@ func (s *Server) router() router {
 	m.Get("/public/index/config.json", s.handle(asText, s.publicIndexConfig))
 	m.Get("/public/index/*", s.handle(asText, s.publicIndexFile))
 
+	m.Get("/crates-io/index/config.json", s.handle(asText, s.upstreamConfig(isCratesIO)))
+	m.Get("/crates-io/index/*", s.handle(asText, s.upstreamIndex(isCratesIO)))
+	m.Get("/crates-io/dl/{crate}/{version}/{checksum}", s.handle(asText, s.upstreamDownload(isCratesIO)))
+	m.Get("/upstream/{name}/index/config.json", s.handle(asText, s.upstreamConfig(byName)))
+	m.Get("/upstream/{name}/index/*", s.handle(asText, s.upstreamIndex(byName)))
+	m.Get("/upstream/{name}/dl/{crate}/{version}/{checksum}", s.handle(asText, s.upstreamDownload(byName)))
+
 	m.Get("/api/v1/crates", s.handle(asCargo, s.search))
 	m.Put("/api/v1/crates/new", s.handle(asCargo, s.publish))
 	m.Get("/api/v1/crates/{crate}/{version}/download", s.handle(asText, s.download))
@@ -181,6 +205,9 @@ func (s *Server) router() router {
 	m.Get("/v1/decisions/{kind}/{name}", s.handle(asJSON, s.why))
 	m.Get("/v1/decisions/{kind}/{name}/{version}", s.handle(asJSON, s.why))
 	m.Get("/v1/audit", s.handle(asJSON, s.audit))
+	m.Get("/v1/upstreams", s.handle(asJSON, s.listUpstreams))
+	m.Get("/v1/upstreams/{name}/alarms", s.handle(asJSON, s.alarms))
+	m.Post("/v1/upstreams/{name}/prefetch", s.handle(asJSON, s.prefetch))
 	m.Get("/v1/artifacts", s.handle(asJSON, s.artifacts))
 	m.Get("/v1/artifacts/{kind}", s.handle(asJSON, s.artifacts))
 	m.Get("/v1/artifacts/{kind}/{name}", s.handle(asJSON, s.versions))
@@ -196,7 +223,7 @@ func (s *Server) router() router {
 }
 
 // ownPaths begin the routes of the API: what is not found below them is no page.
-var ownPaths = []string{"/index/", "/public/", "/crates-io/", "/mirror/", "/api/", "/v1/", "/ipfs/", "/log/", "/.well-known/"}
+var ownPaths = []string{"/index/", "/public/", "/crates-io/", "/upstream/", "/mirror/", "/api/", "/v1/", "/ipfs/", "/log/", "/.well-known/"}
 
 // pageOrUnknown leaves what is none of the API's to the pages.
 func (s *Server) pageOrUnknown(w http.ResponseWriter, r *http.Request) {
@@ -341,6 +368,29 @@ func (s *Server) admitted(w http.ResponseWriter, r *http.Request, may func(polic
 		return policy.Asker{}, err
 	}
 	if d := may(asker); !d.Allow {
+		return policy.Asker{}, d.Denial()
+	}
+	return asker, nil
+}
+
+// currentReader is who r's session stands for by now, allowed to read artifacts. Nothing
+// is noted, so that several may ask for one request.
+func (s *Server) currentReader(r *http.Request) (policy.Asker, error) {
+	if err := s.registry.Current(); err != nil {
+		return policy.Asker{}, err
+	}
+	session, _, err := credential(r)
+	if err != nil {
+		return policy.Asker{}, err
+	}
+	if session == "" {
+		return policy.Asker{}, registry.ErrUnauthenticated
+	}
+	asker, err := s.registry.Authenticate(r.Context(), session)
+	if err != nil {
+		return policy.Asker{}, err
+	}
+	if d := s.registry.MayRead(asker); !d.Allow {
 		return policy.Asker{}, d.Denial()
 	}
 	return asker, nil

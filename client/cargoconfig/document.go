@@ -20,6 +20,8 @@ type document struct {
 	decoded, want map[string]any
 	expressions   []expression
 	edited        bool
+	// shrunk: something was taken away, with tables that are empty then.
+	shrunk bool
 }
 
 // expression is a table header or a key with its value, at top level.
@@ -208,7 +210,11 @@ func (d *document) check() error {
 	if err := toml.Unmarshal(d.text, &now); err != nil {
 		return fmt.Errorf("it could not be edited safely (%w)", err)
 	}
-	if !reflect.DeepEqual(now, d.want) {
+	want := d.want
+	if d.shrunk {
+		now, want = withoutEmpty(now), withoutEmpty(want)
+	}
+	if !reflect.DeepEqual(now, want) {
 		return errors.New("it could not be edited without changing something else")
 	}
 	return nil

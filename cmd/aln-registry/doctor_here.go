@@ -189,6 +189,42 @@ func (d *doctor) checkProject() {
 	for _, name := range slices.Sorted(maps.Keys(named)) {
 		d.checkNamed(name, named[name])
 	}
+	d.checkCratesIO()
+}
+
+// checkCratesIO says where the project's crates of crates.io come from.
+func (d *doctor) checkCratesIO() {
+	const check = "crates of crates.io"
+	now, err := cargoconfig.Replacement(d.folder, d.cargoHome)
+	if err != nil {
+		d.fail(check, "mend that file by hand", "%v", err)
+		return
+	}
+	from := now.Text()
+	if from == "" {
+		return
+	}
+	pins, err := d.client.Home().Pins()
+	if err != nil {
+		d.fail(check, "", "%v", err)
+		return
+	}
+	for _, pin := range pins {
+		switch base := baseOf(pin.IndexURL); {
+		case client.CratesIOURL(base) != from:
+		case base != pin.URL:
+			d.warn(check, "aln-registry login "+pin.URL+" --replace-crates-io", "%s takes them through %s, and that registry has moved to %s", now.Path, from, pin.URL)
+			return
+		default:
+			d.ok(check, "through %s, as %s says", from, now.Path)
+			return
+		}
+	}
+	if base, ok := strings.CutSuffix(from, "/crates-io/index/"); ok {
+		d.fail(check, "aln-registry login "+strings.TrimPrefix(base, "sparse+"), "%s takes them through %s, and nobody has logged in there on this computer", now.Path, from)
+		return
+	}
+	d.ok(check, "from %s, as %s says", from, now.Path)
 }
 
 func (d *doctor) checkNamed(name, index string) {

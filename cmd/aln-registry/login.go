@@ -53,6 +53,8 @@ func (a *app) provideTo(ctx context.Context) error {
 type loginFlags struct {
 	name, caFile, origin string
 	forgetCA             bool
+	// replace and restore are about what stands in the place of crates.io in the project.
+	replace, restore bool
 }
 
 // terms are what the flags say of the registry to be met.
@@ -115,6 +117,9 @@ func (a *app) loginCommand() *cobra.Command {
 	c.Flags().StringVar(&f.caFile, "ca-file", "", "certificate (PEM) of the private authority that the registry's certificate comes from; kept for all later commands, and for cargo")
 	c.Flags().BoolVar(&f.forgetCA, "forget-ca", false, "trust no private authority for the registry any more, whatever was given before")
 	c.MarkFlagsMutuallyExclusive("ca-file", "forget-ca")
+	c.Flags().BoolVar(&f.replace, "replace-crates-io", false, "have this project take the crates of crates.io through the registry: [source] in its .cargo/config.toml, safe to commit")
+	c.Flags().BoolVar(&f.restore, "restore-crates-io", false, "take back what --replace-crates-io wrote")
+	c.MarkFlagsMutuallyExclusive("replace-crates-io", "restore-crates-io")
 	c.Flags().StringVar(&f.origin, "origin", "", "DID that the registry must have: the first meeting is no matter of trust then (for CI)")
 	return c
 }
@@ -126,8 +131,10 @@ type loginResult struct {
 	Origin   string `json:"origin"`
 	DID      string `json:"did"`
 	// Name is what cargo calls the registry in this project.
-	Name   string `json:"name"`
-	Member bool   `json:"member"`
+	Name string `json:"name"`
+	// CratesIO is where the project's crates of crates.io come from, "" for there.
+	CratesIO string `json:"crates_io"`
+	Member   bool   `json:"member"`
 	// Refusal is why the registry gave no session; "" for a member.
 	Refusal string `json:"refusal"`
 	// Reads says under what a member reads; null where that is not known.
@@ -239,7 +246,7 @@ func setUpCargo(h client.Home, result *loginResult, f loginFlags, pin client.Pin
 	if err != nil {
 		return err
 	}
-	if err := setUpProject(result, f.name, cargoHome, older); err != nil {
+	if err := setUpProject(result, f, cargoHome, older); err != nil {
 		return err
 	}
 	program, err := os.Executable()
@@ -263,10 +270,14 @@ func setUpCargo(h client.Home, result *loginResult, f loginFlags, pin client.Pin
 }
 
 // setUpProject makes the project here, if there is one, name the registry.
-func setUpProject(result *loginResult, name, cargoHome string, older []string) error {
+func setUpProject(result *loginResult, f loginFlags, cargoHome string, older []string) error {
+	name := f.name
 	folder, ok, err := projectFolder()
 	if err != nil {
 		return err
+	}
+	if !ok && (f.replace || f.restore) {
+		return errors.New("there is no Cargo.toml here or above: type this in the folder of the project whose crates are to come through the registry")
 	}
 	if !ok {
 		result.Notes = append(result.Notes, "no Cargo.toml here or above, so no project was set up: type this again in a crate's folder")
@@ -293,7 +304,38 @@ func setUpProject(result *loginResult, name, cargoHome string, older []string) e
 		return fmt.Errorf("%w; a name is given by --name NAME", err)
 	}
 	result.note(change)
-	return err
+	if err != nil {
+		return err
+	}
+	return setUpCratesIO(result, f, folder, cargoHome, older)
+}
+
+// setUpCratesIO writes or takes back what has the project in folder take the crates of crates.io
+// through the registry. What was written for one of the registry's older URLs is mended.
+func setUpCratesIO(result *loginResult, f loginFlags, folder, cargoHome string, older []string) error {
+	var change cargoconfig.Change
+	now, err := cargoconfig.Replacement(folder, cargoHome)
+	if err != nil {
+		return err
+	}
+	moved := slices.ContainsFunc(older, func(index string) bool { return client.CratesIOURL(baseOf(index)) == now.Text() })
+	switch {
+	case f.restore:
+		change, err = cargoconfig.RestoreCratesIO(folder)
+	case f.replace, moved:
+		change, err = cargoconfig.ReplaceCratesIO(folder, client.CratesIOURL(result.URL))
+	}
+	if err != nil {
+		return err
+	}
+	result.note(change)
+	if now, err = cargoconfig.Replacement(folder, cargoHome); err != nil {
+		return err
+	}
+	if result.CratesIO = now.Text(); f.restore && result.CratesIO != "" {
+		result.Notes = append(result.Notes, now.Path+" still puts "+result.CratesIO+" in the place of crates.io")
+	}
+	return nil
 }
 
 // usualName is what a project calls a registry that has no name there.
@@ -344,6 +386,9 @@ func (a *app) printLogin(result loginResult, first bool, refusal error) {
 	rows := [][]string{{"  registry", result.Origin}, {"  you", result.DID}}
 	if result.Reads != nil && result.Reads.Grant != "" && result.Reads.Problem == "" {
 		rows = append(rows, []string{"  grant", result.Reads.Grant + " until " + result.Reads.Expires})
+	}
+	if result.CratesIO != "" {
+		rows = append(rows, []string{"  crates.io", "through " + result.CratesIO})
 	}
 	for _, path := range result.Changed {
 		rows = append(rows, []string{"  wrote", path})

@@ -182,7 +182,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.serveCommand(), a.rebuildCommand(), a.fsckCommand(), a.gcCommand(), a.backupCommand(), a.migrateCommand(), a.keyCommand(), a.loginCommand(), a.memberCommand(), a.didCommand(), a.settingsCommand(), a.approveCommand(),
 		a.publishCommand(), a.getCommand(), a.listCommand(), a.ownerCommand(), a.yankCommand(),
-		a.grantCommand(), a.quarantineCommand(), a.whyCommand(), a.preflightCommand(),
+		a.grantCommand(), a.quarantineCommand(), a.whyCommand(), a.preflightCommand(), a.prefetchCommand(), a.upstreamCommand(),
 		a.verifyCommand(), a.logCommand(), a.doctorCommand(), a.tokenCommand(), a.completionCommand(), a.versionCommand(),
 	)
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error { return fromEnvironment(c, os.LookupEnv) }

@@ -40,6 +40,8 @@ type rebuildResult struct {
 	Before string `json:"state_before"`
 	// Audit is how many entries of the audit trail were taken over.
 	Audit int64 `json:"audit"`
+	// Held is how many crates of other registries, which are held here, were taken over.
+	Held int64 `json:"held"`
 	// Kept is where the catalog that was there before is now, a file or a schema of the
 	// database; "" for none.
 	Kept     string   `json:"kept"`
@@ -156,15 +158,15 @@ func (n *node) refuseLess(ctx context.Context, next replacement) error {
 }
 
 // takeOver looks at the catalog that is there, and copies into the new one what the
-// log does not tell: the audit trail, and what gc has condemned. Without the last
-// nothing may go on; without the trail it may.
+// log does not tell: the audit trail, what is noted of other registries, and what gc has
+// condemned. Each is worth having, and none is worth being without a catalog.
 func (a *app) takeOver(ctx context.Context, next replacement, result *rebuildResult) error {
 	old, err := next.old(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		a.logger().Warn("the catalog that is there cannot be read, so the audit trail is not taken over; it is kept with it", "error", err)
+		a.logger().Warn("the catalog that is there cannot be read, so the audit trail is not taken over, nor what is held of other registries; both are kept with it", "error", err)
 		return nil
 	}
 	defer old.Close()
@@ -173,6 +175,10 @@ func (a *app) takeOver(ctx context.Context, next replacement, result *rebuildRes
 	}
 	if result.Audit, err = next.db.CopyAudit(ctx, old); err != nil {
 		a.logger().Warn("the audit trail is not taken over; it stays in the catalog that is kept", "error", err)
+	}
+	upstream, err := next.db.CopyUpstream(ctx, old)
+	if result.Held = upstream.Blobs; err != nil {
+		a.logger().Warn("what is held of other registries is not taken over: it is fetched again when it is asked for, and gc takes it for garbage", "error", err)
 	}
 	if err := next.db.CopyCondemned(ctx, old); err != nil {
 		a.logger().Warn("what gc has condemned is not taken over; let no gc run before the time that it gives", "error", err)
@@ -192,6 +198,9 @@ func (a *app) printRebuilt(result rebuildResult) error {
 		}
 		if result.Audit > 0 {
 			fmt.Fprintf(a.out, "%s of the audit trail taken over\n", entries(result.Audit))
+		}
+		if result.Held > 0 {
+			fmt.Fprintf(a.out, "%s held of other registries taken over\n", counted(result.Held, "crate", "crates"))
 		}
 		for _, r := range result.Refused {
 			fmt.Fprintln(a.out, "ALARM: void by the rules:", r)

@@ -24,6 +24,7 @@ import (
 // serveFlags are serve's settings.
 type serveFlags struct {
 	engineFlags
+	upstreams                     upstreamFlags
 	listen, publicURL, did, admin string
 	anonymousRead                 bool
 	cacheMB                       int64
@@ -41,6 +42,7 @@ func (a *app) serveCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&f.listen, "listen", "127.0.0.1:8585", "address and port to listen on")
 	f.register(c)
+	f.upstreams.register(c)
 	c.Flags().StringVar(&f.publicURL, "public-url", "", "URL by which clients reach the registry (default http:// or https:// and the address listened on)")
 	c.Flags().StringVar(&f.did, "did", "", "did:web of the registry, at its first start only (default: a new did:key)")
 	c.Flags().StringVar(&f.admin, "admin", "", "`DID` of the first admin, at the first start only; needed then with --db or --blobs (default: the identity of this computer)")
@@ -75,6 +77,9 @@ func tuneGarbage(cacheBytes int64) {
 func (a *app) serve(ctx context.Context, f serveFlags) error {
 	if f.cacheMB < 1 || f.cacheMB > 1<<16 {
 		return usageError{fmt.Errorf("--cache-mb %d is not from 1 to %d", f.cacheMB, 1<<16)}
+	}
+	if _, err := f.upstreams.settings(); err != nil {
+		return err
 	}
 	tuneGarbage(f.cacheMB << 20)
 	lines := server.NewLogWriter(a.err)
@@ -122,6 +127,7 @@ func (a *app) work(ctx context.Context, f serveFlags, up *answering) error {
 	}
 	defer node.close()
 	metrics := server.NewMetrics(server.MetricsConfig{Version: version, Certificate: up.certificate, Room: node.room})
+	inventory := node.inventory() // of the store itself
 	node.config.Blobs, node.config.Batch = metrics.Blobs(node.config.Blobs), metrics.Batch
 	node.config.PublicURL, node.config.AnonymousRead, node.config.CacheBytes = f.publicURL, f.anonymousRead, f.cacheMB<<20
 	if node.config.Catalog.Shared() {
@@ -136,6 +142,11 @@ func (a *app) work(ctx context.Context, f serveFlags, up *answering) error {
 		return node.explained(ctx, err)
 	}
 	defer r.Close()
+	upstreams, err := f.upstreams.open(r, inventory)
+	if err != nil {
+		return err
+	}
+	defer upstreams.close()
 	if err := node.markStarted(); err != nil {
 		return err
 	}
@@ -148,7 +159,7 @@ func (a *app) work(ctx context.Context, f serveFlags, up *answering) error {
 	reloadOnHangup(ctx, up.certificate)
 	defer up.stop() // before what it answers from is closed
 	pages := web.New(web.Config{Registry: r, Log: log, Clock: time.Now, Version: version})
-	up.open(server.Config{Registry: r, Log: log, Clock: time.Now, Pages: pages, Draining: ctx.Done(), Metrics: metrics}, r.Failed())
+	up.open(server.Config{Registry: r, Log: log, Clock: time.Now, Pages: pages, Draining: ctx.Done(), Metrics: metrics, Upstreams: upstreams}, r.Failed())
 	return f.mendable(up.wait())
 }
 

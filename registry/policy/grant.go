@@ -76,6 +76,13 @@ func (g *Grant) Unreadable() string { return g.unreadable }
 // Listed is how many hashes the grant holds: about 90 bytes of memory each.
 func (g *Grant) Listed() int { return len(g.hashes) }
 
+// Names reports whether the grant names bytes by their sha256: as a crate that it lists, or
+// as what it needs itself.
+func (g *Grant) Names(digest [32]byte) bool {
+	_, listed := g.hashes[digest]
+	return listed || slices.Contains(g.named, digest)
+}
+
 // lists reports whether the grant allows f: a crate that it lists; of other kinds
 // what it names and, on shore, everything; offshore only what it lists besides.
 func (g *Grant) lists(f *Facts) bool {

@@ -32,3 +32,15 @@ func JudgeFor(asker Asker, subject did.DID) *Denial {
 	}
 	return deny(RuleRole, "what another host's grant allows is told to grantors, reviewers, admins and sessions with the scope audit")
 }
+
+// Keep decides whether asker may have crates of other registries kept here: what is
+// kept takes room for as long as somebody wants it.
+func Keep(asker Asker) *Denial {
+	switch {
+	case asker.Anonymous():
+		return deny(RuleAnonymous, "crates are kept for members; type `aln-registry login URL`")
+	case asker.HasScope(particle.ScopePublish), asker.HasScope(particle.ScopeAdmin):
+		return nil
+	}
+	return deny(RuleScope, "crates are kept under a lock for sessions with the scope publish or admin, which publishers and admins get; without a lock they are fetched all the same, and stay while there is room")
+}

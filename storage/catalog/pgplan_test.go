@@ -38,6 +38,10 @@ INSERT INTO assertion SELECT 'did:key:' || i % 100, 'jti' || i, 2000000000 + i F
 INSERT INTO meta SELECT 'key' || i, 'value' FROM generate_series(0, 9999) i;
 INSERT INTO audit (time, asker, what, rule, rule_id, outcome, request, count) SELECT i, 'a', 'b', 'c', 'd', 'e', 'f', 1 FROM generate_series(0, 99999) i;
 INSERT INTO condemned SELECT 'bafkrei' || encode(sha256(int8send(i)), 'hex'), i FROM generate_series(0, 99999) i;
+INSERT INTO upstream_file SELECT 'crates-io', 'crate' || i, '', '', '', 200, i FROM generate_series(0, 99999) i;
+INSERT INTO upstream_blob SELECT 'bafkrei' || encode(sha256(int8send(i)), 'hex'), 'crates-io', 'crate' || i % 2000, '1.0.' || i / 2000, i, i, i FROM generate_series(0, 99999) i;
+INSERT INTO upstream_pin SELECT 'bafkrei' || encode(sha256(int8send(i)), 'hex'), 'lock' || i % 500, i, 'did:key:1' FROM generate_series(0, 99999, 2) i;
+INSERT INTO upstream_alarm (upstream, name, version, kind, detail, at) SELECT 'upstream' || i % 100, 'a', 'b', 'c', 'd', i FROM generate_series(0, 99999) i;
 UPDATE head SET size = 100000;
 ANALYZE;`
 
@@ -47,14 +51,15 @@ var small = []string{"head", "published", "replica"}
 // notHot is what may read more than it returns, and why. A search for less than
 // three letters is another: no index has them.
 var notHot = map[string]string{
-	"StateDigest": "reads everything; rebuild and tests ask for it",
-	"Unscanned":   "the background asks for it, a page at a time, after a start",
-	"Beyond":      "fsck counts what there is not",
-	"Faults":      "SQLite's own check, of everything",
+	"StateDigest":  "reads everything; rebuild and tests ask for it",
+	"Unscanned":    "the background asks for it, a page at a time, after a start",
+	"Beyond":       "fsck counts what there is not",
+	"Faults":       "SQLite's own check, of everything",
+	"UpstreamHeld": "figures, and whoever makes room, sum up what there is, now and then",
 }
 
 // withoutStatements have none of their own.
-var withoutStatements = []string{"Close", "Shared", "Watch", "Update", "Probe", "CopyAudit", "CopyCondemned", "CopySQLite", "AppendAudit"}
+var withoutStatements = []string{"Close", "Shared", "Watch", "Update", "Probe", "CopyAudit", "CopyCondemned", "CopyUpstream", "CopySQLite", "AppendAudit"}
 
 // recorder notes the statements of a connection.
 type recorder struct {
@@ -131,9 +136,18 @@ func callHot(t *testing.T, db *DB) {
 	call("UseAssertion", err)
 	call("SetMeta", db.SetMeta(ctx, "key1", "x"))
 	call("AppendAudit", db.AppendAudit(ctx, make([]AuditEntry, 3), 100000))
+	call("PutUpstreamFiles", db.PutUpstreamFiles(ctx, []UpstreamFile{{Upstream: "crates-io", Name: "crate7"}}))
+	call("UseUpstreamBlobs", db.UseUpstreamBlobs(ctx, []storage.CID{id}, time.Unix(1, 0)))
+	call("PinUpstream", db.PinUpstream(ctx, "lock7", "did:key:1", []storage.CID{id}, time.Unix(1, 0)))
+	_, err = db.UnpinUpstream(ctx, "lock8", time.Time{})
+	call("UnpinUpstream", err)
+	_, err = db.UnpinUpstream(ctx, "lock8", time.Unix(1, 0))
+	call("UnpinUpstream", err)
+	call("AddUpstreamAlarm", db.AddUpstreamAlarm(ctx, UpstreamAlarm{Upstream: "upstream7"}, 900))
 	err = db.Update(ctx, func(tx *Tx) error {
 		_, err := tx.Now(ctx)
 		call("Now", err)
+		call("Hold", tx.Hold(ctx))
 		call("AppendEntry", tx.AppendEntry(ctx, testEntry(100000)))
 		call("PutHashes", tx.PutHashes(ctx, 199991, make([][32]byte, 3)))
 		call("PutState", tx.PutState(ctx, "version/crate/new/1.0.0", 100000, nil))
@@ -144,6 +158,8 @@ func callHot(t *testing.T, db *DB) {
 		_, err = tx.RestoreCrateLine(ctx, CrateRow{CrateLine: CrateLine{NameKey: "new", Version: "2.0.0", Index: 99999}})
 		call("RestoreCrateLine", err)
 		call("PutScan", tx.PutScan(ctx, Scan{CID: id}))
+		call("PutUpstreamBlobs", tx.PutUpstreamBlobs(ctx, []UpstreamBlob{{CID: id, Upstream: "crates-io", Name: "a", Version: "b"}}))
+		call("RemoveUpstreamBlobs", tx.RemoveUpstreamBlobs(ctx, []storage.CID{id}))
 		call("Condemn", tx.Condemn(ctx, []storage.CID{id}, time.Unix(1, 0)))
 		call("Pardon", tx.Pardon(ctx, []storage.CID{id}))
 		call("ForgetCondemned", tx.ForgetCondemned(ctx, time.Unix(1, 0)))
@@ -193,13 +209,28 @@ func hotReads(ctx context.Context, db *DB, id storage.CID) map[string]func() err
 		"Condemned":        func() error { _, err := db.Condemned(ctx, []storage.CID{id}); return err },
 		"Condemnations":    func() error { _, err := db.Condemnations(ctx, []storage.CID{id}); return err },
 		"PublishedRecords": func() error { _, err := db.PublishedRecords(ctx, []int64{1, 90000}); return err },
-		// What fsck reads is read page by page.
-		"EntryRows":   func() error { _, err := db.EntryRows(ctx, 50000, 50100); return err },
-		"HashRows":    func() error { _, err := db.HashRows(ctx, 50000, 50100); return err },
-		"StateRows":   func() error { _, err := db.StateRows(ctx, StateKey{Key: prefix}, 90000, 100); return err },
-		"CrateRows":   func() error { _, err := db.CrateRows(ctx, 50000, 90000, 100); return err },
-		"VersionCIDs": func() error { _, err := db.VersionCIDs(ctx, VersionCID{CID: "bafkrei7"}, 90000, 100); return err },
-		"Ends":        func() error { _, err := db.Ends(ctx); return err },
+		"UpstreamFile":     func() error { _, _, err := db.UpstreamFile(ctx, "crates-io", "crate7"); return err },
+		"UpstreamBlobs": func() error {
+			_, err := db.UpstreamBlobs(ctx, []storage.CID{id, storage.CIDOf([]byte("x"))})
+			return err
+		},
+		"UnusedUpstreamBlobs": func() error {
+			_, err := db.UnusedUpstreamBlobs(ctx, UpstreamBlob{CID: id, Used: time.Unix(99999, 0)}, 500)
+			return err
+		},
+		"UpstreamPins":        func() error { _, err := db.UpstreamPins(ctx, "lock6", id, 100); return err },
+		"UpstreamLocks":       func() error { _, err := db.UpstreamLocks(ctx, "lock6", 10); return err },
+		"UpstreamPinned":      func() error { _, err := db.UpstreamPinned(ctx, []storage.CID{id}); return err },
+		"UpstreamAlarms":      func() error { _, err := db.UpstreamAlarms(ctx, "upstream7", math.MaxInt64, 100); return err },
+		"CountUpstreamAlarms": func() error { _, err := db.CountUpstreamAlarms(ctx, "upstream7"); return err },
+		// What fsck and gc read is read page by page.
+		"UpstreamBlobsAfter": func() error { _, err := db.UpstreamBlobsAfter(ctx, id, 100); return err },
+		"EntryRows":          func() error { _, err := db.EntryRows(ctx, 50000, 50100); return err },
+		"HashRows":           func() error { _, err := db.HashRows(ctx, 50000, 50100); return err },
+		"StateRows":          func() error { _, err := db.StateRows(ctx, StateKey{Key: prefix}, 90000, 100); return err },
+		"CrateRows":          func() error { _, err := db.CrateRows(ctx, 50000, 90000, 100); return err },
+		"VersionCIDs":        func() error { _, err := db.VersionCIDs(ctx, VersionCID{CID: "bafkrei7"}, 90000, 100); return err },
+		"Ends":               func() error { _, err := db.Ends(ctx); return err },
 	}
 }
 

@@ -62,6 +62,13 @@ func Run(t *testing.T, open func(t *testing.T) *catalog.DB) {
 		{"versions are found by their bytes as of any entry", testVersionsByCID},
 		{"the audit trail is paged newest first, and bounded", testAudit},
 		{"the audit trail stores whatever it is given", testAuditTexts},
+		{"index files of others are noted", testUpstreamFiles},
+		{"what is held of others is found by its bytes", testUpstreamBlobs},
+		{"what is held of others is measured", testUpstreamHeld},
+		{"what was not used for longest is found first, and never what is pinned", testUpstreamUse},
+		{"pins are a list's", testUpstreamPins},
+		{"alarms are paged newest first, and bounded for each", testUpstreamAlarms},
+		{"what is noted of others is no state", testUpstreamIsNoState},
 		{"rows are read as they stand, a page at once", testRows},
 		{"what is put back changes nothing that is there", testRestored},
 		{"when what is condemned was", testCondemnations},
@@ -459,6 +466,14 @@ func testCancelled(t *testing.T, db *catalog.DB) {
 		"VersionsByCID":    func() error { _, err := db.VersionsByCID(ctx, entry(0).Record, 1); return err },
 		"Audit":            func() error { _, err := db.Audit(ctx, 1, 1); return err },
 		"AppendAudit":      func() error { return db.AppendAudit(ctx, []catalog.AuditEntry{{}}, 1) },
+		"UpstreamFile":     func() error { _, _, err := db.UpstreamFile(ctx, "a", "b"); return err },
+		"PutUpstreamFiles": func() error { return db.PutUpstreamFiles(ctx, []catalog.UpstreamFile{{Upstream: "a", Name: "b"}}) },
+		"UpstreamBlobs":    func() error { _, err := db.UpstreamBlobs(ctx, []storage.CID{entry(0).Record}); return err },
+		"UseUpstreamBlobs": func() error { return db.UseUpstreamBlobs(ctx, []storage.CID{entry(0).Record}, now) },
+		"PinUpstream":      func() error { return db.PinUpstream(ctx, "a", "b", []storage.CID{entry(0).Record}, now) },
+		"UnpinUpstream":    func() error { _, err := db.UnpinUpstream(ctx, "a", now); return err },
+		"UpstreamAlarms":   func() error { _, err := db.UpstreamAlarms(ctx, "a", 1, 1); return err },
+		"AddUpstreamAlarm": func() error { return db.AddUpstreamAlarm(ctx, catalog.UpstreamAlarm{}, 1) },
 	}
 	for name, call := range calls {
 		if err := call(); !errors.Is(err, context.Canceled) {

@@ -1,0 +1,275 @@
+package client
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"phoenix-lab.org/aln-registry/registry/particle"
+)
+
+// Upstream is another registry that this one takes crates from.
+type Upstream struct {
+	Name string `json:"name"`
+	// Source is how rules and decisions call what comes from it.
+	Source string `json:"source"`
+	// Upstream is its own index, IndexURL the one that cargo is given for it.
+	Upstream string `json:"upstream"`
+	IndexURL string `json:"index_url"`
+	// Down: it did not answer a moment ago.
+	Down bool `json:"down"`
+}
+
+// Upstreams returns the other registries that this one takes crates from; offline says
+// that none of them is ever asked.
+func (r *Registry) Upstreams(ctx context.Context) (all []Upstream, offline bool, err error) {
+	var answer struct {
+		Offline   bool       `json:"offline"`
+		Upstreams []Upstream `json:"upstreams"`
+	}
+	err = r.Bare().readJSON(ctx, "/v1/upstreams", maxAnswer, &answer)
+	return answer.Upstreams, answer.Offline, err
+}
+
+// Alarm is something that an upstream did and should never do.
+type Alarm struct {
+	ID   int64         `json:"id"`
+	Time particle.Time `json:"time"`
+	Name string        `json:"name"`
+	// Version is "" where it is of no one version.
+	Version string `json:"version"`
+	Kind    string `json:"kind"`
+	Detail  string `json:"detail"`
+}
+
+// alarmPage is how many alarms are asked for at once.
+const alarmPage = 1000
+
+// Alarms returns the newest alarms of an upstream, newest first, at most most; more: there are others.
+// It takes an auditor or an admin.
+func (r *Registry) Alarms(ctx context.Context, upstream string, most int) (all []Alarm, more bool, err error) {
+	session, err := r.Bare().NewSession(ctx, particle.ScopeAudit, changeLifetime)
+	if err != nil {
+		return nil, false, err
+	}
+	for before := int64(0); ; {
+		query := url.Values{"limit": {strconv.Itoa(min(most-len(all), alarmPage))}}
+		if before > 0 {
+			query.Set("before", strconv.FormatInt(before, 10))
+		}
+		var page struct {
+			Alarms []Alarm `json:"alarms"`
+			Next   *int64  `json:"next"`
+		}
+		path := "/v1/upstreams/" + url.PathEscape(upstream) + "/alarms?" + query.Encode()
+		if err := r.web.json(ctx, call{method: http.MethodGet, path: path, token: session.Token}, maxBundle, &page); err != nil {
+			return nil, false, err
+		}
+		all = append(all, page.Alarms...)
+		switch {
+		case page.Next == nil:
+			return all, false, nil
+		case len(all) >= most:
+			return all[:most], true, nil
+		case *page.Next >= before && before > 0 || len(page.Alarms) == 0:
+			return nil, false, fmt.Errorf("%w: its alarms go round in a circle", ErrAnswer)
+		}
+		before = *page.Next
+	}
+}
+
+// Prefetched is a version to be fetched; "" as checksum is any.
+type Prefetched struct {
+	Name     string `json:"name"`
+	Version  string `json:"version"`
+	Checksum string `json:"checksum"`
+}
+
+// Outcomes of a Prefetched.
+const (
+	PrefetchHeld    = "held" // it was
+	PrefetchFetched = "fetched"
+	PrefetchDenied  = "denied"
+	PrefetchAbsent  = "absent"
+	PrefetchFailed  = "failed"
+)
+
+// PrefetchOutcome is what became of one.
+type PrefetchOutcome struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Outcome string `json:"outcome"`
+	// Bytes is its size, where it is held now.
+	Bytes int64 `json:"bytes"`
+	// Detail is why it is not held.
+	Detail string `json:"detail"`
+}
+
+// PrefetchList is what to fetch of one upstream.
+type PrefetchList struct {
+	Upstream string
+	// Pin is under which name they are kept from being evicted, "" for not at all.
+	Pin    string
+	Crates []Prefetched
+	// Whole are crates of which all versions are fetched.
+	Whole []string
+}
+
+const (
+	// prefetchChunk is how much of a list is sent at once: a session has to last for it.
+	prefetchChunk = 1000
+	// prefetchRounds is how often what failed is tried.
+	prefetchRounds = 3
+	// prefetchSilence is how long the registry may say nothing: it gives a sign of life every few seconds.
+	prefetchSilence = time.Minute
+	maxPrefetchLine = 64 << 10
+	prefetchLife    = 30 * time.Minute
+)
+
+// Prefetch has the registry fetch what l names, as far as we may have it, and tells each of
+// every outcome as it comes, and of how many there are to be, as far as that is known. What is
+// cut goes on where it was; what failed for a reason that may pass is tried again.
+func (r *Registry) Prefetch(ctx context.Context, l PrefetchList, each func(o PrefetchOutcome, of int)) error {
+	if r.identity == nil {
+		return r.nobody()
+	}
+	told := map[[2]string]bool{}
+	of := len(l.Crates)
+	for _, name := range l.Whole { // one by one: how many versions each has is not known
+		failed, err := r.prefetchAll(ctx, PrefetchList{Upstream: l.Upstream, Pin: l.Pin, Whole: []string{name}}, told, func(o PrefetchOutcome, all int) { each(o, of+all) })
+		if err != nil {
+			return err
+		}
+		for _, o := range failed {
+			each(o, of)
+		}
+	}
+	for len(l.Crates) > 0 {
+		n := min(len(l.Crates), prefetchChunk)
+		part := PrefetchList{Upstream: l.Upstream, Pin: l.Pin, Crates: l.Crates[:n]}
+		failed, err := r.prefetchAll(ctx, part, told, func(o PrefetchOutcome, _ int) { each(o, of) })
+		if err != nil {
+			return err
+		}
+		for _, o := range failed {
+			each(o, of)
+		}
+		l.Crates = l.Crates[n:]
+	}
+	return nil
+}
+
+// prefetchAll does a part of a list in several rounds, and returns what failed in the last one.
+func (r *Registry) prefetchAll(ctx context.Context, l PrefetchList, told map[[2]string]bool, each func(o PrefetchOutcome, of int)) ([]PrefetchOutcome, error) {
+	for round := 1; ; round++ {
+		var failed []PrefetchOutcome
+		err := r.prefetchOnce(ctx, l, func(o PrefetchOutcome, of int) {
+			switch key := [2]string{o.Name, o.Version}; {
+			case o.Outcome == PrefetchFailed:
+				failed = append(failed, o)
+			case !told[key]:
+				told[key] = true
+				each(o, of)
+			}
+		})
+		var refused *APIError
+		final := err == nil && len(failed) == 0 || ctx.Err() != nil || round == prefetchRounds
+		if errors.As(err, &refused) && refused.Status < http.StatusInternalServerError && refused.Status != http.StatusUnauthorized && refused.Status != http.StatusTooManyRequests {
+			final = true
+		}
+		if final {
+			return failed, err
+		}
+		if err := r.web.sleep(ctx, time.Duration(round)*time.Second); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// errSilent: the registry says nothing any more.
+var errSilent = fmt.Errorf("%w: it has stopped answering in the middle of a list", ErrUnreachable)
+
+func (r *Registry) prefetchOnce(ctx context.Context, l PrefetchList, each func(o PrefetchOutcome, of int)) error {
+	scope := particle.ScopeRead
+	if l.Pin != "" {
+		scope += " " + particle.ScopePublish
+	}
+	session, err := r.NewSession(ctx, scope, prefetchLife)
+	if err != nil {
+		return err
+	}
+	body, err := json.Marshal(struct {
+		Lock   string       `json:"lock"`
+		Crates []Prefetched `json:"crates"`
+		Whole  []string     `json:"all_versions_of"`
+	}{l.Pin, append([]Prefetched{}, l.Crates...), append([]string{}, l.Whole...)})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silence := time.AfterFunc(prefetchSilence, func() { cancel(errSilent) })
+	defer silence.Stop()
+	var resp *http.Response
+	err = r.web.untilReady(ctx, func() (err error) {
+		silence.Reset(prefetchSilence)
+		resp, err = r.web.sendOnce(ctx, call{ //nolint:bodyclose // below
+			method: http.MethodPost, path: "/v1/upstreams/" + url.PathEscape(l.Upstream) + "/prefetch", token: session.Token, contentType: "application/json", body: body,
+		})
+		return err
+	})
+	if err != nil {
+		return causeOf(ctx, err)
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(make([]byte, 0, 4<<10), maxPrefetchLine)
+	of := len(l.Crates)
+	for lines.Scan() {
+		silence.Reset(prefetchSilence)
+		var line struct {
+			PrefetchOutcome
+			Counts *struct {
+				Done  bool   `json:"done"`
+				Error string `json:"error"`
+				Of    int    `json:"of"`
+			} `json:"counts"`
+		}
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			return fmt.Errorf("%w: a line of the answer to a list: %w", ErrAnswer, err)
+		}
+		switch c := line.Counts; {
+		case c == nil:
+			each(line.printable(), of)
+		case c.Done && c.Error != "":
+			return &APIError{Status: http.StatusServiceUnavailable, Detail: printable(c.Error)}
+		case c.Done:
+			return nil
+		default:
+			of = max(of, c.Of)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return causeOf(ctx, fmt.Errorf("%w at %s: %w", ErrUnreachable, r.pin.URL, err))
+	}
+	return fmt.Errorf("%w at %s: it ended in the middle of a list", ErrUnreachable, r.pin.URL)
+}
+
+// causeOf is err, or why ctx ended where we ended it.
+func causeOf(ctx context.Context, err error) error {
+	if errors.Is(context.Cause(ctx), errSilent) {
+		return errSilent
+	}
+	return err
+}
+
+func (o PrefetchOutcome) printable() PrefetchOutcome {
+	return PrefetchOutcome{printable(o.Name), printable(o.Version), printable(o.Outcome), o.Bytes, printable(o.Detail)}
+}

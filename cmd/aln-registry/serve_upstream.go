@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	cratesioproxy "phoenix-lab.org/aln-registry/cratesio-proxy"
+	"phoenix-lab.org/aln-registry/registry"
+	"phoenix-lab.org/aln-registry/storage"
+)
+
+// upstreamFlags say what other registries this one takes crates from.
+type upstreamFlags struct {
+	urls    []string
+	fresh   time.Duration
+	cacheMB int64
+	offline bool
+}
+
+// mostCacheMB is 1 PiB.
+const mostCacheMB = 1 << 30
+
+func (f *upstreamFlags) register(c *cobra.Command) {
+	flags := c.Flags()
+	flags.StringArrayVar(&f.urls, "upstream", nil, "`URL` of another registry to take crates from, as in NAME=sparse+https://host/index/?token_file=FILE&ca=FILE&proxy=URL (repeatable; in the environment: separated by spaces); without a name where crates.io's index is, \"none\" for no crates.io (default sparse+https://index.crates.io/)")
+	flags.Lookup("upstream").DefValue = "" // the help says it in words
+	flags.DurationVar(&f.fresh, "upstream-fresh", cratesioproxy.DefaultFresh, "how long an index file of another registry is served before that is asked again")
+	flags.Int64Var(&f.cacheMB, "upstream-cache-mb", 0, "disk for crates of other registries, in MiB; what was not used for longest makes room, save what is pinned or a grant lists (0: no bound)")
+	flags.BoolVar(&f.offline, "offline", false, "ask no other registry for anything, and list of theirs what is held")
+}
+
+// settings are those of all upstreams; the error is of the command line.
+func (f upstreamFlags) settings() ([]cratesioproxy.Setting, error) {
+	switch {
+	case f.fresh < 0:
+		return nil, usageError{fmt.Errorf("--upstream-fresh %s is negative", f.fresh)}
+	case f.cacheMB < 0 || f.cacheMB > mostCacheMB:
+		return nil, usageError{fmt.Errorf("--upstream-cache-mb %d is not from 0 to %d", f.cacheMB, mostCacheMB)}
+	}
+	var texts []string
+	for _, url := range f.urls {
+		texts = append(texts, strings.Fields(url)...)
+	}
+	settings, err := cratesioproxy.ParseSettings(texts)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--upstream: %w", err)}
+	}
+	return settings, nil
+}
+
+// open makes what talks to the upstreams for r, whose blobs are in inventory. Nothing is
+// asked of any before somebody asks for it.
+func (f upstreamFlags) open(r *registry.Registry, inventory storage.Inventory) (*upstreams, error) {
+	settings, err := f.settings()
+	if err != nil {
+		return nil, err
+	}
+	u := &upstreams{registry: r, offline: f.offline, limit: f.cacheMB << 20, log: r.Log, ended: make(chan struct{})}
+	u.proxy, err = cratesioproxy.New(cratesioproxy.Config{
+		Evidence: evidence{r}, Blobs: r.Blobs, Facts: facts{r}, Version: version, PublicURL: r.PublicURL, Spool: r.Spool,
+		Offline: f.offline, Fresh: max(f.fresh, 1), Alarmed: u.alarmed, Clock: time.Now, Log: r.Log,
+	}, settings)
+	if errors.Is(err, cratesioproxy.ErrSetting) {
+		return nil, usageError{fmt.Errorf("--upstream: %w", err)}
+	}
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	u.stop, u.evictor = stop, r.NewEvictor(inventory)
+	go u.measure(ctx)
+	return u, nil
+}
+
+// measureEvery is how often it is looked how much is held, and room made.
+const measureEvery = 20 * time.Second
+
+// upstreams are the other registries that a server takes crates from.
+type upstreams struct {
+	registry *registry.Registry
+	proxy    *cratesioproxy.Proxy
+	evictor  *registry.Evictor
+	offline  bool
+	// limit is in bytes, 0 for none.
+	limit int64
+	log   *slog.Logger
+
+	held, evicted atomic.Int64
+	stop          func()
+	ended         chan struct{}
+}
+
+// close ends what is under way.
+func (u *upstreams) close() {
+	u.stop()
+	u.proxy.Close()
+	<-u.ended
+	if err := u.evictor.Close(); err != nil {
+		u.log.Error("what was known for making room cannot be given up", "error", err)
+	}
+}
+
+// measure looks from time to time how much is held, and makes room where that is too much.
+func (u *upstreams) measure(ctx context.Context) {
+	defer close(u.ended)
+	tick := time.NewTicker(measureEvery)
+	defer tick.Stop()
+	for {
+		if err := u.makeRoom(ctx); err != nil && ctx.Err() == nil {
+			u.log.Error("no room can be made for crates of other registries; it is tried again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (u *upstreams) makeRoom(ctx context.Context) error {
+	if u.limit == 0 {
+		of, err := u.registry.Catalog.UpstreamHeld(ctx)
+		if err != nil {
+			return err
+		}
+		sum := int64(0)
+		for _, h := range of {
+			sum += h.Bytes
+		}
+		u.held.Store(sum)
+		return nil
+	}
+	done, err := u.evictor.MakeRoom(ctx, u.limit)
+	u.evicted.Add(done.Removed)
+	if err == nil || done.Removed > 0 {
+		u.held.Store(done.Held - done.RemovedBytes)
+	}
+	return err
+}
+
+// alarmed enters an alarm into the audit trail.
+func (u *upstreams) alarmed(a cratesioproxy.Alarm) {
+	what := "upstream/" + a.Upstream + "/" + a.Name
+	if a.Version != "" {
+		what += "@" + a.Version
+	}
+	u.registry.Note(registry.Event{What: what, Rule: "upstream-" + a.Kind, Outcome: registry.OutcomeRefused})
+}

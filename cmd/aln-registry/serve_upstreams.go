@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	cratesioproxy "phoenix-lab.org/aln-registry/cratesio-proxy"
+	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry"
+	"phoenix-lab.org/aln-registry/server"
+	"phoenix-lab.org/aln-registry/storage"
+	"phoenix-lab.org/aln-registry/storage/catalog"
+)
+
+// keptAlarms is how many alarms are kept of each upstream.
+const keptAlarms = 10_000
+
+// evidence implements cratesioproxy.Evidence.
+type evidence struct{ *registry.Registry }
+
+// Import implements cratesioproxy.Evidence.
+func (e evidence) Import(ctx context.Context, upstream, crate string, snapshot []byte) (cratesioproxy.Imported, error) {
+	done, err := e.Registry.Import(ctx, upstream, crate, snapshot)
+	if errors.Is(err, registry.ErrSnapshot) {
+		err = fmt.Errorf("%w: %w", cratesioproxy.ErrSnapshot, err)
+	}
+	return cratesioproxy.Imported{Changed: done.Changed, Dropped: done.Dropped}, err
+}
+
+// Known implements cratesioproxy.Evidence.
+func (e evidence) Known(ctx context.Context, upstream, canonical string) (cratesioproxy.Known, bool, error) {
+	c, ok, err := e.UpstreamCrate(ctx, upstream, canonical)
+	return cratesioproxy.Known{Name: c.Name, Snapshot: c.Snapshot}, ok, err
+}
+
+// facts implements cratesioproxy.Facts.
+type facts struct{ registry *registry.Registry }
+
+// File implements cratesioproxy.Facts.
+func (f facts) File(ctx context.Context, upstream, name string) (cratesioproxy.File, bool, error) {
+	known, ok, err := f.registry.Catalog.UpstreamFile(ctx, upstream, name)
+	return cratesioproxy.File(known), ok, err
+}
+
+// PutFiles implements cratesioproxy.Facts.
+func (f facts) PutFiles(ctx context.Context, files []cratesioproxy.File) error {
+	var all []catalog.UpstreamFile
+	for _, file := range files {
+		all = append(all, catalog.UpstreamFile(file))
+	}
+	return f.registry.Catalog.PutUpstreamFiles(ctx, all)
+}
+
+// HasBlob implements cratesioproxy.Facts.
+func (f facts) HasBlob(ctx context.Context, id storage.CID) (bool, error) {
+	held, err := f.registry.Catalog.UpstreamBlobs(ctx, []storage.CID{id})
+	return len(held) == 1, err
+}
+
+// PutBlobs implements cratesioproxy.Facts.
+func (f facts) PutBlobs(ctx context.Context, list []cratesioproxy.Blob) error {
+	var all []catalog.UpstreamBlob
+	for _, b := range list {
+		all = append(all, catalog.UpstreamBlob{CID: b.ID, Upstream: b.Upstream, Name: b.Name, Version: b.Version, Size: b.Size, Fetched: b.Fetched, Used: b.Fetched})
+	}
+	return f.registry.Hold(ctx, all)
+}
+
+// UsedBlobs implements cratesioproxy.Facts.
+func (f facts) UsedBlobs(ctx context.Context, ids []storage.CID, at time.Time) error {
+	return f.registry.Catalog.UseUpstreamBlobs(ctx, ids, at)
+}
+
+// PutAlarm implements cratesioproxy.Facts.
+func (f facts) PutAlarm(ctx context.Context, a cratesioproxy.Alarm) error {
+	return f.registry.Catalog.AddUpstreamAlarm(ctx, catalog.UpstreamAlarm{
+		Upstream: a.Upstream, Name: a.Name, Version: a.Version, Kind: a.Kind, Detail: a.Detail, At: a.At,
+	}, keptAlarms)
+}
+
+// told is an error of an upstream as package server has them.
+func told(err error) error {
+	for _, of := range []struct{ err, as error }{
+		{cratesioproxy.ErrNotFound, registry.ErrNotFound}, {cratesioproxy.ErrRefused, server.ErrUpstreamRefused},
+		{cratesioproxy.ErrBroken, server.ErrUpstreamBroken}, {cratesioproxy.ErrSnapshot, server.ErrUpstreamBroken},
+		{cratesioproxy.ErrBusy, server.ErrUpstreamBusy}, {cratesioproxy.ErrUnavailable, server.ErrUpstreamDown},
+	} {
+		if errors.Is(err, of.err) {
+			return &toldError{error: err, as: of.as, after: cratesioproxy.RetryAfter(err)}
+		}
+	}
+	return err
+}
+
+// toldError matches an error of package server beside its own.
+type toldError struct {
+	error
+	as    error
+	after time.Duration
+}
+
+func (e *toldError) Unwrap() []error { return []error{e.error, e.as} }
+
+// RetryAfter is how long to wait before trying again.
+func (e *toldError) RetryAfter() time.Duration { return e.after }
+
+// at is the upstream of that name.
+func (u *upstreams) at(name string) (*cratesioproxy.Upstream, error) {
+	if at := u.proxy.Upstream(name); at != nil {
+		return at, nil
+	}
+	return nil, fmt.Errorf("%w: there is no upstream of that name", registry.ErrNotFound)
+}
+
+// State implements server.Upstreams.
+func (u *upstreams) State() server.UpstreamsState {
+	f := u.proxy.Figures()
+	down := map[string]bool{}
+	for _, name := range f.Dead {
+		down[name] = true
+	}
+	s := server.UpstreamsState{Offline: u.offline, Figures: server.UpstreamFigures{
+		Requests: uint64(f.Requests), Retries: uint64(f.Retries), Joined: uint64(f.Joined),
+		Fresh: uint64(f.Fresh), Unchanged: uint64(f.Unchanged), Imported: uint64(f.Imported), Stale: uint64(f.Stale), Rested: uint64(f.Rested),
+		Ahead: uint64(f.Ahead), Held: uint64(f.Held), Received: uint64(f.Crates), Bytes: uint64(f.Bytes), Mismatches: uint64(f.Mismatches),
+		Unstored: uint64(f.Unstored), Alarms: uint64(f.Alarms), Receiving: f.Receiving, SpoolBytes: f.Spool,
+		CacheBytes: u.held.Load(), CacheLimit: u.limit, Evicted: uint64(u.evicted.Load()),
+	}}
+	for _, one := range u.proxy.Upstreams() {
+		s.All = append(s.All, server.Upstream{Name: one.Name(), Source: one.Source(), Index: one.Setting().Index, Down: down[one.Name()]})
+	}
+	return s
+}
+
+// Refresh implements server.Upstreams.
+func (u *upstreams) Refresh(ctx context.Context, upstream, name string) error {
+	at, err := u.at(upstream)
+	if err != nil {
+		return err
+	}
+	return told(at.Refresh(ctx, name))
+}
+
+// Crate implements server.Upstreams.
+func (u *upstreams) Crate(ctx context.Context, upstream string, want server.UpstreamCrate) (server.Incoming, error) {
+	at, err := u.at(upstream)
+	if err != nil {
+		return nil, err
+	}
+	crate, err := at.Crate(ctx, cratesioproxy.Want(want))
+	if err != nil {
+		return nil, told(err)
+	}
+	return toldCrate{crate}, nil
+}
+
+// toldCrate is a crate whose errors are told.
+type toldCrate struct{ *cratesioproxy.Crate }
+
+// Read implements server.Incoming.
+func (c toldCrate) Read(p []byte) (int, error) {
+	n, err := c.Crate.Read(p)
+	return n, told(err)
+}
+
+// Hold implements server.Upstreams.
+func (u *upstreams) Hold(ctx context.Context, upstream string, want server.UpstreamCrate) (int64, error) {
+	at, err := u.at(upstream)
+	if err != nil {
+		return 0, err
+	}
+	if err := at.Hold(ctx, cratesioproxy.Want(want)); err != nil {
+		return 0, told(err)
+	}
+	held, err := u.registry.Catalog.UpstreamBlobs(ctx, []storage.CID{want.ID})
+	if err != nil || len(held) == 0 {
+		return 0, err
+	}
+	return held[0].Size, nil
+}
+
+// heldPage is how many crates are asked for at once.
+const heldPage = 500
+
+// Held implements server.Upstreams.
+func (u *upstreams) Held(ctx context.Context, ids []storage.CID) (map[storage.CID]bool, error) {
+	held := map[storage.CID]bool{}
+	for from := 0; from < len(ids); from += heldPage {
+		found, err := u.registry.Catalog.UpstreamBlobs(ctx, ids[from:min(from+heldPage, len(ids))])
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range found {
+			held[b.CID] = true
+		}
+	}
+	return held, nil
+}
+
+// Pin implements server.Upstreams.
+func (u *upstreams) Pin(ctx context.Context, lock string, by did.DID, ids []storage.CID) error {
+	return u.registry.Catalog.PinUpstream(ctx, lock, string(by), ids, time.Now())
+}
+
+// Alarms implements server.Upstreams.
+func (u *upstreams) Alarms(ctx context.Context, upstream string, before int64, limit int) ([]server.UpstreamAlarm, error) {
+	if before == 0 {
+		before = math.MaxInt64
+	}
+	found, err := u.registry.Catalog.UpstreamAlarms(ctx, upstream, before, limit)
+	if err != nil {
+		return nil, err
+	}
+	var all []server.UpstreamAlarm
+	for _, a := range found {
+		all = append(all, server.UpstreamAlarm{ID: a.ID, Name: a.Name, Version: a.Version, Kind: a.Kind, Detail: a.Detail, At: a.At})
+	}
+	return all, nil
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"phoenix-lab.org/aln-registry/client"
+	"phoenix-lab.org/aln-registry/registry/particle"
+)
+
+// mostShownAlarms bounds what `upstream alarms` shows.
+const mostShownAlarms = 10_000
+
+func (a *app) upstreamCommand() *cobra.Command {
+	list := &cobra.Command{
+		Use: "list", Short: "List the registries that this one takes crates from", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return a.listUpstreams(c.Context()) },
+	}
+	limit := 100
+	alarms := &cobra.Command{
+		Use: "alarms [NAME]", Short: "Show what an upstream did and should never do, newest first", Args: cobra.MaximumNArgs(1),
+		Long: "Show what an upstream (default crates-io) did and should never do: crates that are not what its index names,\nversions that changed or vanished, index files that are none. Nothing of that was kept or believed. It takes an\nauditor or an admin.",
+		RunE: func(c *cobra.Command, args []string) error {
+			name := particle.SourceCratesIO
+			if len(args) == 1 {
+				name = args[0]
+			}
+			return a.listAlarms(c.Context(), name, limit)
+		},
+	}
+	alarms.Flags().IntVar(&limit, "limit", limit, "how many to show")
+	return group("upstream", "Look at the registries that this one takes crates from", list, alarms)
+}
+
+func (a *app) listUpstreams(ctx context.Context) error {
+	r, err := a.open()
+	if err != nil {
+		return err
+	}
+	all, offline, err := r.Upstreams(ctx)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(struct {
+			Offline   bool              `json:"offline"`
+			Upstreams []client.Upstream `json:"upstreams"`
+		}{offline, append([]client.Upstream{}, all...)})
+	}
+	if len(all) == 0 {
+		fmt.Fprintln(a.out, "It takes crates from no other registry.")
+		return nil
+	}
+	rows := [][]string{{"NAME", "UPSTREAM", "FOR CARGO", ""}}
+	for _, u := range all {
+		state := ""
+		switch {
+		case offline:
+			state = "never asked (--offline)"
+		case u.Down:
+			state = "does not answer"
+		}
+		rows = append(rows, []string{u.Name, u.Upstream, u.IndexURL, state})
+	}
+	a.table(rows)
+	return nil
+}
+
+func (a *app) listAlarms(ctx context.Context, name string, limit int) error {
+	if limit < 1 || limit > mostShownAlarms {
+		return usageError{fmt.Errorf("--limit %d is not from 1 to %d", limit, mostShownAlarms)}
+	}
+	r, err := a.open()
+	if err != nil {
+		return err
+	}
+	alarms, more, err := r.Alarms(ctx, name, limit)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(struct {
+			Alarms []client.Alarm `json:"alarms"`
+			More   bool           `json:"more"`
+		}{append([]client.Alarm{}, alarms...), more})
+	}
+	if len(alarms) == 0 {
+		fmt.Fprintln(a.out, "There are no alarms of "+tidy(name)+".")
+		return nil
+	}
+	var rows [][]string
+	for _, alarm := range alarms {
+		what := alarm.Name
+		if alarm.Version != "" {
+			what += "@" + alarm.Version
+		}
+		rows = append(rows, []string{alarm.Time.String(), alarm.Kind, what, alarm.Detail})
+	}
+	a.table(rows)
+	if more {
+		fmt.Fprintln(a.out, "There are older ones; --limit shows more.")
+	}
+	return nil
+}

@@ -1,0 +1,204 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"phoenix-lab.org/aln-registry/registry"
+	"phoenix-lab.org/aln-registry/registry/particle"
+	"phoenix-lab.org/aln-registry/storage"
+)
+
+const (
+	// maxFetches is how many crates of upstreams are sent or received at once. Whoever asks for
+	// more waits: a build asks for hundreds at once, and many builds ask as one member.
+	maxFetches = 256
+	// copyBytes is how much of a crate that is being received goes on at once.
+	copyBytes = 64 << 10
+	crateType = "application/gzip"
+)
+
+// upstreamDownload is GET …/dl/{crate}/{version}/{checksum}.
+func (s *Server) upstreamDownload(of naming) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		v, err := s.upstreamVersion(w, r, of)
+		if err != nil {
+			return err
+		}
+		want := UpstreamCrate{Name: v.Name, Version: v.Version.Version, ID: v.CID}
+		if v.Decision.Unscanned { // a rule looks inside, and nothing else stands against it
+			if v, err = s.lookedInto(w, r, of(r), v); err != nil {
+				return err
+			}
+		}
+		if err := v.Refusal(); err != nil {
+			return err
+		}
+		s.noteDryRun(r, v)
+		etag := `"` + v.CID.Hex() + `"`
+		if matches(r.Header.Get("If-None-Match"), etag) {
+			w.Header().Set("Content-Type", crateType)
+			w.Header().Set("ETag", etag)
+			w.WriteHeader(http.StatusNotModified)
+			return nil
+		}
+		if r.Method == http.MethodHead {
+			return s.upstreamHead(w, r, v, etag)
+		}
+		leave, err := s.fetches.take(r.Context(), anyone)
+		if err != nil {
+			return err
+		}
+		defer leave()
+		in, err := s.upstreams.Crate(r.Context(), of(r), want)
+		if err != nil {
+			return err
+		}
+		defer in.Close()
+		if v, err = s.upstreamVersion(w, r, of); err == nil { // by now
+			err = v.Refusal()
+		}
+		if err != nil {
+			return err
+		}
+		w.Header().Set("Content-Type", crateType)
+		w.Header().Set("ETag", etag)
+		return s.sendIncoming(w, r, in)
+	}
+}
+
+// lookedInto is v once its bytes are here and were looked into.
+func (s *Server) lookedInto(w http.ResponseWriter, r *http.Request, upstream string, v registry.Judged) (registry.Judged, error) {
+	leave, err := s.fetches.take(r.Context(), anyone)
+	if err != nil {
+		return v, err
+	}
+	defer leave()
+	if _, err := s.upstreams.Hold(r.Context(), upstream, UpstreamCrate{Name: v.Name, Version: v.Version.Version, ID: v.CID}); err != nil {
+		return v, err
+	}
+	asker, err := s.ownReader(w, r)
+	if err != nil {
+		return v, err
+	}
+	return s.registry.LookInto(r.Context(), asker, v)
+}
+
+// upstreamVersion judges the version that the path names for who asks. Where the
+// registry has not heard of it upstream is asked first: who has it locked asks no index.
+func (s *Server) upstreamVersion(w http.ResponseWriter, r *http.Request, of naming) (registry.Judged, error) {
+	if _, err := s.ownReader(w, r); err != nil {
+		return registry.Judged{}, err
+	}
+	upstream, err := s.knownUpstream(r, of)
+	if err != nil {
+		return registry.Judged{}, err
+	}
+	digest, err := particle.ParseHash(param(r, "checksum"))
+	if err != nil || digest == [32]byte{} {
+		return registry.Judged{}, fmt.Errorf("%w: the path ends in no checksum", registry.ErrNotFound)
+	}
+	return s.heardOf(r, upstream, param(r, "crate"), param(r, "version"), digest)
+}
+
+// heardOf is registry.UpstreamVersion for who asks, after a question upstream where there is
+// nothing to tell. Several may ask for one request.
+func (s *Server) heardOf(r *http.Request, upstream, crate, version string, digest [32]byte) (registry.Judged, error) {
+	if err := s.askable(upstream, crate); err != nil {
+		return registry.Judged{}, err
+	}
+	judge := func() (registry.Judged, error) {
+		asker, err := s.currentReader(r)
+		if err != nil {
+			return registry.Judged{}, err
+		}
+		return s.registry.UpstreamVersion(r.Context(), asker, upstream, crate, version, digest)
+	}
+	v, err := judge()
+	if !errors.Is(err, registry.ErrNotFound) {
+		return v, err
+	}
+	if failed := s.refresh(r, upstream, crate); failed != nil {
+		if errors.Is(failed, registry.ErrNotFound) { // in the words, and for the audit trail, of what is known
+			return v, err
+		}
+		return v, failed
+	}
+	return judge()
+}
+
+// upstreamHead says what GET would, the length where it is known.
+func (s *Server) upstreamHead(w http.ResponseWriter, r *http.Request, v registry.Judged, etag string) error {
+	held, err := s.upstreams.Held(r.Context(), []storage.CID{v.CID})
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", crateType)
+	w.Header().Set("ETag", etag)
+	if !held[v.CID] {
+		return nil
+	}
+	size, err := s.registry.ArtifactSize(r.Context(), v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Accept-Ranges", "bytes")
+	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+	return nil
+}
+
+// sendIncoming sends what is held in any order, and what is being received as it comes.
+func (s *Server) sendIncoming(w http.ResponseWriter, r *http.Request, in Incoming) error {
+	switch blob := in.Held().(type) {
+	case nil:
+		return s.pass(w, r, in)
+	case interface{ Bytes() []byte }:
+		serveBytes(w, r, blob.Bytes())
+	default:
+		http.ServeContent(w, r, "", time.Time{}, blob)
+	}
+	return nil
+}
+
+// pass sends what in is given, as it comes. Once something was sent the only way to
+// say that it is not to be used is to cut the connection.
+func (s *Server) pass(w http.ResponseWriter, r *http.Request, in Incoming) error {
+	buffer, began := make([]byte, copyBytes), false
+	for {
+		n, err := in.Read(buffer)
+		if n > 0 {
+			if size := in.Size(); !began && size >= 0 {
+				w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+			}
+			began = true
+			if _, gone := w.Write(buffer[:n]); gone != nil {
+				return nil // whoever asked is
+			}
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			return nil
+		case !began:
+			return err
+		default:
+			s.cut(r, err)
+		}
+	}
+}
+
+// cut ends the answer's connection, for what has a line of the log of its own.
+func (s *Server) cut(r *http.Request, err error) {
+	if r.Context().Err() == nil && !errors.Is(err, context.Canceled) {
+		o := observed(r.Context())
+		o.code = classify(err).code
+		s.metrics.refused(o.code)
+		s.log.Error("a crate of an upstream was cut off while it was sent", "request", o.id, "code", o.code)
+	}
+	panic(http.ErrAbortHandler)
+}

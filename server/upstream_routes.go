@@ -1,0 +1,212 @@
+package server
+
+import (
+	"fmt"
+	"net/http"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"phoenix-lab.org/aln-registry/registry"
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/particle"
+	"phoenix-lab.org/aln-registry/registry/policy"
+	"phoenix-lab.org/aln-registry/registry/record"
+)
+
+// Sizes of pages of alarms.
+const (
+	defaultAlarms = 100
+	mostAlarms    = 1000
+)
+
+// cratesIO is the name of crates.io, whose paths begin with it alone.
+const cratesIO = "crates-io"
+
+// naming says which upstream a request is about.
+type naming func(r *http.Request) string
+
+func isCratesIO(*http.Request) string { return cratesIO }
+
+// byName is the naming of the paths of all others.
+func byName(r *http.Request) string {
+	if name := param(r, "name"); name != cratesIO { // it has one address
+		return name
+	}
+	return ""
+}
+
+// ofAny is the naming of the JSON API, for which all are alike.
+func ofAny(r *http.Request) string { return param(r, "name") }
+
+// upstreamBase is the path before an upstream's index and downloads.
+func upstreamBase(name string) string {
+	if name == cratesIO {
+		return "/" + cratesIO
+	}
+	return "/upstream/" + name
+}
+
+// knownUpstream is the name that of finds, if there is such an upstream.
+func (s *Server) knownUpstream(r *http.Request, of naming) (string, error) {
+	name := of(r)
+	if slices.Contains(s.upstreamNames, name) {
+		return name, nil
+	}
+	return "", fmt.Errorf("%w: this registry takes crates from no upstream of that name", registry.ErrNotFound)
+}
+
+// upstreamConfig is GET …/index/config.json.
+func (s *Server) upstreamConfig(of naming) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if _, err := s.ownReader(w, r); err != nil {
+			return err
+		}
+		upstream, err := s.knownUpstream(r, of)
+		if err != nil {
+			return err
+		}
+		w.Header().Set("Content-Type", "application/json")
+		dl := s.registry.PublicURL + upstreamBase(upstream) + "/dl/{crate}/{version}/{sha256-checksum}"
+		return s.revalidated(w, r, cargo.ConfigJSON(dl, "", true))
+	}
+}
+
+// upstreamIndex is GET …/index/*.
+func (s *Server) upstreamIndex(of naming) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		asker, err := s.ownReader(w, r)
+		if err != nil {
+			return err
+		}
+		upstream, err := s.knownUpstream(r, of)
+		if err != nil {
+			return err
+		}
+		_, rest, _ := strings.Cut(r.URL.Path, "/index/")
+		name := path.Base(rest)
+		if rest != cargo.IndexPath(name) {
+			return fmt.Errorf("%w: no such file in the index", registry.ErrNotFound)
+		}
+		if err := s.refresh(r, upstream, name); err != nil {
+			return err
+		}
+		if asker, err = s.ownReader(w, r); err != nil { // by now: upstream takes as long as it likes
+			return err
+		}
+		file, err := s.upstreamFile(r, asker, upstream, name)
+		if err != nil {
+			return err
+		}
+		w.Header()["Content-Type"] = plainText
+		s.send(w, r, file.Plain, file.Packed)
+		return nil
+	}
+}
+
+// upstreamFile is a crate's index file as asker may see it. Offline it has only what is
+// held, so that nobody resolves what cannot be had.
+func (s *Server) upstreamFile(r *http.Request, asker policy.Asker, upstream, name string) (*registry.IndexFile, error) {
+	if !s.upstreamsOffline {
+		return s.registry.UpstreamIndexFile(r.Context(), asker, upstream, name, nil)
+	}
+	return s.registry.UpstreamIndexFile(r.Context(), asker, upstream, name, s.upstreams.Held)
+}
+
+// refresh has upstream asked for the index file of a crate, unless its name is one
+// that no upstream is ever asked for, or none at all. How it ends tells nothing of what an asker may see.
+func (s *Server) refresh(r *http.Request, upstream, name string) error {
+	if err := s.askable(upstream, name); err != nil {
+		return err
+	}
+	return s.upstreams.Refresh(r.Context(), upstream, strings.ToLower(name))
+}
+
+// askable refuses names that no upstream is asked for, with one error for all.
+func (s *Server) askable(upstream, name string) error {
+	if _, err := record.UpstreamSubject(upstream, name); err != nil || s.registry.PrivateName(cargo.CanonicalName(name)) {
+		return fmt.Errorf("%w: no such crate upstream", registry.ErrNotFound)
+	}
+	return nil
+}
+
+// listUpstreams is GET /v1/upstreams.
+func (s *Server) listUpstreams(w http.ResponseWriter, r *http.Request) error {
+	if _, err := s.member(w, r); err != nil {
+		return err
+	}
+	type item struct {
+		Name     string `json:"name"`
+		Source   string `json:"source"`
+		Upstream string `json:"upstream"`
+		IndexURL string `json:"index_url"`
+		Down     bool   `json:"down"`
+	}
+	state, items := s.upstreams.State(), []item{}
+	for _, u := range state.All {
+		items = append(items, item{u.Name, u.Source, u.Index, "sparse+" + s.registry.PublicURL + upstreamBase(u.Name) + "/index/", u.Down})
+	}
+	return s.answer(w, r, struct {
+		Offline   bool   `json:"offline"`
+		Upstreams []item `json:"upstreams"`
+	}{state.Offline, items})
+}
+
+// alarmJSON is an alarm as the API tells it.
+type alarmJSON struct {
+	ID      int64         `json:"id"`
+	Time    particle.Time `json:"time"`
+	Name    string        `json:"name"`
+	Version string        `json:"version"`
+	Kind    string        `json:"kind"`
+	Detail  string        `json:"detail"`
+}
+
+// alarms is GET /v1/upstreams/{name}/alarms: ?before=&limit=, for auditors and admins, since
+// it names crates that whoever asks may not know of otherwise.
+func (s *Server) alarms(w http.ResponseWriter, r *http.Request) error {
+	w.Header()["Vary"], w.Header()["Cache-Control"] = varyAsker, privateNoCache
+	asker, err := s.asker(r)
+	if err != nil {
+		return err
+	}
+	if denial := policy.ReadAudit(asker); denial != nil {
+		return denial
+	}
+	upstream, err := s.knownUpstream(r, ofAny)
+	if err != nil {
+		return err
+	}
+	limit, err := queryInt(r, "limit", defaultAlarms, 1, mostAlarms)
+	if err != nil {
+		return err
+	}
+	var before int64
+	if text := r.URL.Query().Get("before"); text != "" {
+		if before, err = strconv.ParseInt(text, 10, 64); err != nil || before < 1 {
+			return fmt.Errorf("%w: before is not what an earlier page gave as next", registry.ErrRequest)
+		}
+	}
+	release, err := s.searches.take(r.Context(), asker.DID)
+	if err != nil {
+		return err
+	}
+	defer release()
+	found, err := s.upstreams.Alarms(r.Context(), upstream, before, limit)
+	if err != nil {
+		return err
+	}
+	told := []alarmJSON{}
+	for _, a := range found {
+		told = append(told, alarmJSON{a.ID, particle.At(a.At), a.Name, a.Version, a.Kind, a.Detail})
+	}
+	var next *int64
+	if len(told) == limit {
+		next = &told[limit-1].ID
+	}
+	return s.answer(w, r, struct {
+		Alarms []alarmJSON `json:"alarms"`
+		Next   *int64      `json:"next"`
+	}{told, next})
+}

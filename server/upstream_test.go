@@ -1,0 +1,270 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"phoenix-lab.org/aln-registry/registry/particle"
+	"phoenix-lab.org/aln-registry/registry/policy"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/storage"
+)
+
+// remoteDL is where remote 1.0.0 is to be had.
+func remoteDL(base string) string {
+	return base + "/dl/remote/1.0.0/" + hashOf(crateFile("remote", "1.0.0"))
+}
+
+// prefetching asks for remote and for what there is not.
+func prefetchingRemote(l *lab, who int) ask {
+	return posting("/v1/upstreams/crates-io/prefetch", `{"crates":[{"name":"remote","version":"1.0.0"},{"name":"none","version":"1.0.0"}]}`)(l, who)
+}
+
+func readingAlarms(l *lab, who int) ask {
+	return ask{method: http.MethodGet, path: "/v1/upstreams/crates-io/alarms", token: l.token(who, particle.ScopeAudit, nil)}
+}
+
+// lookNowhere ends the rule for which every crate is held and looked into before it is sent.
+func (l *lab) lookNowhere() {
+	l.t.Helper()
+	rule := must(record.RuleSubject("blake3"))
+	proposer := l.newHost(particle.TierGuest, "reviewer")
+	proposal := l.sign(proposer, rule, &record.Release{Reason: "looked at"})
+	l.submitted(proposer, proposal)
+	for range 2 {
+		who := l.newHost(particle.TierGuest, "reviewer")
+		l.submitted(who, l.sign(who, rule, &record.Approve{Record: proposal.ID(), Verdict: record.VerdictApprove, Reason: "read it"}))
+	}
+}
+
+func TestCratesOfUpstreamsAreServedAsTheyAre(t *testing.T) {
+	l := newLab(t)
+	l.lookNowhere()
+	l.upstreams.offer("remote", "1.0.0", "1.1.0")
+	token := l.session(l.member, "read")
+	for base, config := range map[string]string{"/crates-io": "crates-io", "/upstream/lab": "upstream/lab"} {
+		l.get(base+"/index/config.json", token).want(t, 200, l.url+"/"+config+"/dl/{crate}/{version}/{sha256-checksum}", `"auth-required":true`)
+		file := l.get(base+"/index/re/mo/remote", token).want(t, 200)
+		if string(file.body) != l.upstreams.files["remote"] {
+			t.Errorf("%s: not upstream's lines: %s", base, file)
+		}
+		again := l.do(ask{method: "GET", path: base + "/index/re/mo/remote", token: token, header: http.Header{"If-None-Match": file.header["Etag"]}})
+		again.want(t, 304)
+		crate := l.get(remoteDL(base), token).want(t, 200)
+		if string(crate.body) != string(crateFile("remote", "1.0.0")) || crate.header.Get("Content-Length") != fmt.Sprint(len(crate.body)) {
+			t.Errorf("%s: not the crate: %v", base, crate.header)
+		}
+	}
+	l.get("/upstream/crates-io/index/config.json", token).want(t, 404)
+	l.get("/upstream/none/index/config.json", token).want(t, 404)
+	l.get("/crates-io/index/re/mo/Remote", token).want(t, 404)
+	l.get("/crates-io/index/xx/yy/remote", token).want(t, 404)
+	l.get("/crates-io/dl/remote/1.0.0/"+strings.Repeat("0", 64), token).want(t, 404)
+	l.get("/crates-io/dl/remote/1.0.0/none", token).want(t, 404)
+	l.get("/crates-io/dl/remote/9.0.0/"+hashOf(nil), token).want(t, 404)
+}
+
+// Who has a crate locked asks no index: the download asks upstream of it.
+func TestADownloadLearnsOfACrateThatNobodyAskedFor(t *testing.T) {
+	l := newLab(t)
+	l.upstreams.offer("remote", "1.0.0")
+	l.get(remoteDL("/crates-io"), l.session(l.member, "read")).want(t, 200)
+}
+
+// What was received before a mismatch is of no use: who has begun to send it cuts the
+// connection, who has not says so.
+func TestACrateThatIsNotWhatTheIndexNamesIsCutOff(t *testing.T) {
+	l := newLab(t)
+	l.lookNowhere()
+	l.upstreams.offer("remote", "1.0.0")
+	id := storage.CIDOf(crateFile("remote", "1.0.0"))
+	token := l.session(l.member, "read")
+	l.upstreams.crates[id] = []part{{err: ErrUpstreamBroken}}
+	l.get(remoteDL("/crates-io"), token).want(t, 502, "cannot be used")
+	l.upstreams.crates[id] = []part{{data: strings.Repeat("x", 100<<10)}, {err: ErrUpstreamBroken}}
+	request := must(http.NewRequest(http.MethodGet, l.url+remoteDL("/crates-io"), nil))
+	request.Header.Set("Authorization", token)
+	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
+	if err == nil {
+		defer resp.Body.Close()
+		got, err := io.ReadAll(resp.Body)
+		if err == nil {
+			t.Errorf("the answer ends as if it were whole: %d, %d bytes", resp.StatusCode, len(got))
+		}
+	}
+	if logged := l.log.String(); !strings.Contains(logged, "cut off") || strings.Contains(logged, "remote") {
+		t.Errorf("the log: %s", logged)
+	}
+}
+
+func TestUpstreamsThatFailAreTold(t *testing.T) {
+	l := newLab(t)
+	l.upstreams.offer("remote", "1.0.0")
+	token := l.session(l.member, "read")
+	for err, status := range map[error]int{ErrUpstreamDown: 503, ErrUpstreamBusy: 503, ErrUpstreamRefused: 502, ErrUpstreamBroken: 502} {
+		l.upstreams.down = fmt.Errorf("crates-io: %w", err)
+		for _, path := range []string{"/crates-io/index/re/mo/remote", remoteDL("/crates-io")} {
+			r := l.get(path, token).want(t, status, err.Error())
+			if after := r.header.Get("Retry-After"); (after != "") != (status == 503) {
+				t.Errorf("%s: Retry-After %q", path, after)
+			}
+		}
+	}
+}
+
+// No upstream is asked for a private name, whatever it is asked by.
+func TestPrivateNamesAreNeverAskedUpstream(t *testing.T) {
+	l := newLab(t)
+	for _, name := range []string{"acme-thing", "acme_thing"} {
+		l.upstreams.offer(name, "1.0.0")
+	}
+	settings := l.registry.Settings().Registry
+	settings.PrivateNames = []string{"acme-"}
+	l.submit(l.admin, record.RegistrySubject(), &settings)
+	token := l.session(l.member, "read")
+	l.get("/crates-io/index/ac/me/acme-thing", token).want(t, 404)
+	l.get("/crates-io/index/ac/me/acme_thing", token).want(t, 404)
+	l.get("/crates-io/dl/acme-thing/1.0.0/"+hashOf(crateFile("acme-thing", "1.0.0")), token).want(t, 404)
+	for _, body := range []string{`{"crates":[{"name":"acme-thing","version":"1.0.0"}]}`, `{"all_versions_of":["Acme_Thing"]}`} {
+		l.do(ask{method: http.MethodPost, path: "/v1/upstreams/crates-io/prefetch", token: token, body: []byte(body)})
+	}
+	if len(l.upstreams.asked) > 0 || strings.Contains(l.log.String(), "acme") {
+		t.Errorf("asked: %v", l.upstreams.asked)
+	}
+}
+
+// All routes say of a crate of an upstream what policy says: index, download and prefetch.
+func TestRoutesOfUpstreamsAgree(t *testing.T) {
+	l := newLab(t)
+	l.admitBound()
+	for _, name := range []string{"remote", "bad", "hasher"} {
+		l.upstreams.offer(name, "1.0.0")
+	}
+	hasher := crateOf("hasher", blake3Source)
+	l.upstreams.files["hasher"] = strings.ReplaceAll(l.upstreams.files["hasher"], hashOf(crateFile("hasher", "1.0.0")), hashOf(hasher))
+	l.upstreams.crates[storage.CIDOf(hasher)] = []part{{data: string(hasher)}}
+	l.quarantine("bad", func(q *particle.QuarantineRule) {
+		q.Match[0].Names, q.Match[0].Sources = []string{"bad"}, []string{particle.SourceCratesIO}
+	})
+	hashes := map[string]string{"remote": hashOf(crateFile("remote", "1.0.0")), "bad": hashOf(crateFile("bad", "1.0.0")), "hasher": hashOf(hasher)}
+	index := map[string]string{"remote": "re/mo/remote", "bad": "3/b/bad", "hasher": "ha/sh/hasher"}
+	for who, sees := range map[int]string{member: "ADD", admin: "ADD", offshore: "XXX"} {
+		token := l.token(who, particle.ScopeRead, nil)
+		for i, name := range []string{"remote", "bad", "hasher"} {
+			file, crate, outcome := 200, 200, "fetched"
+			switch sees[i] {
+			case seesDenied:
+				crate, outcome = 403, prefetchDenied
+			case seesNothing:
+				file, crate, outcome = 404, 404, prefetchAbsent
+			}
+			dl := "/crates-io/dl/" + name + "/1.0.0/" + hashes[name]
+			l.get(dl, token).want(t, crate)
+			r := l.get("/crates-io/index/"+index[name], token).want(t, file)
+			if denied := strings.Contains(string(r.body), `"yanked":true`); denied != (sees[i] == seesDenied) {
+				t.Errorf("%s: %s: %s", askerNames[who], name, r)
+			}
+			l.do(ask{method: "GET", path: dl, token: token, header: http.Header{"If-None-Match": {"*", `"` + hashes[name] + `"`}}}).want(t, map[bool]int{true: 304, false: crate}[crate == 200])
+			r = l.do(ask{method: http.MethodPost, path: "/v1/upstreams/crates-io/prefetch", token: token, body: fmt.Appendf(nil, `{"crates":[{"name":%q,"version":"1.0.0"}]}`, name)}).want(t, 200)
+			if got := outcomes(t, r)[name+"@1.0.0"]; got != outcome && !(outcome == "fetched" && got == prefetchHeld) {
+				t.Errorf("%s: %s: %s: %s", askerNames[who], name, outcome, r)
+			}
+		}
+	}
+}
+
+// outcomes are those of the lines of a prefetch, by name@version; "done" is whether it ended.
+func outcomes(t *testing.T, r reply) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	for line := range strings.Lines(string(r.body)) {
+		var l struct {
+			Name, Version, Outcome string
+			Counts                 *prefetchCount
+		}
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if l.Counts == nil {
+			found[l.Name+"@"+l.Version] = l.Outcome
+		} else if l.Counts.Done {
+			found["done"] = fmt.Sprintf("of %d held %d fetched %d denied %d absent %d failed %d pinned %d %s", l.Counts.Of, l.Counts.Held, l.Counts.Fetched, l.Counts.Denied, l.Counts.Absent, l.Counts.Failed, l.Counts.Pinned, l.Counts.Error)
+		}
+	}
+	return found
+}
+
+func TestPrefetchFetchesOnceAndPins(t *testing.T) {
+	l := newLab(t)
+	l.upstreams.offer("remote", "1.0.0", "1.1.0", "2.0.0")
+	l.upstreams.offer("other", "1.0.0")
+	post := func(token, body string) reply {
+		return l.do(ask{method: http.MethodPost, path: "/v1/upstreams/crates-io/prefetch", token: token, body: []byte(body)})
+	}
+	list := `{"lock":"ci/main","all_versions_of":["remote"],"crates":[{"name":"other","version":"1.0.0","checksum":"` + hashOf(crateFile("other", "1.0.0")) + `"},{"name":"other","version":"1.0.0","checksum":"` + hashOf(nil) + `"}]}`
+	post(l.session(l.member, "read"), list).want(t, 403, "scope publish")
+	token := l.session(l.member, "publish read")
+	if got := outcomes(t, post(token, list).want(t, 200)); got["done"] != "of 5 held 0 fetched 4 denied 0 absent 1 failed 0 pinned 4 " || got["remote@2.0.0"] != "fetched" {
+		t.Errorf("%v", got)
+	}
+	if got := outcomes(t, post(token, list).want(t, 200)); got["done"] != "of 5 held 4 fetched 0 denied 0 absent 1 failed 0 pinned 4 " {
+		t.Errorf("again: %v", got)
+	}
+	if got := outcomes(t, post(token, `{"all_versions_of":["none","other"]}`).want(t, 200)); got["done"] != "of 2 held 1 fetched 0 denied 0 absent 1 failed 0 pinned 0 " || got["none@"] != prefetchAbsent {
+		t.Errorf("what there is not: %v", got)
+	}
+	if len(l.upstreams.pinned["ci/main"]) != 8 {
+		t.Errorf("pinned: %v", l.upstreams.pinned)
+	}
+	l.upstreams.down = fmt.Errorf("crates-io: %w", ErrUpstreamDown)
+	if got := outcomes(t, post(token, `{"crates":[{"name":"remote","version":"1.0.0"},{"name":"third","version":"1.0.0"}]}`).want(t, 200)); got["done"] != "of 2 held 1 fetched 0 denied 0 absent 0 failed 1 pinned 0 " {
+		t.Errorf("while upstream is down: %v", got)
+	}
+	for _, bad := range []string{"", "{}", `{"crates":[]}`, `{"lock":"a b","crates":[{"name":"a","version":"1.0.0"}]}`, `{"crates":[{"name":"a","version":"1.0.0","checksum":"12"}]}`, `{"what":1}`} {
+		post(token, bad).want(t, 400)
+	}
+}
+
+// Offline an index lists what is held alone, so that nobody resolves what cannot be had.
+func TestOfflineIndexesListWhatIsHeld(t *testing.T) {
+	upstreams := newFakeUpstreams()
+	upstreams.offline = true
+	l := newLabWith(t, upstreams)
+	l.upstreams.offer("remote", "1.0.0", "1.1.0")
+	token := l.session(l.member, "read")
+	l.get(remoteDL("/crates-io"), token).want(t, 200)
+	want := UpstreamCrate{"remote", "1.0.0", storage.CIDOf(crateFile("remote", "1.0.0"))}
+	if _, err := l.upstreams.Hold(t.Context(), "crates-io", want); err != nil {
+		t.Fatal(err)
+	}
+	file := l.get("/crates-io/index/re/mo/remote", token).want(t, 200)
+	if lines := strings.Count(string(file.body), "\n"); lines != 1 || !strings.Contains(string(file.body), `"vers":"1.0.0"`) {
+		t.Errorf("%s", file)
+	}
+	r := l.do(ask{method: "GET", path: remoteDL("/crates-io"), token: token, header: http.Header{"Range": {"bytes=0-3"}}}).want(t, 206)
+	if string(r.body) != string(crateFile("remote", "1.0.0")[:4]) {
+		t.Errorf("a part of what is held: %q", r.body)
+	}
+}
+
+// Who lost the right to read while upstream was asked gets nothing.
+func TestWhatChangedWhileUpstreamWasAskedHolds(t *testing.T) {
+	for _, path := range []string{"/crates-io/index/re/mo/remote", remoteDL("/crates-io")} {
+		l := newLab(t)
+		l.upstreams.offer("remote", "1.0.0")
+		l.admitTo(particle.TierCoreStakeholder, l.guest, "publisher")
+		token := l.session(l.guest, "read")
+		done := false
+		l.upstreams.during = func() {
+			if !done {
+				done = true
+				l.admitTo(particle.TierGuest, l.guest, "publisher")
+			}
+		}
+		l.get(path, token).want(t, 403, string(policy.RuleTier))
+	}
+}

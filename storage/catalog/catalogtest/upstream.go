@@ -1,0 +1,344 @@
+package catalogtest
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"phoenix-lab.org/aln-registry/storage"
+	"phoenix-lab.org/aln-registry/storage/catalog"
+)
+
+var noted = time.Date(2031, 5, 1, 12, 0, 0, 0, time.UTC)
+
+func testUpstreamFiles(t *testing.T, db *catalog.DB) {
+	ctx, snapshot := t.Context(), storage.CIDOf([]byte("an index file"))
+	if f, ok, err := db.UpstreamFile(ctx, "crates-io", "serde"); err != nil || ok {
+		t.Errorf("before the first: %+v, %t, %v", f, ok, err)
+	}
+	of := func(f catalog.UpstreamFile) catalog.UpstreamFile {
+		f.Upstream, f.Name = "crates-io", "serde"
+		return f
+	}
+	for name, test := range map[string]struct{ put, want catalog.UpstreamFile }{
+		"all of it": {
+			catalog.UpstreamFile{ETag: `W/"é"`, LastModified: "Thu, 01 Jan 1970 00:00:00 GMT", Snapshot: snapshot, Status: 200, Checked: noted},
+			catalog.UpstreamFile{ETag: `W/"é"`, LastModified: "Thu, 01 Jan 1970 00:00:00 GMT", Snapshot: snapshot, Status: 200, Checked: noted},
+		},
+		"that there is none": {catalog.UpstreamFile{Status: 404, Checked: noted.Add(time.Second)}, catalog.UpstreamFile{Status: 404, Checked: noted.Add(time.Second)}},
+		"a part of a second": {catalog.UpstreamFile{Status: 200, Checked: noted.Add(1)}, catalog.UpstreamFile{Status: 200, Checked: noted}},
+		"what cannot be kept as it is": {
+			catalog.UpstreamFile{ETag: strings.Repeat("x", 1025), LastModified: "a\x00b", Snapshot: snapshot, Checked: noted},
+			catalog.UpstreamFile{Snapshot: snapshot, Checked: noted},
+		},
+	} {
+		if err := db.PutUpstreamFiles(ctx, []catalog.UpstreamFile{{Upstream: "other", Name: "serde", Checked: noted}, of(test.put)}); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got, ok, err := db.UpstreamFile(ctx, "crates-io", "serde"); err != nil || !ok || got != of(test.want) {
+			t.Errorf("%s: %+v, %t, %v, want %+v", name, got, ok, err, of(test.want))
+		}
+	}
+	for name, bad := range map[string]catalog.UpstreamFile{"of nobody": {Name: "serde"}, "no name": {Upstream: "crates-io"}, "unclean": {Upstream: "a", Name: "\xff"}} {
+		if err := db.PutUpstreamFiles(ctx, []catalog.UpstreamFile{{Upstream: "third", Name: "good"}, bad}); !errors.Is(err, catalog.ErrBadText) {
+			t.Errorf("%s: error %v, want ErrBadText", name, err)
+		}
+	}
+	if _, ok, err := db.UpstreamFile(ctx, "third", "good"); err != nil || ok {
+		t.Errorf("half of what was refused is there: %t, %v", ok, err)
+	}
+}
+
+// heldCrates are n crates, in the order in which they were used.
+func heldCrates(n int) (all []catalog.UpstreamBlob) {
+	for i := range n {
+		all = append(all, catalog.UpstreamBlob{
+			CID: storage.CIDOf([]byte{byte(i)}), Upstream: "crates-io", Name: fmt.Sprint("crate-", i), Version: "1.0.0", Size: int64(i + 1),
+			Fetched: noted, Used: noted.Add(time.Duration(i) * time.Hour),
+		})
+	}
+	return all
+}
+
+func hold(t *testing.T, db *catalog.DB, blobs ...catalog.UpstreamBlob) {
+	t.Helper()
+	update(t, db, func(tx *catalog.Tx) error { return tx.PutUpstreamBlobs(t.Context(), blobs) })
+}
+
+func idsOf(blobs []catalog.UpstreamBlob) (ids []storage.CID) {
+	for _, b := range blobs {
+		ids = append(ids, b.CID)
+	}
+	return ids
+}
+
+func byText(ids []storage.CID) []storage.CID {
+	return slices.SortedFunc(slices.Values(ids), func(a, b storage.CID) int { return strings.Compare(a.String(), b.String()) })
+}
+
+func testUpstreamBlobs(t *testing.T, db *catalog.DB) {
+	ctx, all := t.Context(), heldCrates(600) // more than one statement asks for
+	for i := range all {
+		all[i].CID = storage.CIDOf(fmt.Append(nil, i))
+	}
+	hold(t, db, all[:598]...)
+	got, err := db.UpstreamBlobs(ctx, idsOf(all))
+	if want := byText(idsOf(all[:598])); err != nil || !slices.Equal(idsOf(got), want) {
+		t.Fatalf("of 600 are held %d, %v", len(got), err)
+	}
+	if got, err := db.UpstreamBlobs(ctx, idsOf(all[3:4])); err != nil || len(got) != 1 || got[0] != all[3] {
+		t.Errorf("one is %+v, %v, want %+v", got, err, all[3])
+	}
+	if got, err := db.UpstreamBlobs(ctx, append(idsOf(all[598:]), storage.CIDOf(nil))); err != nil || len(got) > 0 {
+		t.Errorf("what is not held is %v, %v", got, err)
+	}
+	var paged []storage.CID
+	for last := (storage.CID{}); ; {
+		page, err := db.UpstreamBlobsAfter(ctx, last, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		paged, last = append(paged, idsOf(page)...), page[len(page)-1].CID
+	}
+	if !slices.Equal(paged, byText(idsOf(all[:598]))) {
+		t.Errorf("page by page there are %d", len(paged))
+	}
+
+	again := catalog.UpstreamBlob{CID: all[3].CID, Upstream: "mirror", Name: "other", Version: "9.0.0", Size: 77, Fetched: noted.Add(time.Hour), Used: noted}
+	hold(t, db, again)
+	want := all[3]
+	want.Fetched = again.Fetched
+	if got, err := db.UpstreamBlobs(ctx, idsOf(all[3:4])); err != nil || len(got) != 1 || got[0] != want {
+		t.Errorf("held again it is %+v, %v, want %+v", got, err, want)
+	}
+
+	update(t, db, func(tx *catalog.Tx) error { return tx.RemoveUpstreamBlobs(ctx, idsOf(append(all[:3:3], all[599]))) })
+	if got, err := db.UpstreamBlobs(ctx, idsOf(all[:5])); err != nil || len(got) != 2 {
+		t.Errorf("after three were removed: %v, %v", got, err)
+	}
+	for name, bad := range map[string]catalog.UpstreamBlob{
+		"no bytes": {Upstream: "a", Name: "b", Version: "c"}, "fewer than none": {CID: all[0].CID, Upstream: "a", Name: "b", Version: "c", Size: -1},
+		"of nobody": {CID: all[0].CID, Name: "b", Version: "c"}, "no name": {CID: all[0].CID, Upstream: "a", Version: "c"}, "no version": {CID: all[0].CID, Upstream: "a", Name: "b"},
+	} {
+		err := db.Update(ctx, func(tx *catalog.Tx) error { return tx.PutUpstreamBlobs(ctx, []catalog.UpstreamBlob{bad}) })
+		if !errors.Is(err, catalog.ErrBadText) {
+			t.Errorf("%s: error %v, want ErrBadText", name, err)
+		}
+	}
+}
+
+func testUpstreamHeld(t *testing.T, db *catalog.DB) {
+	if got, err := db.UpstreamHeld(t.Context()); err != nil || len(got) > 0 {
+		t.Errorf("of nothing: %v, %v", got, err)
+	}
+	all := heldCrates(3)
+	all[1].Upstream, all[2].Size = "mirror", 1<<40
+	hold(t, db, all...)
+	want := []catalog.UpstreamHeld{{Upstream: "crates-io", Blobs: 2, Bytes: 1<<40 + 1}, {Upstream: "mirror", Blobs: 1, Bytes: 2}}
+	if got, err := db.UpstreamHeld(t.Context()); err != nil || !slices.Equal(got, want) {
+		t.Errorf("%v, %v, want %v", got, err, want)
+	}
+}
+
+func testUpstreamUse(t *testing.T, db *catalog.DB) {
+	ctx, all := t.Context(), heldCrates(6)
+	hold(t, db, all...)
+	unused := func(after catalog.UpstreamBlob, limit int, want ...int) {
+		t.Helper()
+		got, err := db.UnusedUpstreamBlobs(ctx, after, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names, wanted []string
+		for _, b := range got {
+			names = append(names, b.Name)
+		}
+		for _, i := range want {
+			wanted = append(wanted, all[i].Name)
+		}
+		if !slices.Equal(names, wanted) {
+			t.Errorf("not used for longest are %v, want %v", names, wanted)
+		}
+	}
+	unused(catalog.UpstreamBlob{}, 9, 0, 1, 2, 3, 4, 5)
+	unused(catalog.UpstreamBlob{}, 2, 0, 1)
+	unused(all[1], 2, 2, 3)
+	unused(all[5], 2)
+	unused(all[0], -1)
+
+	later := noted.Add(100 * time.Hour)
+	if err := db.UseUpstreamBlobs(ctx, []storage.CID{all[1].CID, storage.CIDOf(nil), all[0].CID, all[1].CID}, later); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.UseUpstreamBlobs(ctx, []storage.CID{all[1].CID}, noted); err != nil { // written late
+		t.Fatal(err)
+	}
+	if got, err := db.UpstreamBlobs(ctx, idsOf(all[1:2])); err != nil || len(got) != 1 || !got[0].Used.Equal(later) {
+		t.Errorf("used it is %v, %v", got, err)
+	}
+	unused(catalog.UpstreamBlob{}, 4, 2, 3, 4, 5)
+	if got, err := db.UnusedUpstreamBlobs(ctx, all[5], 9); err != nil || !slices.Equal(idsOf(got), byText(idsOf(all[:2]))) {
+		t.Errorf("used at the same moment are %v, %v", got, err)
+	}
+	if err := db.PinUpstream(ctx, "a lock", "did:key:a", idsOf(all[2:4]), noted); err != nil {
+		t.Fatal(err)
+	}
+	unused(catalog.UpstreamBlob{}, 2, 4, 5)
+}
+
+func testUpstreamPins(t *testing.T, db *catalog.DB) {
+	ctx, all := t.Context(), heldCrates(4)
+	hold(t, db, all[:2]...)
+	pin := func(lock string, at time.Time, which ...int) {
+		t.Helper()
+		var ids []storage.CID
+		for _, i := range which {
+			ids = append(ids, all[i].CID)
+		}
+		if err := db.PinUpstream(ctx, lock, "did:key:"+lock, ids, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pins := func(lock string) (got []storage.CID) {
+		t.Helper()
+		for last := (storage.CID{}); ; {
+			page, err := db.UpstreamPins(ctx, lock, last, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(page) == 0 {
+				return got
+			}
+			for _, p := range page {
+				got, last = append(got, p.CID), p.CID
+				if p.Lock != lock || p.DID != "did:key:"+lock {
+					t.Errorf("a pin of %s is %+v", lock, p)
+				}
+			}
+		}
+	}
+	pin("a", noted, 0, 1, 2, 2)
+	pin("b", noted, 2, 3)
+	if got, want := pins("a"), byText(idsOf(all[:3])); !slices.Equal(got, want) {
+		t.Errorf("pins are %v, want %v", got, want)
+	}
+	want := []catalog.UpstreamLock{
+		{Lock: "a", DID: "did:key:a", Since: noted, Pins: 3, Held: 2, Bytes: 3}, {Lock: "b", DID: "did:key:b", Since: noted, Pins: 2},
+	}
+	if got, err := db.UpstreamLocks(ctx, "", 9); err != nil || !slices.Equal(got, want) {
+		t.Errorf("lists are %+v, %v, want %+v", got, err, want)
+	}
+	if got, err := db.UpstreamLocks(ctx, "a", 1); err != nil || !slices.Equal(got, want[1:]) {
+		t.Errorf("lists behind the first are %+v, %v", got, err)
+	}
+
+	pin("a", noted.Add(time.Minute), 0, 3) // the list of today
+	if n, err := db.UnpinUpstream(ctx, "a", noted.Add(time.Minute)); err != nil || n != 2 {
+		t.Errorf("unpinned what is older: %d, %v", n, err)
+	}
+	if got, want := pins("a"), byText([]storage.CID{all[0].CID, all[3].CID}); !slices.Equal(got, want) {
+		t.Errorf("pins are %v, want %v", got, want)
+	}
+	if got, err := db.UpstreamPinned(ctx, append(idsOf(all), storage.CIDOf(nil))); err != nil || !slices.Equal(got, byText([]storage.CID{all[0].CID, all[2].CID, all[3].CID})) {
+		t.Errorf("pinned are %v, %v", got, err)
+	}
+	if n, err := db.UnpinUpstream(ctx, "b", time.Time{}); err != nil || n != 2 || len(pins("b")) > 0 {
+		t.Errorf("unpinned all: %d, %v", n, err)
+	}
+	if n, err := db.UnpinUpstream(ctx, "b", time.Time{}); err != nil || n != 0 {
+		t.Errorf("again: %d, %v", n, err)
+	}
+	for _, bad := range [][2]string{{"", "did:key:a"}, {"a", ""}, {"\xff", "did:key:a"}} {
+		if err := db.PinUpstream(ctx, bad[0], bad[1], nil, noted); !errors.Is(err, catalog.ErrBadText) {
+			t.Errorf("%q: error %v, want ErrBadText", bad, err)
+		}
+	}
+}
+
+func testUpstreamAlarms(t *testing.T, db *catalog.DB) {
+	ctx := t.Context()
+	add := func(upstream string, n int, keep int64) {
+		t.Helper()
+		err := db.AddUpstreamAlarm(ctx, catalog.UpstreamAlarm{
+			ID: 77, Upstream: upstream, Name: fmt.Sprint("crate-", n), Version: "1.0.0", Kind: "mismatch", Detail: strings.Repeat("ü", 5000) + "\x00", At: noted,
+		}, keep)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(upstream string, names ...string) {
+		t.Helper()
+		var got []string
+		for before := int64(always); ; {
+			page, err := db.UpstreamAlarms(ctx, upstream, before, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(page) == 0 {
+				break
+			}
+			for _, a := range page {
+				if a.ID >= before {
+					t.Fatalf("alarm %d comes after %d", a.ID, before)
+				}
+				got, before = append(got, a.Name), a.ID
+				a.ID = 0
+				if w := (catalog.UpstreamAlarm{Upstream: upstream, Name: a.Name, Version: "1.0.0", Kind: "mismatch", Detail: strings.Repeat("ü", 512), At: noted}); !reflect.DeepEqual(a, w) {
+					t.Errorf("an alarm is %+v, want %+v", a, w)
+				}
+			}
+		}
+		if !slices.Equal(got, names) {
+			t.Errorf("alarms of %s are %v, want %v", upstream, got, names)
+		}
+		if n, err := db.CountUpstreamAlarms(ctx, upstream); err != nil || n != int64(len(names)) {
+			t.Errorf("of %s there are %d, %v", upstream, n, err)
+		}
+	}
+	want("crates-io")
+	for n := range 6 {
+		add("crates-io", n, 4)
+		if n%3 == 0 {
+			add("mirror", n, 4)
+		}
+	}
+	want("crates-io", "crate-5", "crate-4", "crate-3", "crate-2")
+	want("mirror", "crate-3", "crate-0")
+	newest, err := db.UpstreamAlarms(ctx, "mirror", always, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	add("mirror", 7, 0)
+	want("mirror")
+	want("crates-io", "crate-5", "crate-4", "crate-3", "crate-2")
+	add("mirror", 8, 1)
+	if again, err := db.UpstreamAlarms(ctx, "mirror", always, 1); err != nil || len(again) != 1 || again[0].ID <= newest[0].ID {
+		t.Errorf("after %v comes %v, %v: an ID was given twice", newest, again, err)
+	}
+}
+
+// What is noted of other registries is no state: it changes no digest.
+func testUpstreamIsNoState(t *testing.T, db *catalog.DB) {
+	set(t, db, "key", "value")
+	before, err := db.StateDigest(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	hold(t, db, heldCrates(1)...)
+	err = errors.Join(
+		db.PutUpstreamFiles(t.Context(), []catalog.UpstreamFile{{Upstream: "a", Name: "b"}}),
+		db.PinUpstream(t.Context(), "a", "b", idsOf(heldCrates(1)), noted), db.AddUpstreamAlarm(t.Context(), catalog.UpstreamAlarm{}, 9))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after, err := db.StateDigest(t.Context()); err != nil || after != before {
+		t.Errorf("the digest has changed (%v)", err)
+	}
+}

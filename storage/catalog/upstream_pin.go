@@ -1,0 +1,108 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"phoenix-lab.org/aln-registry/storage"
+)
+
+// UpstreamPin says that a crate stays, whether it is held yet or not.
+type UpstreamPin struct {
+	CID storage.CID
+	// Lock is the name of the list that it is in, DID whose that is.
+	Lock, DID string
+	// Since is when it was last pinned by that list, in whole seconds UTC.
+	Since time.Time
+}
+
+// UpstreamLock is a list of pinned crates.
+type UpstreamLock struct {
+	Lock string
+	// DID is whose it is, Since when it was last added to, in whole seconds UTC.
+	DID   string
+	Since time.Time
+	// Pins is how many crates it has, Held and Bytes how many of them are held.
+	Pins, Held, Bytes int64
+}
+
+// PinUpstream pins ids by the list lock of did, which may have them already: from then on
+// since is the time of all of them. When it returns nil whoever finds one of them held may
+// count on it to stay.
+func (db *DB) PinUpstream(ctx context.Context, lock, did string, ids []storage.CID, since time.Time) error {
+	if err := errors.Join(checkText("lock", lock), checkText("DID", did)); err != nil {
+		return err
+	}
+	// The head is locked, as by whoever removes: either sees what the other did.
+	return db.Update(ctx, func(t *Tx) error {
+		for _, text := range textsOf(ids) {
+			if err := t.pin(ctx, text, lock, did, since); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (t *Tx) pin(ctx context.Context, cid, lock, did string, since time.Time) error {
+	return t.write(ctx, statement{what: "pin crates", query: `INSERT INTO upstream_pin (cid, lock, since, did) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (cid, lock) DO UPDATE SET since = excluded.since, did = excluded.did`, args: []any{cid, lock, since.Unix(), did}})
+}
+
+// UnpinUpstream takes back what the list lock pinned last before before, in whole seconds,
+// or at any time where that is zero; it returns how many there were. What the list has had
+// pinned anew since then stays, so that a list is replaced by pinning the new one first.
+func (db *DB) UnpinUpstream(ctx context.Context, lock string, before time.Time) (removed int64, err error) {
+	query, args := "DELETE FROM upstream_pin WHERE lock = $1", []any{lock}
+	if !before.IsZero() {
+		query, args = query+" AND since < $2", append(args, before.Unix())
+	}
+	result, err := db.write.ExecContext(ctx, query, args...)
+	if err != nil {
+		return 0, failed(ctx, "unpin crates", err)
+	}
+	removed, err = result.RowsAffected()
+	return removed, failed(ctx, "unpin crates", err)
+}
+
+// UpstreamPins returns the pins of the list lock behind the CID after (zero: from the
+// beginning), in byte order of the CIDs' text, at most limit.
+func (r Reader) UpstreamPins(ctx context.Context, lock string, after storage.CID, limit int) ([]UpstreamPin, error) {
+	return collect(ctx, r, "read pins", scanPin,
+		"SELECT cid, lock, since, did FROM upstream_pin WHERE lock = $1 AND cid > $2 ORDER BY cid LIMIT $3", lock, textOf(after), max(limit, 0))
+}
+
+func scanPin(rows *sql.Rows) (p UpstreamPin, err error) {
+	var text string
+	var since int64
+	if err := rows.Scan(&text, &p.Lock, &since, &p.DID); err != nil {
+		return p, err
+	}
+	p.Since = time.Unix(since, 0).UTC()
+	p.CID, err = storage.ParseCID(text)
+	return p, err
+}
+
+// UpstreamLocks returns the lists behind after, by name, at most limit.
+func (r Reader) UpstreamLocks(ctx context.Context, after string, limit int) ([]UpstreamLock, error) {
+	return collect(ctx, r, "read lists of pins", func(rows *sql.Rows) (l UpstreamLock, err error) {
+		var since int64
+		err = rows.Scan(&l.Lock, &l.DID, &since, &l.Pins, &l.Held, &l.Bytes)
+		l.Since = time.Unix(since, 0).UTC()
+		return l, err
+	}, `SELECT p.lock, MAX(p.did), MAX(p.since), COUNT(*), COUNT(b.cid), CAST(COALESCE(SUM(b.size), 0) AS BIGINT)
+		FROM upstream_pin p LEFT JOIN upstream_blob b ON b.cid = p.cid
+		WHERE p.lock > $1 GROUP BY p.lock ORDER BY p.lock LIMIT $2`, after, max(limit, 0))
+}
+
+// UpstreamPinned returns those of ids that some list pins, in byte order of their text.
+func (r Reader) UpstreamPinned(ctx context.Context, ids []storage.CID) (pinned []storage.CID, err error) {
+	err = inBatches(textsOf(ids), 1, func(list string, args []any) error {
+		some, err := collect(ctx, r, "look for pinned crates", scanCID, "SELECT DISTINCT cid FROM upstream_pin WHERE cid IN ("+list+") ORDER BY cid", args...)
+		pinned = append(pinned, some...)
+		return err
+	})
+	return pinned, err
+}
