@@ -272,11 +272,12 @@ func newUserIn(t testing.TB, folder string) *user {
 }
 
 // environment is what the user's programs see. crates.io and everything else
-// beyond loopback is unreachable: the proxy named refuses connections. The race
+// beyond loopback is unreachable: the proxy named refuses connections, and a server
+// takes crates from no upstream unless a flag names one. The race
 // detector would otherwise sleep for a second at every program's end.
 func (u *user) environment() []string {
 	env := []string{
-		"ALN_HOME=" + u.home, "CARGO_HOME=" + u.cargoHome, "HOME=" + u.folder,
+		"ALN_HOME=" + u.home, "ALN_UPSTREAM=none", "CARGO_HOME=" + u.cargoHome, "HOME=" + u.folder,
 		"http_proxy=http://127.0.0.1:9", "https_proxy=http://127.0.0.1:9", "no_proxy=127.0.0.1,localhost",
 		"CARGO_NET_RETRY=0", "CARGO_TERM_COLOR=never", "CARGO_INCREMENTAL=0", "GORACE=halt_on_error=1 atexit_sleep_ms=0",
 	}

@@ -25,6 +25,10 @@ const (
 // another registry, its RuleID, has too.
 const RuleKnownUpstream = "known-upstream"
 
+// RuleUpstreamAlarm is the rule of a refused Event about something that another registry
+// should never have done; its RuleID is the kind of the alarm.
+const RuleUpstreamAlarm = "upstream-alarm"
+
 // Event is one thing that was decided, for the audit trail.
 type Event struct {
 	// Asker is who has shown to be that DID, "" for somebody unknown.

@@ -68,20 +68,19 @@ func (r *Registry) claimStored(ctx context.Context, id storage.CID) error {
 // heldPage is how many rows are read at once of what is held.
 const heldPage = 1000
 
-// eachHeld adds to names all that is held of other registries.
-func eachHeld(ctx context.Context, db *catalog.DB, names *spill) error {
-	var last storage.CID
-	for {
+// nameHeld adds to names all that is held of other registries, and says how much that is.
+func nameHeld(ctx context.Context, db *catalog.DB, names *spill) (held int64, err error) {
+	for last := (storage.CID{}); ; {
 		page, err := db.UpstreamBlobsAfter(ctx, last, heldPage)
 		if err != nil || len(page) == 0 {
-			return err
+			return held, err
 		}
 		for _, b := range page {
 			if err := names.add(storage.Stored{CID: b.CID, Size: b.Size}); err != nil {
-				return err
+				return held, err
 			}
 		}
-		last = page[len(page)-1].CID
+		held, last = held+int64(len(page)), page[len(page)-1].CID
 	}
 }
 

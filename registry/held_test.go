@@ -168,6 +168,19 @@ func TestRoomIsMadeByWhatNobodyNeeds(t *testing.T) {
 		t.Errorf("by name, not pinned any more: %+v, %v", done, err)
 	}
 	remain("revoked", "expired", "allowed-all", "free-1", "free-2", "used-last", "pinned")
+	c.ahead.Store(0) // by which the session of who publishes is judged
+	later := fetched(t, c.r.Blobs, "later", 0)
+	if err := c.r.Hold(t.Context(), []catalog.UpstreamBlob{later}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.admin.tryPublish(subjectOf(t, record.KindManifest, "later"), []byte("names it"), later.CID); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // of what came since the first look, and of what was known by the one before
+		if done, err = e.MakeRoom(t.Context(), 0); err != nil || done.Removed != 0 || done.Kept != 7 || !isHeld(t, c.r, later.CID) {
+			t.Errorf("named since: %+v, %v", done, err)
+		}
+	}
 	c.w.closeAll(c.r)
 	if found, done := (&archive{world: c.w}).fsck(nil); len(found) > 0 || done.Unreferenced > 0 {
 		t.Errorf("fsck: %q, %+v", found, done)

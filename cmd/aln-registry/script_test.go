@@ -70,6 +70,7 @@ func setUpScript(env *testscript.Env) error {
 	env.Setenv("ALN_HOME", filepath.Join(env.WorkDir, "aln"))
 	env.Setenv("CARGO_HOME", filepath.Join(env.WorkDir, "cargo"))
 	env.Setenv("https_proxy", "http://127.0.0.1:9") // nothing beyond loopback
+	env.Setenv("ALN_UPSTREAM", "none")
 	env.Setenv("GORACE", "halt_on_error=1 atexit_sleep_ms=0")
 	rustup := os.Getenv("RUSTUP_HOME")
 	if home, err := os.UserHomeDir(); rustup == "" && err == nil {

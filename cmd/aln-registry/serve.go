@@ -127,9 +127,10 @@ func (a *app) work(ctx context.Context, f serveFlags, up *answering) error {
 	}
 	defer node.close()
 	metrics := server.NewMetrics(server.MetricsConfig{Version: version, Certificate: up.certificate, Room: node.room})
-	inventory := node.inventory() // of the store itself
+	inventory, look := node.inventory(), &lookout{} // of the store itself
 	node.config.Blobs, node.config.Batch = metrics.Blobs(node.config.Blobs), metrics.Batch
 	node.config.PublicURL, node.config.AnonymousRead, node.config.CacheBytes = f.publicURL, f.anonymousRead, f.cacheMB<<20
+	node.config.KnownUpstream = look.known
 	if node.config.Catalog.Shared() {
 		node.config.Replica = replicaName()
 	}
@@ -147,6 +148,7 @@ func (a *app) work(ctx context.Context, f serveFlags, up *answering) error {
 		return err
 	}
 	defer upstreams.close()
+	look.at.Store(upstreams)
 	if err := node.markStarted(); err != nil {
 		return err
 	}

@@ -151,5 +151,5 @@ func (u *upstreams) alarmed(a cratesioproxy.Alarm) {
 	if a.Version != "" {
 		what += "@" + a.Version
 	}
-	u.registry.Note(registry.Event{What: what, Rule: "upstream-" + a.Kind, Outcome: registry.OutcomeRefused})
+	u.registry.Note(registry.Event{What: what, Rule: registry.RuleUpstreamAlarm, RuleID: a.Kind, Outcome: registry.OutcomeRefused})
 }
