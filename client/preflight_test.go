@@ -123,6 +123,23 @@ func TestPreflightFindings(t *testing.T) {
 	}
 }
 
+// A finding says how to ask why: of another registry's crate, with its source.
+func TestPreflightSaysWhereToAskWhy(t *testing.T) {
+	charter, b := goodBuild()
+	decided := decisionsFor(b)
+	for i := range decided {
+		decided[i] = Decision{Rule: "quarantine", RuleID: "bad", Reason: "it steals keys"}
+	}
+	mends := map[string]bool{}
+	for _, f := range charter.Check(b, decided, preflightTime) {
+		mend, _, _ := strings.Cut(f.Mend, " says more")
+		mends[mend] = true
+	}
+	if !mends["aln-registry why demo@1.0.0"] || !mends["aln-registry why serde@1.0.1 --source crates-io"] {
+		t.Errorf("%v", mends)
+	}
+}
+
 // Whatever a registry decides, a crate that the grant does not list is named; and
 // whatever the grant lists, one that the registry denies.
 func TestPreflightNeedsBothGrantAndRegistry(t *testing.T) {
@@ -202,6 +219,9 @@ func TestPlaceOf(t *testing.T) {
 		"sparse+https://registry.example/crates-io/index/":          {Kind: PlaceProxied, Base: "https://registry.example/crates-io/index"},
 		"sparse+https://registry.example/mirror/bonn/index/":        {Kind: PlaceMirror, Mirror: "bonn", Base: "https://registry.example/mirror/bonn/index"},
 		"sparse+https://registry.example/mirror/a/b/index/":         {Kind: PlaceForeign},
+		"sparse+https://old.example/lab/upstream/bonn/index/":       {Kind: PlaceUpstream, Upstream: "bonn", Base: "https://old.example/lab/upstream/bonn/index"},
+		"sparse+https://registry.example/upstream/a/b/index/":       {Kind: PlaceForeign},
+		"sparse+https://registry.example/upstream//index/":          {Kind: PlaceForeign},
 		"sparse+https://registry.example/mirror//index/":            {Kind: PlaceForeign},
 		"sparse+https://registry.example.evil.example/index/":       {Kind: PlaceForeign},
 		"sparse+https://registry.example:8443/index/":               {Kind: PlaceForeign},
@@ -276,7 +296,7 @@ func FuzzPlaceOf(f *testing.F) {
 	f.Fuzz(func(t *testing.T, source string) {
 		p := PlaceOf(source, []string{"https://registry.example"})
 		e, ok := EndpointOf(source, "")
-		if ours := p.Kind == PlaceHosted || p.Kind == PlaceProxied || p.Kind == PlaceMirror; ours && (!ok || e.Host != "registry.example" || !slices.Contains(e.Protocols, "https")) {
+		if ours := p.Kind == PlaceHosted || p.Kind == PlaceProxied || p.Kind == PlaceMirror || p.Kind == PlaceUpstream; ours && (!ok || e.Host != "registry.example" || !slices.Contains(e.Protocols, "https")) {
 			t.Errorf("%q: %+v at %+v", source, p, e)
 		}
 	})

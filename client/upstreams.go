@@ -126,7 +126,7 @@ const (
 	// prefetchChunk is how much of a list is sent at once: a session has to last for it.
 	prefetchChunk = 1000
 	// prefetchRounds is how often what failed is tried.
-	prefetchRounds = 4
+	prefetchRounds = 3
 	// prefetchSilence is how long the registry may say nothing: it gives a sign of life every few seconds.
 	prefetchSilence = time.Minute
 	maxPrefetchLine = 64 << 10
@@ -187,7 +187,7 @@ func (r *Registry) prefetchAll(ctx context.Context, l PrefetchList, told map[[2]
 		if final {
 			return failed, err
 		}
-		if err := r.web.sleep(ctx, time.Duration(round)*2*time.Second); err != nil {
+		if err := r.web.sleep(ctx, time.Duration(round)*time.Second); err != nil {
 			return nil, err
 		}
 	}

@@ -103,6 +103,7 @@ type Registry struct {
 	grants    *grantCache
 	trail     *trail
 	scans     *scans
+	snapshots *snapshots
 	queue     chan *submission
 	entered   chan batch      // what is to be published; closed by the sequencer
 	running   context.Context // ends with Close
@@ -195,7 +196,7 @@ func prepare(ctx context.Context, c Config) (*Registry, error) {
 	c = c.withClock()
 	r := &Registry{
 		Config: c, cache: newCache(c.halfCache()), artifacts: newBlobCache(c.halfCache()), verified: newSessionCache(), grants: newGrantCache(c.halfCache()), trail: newTrail(c),
-		scans: newScans(),
+		scans: newScans(), snapshots: newSnapshots(),
 		queue: make(chan *submission, queueLength), entered: make(chan batch), done: make(chan struct{}), failed: make(chan error, 1),
 	}
 	settings, ok, err := state.SettingsOf(r.viewAt(ctx, &c.Catalog.Reader, maxIndex))

@@ -122,10 +122,11 @@ const (
 
 // Import signs and enters that upstream showed snapshot as the index file of crate, however
 // that is spelled, and returns once that is published: the snapshot is durable, and
-// UpstreamCrate tells of it. Imports that come at the same time share batches. An empty
-// snapshot says that upstream no longer has what is known of the crate. ErrSnapshot where
-// it cannot be the crate's, or nothing is known that could be gone; ErrRequest for a
-// private name; the others are those of a change. After any of them it may be repeated.
+// UpstreamCrate tells of it. The snapshot must not be changed any more. Imports that come at
+// the same time share batches. An empty snapshot says that upstream no longer has what is
+// known of the crate. ErrSnapshot where it cannot be the crate's, or nothing is known that
+// could be gone; ErrRequest for a private name; the others are those of a change. After any
+// of them it may be repeated.
 func (r *Registry) Import(ctx context.Context, upstream, crate string, snapshot []byte) (Imported, error) {
 	if r.PrivateName(crate) {
 		return Imported{}, fmt.Errorf("%w: the name %.80q is a private one here: no upstream is asked for it", ErrRequest, crate)
@@ -137,8 +138,8 @@ func (r *Registry) Import(ctx context.Context, upstream, crate string, snapshot 
 	for try := 1; ; try++ {
 		at := r.Size()
 		in, err := r.importAt(ctx, upstream, crate, file, snapshot, at)
-		// Stale: another replica entered one; not entitled: the settings were replaced meanwhile.
-		lost := errors.Is(err, state.ErrStale) || errors.Is(err, state.ErrNotEntitled)
+		// Stale, no change: another replica entered one; not entitled: the settings were replaced meanwhile.
+		lost := errors.Is(err, state.ErrStale) || errors.Is(err, state.ErrNotEntitled) || errors.Is(err, state.ErrNoChange)
 		if !lost || try == importTries {
 			return in, err
 		}
@@ -182,6 +183,7 @@ func (r *Registry) importAt(ctx context.Context, upstream, crate string, file ca
 	case err != nil:
 		return Imported{}, err
 	}
+	r.snapshots.keep(id, len(snapshot), file)
 	changed, dropped := differences(before, file)
 	return Imported{Receipt: receipt, Changed: changed, Dropped: dropped}, nil
 }

@@ -158,11 +158,7 @@ func (r *Registry) upstreamLines(ctx context.Context, u state.Upstream) (map[int
 	}
 	lines, room := make(map[int]cargo.UpstreamLine, len(u.Versions)), maxIndexFile
 	for _, id := range snapshots {
-		raw, err := readBlob(ctx, r.Blobs, id, cargo.MaxUpstreamFile)
-		if err != nil {
-			return nil, fmt.Errorf("the index file of %s as it was seen: %w", u.Name, err)
-		}
-		file, err := cargo.ParseUpstreamFile(u.Name, raw)
+		file, err := r.snapshot(ctx, u.Name, id)
 		if err != nil {
 			return nil, err
 		}
@@ -179,6 +175,18 @@ func (r *Registry) upstreamLines(ctx context.Context, u state.Upstream) (map[int
 		}
 	}
 	return lines, nil
+}
+
+// snapshot is an index file as it was seen.
+func (r *Registry) snapshot(ctx context.Context, name string, id storage.CID) (cargo.UpstreamFile, error) {
+	if file, ok := r.snapshots.take(id); ok {
+		return file, nil
+	}
+	raw, err := readBlob(ctx, r.Blobs, id, cargo.MaxUpstreamFile)
+	if err != nil {
+		return cargo.UpstreamFile{}, fmt.Errorf("the index file of %s as it was seen: %w", name, err)
+	}
+	return cargo.ParseUpstreamFile(name, raw)
 }
 
 func boolean(b bool) int {
