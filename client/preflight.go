@@ -206,6 +206,14 @@ func (p Locked) judgeable() []judgeable {
 	return all
 }
 
+// flagOf is the flag of `why` about what is from source.
+func flagOf(source string) string {
+	if source == particle.SourceHosted {
+		return ""
+	}
+	return " --source " + source
+}
+
 // checkCrates names every crate that the grant does not list, whatever the
 // registry says, and every one that the registry denies.
 func (c Charter) checkCrates(locked []Locked, decided []Decision) []Finding {
@@ -223,7 +231,7 @@ func (c Charter) checkCrates(locked []Locked, decided []Decision) []Finding {
 			case i >= len(mine):
 				all = append(all, j.denied("the registry did not decide about it", "try again"))
 			case !mine[i].Allow:
-				all = append(all, j.denied("it is denied by rule "+named(mine[i])+": "+mine[i].Reason, "aln-registry why "+p.Name+"@"+p.Version+" says more; lock a version that is allowed"))
+				all = append(all, j.denied("it is denied by rule "+named(mine[i])+": "+mine[i].Reason, "aln-registry why "+p.Name+"@"+p.Version+flagOf(j.Source)+" says more; lock a version that is allowed"))
 			}
 		}
 	}

@@ -123,6 +123,23 @@ func TestPreflightFindings(t *testing.T) {
 	}
 }
 
+// A finding says how to ask why: of another registry's crate, with its source.
+func TestPreflightSaysWhereToAskWhy(t *testing.T) {
+	charter, b := goodBuild()
+	decided := decisionsFor(b)
+	for i := range decided {
+		decided[i] = Decision{Rule: "quarantine", RuleID: "bad", Reason: "it steals keys"}
+	}
+	mends := map[string]bool{}
+	for _, f := range charter.Check(b, decided, preflightTime) {
+		mend, _, _ := strings.Cut(f.Mend, " says more")
+		mends[mend] = true
+	}
+	if !mends["aln-registry why demo@1.0.0"] || !mends["aln-registry why serde@1.0.1 --source crates-io"] {
+		t.Errorf("%v", mends)
+	}
+}
+
 // Whatever a registry decides, a crate that the grant does not list is named; and
 // whatever the grant lists, one that the registry denies.
 func TestPreflightNeedsBothGrantAndRegistry(t *testing.T) {

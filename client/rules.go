@@ -92,6 +92,7 @@ type Hit struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
 	CID     string `json:"cid"`
+	Source  string `json:"source,omitzero"` // hosted ("" of an older server), crates-io or upstream/NAME
 }
 
 // Hits are the artifacts that a rule hits: the first of Total.
@@ -100,7 +101,7 @@ type Hits struct {
 	Total int   `json:"total"`
 }
 
-// TestRule asks what a rule would hit among what is published and visible to us.
+// TestRule asks what a rule would hit among what is published, or seen of other registries, and visible to us.
 func (r *Registry) TestRule(ctx context.Context, rule particle.QuarantineRule) (Hits, error) {
 	var hits Hits
 	err := r.ask(ctx, rulesPath+"/test", struct {
@@ -150,16 +151,24 @@ type decisionsJSON struct {
 	Decisions []Decision `json:"decisions"`
 }
 
-// Why asks how the versions of s, or the one that it names, are decided: under
+// Why asks how the versions of s, or the one that it names, are decided: of what is hosted,
+// or, of crates, of what is known of another source (crates-io, upstream/NAME); under
 // grant, which may be another host's for those with a role that reads it; the zero
 // CID: as we are judged.
-func (r *Registry) Why(ctx context.Context, s record.Subject, grant storage.CID) ([]Decision, error) {
+func (r *Registry) Why(ctx context.Context, source string, s record.Subject, grant storage.CID) ([]Decision, error) {
 	path := decisionsPath + "/" + escapePath(string(s.Kind())+"/"+s.Name())
 	if s.Version() != "" {
 		path += "/" + url.PathEscape(s.Version())
 	}
+	query := url.Values{}
 	if !grant.IsZero() {
-		path += "?" + url.Values{"grant": {grant.String()}}.Encode()
+		query.Set("grant", grant.String())
+	}
+	if source != particle.SourceHosted {
+		query.Set("source", source)
+	}
+	if len(query) > 0 {
+		path += "?" + query.Encode()
 	}
 	var answer decisionsJSON
 	if err := r.readJSON(ctx, path, maxBundle, &answer); err != nil {

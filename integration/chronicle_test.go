@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -177,6 +178,7 @@ func (c *chronicle) write() {
 	c.artifacts(people)
 	c.grants(people)
 	c.rules(people)
+	c.upstreams()
 	c.settings()
 	many(10*chronicleScale, func(i int) { // some go
 		c.submit(c.admin, record.MemberSubject(people[i].id.DID), &record.Member{Roles: []string{}, Tier: particle.TierGuest, StakeholderAddrs: []string{}})
@@ -388,10 +390,29 @@ func (c *chronicle) settings() {
 	}
 }
 
+// upstreams are seen: crates of two, of which some grow, some lose a version, and of some
+// the bytes are said to be others.
+func (c *chronicle) upstreams() {
+	line := func(name, version, of string) string {
+		return fmt.Sprintf(`{"name":%q,"vers":%q,"deps":[],"cksum":%q,"features":{},"yanked":false,"pubtime":"2024-05-06T07:08:09Z"}`+"\n",
+			name, version, storage.CIDOf([]byte(of)).Hex())
+	}
+	many(40*chronicleScale, func(i int) {
+		name, upstream := fmt.Sprintf("There-%d", i), []string{particle.SourceCratesIO, "lab"}[i%2]
+		first, second := line(name, "1.0.0", name), line(name, "1.1.0", "more of "+name)
+		for _, file := range [][]string{{first}, {first, first + second}, {first + second, first}, {first, line(name, "1.0.0", "another"), first}, {first, ""}}[i%5] {
+			if _, err := c.r.Import(context.Background(), upstream, strings.ToLower(name), []byte(file)); err != nil {
+				c.t.Errorf("upstream/%s/%s: %v", upstream, name, err)
+			}
+			c.count(record.TypeImport)
+		}
+	})
+}
+
 // everyType are the types of records that are entries.
 var everyType = []record.Type{
 	record.TypeRegistry, record.TypeMember, record.TypeDID, record.TypePublish, record.TypeYank, record.TypeOwn, record.TypeApprove,
-	record.TypeGrant, record.TypeRevoke, record.TypeQuarantine, record.TypeRelease,
+	record.TypeGrant, record.TypeRevoke, record.TypeQuarantine, record.TypeRelease, record.TypeImport,
 }
 
 // whole says what is missing for a chronicle to be one.

@@ -48,6 +48,7 @@ const (
 	viewFamily                   // an index file as some see it, by its name in indexFamily
 	narrowFamily                 // what is held of one, as some see it
 	crateFamily                  // an UpstreamCrate, by its name in indexFamily
+	snapshotFamily               // an index file just imported, by its CID (of snapshots, not of a cache)
 	scanFamily                   // what was found in a crate, by its digest (of scans, not of a cache)
 )
 

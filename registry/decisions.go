@@ -85,6 +85,21 @@ const mostExplained = 1000
 // the grant. The name may be spelled in any way. ErrNotFound where there is nothing
 // that asker may know of; a *policy.Denial where they may not read or ask at all.
 func (r *Registry) Why(ctx context.Context, asker policy.Asker, kind record.Kind, name, version, grant string) ([]Judgement, error) {
+	return r.why(ctx, asker, name, version, grant, kind, func(ctx context.Context) (*lineage, error) { return r.lineage(ctx, kind, name) })
+}
+
+// WhyUpstream is Why about a crate of another registry, by what is known of it here.
+func (r *Registry) WhyUpstream(ctx context.Context, asker policy.Asker, upstream, name, version, grant string) ([]Judgement, error) {
+	return r.why(ctx, asker, name, version, grant, record.KindCrate, func(ctx context.Context) (*lineage, error) {
+		file, err := r.upstreamFile(ctx, upstream, name)
+		if err != nil || file == nil {
+			return nil, err
+		}
+		return file.of, nil
+	})
+}
+
+func (r *Registry) why(ctx context.Context, asker policy.Asker, name, version, grant string, kind record.Kind, find func(context.Context) (*lineage, error)) ([]Judgement, error) {
 	s, err := r.standingOf(ctx, asker, grant)
 	if err != nil {
 		return nil, err
@@ -93,16 +108,16 @@ func (r *Registry) Why(ctx context.Context, asker policy.Asker, kind record.Kind
 	if err := r.gate(&s.own, t); err != nil {
 		return nil, err
 	}
-	l, err := r.lineage(ctx, kind, name)
+	l, err := find(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var told []Judgement
-	for _, v := range l.newestFirst() {
-		if version != "" && v.Version.Version != version || len(told) == mostExplained {
+	for _, i := range l.newestFirst() {
+		if version != "" && l.versions[i].Version.Version != version || len(told) == mostExplained {
 			continue
 		}
-		j, known, err := r.explained(ctx, s, t, v.Version, version != "")
+		j, known, err := r.explained(ctx, s, t, l, i, version != "")
 		if err != nil {
 			return nil, err
 		}
@@ -119,13 +134,13 @@ func (r *Registry) Why(ctx context.Context, asker policy.Asker, kind record.Kind
 	return nil, unknownName(kind, name)
 }
 
-// explained is what is decided about v with what each rule says; known is false
-// where s.own may not know of v. With look its bytes are looked at where a rule
-// asks, whatever decides.
-func (r *Registry) explained(ctx context.Context, s standing, t *terms, v state.Version, look bool) (j Judgement, known bool, err error) {
-	f, now := plainFacts(v), r.Clock()
+// explained is what is decided about the version of l at i with what each rule says; known
+// is false where s.own may not know of it. With look its bytes are looked at where a rule
+// asks, whatever decides; those of other registries are not fetched for that.
+func (r *Registry) explained(ctx context.Context, s standing, t *terms, l *lineage, i int, look bool) (j Judgement, known bool, err error) {
+	v, f, now := l.versions[i].Version, l.facts[i], r.Clock()
 	if look && t.looksInside(now) || policy.Decide(&s.judged, &t.Terms, &f, now).Unscanned {
-		looked, err := r.inside(ctx, v, f)
+		looked, err := r.insideOf(ctx, l, i)
 		switch {
 		case ctx.Err() != nil:
 			return Judgement{}, false, ctx.Err()
@@ -140,20 +155,34 @@ func (r *Registry) explained(ctx context.Context, s standing, t *terms, v state.
 	if !s.another && !d.Known {
 		return Judgement{}, false, nil
 	}
-	d.Listed = d.Listed && !d.Unscanned
+	d.Listed = d.Listed && (!d.Unscanned || l.upstream != "")
 	j = judgement(v, d)
 	j.Steps = policy.Explain(&s.judged, &t.Terms, &f, now)
 	return j, true, nil
 }
 
-// newestFirst are the versions of l (nil: none), the newest by SemVer first.
-func (l *lineage) newestFirst() []ranked {
+// insideOf are the facts of the version of l at i with what its bytes hold, as far as
+// that is known of what upstreams have.
+func (r *Registry) insideOf(ctx context.Context, l *lineage, i int) (policy.Facts, error) {
+	if l.upstream == "" {
+		return r.inside(ctx, l.versions[i].Version, l.facts[i])
+	}
+	facts := []policy.Facts{l.facts[i]}
+	_, err := r.addFindings(ctx, facts)
+	return facts[0], err
+}
+
+// newestFirst are the places of the versions of l (nil: none), the newest by SemVer first.
+func (l *lineage) newestFirst() []int {
 	if l == nil {
 		return nil
 	}
-	versions := slices.Clone(l.versions)
-	slices.SortFunc(versions, bySemVer)
-	return versions
+	places := make([]int, len(l.versions))
+	for i := range places {
+		places[i] = i
+	}
+	slices.SortFunc(places, func(a, b int) int { return bySemVer(l.versions[a], l.versions[b]) })
+	return places
 }
 
 // Asked is a crate to be decided about, as a lockfile names it.
@@ -166,8 +195,8 @@ type Asked struct {
 }
 
 // Decisions decides about crates, in the order asked, for asker or under the grant
-// as Why does. What is hosted here is judged by what is known of it, other things
-// by what is said of them. What asker may not know of is told as what there is not.
+// as Why does. What is hosted here, or was seen of another registry, is judged by what
+// is known of it, other things by what is said of them. What asker may not know of is told as what there is not.
 // All is decided by the same terms.
 func (r *Registry) Decisions(ctx context.Context, asker policy.Asker, grant string, asked []Asked) ([]Judgement, error) {
 	s, err := r.standingOf(ctx, asker, grant)
@@ -183,10 +212,14 @@ func (r *Registry) Decisions(ctx context.Context, asker policy.Asker, grant stri
 		return nil, err
 	}
 	q := inquiry{r, s, p.terms, r.Clock()}
+	there, err := q.upstreams(ctx, asked, p.Size)
+	if err != nil {
+		return nil, err
+	}
 	told := make([]Judgement, len(asked))
 	for i, a := range asked {
 		if a.Source != particle.SourceHosted {
-			told[i] = q.foreign(ctx, a)
+			told[i] = q.foreign(ctx, a, there[i])
 			continue
 		}
 		v, ok := hosted[i]
@@ -278,9 +311,20 @@ func (q *inquiry) decide(ctx context.Context, v state.Version) (policy.Decision,
 	return q.registry.decide(ctx, &q.standing.judged, q.terms, v)
 }
 
-// foreign decides about a crate of another registry by what is said of it. Its
-// age is not known here, and what it holds only if the same bytes were looked at.
-func (q *inquiry) foreign(ctx context.Context, a Asked) Judgement {
+// foreign decides about a crate of another registry: by what was seen of it there, or,
+// where nothing was, or nothing that the asker may know of, by what is said of it. Then
+// its age is not known, and what it holds only if the same bytes were looked at.
+func (q *inquiry) foreign(ctx context.Context, a Asked, there *seenThere) Judgement {
+	if _, ok := particle.UpstreamOf(a.Source); ok && q.registry.PrivateName(a.Name) {
+		j := a.unknown("the settings of this registry keep that name from other registries: what the lock pins is not what is meant by it here")
+		j.Known = true
+		return j
+	}
+	if there != nil {
+		if j, known := q.theirs(a, there); known {
+			return j
+		}
+	}
 	f := policy.Facts{
 		Kind: policy.KindCrate, Name: cargo.CanonicalName(a.Name), Version: a.Version, Digest: a.SHA256, Source: a.Source,
 	}

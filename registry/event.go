@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/state"
 )
@@ -19,6 +20,10 @@ const (
 	OutcomeAccepted = "accepted"
 	OutcomeRefused  = "refused"
 )
+
+// RuleKnownUpstream is the rule of an accepted Event about the first publish of a name that
+// another registry, its RuleID, has too.
+const RuleKnownUpstream = "known-upstream"
 
 // Event is one thing that was decided, for the audit trail.
 type Event struct {
@@ -72,7 +77,7 @@ func DryRunOf(v Judged, asker did.DID, request string) (Event, bool) {
 // whatOf is the name of a version from source: kind/name@version of what is hosted
 // here, upstream/<upstream>/name@version of another registry's.
 func whatOf(source string, v state.Version) string {
-	if upstream, ok := upstreamOf(source); ok {
+	if upstream, ok := particle.UpstreamOf(source); ok {
 		return versionName("upstream/"+upstream, v.Name, v.Version)
 	}
 	return versionName(v.Kind, v.Name, v.Version)

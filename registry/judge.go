@@ -46,7 +46,7 @@ type Denied struct {
 
 // Error is the sentence for who asked: rule, reason, and whom to ask.
 func (e *Denied) Error() string {
-	return e.Decision.Refusal(e.Version.Name, e.Version.Version)
+	return e.Decision.RefusalFrom(e.Source, e.Version.Name, e.Version.Version)
 }
 
 // Unwrap gives the rule to whoever branches on it.

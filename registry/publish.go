@@ -27,6 +27,8 @@ type Published struct {
 	Receipt
 	CID     storage.CID
 	Subject record.Subject
+	// Upstreams are other registries that have a crate of this name, told with its first publish.
+	Upstreams []string
 }
 
 // incoming is an artifact on its way in.
@@ -94,8 +96,15 @@ func (r *Registry) publishArtifact(ctx context.Context, asker policy.Asker, in i
 		s.scan = r.scanUpload(ctx, id, spool)
 	}
 	s.artifact = &brought{id, size, spool}
-	receipt, err := r.storeAndSubmit(ctx, s)
-	return Published{Receipt: receipt, CID: id, Subject: in.record.Subject()}, err
+	_, named, err := r.artifactOf(ctx, in.record.Subject().Kind(), in.record.Subject().Name())
+	if err != nil {
+		return Published{}, err
+	}
+	done := Published{CID: id, Subject: in.record.Subject()}
+	if done.Receipt, err = r.storeAndSubmit(ctx, s); err == nil && !named {
+		done.Upstreams = r.alsoUpstream(ctx, asker, done.Subject)
+	}
+	return done, err
 }
 
 // HiddenFrom says why the resolvers of asker, who published p, do not pick it: by

@@ -6,6 +6,7 @@ import (
 	"sort"
 
 	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
@@ -48,18 +49,22 @@ func (r *Registry) mayReadAuthority(asker policy.Asker, index int64) error {
 
 // MayReadRecord says why asker may not read a published record, by what is shown now: that of a version is known to
 // whoever may know of the version, that of a name to whoever may know of any
-// version of it. Bytes are in none.
+// version of it; that of a crate of another registry tells of all its versions, and
+// is known to whoever may know of them all. Bytes are in none.
 func (r *Registry) MayReadRecord(ctx context.Context, asker policy.Asker, stored Stored) error {
 	if err := r.Current(); err != nil {
 		return err
 	}
 	t := r.published.Load().terms
 	subject := stored.Record.Subject()
-	about := subject.Kind() != ""
+	about := subject.Kind() != "" || subject.Upstream() != ""
 	if err := asError(asker, policy.ReadRecords(asker, stored.Index, about, t.Settings)); err != nil || !about {
 		return err
 	}
 	unknown := fmt.Errorf("%w: no record %s", ErrNotFound, stored.Record.ID())
+	if subject.Upstream() != "" {
+		return r.knowsUpstream(ctx, &asker, t, subject, unknown)
+	}
 	if subject.Version() == "" {
 		s, err := r.seenUnder(ctx, &asker, t, subject.Kind(), subject.Name())
 		if err == nil && len(s.versions) == 0 {
@@ -173,6 +178,9 @@ const mostInBundle = 10_000
 func (r *Registry) Bundle(ctx context.Context, v Judged) ([]BundleItem, error) {
 	if !v.decided || !v.Decision.Known {
 		return nil, unknownVersion(v.Kind, v.Name, v.Version.Version)
+	}
+	if v.Source != particle.SourceHosted {
+		return nil, fmt.Errorf("%w: nobody here published it, so there is nothing to prove; what was seen of it the import records of %s say", ErrNotFound, whatOf(v.Source, v.Version))
 	}
 	kind, name := v.Kind, v.Name
 	subject, err := record.ArtifactSubject(kind, name)

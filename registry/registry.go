@@ -84,6 +84,9 @@ type Config struct {
 	// Elapsed is the time since some moment, by a clock that nobody sets; nil is the process's own.
 	Elapsed func() time.Duration
 	Log     *slog.Logger
+	// KnownUpstream, unless nil, returns the other registries that have a crate of that name,
+	// however spelled; none where that cannot be told soon. It is never called for private names.
+	KnownUpstream func(ctx context.Context, name string) []string
 	// Batch, unless nil, is told of each batch of changes. It must not block.
 	Batch func(Batch)
 }
@@ -100,6 +103,7 @@ type Registry struct {
 	grants    *grantCache
 	trail     *trail
 	scans     *scans
+	snapshots *snapshots
 	queue     chan *submission
 	entered   chan batch      // what is to be published; closed by the sequencer
 	running   context.Context // ends with Close
@@ -192,7 +196,7 @@ func prepare(ctx context.Context, c Config) (*Registry, error) {
 	c = c.withClock()
 	r := &Registry{
 		Config: c, cache: newCache(c.halfCache()), artifacts: newBlobCache(c.halfCache()), verified: newSessionCache(), grants: newGrantCache(c.halfCache()), trail: newTrail(c),
-		scans: newScans(),
+		scans: newScans(), snapshots: newSnapshots(),
 		queue: make(chan *submission, queueLength), entered: make(chan batch), done: make(chan struct{}), failed: make(chan error, 1),
 	}
 	settings, ok, err := state.SettingsOf(r.viewAt(ctx, &c.Catalog.Reader, maxIndex))
@@ -225,6 +229,7 @@ func (r *Registry) start(ctx context.Context) {
 		r.others.Go(func() { r.follow(run) })
 		r.others.Go(func() { r.holdShown(run) })
 		r.others.Go(func() { r.heartbeat(run) })
+		r.others.Go(func() { r.watchFindings(run) })
 	}
 	go r.trail.run(context.WithoutCancel(ctx))
 	r.scans.running.Go(func() { r.scanUnscanned(run) })

@@ -128,12 +128,13 @@ func (r *Registry) openReleases(ctx context.Context, rules []state.Rule) (map[st
 	return found, nil
 }
 
-// Hit is a published version that a rule describes.
+// Hit is a version, published here or seen of another registry, that a rule describes.
 type Hit struct {
 	Kind    record.Kind
 	Name    string
 	Version string
 	CID     storage.CID
+	Source  string // as in Judged
 }
 
 // Bounds on a rule's test.
@@ -143,9 +144,9 @@ const (
 	testPage   = 1000
 )
 
-// TestRule says what rule would hit among what is published and asker may know
-// of: the first 1,000, and how many there are. Where it asks what bytes hold, those
-// not looked at yet are. ErrRequest for a rule that is none; ErrUnavailable where
+// TestRule says what rule would hit among what is published, then what was seen of other
+// registries, as far as asker may know of it: the first 1,000, and how many there are. Where
+// it asks what bytes hold, those published here that were not looked at yet are. ErrRequest for a rule that is none; ErrUnavailable where
 // it takes more than a minute.
 func (r *Registry) TestRule(ctx context.Context, asker policy.Asker, rule particle.QuarantineRule) (hits []Hit, total int, err error) {
 	if err := rule.Check(); err != nil {
@@ -162,16 +163,21 @@ func (r *Registry) TestRule(ctx context.Context, asker policy.Asker, rule partic
 	limited, cancel := context.WithTimeout(ctx, testPeriod)
 	defer cancel()
 	inside := asksInside(state.Rule{Rule: rule})
+	add := func(v state.Version, source string) {
+		if total++; total <= mostHits {
+			hits = append(hits, Hit{v.Kind, v.Name, v.Version, v.CID, source})
+		}
+	}
 	err = r.eachVersion(limited, func(v state.Version) error {
 		hit, err := r.ruleHits(limited, &asker, t, set, v, inside)
-		if err != nil || !hit {
-			return err
+		if err == nil && hit {
+			add(v, particle.SourceHosted)
 		}
-		if total++; total <= mostHits {
-			hits = append(hits, Hit{v.Kind, v.Name, v.Version, v.CID})
-		}
-		return nil
+		return err
 	})
+	if err == nil {
+		err = r.eachUpstream(limited, func(l *lineage) error { return r.upstreamHits(limited, &asker, t, set, l, inside, add) })
+	}
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		err = fmt.Errorf("%w: to try the rule on everything takes more than %s now; what was looked at is remembered", ErrUnavailable, testPeriod)
 	}

@@ -39,7 +39,8 @@ type scans struct {
 	mu      sync.Mutex
 	known   lru
 	flights map[storage.CID]*scanFlight
-	// hits counts the looks that found something, or could not be made.
+	// hits grows with the looks that found something, or could not be made, here or in
+	// another replica.
 	hits atomic.Int64
 	// most is how long a look may take; resting are the crates that took longer, with
 	// when they may be looked into again.
@@ -221,6 +222,37 @@ func (r *Registry) scanStored(id storage.CID) (catalog.Scan, error) {
 		r.Log.Warn("what was found in a crate is not kept", "cid", id.String(), "error", err)
 	}
 	return s, nil
+}
+
+// findingsEvery is how often it is looked whether other replicas found something.
+const findingsEvery = 5 * time.Second
+
+// watchFindings has views of what upstreams have made anew when another replica found
+// something in a crate.
+func (r *Registry) watchFindings(ctx context.Context) {
+	tick := time.NewTicker(findingsEvery)
+	defer tick.Stop()
+	for known := int64(-1); ; {
+		select {
+		case <-tick.C:
+			known = r.countFindings(ctx, known)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// countFindings returns how many findings there are, where that is known, and notes that
+// there are others than known.
+func (r *Registry) countFindings(ctx context.Context, known int64) int64 {
+	n, err := r.Catalog.CountFindings(ctx)
+	if err != nil {
+		return known // whoever judges says so
+	}
+	if n != known {
+		r.scans.hits.Add(1)
+	}
+	return n
 }
 
 // scanStopped is the error of a look that its context has ended.

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"phoenix-lab.org/aln-registry/registry/cargo"
-	"phoenix-lab.org/aln-registry/registry/particle"
+	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/state"
 	"phoenix-lab.org/aln-registry/storage"
@@ -41,7 +41,7 @@ type UpstreamCrate struct {
 // memory where it can be; false where nothing is.
 func (r *Registry) UpstreamCrate(ctx context.Context, upstream, name string) (UpstreamCrate, bool, error) {
 	if _, err := record.UpstreamSubject(upstream, name); err != nil {
-		return UpstreamCrate{}, false, nil //nolint:nilerr // there is nothing of such a name
+		return UpstreamCrate{}, false, nil // there is nothing of such a name
 	}
 	key := state.UpstreamKey(upstream, name)
 	value, err := r.cache.get(ctx, thing{family: crateFamily, name: upstreamThing(upstream, name)}, r.Size, func(ctx context.Context, at int64) (found, error) {
@@ -74,14 +74,6 @@ func upstreamThings(crate string) []thing {
 	return []thing{{family: indexFamily, name: crate}, {family: crateFamily, name: crate}}
 }
 
-// upstreamOf is the upstream whose source is source; false for what is hosted or mirrored.
-func upstreamOf(source string) (string, bool) {
-	if source == particle.SourceCratesIO {
-		return source, true
-	}
-	return strings.CutPrefix(source, "upstream/")
-}
-
 // PrivateName reports whether the settings in force keep a name, however spelled, from
 // ever being asked of an upstream.
 func (r *Registry) PrivateName(name string) bool {
@@ -92,6 +84,25 @@ func (r *Registry) PrivateName(name string) bool {
 		}
 	}
 	return false
+}
+
+// upstreamPatience is how long a publisher waits to hear of other registries.
+const upstreamPatience = 3 * time.Second
+
+// alsoUpstream are the other registries that have the crate subject, which asker published
+// for the first time here: whoever builds with both may mean the other one. It is shown to
+// admins in the audit trail.
+func (r *Registry) alsoUpstream(ctx context.Context, asker policy.Asker, subject record.Subject) []string {
+	if r.KnownUpstream == nil || subject.Kind() != record.KindCrate || r.PrivateName(subject.Name()) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, upstreamPatience)
+	defer cancel()
+	upstreams := r.KnownUpstream(ctx, subject.Name())
+	for _, upstream := range upstreams {
+		r.Note(Event{Asker: asker.DID, What: subject.String(), Rule: RuleKnownUpstream, RuleID: upstream, Outcome: OutcomeAccepted})
+	}
+	return upstreams
 }
 
 // Imported is what came of an import. Its Receipt is Repeated where the snapshot was the
@@ -111,7 +122,7 @@ const (
 
 // Import signs and enters that upstream showed snapshot as the index file of crate, however
 // that is spelled, and returns once that is published: the snapshot is durable, and
-// UpstreamCrate tells of it. Imports that come at the same time share batches. An empty
+// UpstreamCrate tells of it; snapshot must not be changed after. Imports that come at the same time share batches. An empty
 // snapshot says that upstream no longer has what is known of the crate. ErrSnapshot where
 // it cannot be the crate's, or nothing is known that could be gone; ErrRequest for a
 // private name; the others are those of a change. After any of them it may be repeated.
@@ -157,19 +168,35 @@ func (r *Registry) importAt(ctx context.Context, upstream, crate string, file ca
 	if name == "" {
 		return Imported{}, fmt.Errorf("%w: it is empty, and nothing is known of %.80q that could be gone", ErrSnapshot, crate)
 	}
+	if n := versionsWith(before, file); n > state.MaxUpstreamVersions {
+		return Imported{}, fmt.Errorf("%w: with it the crate would have %d versions; at most %d", ErrSnapshot, n, state.MaxUpstreamVersions)
+	}
 	rec, err := r.signImport(ctx, upstream, name, id, at)
 	if err != nil {
 		return Imported{}, err
 	}
 	receipt, err := r.storeAndSubmit(ctx, &submission{record: rec, attachments: state.Attachments{id: snapshot}})
 	switch {
-	case errors.Is(err, state.ErrInvalid):
-		return Imported{}, fmt.Errorf("%w: %w", ErrSnapshot, err)
+	case errors.Is(err, state.ErrInvalid): // of what this server signed: it waited for too long, or its clock is wrong
+		return Imported{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	case err != nil:
 		return Imported{}, err
 	}
+	r.snapshots.keep(id, len(snapshot), file)
 	changed, dropped := differences(before, file)
 	return Imported{Receipt: receipt, Changed: changed, Dropped: dropped}, nil
+}
+
+// versionsWith is how many versions are known of a crate once file was seen.
+func versionsWith(before state.Upstream, file cargo.UpstreamFile) int {
+	ids := make(map[string]bool, len(before.Versions)+len(file.Lines))
+	for _, v := range before.Versions {
+		ids[withoutBuild(v.Version)] = true
+	}
+	for _, l := range file.Lines {
+		ids[withoutBuild(l.Version)] = true
+	}
+	return len(ids)
 }
 
 // signImport signs that id was seen, by the state as of a size.

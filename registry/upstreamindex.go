@@ -42,7 +42,7 @@ func (r *Registry) UpstreamIndexFile(ctx context.Context, asker policy.Asker, up
 	if err != nil {
 		return nil, err
 	}
-	if file == nil || file.name != lowerName {
+	if file == nil || len(file.lines) == 0 || file.name != lowerName {
 		return nil, ErrNotFound
 	}
 	name := upstreamThing(upstream, lowerName)
@@ -79,7 +79,7 @@ func (f *IndexFile) heldBy(ctx context.Context, held Held) (string, error) {
 // where there is none, or its name is a private one. Only views of it are anybody's to see.
 func (r *Registry) upstreamFile(ctx context.Context, upstream, name string) (*IndexFile, error) {
 	if _, err := record.UpstreamSubject(upstream, name); err != nil || r.PrivateName(name) {
-		return nil, nil //nolint:nilerr // there is nothing of such a name
+		return nil, nil // there is nothing of such a name
 	}
 	value, err := r.cache.get(ctx, thing{family: indexFamily, name: upstreamThing(upstream, name)}, r.Size, func(ctx context.Context, at int64) (found, error) {
 		u, ok, err := r.upstreamAt(ctx, state.UpstreamKey(upstream, name), at)
@@ -134,7 +134,8 @@ func (r *Registry) makeUpstreamFile(ctx context.Context, u state.Upstream) (*Ind
 }
 
 // upstreamLines are the lines of u's versions, by their place there. Those of what upstream
-// dropped long ago are left out where they stand in too many snapshots.
+// dropped long ago are left out where they stand in too many snapshots, or where all
+// together would be larger than an index file may be.
 func (r *Registry) upstreamLines(ctx context.Context, u state.Upstream) (map[int]cargo.UpstreamLine, error) {
 	in := map[storage.CID][]int{}
 	for i, v := range u.Versions {
@@ -149,19 +150,15 @@ func (r *Registry) upstreamLines(ctx context.Context, u state.Upstream) (map[int
 		if last := u.Snapshot; a == last || b == last {
 			return cmp.Compare(boolean(b == last), boolean(a == last))
 		}
-		return cmp.Or(u.Versions[in[b][0]].Gone.Compare(u.Versions[in[a][0]].Gone), strings.Compare(a.String(), b.String()))
+		return cmp.Or(u.Versions[in[b][0]].Gone.Compare(u.Versions[in[a][0]].Gone), cmp.Compare(in[b][0], in[a][0]))
 	})
 	if len(snapshots) > mostSnapshots {
 		r.Log.Warn("an upstream dropped versions of a crate too often: the earliest are not listed any more", "upstream", u.Upstream, "crate", u.Name, "snapshots", len(snapshots))
 		snapshots = snapshots[:mostSnapshots]
 	}
-	lines := make(map[int]cargo.UpstreamLine, len(u.Versions))
+	lines, room := make(map[int]cargo.UpstreamLine, len(u.Versions)), maxIndexFile
 	for _, id := range snapshots {
-		raw, err := readBlob(ctx, r.Blobs, id, cargo.MaxUpstreamFile)
-		if err != nil {
-			return nil, fmt.Errorf("the index file of %s as it was seen: %w", u.Name, err)
-		}
-		file, err := cargo.ParseUpstreamFile(u.Name, raw)
+		file, err := r.snapshot(ctx, u.Name, id)
 		if err != nil {
 			return nil, err
 		}
@@ -171,12 +168,25 @@ func (r *Registry) upstreamLines(ctx context.Context, u state.Upstream) (map[int
 		}
 		for _, l := range file.Lines {
 			i, ok := wanted[l.Version]
-			if _, have := lines[i]; ok && !have && u.Versions[i].Digest == l.Digest {
+			if _, have := lines[i]; ok && !have && u.Versions[i].Digest == l.Digest && len(l.Raw) < room {
 				lines[i] = l
+				room -= len(l.Raw) + len(sayYanked) + 1
 			}
 		}
 	}
 	return lines, nil
+}
+
+// snapshot is an index file as it was seen.
+func (r *Registry) snapshot(ctx context.Context, name string, id storage.CID) (cargo.UpstreamFile, error) {
+	if file, ok := r.snapshots.take(id); ok {
+		return file, nil
+	}
+	raw, err := readBlob(ctx, r.Blobs, id, cargo.MaxUpstreamFile)
+	if err != nil {
+		return cargo.UpstreamFile{}, fmt.Errorf("the index file of %s as it was seen: %w", name, err)
+	}
+	return cargo.ParseUpstreamFile(name, raw)
 }
 
 func boolean(b bool) int {
@@ -208,15 +218,20 @@ func upstreamLineage(u state.Upstream) *lineage {
 	for i, place := range order {
 		v := u.Versions[place]
 		l.ids[i] = withoutBuild(v.Version)
-		l.versions[i].Version = state.Version{
-			Kind: record.KindCrate, Name: u.Name, Version: v.Version, CID: storage.CIDFromDigest(v.Digest),
-			Record: u.Record, Index: u.Index, Time: v.First, Yanked: v.Yanked || !v.Gone.IsZero(),
-		}
+		l.versions[i].Version = upstreamVersion(u, v)
 		l.versions[i].order, _ = cargo.ParseVersion(v.Version) // it was, when it was imported
 		l.facts[i] = upstreamFacts(u.Upstream, l.versions[i].Version)
 		l.facts[i].Since = v.Since
 	}
 	return l
+}
+
+// upstreamVersion is v of u, as if it were hosted here.
+func upstreamVersion(u state.Upstream, v state.UpstreamVersion) state.Version {
+	return state.Version{
+		Kind: record.KindCrate, Name: u.Name, Version: v.Version, CID: storage.CIDFromDigest(v.Digest),
+		Record: u.Record, Index: u.Index, Time: v.First, Yanked: v.Yanked || !v.Gone.IsZero(),
+	}
 }
 
 // upstreamFacts is what is known of v, of an upstream, besides its age and what it holds.

@@ -72,7 +72,7 @@ func (r *Registry) decideKnown(ctx context.Context, asker *policy.Asker, t *term
 // a look at them if nobody has looked: whoever asks waits. storage.ErrNotFound where they
 // are not stored.
 func (r *Registry) LookInto(ctx context.Context, asker policy.Asker, v Judged) (Judged, error) {
-	upstream, ok := upstreamOf(v.Source)
+	upstream, ok := particle.UpstreamOf(v.Source)
 	if !ok {
 		return r.Version(ctx, asker, v.Kind, v.Name, v.Version.Version)
 	}

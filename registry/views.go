@@ -157,7 +157,10 @@ func (r *Registry) makeView(ctx context.Context, asker *policy.Asker, t *terms, 
 	for _, d := range decisions {
 		v.until = earlier(v.until, d.ValidUntil)
 		if d.Unscanned {
-			v.until, v.looks = earlier(v.until, now.Add(scanRetry)), looks
+			v.looks = looks
+			if file.of.upstream == "" {
+				v.until = earlier(v.until, now.Add(scanRetry))
+			}
 		}
 	}
 	text := file.seenBy(decisions, held)

@@ -12,13 +12,17 @@ import (
 	"phoenix-lab.org/aln-registry/registry/state"
 )
 
-// without is a state in which there is no artifact of one name.
+// without is a state in which there is no artifact of one name, or no such crate of another registry.
 type without struct {
 	state.Store
 	head, artifact, versions string
 }
 
 func newWithout(s state.Store, subject record.Subject) without {
+	if subject.Upstream() != "" {
+		key := state.UpstreamKey(subject.Upstream(), subject.Crate())
+		return without{Store: s, head: state.HeadKey(subject.Thing()), artifact: key, versions: key + "/"}
+	}
 	return without{
 		Store: s, head: state.HeadKey(subject.Thing()),
 		artifact: state.ArtifactPrefix(subject.Kind()) + cargo.CanonicalName(subject.Name()),
@@ -38,14 +42,14 @@ func (w without) Get(key string) ([]byte, bool, error) {
 // signed, something about subject: without the artifact that asker neither may know
 // of nor change. What they are told is then the same whether there is one or not.
 func (r *Registry) stateFor(ctx context.Context, asker policy.Asker, s state.Store, subject record.Subject) (state.Store, error) {
-	if subject.Kind() == "" {
+	if subject.Kind() == "" && subject.Upstream() == "" {
 		return s, nil
 	}
 	by, err := r.entitlement(s, asker.DID, subject)
 	if err != nil || by != "" {
 		return s, err
 	}
-	err = r.knows(ctx, asker, subject.Kind(), subject.Name())
+	err = r.knowsSubject(ctx, asker, subject)
 	var denial *policy.Denial
 	switch {
 	case err == nil:
@@ -54,6 +58,19 @@ func (r *Registry) stateFor(ctx context.Context, asker policy.Asker, s state.Sto
 		return newWithout(s, subject), nil
 	}
 	return nil, err
+}
+
+// knowsSubject says why asker may not know of what subject, an artifact or a crate of
+// another registry, is about.
+func (r *Registry) knowsSubject(ctx context.Context, asker policy.Asker, subject record.Subject) error {
+	if subject.Upstream() == "" {
+		return r.knows(ctx, asker, subject.Kind(), subject.Name())
+	}
+	t := r.published.Load().terms
+	if err := r.gate(&asker, t); err != nil {
+		return err
+	}
+	return r.knowsUpstream(ctx, &asker, t, subject, ErrNotFound)
 }
 
 // toldOf is refusal, of rec, as asker may be told it. Nobody can be kept from finding

@@ -39,6 +39,9 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request) error {
 	if why := s.registry.HiddenFrom(r.Context(), publisher, done); why != "" {
 		other = append(other, "cargo will wait in vain for the version to appear, a minute long: press Ctrl-C, it is published. Its publisher may not build with it now: "+why)
 	}
+	for _, upstream := range done.Upstreams {
+		other = append(other, fmt.Sprintf("%s has a crate named %s too, which is another one: who leaves out `registry` in a dependency gets that; where names like this are yours alone, an admin adds them to private_names", upstream, done.Subject.Name()))
+	}
 	writeJSON(w, http.StatusOK, struct {
 		Warnings warnings `json:"warnings"`
 	}{warnings{Categories: []string{}, Badges: []string{}, Other: other}})

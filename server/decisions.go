@@ -75,7 +75,8 @@ func (s *Server) memberReader(w http.ResponseWriter, r *http.Request) (policy.As
 	return asker, err
 }
 
-// why is GET /v1/decisions/{kind}/{name} and …/{version}, for members: ?grant=.
+// why is GET /v1/decisions/{kind}/{name} and …/{version}, for members: ?grant=, and for
+// crates of other registries ?source=.
 // With a grant it is not asked whether they may read without.
 func (s *Server) why(w http.ResponseWriter, r *http.Request) error {
 	asker, err := s.member(w, r)
@@ -86,18 +87,39 @@ func (s *Server) why(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	upstream, err := sourceAsked(r, kind)
+	if err != nil {
+		return err
+	}
 	done, err := s.questions.take(r.Context(), asker.DID)
 	if err != nil {
 		return err
 	}
 	defer done()
 	told, err := s.decided(r, func() ([]registry.Judgement, error) {
-		return s.registry.Why(r.Context(), asker, kind, param(r, "name"), param(r, "version"), r.URL.Query().Get("grant"))
+		name, version, grant := param(r, "name"), param(r, "version"), r.URL.Query().Get("grant")
+		if upstream != "" {
+			return s.registry.WhyUpstream(r.Context(), asker, upstream, name, version, grant)
+		}
+		return s.registry.Why(r.Context(), asker, kind, name, version, grant)
 	})
 	if err != nil {
 		return err
 	}
 	return s.answer(w, r, judgementsOf(told))
+}
+
+// sourceAsked is the other registry that ?source= names, "" for what is hosted here.
+func sourceAsked(r *http.Request, kind record.Kind) (upstream string, err error) {
+	source := r.URL.Query().Get("source")
+	if source == "" || source == particle.SourceHosted {
+		return "", nil
+	}
+	upstream, ok := particle.UpstreamOf(source)
+	if particle.CheckSource(source) != nil || !ok || kind != record.KindCrate {
+		return "", fmt.Errorf("%w: source %.80q is not hosted, or, for crates, crates-io or upstream/NAME", registry.ErrRequest, source)
+	}
+	return upstream, nil
 }
 
 // decide is POST /v1/decisions, for members: about all that a lockfile pins.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -12,10 +13,70 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/policy"
+	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/storage"
 )
+
+// A crate of another registry is explained by what was seen of it there.
+func TestWhyACrateOfAnotherRegistryIsDecidedSo(t *testing.T) {
+	l := newLab(t)
+	l.demo()
+	line := `{"name":"Demo-One","vers":"7.0.0","deps":[],"cksum":"` + hexOf("demo-one", "7.0.0") + `","features":{},"yanked":false}` + "\n"
+	for _, upstream := range []string{"crates-io", "lab"} {
+		if _, err := l.registry.Import(t.Context(), upstream, "demo-one", []byte(line)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.quarantine("theirs", func(q *particle.QuarantineRule) { named("demo-one")(q); q.Match[0].Sources = []string{"crates-io"} })
+	token := l.session(l.member, "read")
+	if all := l.why(token, "crate/demo_one?source=crates-io"); len(all) != 1 || all[0].Name != "Demo-One" || all[0].Version != "7.0.0" || all[0].Allow || all[0].RuleID != "theirs" {
+		t.Errorf("%+v", all)
+	}
+	if one := l.why(token, "crate/demo-one/7.0.0?source=upstream/lab"); len(one) != 1 || one[0].RuleID == "theirs" || len(one[0].Steps) == 0 {
+		t.Errorf("%+v", one)
+	}
+	if ours := l.why(token, "crate/demo-one?source=hosted"); len(ours) != 1 || ours[0].Version != "0.1.0" || !ours[0].Allow {
+		t.Errorf("%+v", ours)
+	}
+	for path, status := range map[string]int{
+		"crate/demo-one/0.1.0?source=crates-io": 404, "crate/demo-one?source=upstream/none": 404, "crate/a%2Fb?source=crates-io": 404, "crate/%00?source=crates-io": 404,
+		"crate/demo-one?source=nowhere": 400, "crate/demo-one?source=mirror/lab": 400, "crate/demo-one?source=upstream/crates-io": 400, "aln-shard/demo-one?source=crates-io": 400,
+	} {
+		l.get("/v1/decisions/"+path, token).want(t, status)
+	}
+	asked := []askedJSON{
+		{Name: "demo-one", Version: "7.0.0", SHA256: hexOf("demo-one", "7.0.0"), Source: "crates-io"},
+		{Name: "demo-one", Version: "7.0.0", SHA256: hexOf("demo-one", "0.1.0"), Source: "upstream/lab"},
+	}
+	if told := l.decided(token, "", asked...); told[0].RuleID != "theirs" || told[1].Allow || told[1].Rule != policy.RuleUnknown {
+		t.Errorf("%+v", told)
+	}
+}
+
+// Who first publishes a name that another registry has is warned.
+func TestAPublisherIsWarnedOfAnotherRegistrysCrate(t *testing.T) {
+	l := newLab(t, func(c *registry.Config) {
+		c.KnownUpstream = func(_ context.Context, name string) []string {
+			return map[string][]string{"serde": {"crates-io"}}[name]
+		}
+	})
+	for _, test := range []struct {
+		name, version string
+		warned        bool
+	}{{"serde", "1.0.0", true}, {"serde", "1.0.1", false}, {"ours", "1.0.0", false}} {
+		crate := crateFile(test.name, test.version)
+		rec := l.sign(l.owner, versionSubject(test.name, test.version), &record.Publish{Evidence: []storage.CID{}}, sha256.Sum256(crate))
+		token := l.credentialFor(l.session(l.owner, "publish", func(a *policy.Assertion) { a.Rec = string(rec.ID()) }), rec)
+		got := l.do(ask{method: http.MethodPut, path: "/api/v1/crates/new", token: token, body: frame(test.name, test.version, crate)})
+		got.want(t, 200)
+		if warned := strings.Contains(string(got.body), "crates-io has a crate named serde too"); warned != test.warned {
+			t.Errorf("%s@%s: %s", test.name, test.version, got.body)
+		}
+	}
+}
 
 // question posts a question about many artifacts.
 func (l *lab) question(token, grant string, asked ...askedJSON) reply {

@@ -137,6 +137,7 @@ func (s *Server) testRule(w http.ResponseWriter, r *http.Request) error {
 		Name    string      `json:"name"`
 		Version string      `json:"version"`
 		CID     storage.CID `json:"cid"`
+		Source  string      `json:"source"`
 	}
 	told := []hit{}
 	for _, h := range hits {

@@ -11,6 +11,7 @@ import (
 
 	"phoenix-lab.org/aln-registry/client"
 	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/storage"
 )
@@ -124,7 +125,7 @@ func (a *app) listVersions(ctx context.Context, s record.Subject) error {
 // decidedMarks say of the versions of s which are denied, or in grace; none where
 // the registry does not say.
 func decidedMarks(ctx context.Context, r *client.Registry, s record.Subject) (marks map[string]string, denied bool) {
-	decisions, err := r.Why(ctx, s, storage.CID{})
+	decisions, err := r.Why(ctx, particle.SourceHosted, s, storage.CID{})
 	if err != nil {
 		return nil, false
 	}

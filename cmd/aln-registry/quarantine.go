@@ -192,7 +192,7 @@ func (a *app) quarantineTestCommand() *cobra.Command {
 	var f ruleFlags
 	c := &cobra.Command{
 		Use: "test [ID]", Short: "Say what a rule hits, before it is made", Args: cobra.MaximumNArgs(1),
-		Long: "Say which of the artifacts published here a rule hits: one that there is, by its ID, or the one that\n`quarantine add` would make with the same flags. Nothing is entered.",
+		Long: "Say which of the artifacts published here, or seen of other registries, a rule hits: one that there is, by its ID, or the one that\n`quarantine add` would make with the same flags. Nothing is entered.",
 		RunE: func(c *cobra.Command, args []string) error {
 			f.given = c.Flags().Changed
 			return a.quarantineTest(c.Context(), append(args, "")[0], &f)
@@ -240,7 +240,11 @@ func (a *app) quarantineTest(ctx context.Context, id string, f *ruleFlags) error
 	}
 	rows := [][]string{}
 	for _, h := range hits.Hits {
-		rows = append(rows, []string{h.Kind + "/" + h.Name + "@" + h.Version, h.CID})
+		from := ""
+		if h.Source != "" && h.Source != particle.SourceHosted {
+			from = "from " + h.Source
+		}
+		rows = append(rows, []string{h.Kind + "/" + h.Name + "@" + h.Version, h.CID, from})
 	}
 	a.table(rows)
 	fmt.Fprintf(a.out, "it hits %s\n", counted(int64(hits.Total), "version", "versions"))

@@ -10,26 +10,34 @@ import (
 	"github.com/spf13/cobra"
 
 	"phoenix-lab.org/aln-registry/client"
+	"phoenix-lab.org/aln-registry/registry/particle"
+	"phoenix-lab.org/aln-registry/registry/record"
 )
 
 func (a *app) whyCommand() *cobra.Command {
-	return &cobra.Command{
+	source := ""
+	c := &cobra.Command{
 		Use: "why [KIND/]NAME[@VERSION]", Short: "Explain, rule by rule, whether a build may use an artifact", Args: cobra.ExactArgs(1),
-		Long: "Explain, rule by rule, how the registry decides about an artifact's versions, or about one: as you are judged,\nor under the grant of --grant, which may be another host's if you are a grantor, reviewer, auditor or admin.\nExit status 0 when it may be used (of several versions: when one may), 1 when it is denied.",
-		RunE: func(c *cobra.Command, args []string) error { return a.why(c.Context(), args[0]) },
+		Long: "Explain, rule by rule, how the registry decides about an artifact's versions, or about one: as you are judged,\nor under the grant of --grant, which may be another host's if you are a grantor, reviewer, auditor or admin.\nWith --source crates-io (or upstream/NAME) it is about a crate of that registry, by what was seen of it there.\nExit status 0 when it may be used (of several versions: when one may), 1 when it is denied.",
+		RunE: func(c *cobra.Command, args []string) error { return a.why(c.Context(), source, args[0]) },
 	}
+	c.Flags().StringVar(&source, "source", particle.SourceHosted, "`where` the crate is from: hosted, crates-io or upstream/NAME")
+	return c
 }
 
-func (a *app) why(ctx context.Context, what string) error {
+func (a *app) why(ctx context.Context, source, what string) error {
 	s, err := reference(what)
 	if err != nil {
 		return err
+	}
+	if _, ok := particle.UpstreamOf(source); source != particle.SourceHosted && (!ok || particle.CheckSource(source) != nil || s.Kind() != record.KindCrate) {
+		return usageError{fmt.Errorf("--source %.80q is not hosted, or, for crates, crates-io or upstream/NAME", source)}
 	}
 	r, err := a.open()
 	if err != nil {
 		return err
 	}
-	decisions, err := judgedAs(ctx, r).Why(ctx, s, a.grant.id)
+	decisions, err := judgedAs(ctx, r).Why(ctx, source, s, a.grant.id)
 	if err != nil {
 		return err
 	}

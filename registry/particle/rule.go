@@ -67,6 +67,15 @@ func UpstreamSource(upstream string) string {
 	return "upstream/" + upstream
 }
 
+// UpstreamOf undoes UpstreamSource; false for a source that is no other registry's, or is
+// hosted or mirrored.
+func UpstreamOf(source string) (upstream string, ok bool) {
+	if source == SourceCratesIO {
+		return source, true
+	}
+	return strings.CutPrefix(source, "upstream/")
+}
+
 // CheckSource checks that s may be an artifact's source.
 func CheckSource(s string) error {
 	if s != SourceHosted && s != SourceCratesIO && !sourceForm.MatchString(s) || s == "upstream/"+SourceCratesIO {

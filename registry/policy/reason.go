@@ -110,12 +110,22 @@ func (d Decision) Denial() *Denial {
 // Refusal is the whole sentence for somebody who asked for the bytes of name and
 // version, both as published, and does not get them: rule, reason, whom to ask.
 // It tells of the artifact: where it is not Known, it is not for the asker.
-func (d Decision) Refusal(name, version string) string {
+func (d Decision) Refusal(name, version string) string { return d.refusal(name, version, "") }
+
+// RefusalFrom is Refusal of what is from source, as in Facts.
+func (d Decision) RefusalFrom(source, name, version string) string {
+	if source == "" || source == particle.SourceHosted {
+		return d.Refusal(name, version)
+	}
+	return d.refusal(name, version, " --source "+source)
+}
+
+func (d Decision) refusal(name, version, flags string) string {
 	rule := string(d.Rule)
 	if d.RuleID != "" {
 		rule += " " + d.RuleID
 	}
-	return fmt.Sprintf("%s %s is denied by rule %s: %s; %s (aln-registry why %s@%s says more)", name, version, rule, d.Reason(), d.whomToAsk(), name, version)
+	return fmt.Sprintf("%s %s is denied by rule %s: %s; %s (aln-registry why %s@%s%s says more)", name, version, rule, d.Reason(), d.whomToAsk(), name, version, flags)
 }
 
 func (d Decision) whomToAsk() string {

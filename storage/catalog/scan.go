@@ -77,6 +77,13 @@ func (r Reader) ScansOf(ctx context.Context, recognisers int, ids []storage.CID)
 	return found, err
 }
 
+// CountFindings is of how many bytes there are findings, or a failure: it grows with every
+// look that found something.
+func (r Reader) CountFindings(ctx context.Context) (n int64, err error) {
+	err = r.one(ctx, "count findings", []any{&n}, "SELECT COUNT(*) FROM scan WHERE findings <> '' OR failure <> ''")
+	return n, err
+}
+
 // PutScan keeps s, in place of what was known of the bytes before.
 func (db *DB) PutScan(ctx context.Context, s Scan) error {
 	put, err := putScan(s)

@@ -32,9 +32,32 @@ func testScans(t *testing.T, db *catalog.DB) {
 		if got, ok, err := db.ScanOf(ctx, id); err != nil || !ok || !reflect.DeepEqual(got, want) {
 			t.Errorf("ScanOf: %+v, %t, %v, want %+v", got, ok, err, want)
 		}
+		found := int64(0)
+		if want.Findings != nil || want.Failure != "" {
+			found = 1
+		}
+		if n, err := db.CountFindings(ctx); err != nil || n != found {
+			t.Errorf("%d findings, %v, want %d", n, err, found)
+		}
+		for _, recognisers := range []int{1, 2} {
+			got, err := db.ScansOf(ctx, recognisers, []storage.CID{storage.CIDOf([]byte("another")), id})
+			if s, ok := got[id]; err != nil || ok != (recognisers == want.Recognisers) || ok && !reflect.DeepEqual(s, want) || ok != (len(got) == 1) {
+				t.Errorf("ScansOf by %d: %+v, %v, want %+v", recognisers, got, err, want)
+			}
+		}
 	}
 	if _, ok, err := db.ScanOf(ctx, storage.CIDOf([]byte("another"))); err != nil || ok {
 		t.Errorf("of other bytes: %t, %v", ok, err)
+	}
+	if none, err := db.ScansOf(ctx, 1, nil); err != nil || len(none) > 0 {
+		t.Errorf("of nothing: %v, %v", none, err)
+	}
+	many := []storage.CID{id}
+	for i := range 3000 {
+		many = append(many, storage.CIDOf(fmt.Append(nil, i)))
+	}
+	if got, err := db.ScansOf(ctx, 1, many); err != nil || len(got) != 1 {
+		t.Errorf("of many: %v, %v", got, err)
 	}
 	for name, bad := range map[string]catalog.Scan{
 		"no bytes": {}, "a line break": {CID: id, Findings: []string{"a\nb"}}, "an empty finding": {CID: id, Findings: []string{""}},
