@@ -30,6 +30,10 @@ import (
 //     again (or found to be there), then the tombstone is taken away if it is still the
 //     publisher's own, and the record is sent again.
 //
+// Who holds a crate of another registry (Hold) does what who enters a record does, and an
+// Evictor what CollectGarbage does, but that a row names the blob, which goes when it is
+// condemned.
+//
 // A removal that a process asked for and did not live to see may still happen. Where the
 // parts do not lie on one host, nobody claims a tombstone that is younger than
 // removalSettles: by then what was asked for has happened, or never will.

@@ -37,7 +37,7 @@ type Evicted struct {
 
 const (
 	// evictPage is how many crates are looked at together.
-	evictPage = 512
+	evictPage = 4096
 	// evictTombs is how much longer than needed tombstones are kept, as gc's by its grace.
 	evictTombs = 24 * time.Hour
 )
@@ -203,9 +203,13 @@ func (e *Evictor) evict(ctx context.Context, page []catalog.UpstreamBlob, most i
 
 // kept are those of page that something names which was published.
 func (e *Evictor) kept(ctx context.Context, page []catalog.UpstreamBlob) (map[storage.CID]bool, error) {
-	keep, err := e.g.names.which(cidsOf(page))
+	named, err := e.g.names.find(cidsOf(page))
 	if err != nil {
 		return nil, err
+	}
+	keep := map[storage.CID]bool{}
+	for id := range named {
+		keep[id] = true
 	}
 	prefix, from, size := state.GrantPrefix(), state.GrantPrefix(), e.r.Size()
 	for {

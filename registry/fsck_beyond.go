@@ -109,7 +109,7 @@ func (f *fsck) checkInventory(ctx context.Context, folder string) error {
 		return nil
 	}
 	if f.Catalog != nil {
-		if err := eachHeld(ctx, f.Catalog, f.names); err != nil {
+		if _, err := nameHeld(ctx, f.Catalog, f.names); err != nil {
 			return f.orLost(err)
 		}
 	}

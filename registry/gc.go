@@ -33,6 +33,8 @@ type GCOptions struct {
 type Collected struct {
 	// Entries were read, of which the published ones are proved by a signed root.
 	Entries int64
+	// Held are crates of other registries that are held: they stay.
+	Held int64
 	// Blobs were listed, of Bytes in all.
 	Blobs, Bytes int64
 	// Unreferenced are named by no entry, not held of another registry, and older than the
@@ -82,7 +84,7 @@ func CollectGarbage(ctx context.Context, c Config, o GCOptions) (Collected, erro
 	if err := g.readLog(ctx); err != nil {
 		return g.done, err
 	}
-	if err := eachHeld(ctx, g.Catalog, g.names); err != nil {
+	if g.done.Held, err = nameHeld(ctx, g.Catalog, g.names); err != nil {
 		return g.done, err
 	}
 	listed, err := newSpill(o.Temp)

@@ -22,8 +22,9 @@ import (
 	"phoenix-lab.org/aln-registry/storage/disk"
 )
 
-// gcModel drives publishers and collectors step by step, in any order, over a real
-// catalog and a real folder. Every step may be its process's last.
+// gcModel drives publishers, collectors, and who fetches crates of other registries and
+// evicts them again, step by step, in any order, over a real catalog and a real folder. Every
+// step may be its process's last.
 type gcModel struct {
 	t               *testing.T
 	w               *world
@@ -33,6 +34,8 @@ type gcModel struct {
 	people          []*publisher
 	last            int
 	sweeps          []*sweeper
+	fetchers        []*fetcher
+	evictions       []*eviction
 	names, episodes int
 	// needed is what committed records need, and which one does.
 	needed map[storage.CID]string
@@ -305,8 +308,15 @@ func (m *gcModel) pass() {
 		s.begun.elapsed -= removalSettles
 		earlier(s.tombs)
 	}
+	for _, v := range m.evictions {
+		v.begun.elapsed -= removalSettles
+		earlier(v.tombs)
+	}
 	for _, p := range m.people {
 		earlier(p.mine)
+	}
+	for _, f := range m.fetchers {
+		earlier(f.mine)
 	}
 }
 
@@ -327,14 +337,22 @@ func (m *gcModel) episode() {
 			m.t.Fatal(err)
 		}
 	}
-	for range 2 + m.rng.IntN(2) {
-		m.person()
+	if m.rng.IntN(3) > 0 { // otherwise it is other registries' alone
+		for range 2 + m.rng.IntN(2) {
+			m.person()
+		}
 	}
 	for range 1 + m.rng.IntN(2) {
 		m.sweeps = append(m.sweeps, &sweeper{})
 	}
+	for range 1 + m.rng.IntN(2) {
+		m.fetchers = append(m.fetchers, &fetcher{step: "fetch"})
+	}
+	for range 1 + m.rng.IntN(2) {
+		m.evictions = append(m.evictions, &eviction{})
+	}
 	sticky := 1 + m.rng.IntN(4)
-	for len(m.people)+len(m.sweeps) > 0 {
+	for m.actors() > 0 {
 		switch n := m.rng.IntN(100); {
 		case n < 3:
 			m.pass()
@@ -349,14 +367,19 @@ func (m *gcModel) episode() {
 	m.check()
 }
 
-// act lets one publisher or collector go on: mostly the one of before, so that long
+func (m *gcModel) actors() int {
+	return len(m.people) + len(m.sweeps) + len(m.fetchers) + len(m.evictions)
+}
+
+// act lets one of those who are at work go on: mostly the one of before, so that long
 // ways are gone between two steps of another.
 func (m *gcModel) act(sticky int) {
-	if m.last >= len(m.people)+len(m.sweeps) || m.rng.IntN(sticky) == 0 {
-		m.last = m.rng.IntN(len(m.people) + len(m.sweeps))
+	if m.last >= m.actors() || m.rng.IntN(sticky) == 0 {
+		m.last = m.rng.IntN(m.actors())
 	}
 	killed := m.rng.IntN(40) == 0
-	if i := m.last; i < len(m.people) {
+	i := m.last
+	if i < len(m.people) {
 		p := m.people[i]
 		m.did[p.step]++
 		if killed || !m.advance(p) {
@@ -364,21 +387,47 @@ func (m *gcModel) act(sticky int) {
 		}
 		return
 	}
-	i := m.last - len(m.people)
-	if s := m.sweeps[i]; killed || !m.advanceSweep(s) {
-		m.sweeps = slices.Delete(m.sweeps, i, i+1)
+	if i -= len(m.people); i < len(m.sweeps) {
+		if s := m.sweeps[i]; killed || !m.advanceSweep(s) {
+			m.sweeps = slices.Delete(m.sweeps, i, i+1)
+		}
+		return
+	}
+	if i -= len(m.sweeps); i < len(m.fetchers) {
+		if f := m.fetchers[i]; killed || !m.advanceFetch(f) {
+			m.fetchers = slices.Delete(m.fetchers, i, i+1)
+		}
+		return
+	}
+	i -= len(m.fetchers)
+	if v := m.evictions[i]; killed || !m.advanceEviction(v) {
+		if v.e != nil {
+			v.e.Close()
+		}
+		m.evictions = slices.Delete(m.evictions, i, i+1)
 	}
 }
 
-// check: whatever a committed record needs is stored.
+// check: whatever a committed record needs is stored, and whatever a row says is held.
 func (m *gcModel) check() {
+	held, err := m.r.Catalog.UpstreamBlobsAfter(m.t.Context(), storage.CID{}, 1000)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, b := range held {
+		m.stored(b.CID, "a row")
+	}
 	for id, name := range m.needed {
-		if _, err := m.store.Stat(m.t.Context(), id); err != nil {
-			for _, line := range m.trace[max(0, len(m.trace)-60):] {
-				m.t.Log(line)
-			}
-			m.t.Fatalf("%s needs %s: %v", name, id, err)
+		m.stored(id, name)
+	}
+}
+
+func (m *gcModel) stored(id storage.CID, name string) {
+	if _, err := m.store.Stat(m.t.Context(), id); err != nil {
+		for _, line := range m.trace[max(0, len(m.trace)-60):] {
+			m.t.Log(line)
 		}
+		m.t.Fatalf("%s needs %s: %v", name, id, err)
 	}
 }
 
@@ -389,8 +438,8 @@ func (m *gcModel) run(episodes int) {
 	m.t.Log(m.did)
 }
 
-// In whatever order blobs are stored, records entered, blobs condemned, claimed and
-// removed, and whoever is killed at whatever step: nothing that was entered is missing.
+// In whatever order blobs are stored, records entered, blobs held, evicted, condemned, claimed and
+// removed, and whoever is killed at whatever step: nothing that was entered or is held is missing.
 func TestNothingEnteredIsEverCollected(t *testing.T) {
 	base, err := strconv.ParseUint(os.Getenv("ALN_GC_SEED"), 10, 64)
 	if err != nil {

@@ -10,10 +10,11 @@ import (
 	"phoenix-lab.org/aln-registry/storage/catalog"
 )
 
-// Hold notes that blobs, which are stored durably, are held of other registries: neither
-// CollectGarbage nor another Evictor removes them from then on until that is taken back. It
-// may be repeated. An error says that some are not held; those others are that can be.
-// What was removed while it was being stored is ErrUnavailable: it has to be stored anew.
+// Hold notes, durably, that blobs, which are stored durably already, are held of other
+// registries: CollectGarbage does not remove them from then on, and an Evictor takes that back
+// first. It may be repeated. An error says that some are not held; the others are. What was
+// removed while it was being stored, or may still be, is ErrUnavailable: it has to be stored
+// anew.
 func (r *Registry) Hold(ctx context.Context, blobs []catalog.UpstreamBlob) error {
 	var failures []error
 	for claimed := 0; len(blobs) > 0; claimed++ {
@@ -68,20 +69,19 @@ func (r *Registry) claimStored(ctx context.Context, id storage.CID) error {
 // heldPage is how many rows are read at once of what is held.
 const heldPage = 1000
 
-// eachHeld adds to names all that is held of other registries.
-func eachHeld(ctx context.Context, db *catalog.DB, names *spill) error {
-	var last storage.CID
-	for {
+// nameHeld adds to names all that is held of other registries, and says how much that is.
+func nameHeld(ctx context.Context, db *catalog.DB, names *spill) (held int64, err error) {
+	for last := (storage.CID{}); ; {
 		page, err := db.UpstreamBlobsAfter(ctx, last, heldPage)
 		if err != nil || len(page) == 0 {
-			return err
+			return held, err
 		}
 		for _, b := range page {
 			if err := names.add(storage.Stored{CID: b.CID, Size: b.Size}); err != nil {
-				return err
+				return held, err
 			}
 		}
-		last = page[len(page)-1].CID
+		held, last = held+int64(len(page)), page[len(page)-1].CID
 	}
 }
 

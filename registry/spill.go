@@ -114,10 +114,10 @@ func (s *spill) without(other *spill, f func(storage.Stored) error) error {
 	return nil
 }
 
-// which of ids are in s.
-func (s *spill) which(ids []storage.CID) (map[storage.CID]bool, error) {
+// find returns those of ids that are in s, as they were added.
+func (s *spill) find(ids []storage.CID) (map[storage.CID]storage.Stored, error) {
 	var parts [spillParts]bool
-	asked, found := map[storage.CID]bool{}, map[storage.CID]bool{}
+	asked, found := make(map[storage.CID]bool, len(ids)), map[storage.CID]storage.Stored{}
 	for _, id := range ids {
 		asked[id], parts[partOf(id)] = true, true
 	}
@@ -127,7 +127,7 @@ func (s *spill) which(ids []storage.CID) (map[storage.CID]bool, error) {
 		}
 		err := s.each(part, func(b storage.Stored) error {
 			if asked[b.CID] {
-				found[b.CID] = true
+				found[b.CID] = b
 			}
 			return nil
 		})

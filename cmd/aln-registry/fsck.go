@@ -47,7 +47,7 @@ type fsckResult struct {
 	Quick    bool  `json:"quick"`
 	Blobs    int64 `json:"blobs"`
 	Bytes    int64 `json:"bytes"`
-	// Unreferenced blobs are named by no entry.
+	// Unreferenced blobs are named by no entry, and not held of another registry.
 	Unreferenced      int64 `json:"unreferenced"`
 	UnreferencedBytes int64 `json:"unreferenced_bytes"`
 	// Counts are of all findings, by code; Findings has at most 1,000 of each.

@@ -26,7 +26,7 @@ func (a *app) gcCommand() *cobra.Command {
 	var o registry.GCOptions
 	c := &cobra.Command{
 		Use: "gc", Short: "List the blobs that no entry of the log names, or remove them (operators)", Args: cobra.NoArgs,
-		Long: "List the blobs that no entry of the log names, which uploads that were refused or interrupted leave behind; with\n--delete, remove them. What any record names, in whatever place, stays. The servers may run meanwhile.",
+		Long: "List the blobs that no entry of the log names, which uploads that were refused or interrupted leave behind; with\n--delete, remove them. What any record names, in whatever place, stays, and so\ndo the crates of other registries that are held. The servers may run meanwhile.",
 		RunE: func(c *cobra.Command, _ []string) error { return a.gc(c.Context(), f, o) },
 	}
 	f.register(c)
@@ -41,8 +41,10 @@ const mostGarbage = 10_000
 // gcResult is what gc prints with --json.
 type gcResult struct {
 	Entries int64 `json:"entries"`
-	Blobs   int64 `json:"blobs"`
-	Bytes   int64 `json:"bytes"`
+	// Held are crates of other registries, which stay.
+	Held  int64 `json:"held"`
+	Blobs int64 `json:"blobs"`
+	Bytes int64 `json:"bytes"`
 	// Unreferenced are older than the grace, Young are not.
 	Unreferenced      int64 `json:"unreferenced"`
 	UnreferencedBytes int64 `json:"unreferenced_bytes"`
@@ -118,7 +120,7 @@ func (n *node) lockGarbage() (io.Closer, error) {
 }
 
 func (r *gcResult) fill(done registry.Collected) {
-	r.Entries, r.Blobs, r.Bytes = done.Entries, done.Blobs, done.Bytes
+	r.Entries, r.Held, r.Blobs, r.Bytes = done.Entries, done.Held, done.Blobs, done.Bytes
 	r.Unreferenced, r.UnreferencedBytes = done.Unreferenced, done.UnreferencedBytes
 	r.Young, r.YoungBytes = done.Young, done.YoungBytes
 	r.Removed, r.RemovedBytes, r.Spared = done.Removed, done.RemovedBytes, done.Spared
@@ -131,7 +133,11 @@ func (a *app) printCollected(r gcResult, o registry.GCOptions) error {
 	for _, stray := range r.Strays {
 		fmt.Fprintln(a.out, "no blob, and left alone:", tidy(stray))
 	}
-	fmt.Fprintf(a.out, "%s name %d of %s\n", entries(r.Entries), r.Blobs-r.Unreferenced-r.Young, counted(r.Blobs, "blob", "blobs"))
+	names := entries(r.Entries)
+	if r.Held > 0 {
+		names += fmt.Sprintf(" and %s of other registries", counted(r.Held, "crate", "crates"))
+	}
+	fmt.Fprintf(a.out, "%s name %d of %s\n", names, r.Blobs-r.Unreferenced-r.Young, counted(r.Blobs, "blob", "blobs"))
 	if r.Young > 0 {
 		fmt.Fprintf(a.out, "%s of %d bytes that none names, stored within %s: left alone\n", counted(r.Young, "blob", "blobs"), r.YoungBytes, o.Grace)
 	}

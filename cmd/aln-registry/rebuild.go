@@ -40,7 +40,8 @@ type rebuildResult struct {
 	Before string `json:"state_before"`
 	// Audit is how many entries of the audit trail were taken over.
 	Audit int64 `json:"audit"`
-	// Held is how many crates of other registries, which are held here, were taken over.
+	// Held is how many crates of other registries, which are held here, were taken over, or
+	// found where there was nothing to take over.
 	Held int64 `json:"held"`
 	// Kept is where the catalog that was there before is now, a file or a schema of the
 	// database; "" for none.
@@ -92,6 +93,11 @@ func (a *app) rebuild(ctx context.Context, f engineFlags) error {
 	}
 	if err := a.takeOver(ctx, next, &result); err != nil {
 		return err
+	}
+	if result.Held == 0 {
+		if result.Held, err = registry.FindHeld(ctx, n.config, n.inventory(), ""); err != nil && ctx.Err() == nil {
+			a.logger().Warn("not all crates of other registries are found again that are held: they are fetched when they are asked for, and gc takes them for garbage", "error", err)
+		}
 	}
 	if result.Kept, err = next.finish(ctx); err != nil {
 		return err
@@ -178,7 +184,7 @@ func (a *app) takeOver(ctx context.Context, next replacement, result *rebuildRes
 	}
 	upstream, err := next.db.CopyUpstream(ctx, old)
 	if result.Held = upstream.Blobs; err != nil {
-		a.logger().Warn("what is held of other registries is not taken over: it is fetched again when it is asked for, and gc takes it for garbage", "error", err)
+		a.logger().Warn("what is held of other registries is not taken over: what the log tells of is looked for", "error", err)
 	}
 	if err := next.db.CopyCondemned(ctx, old); err != nil {
 		a.logger().Warn("what gc has condemned is not taken over; let no gc run before the time that it gives", "error", err)
@@ -200,7 +206,7 @@ func (a *app) printRebuilt(result rebuildResult) error {
 			fmt.Fprintf(a.out, "%s of the audit trail taken over\n", entries(result.Audit))
 		}
 		if result.Held > 0 {
-			fmt.Fprintf(a.out, "%s held of other registries taken over\n", counted(result.Held, "crate", "crates"))
+			fmt.Fprintf(a.out, "%s of other registries held\n", counted(result.Held, "crate", "crates"))
 		}
 		for _, r := range result.Refused {
 			fmt.Fprintln(a.out, "ALARM: void by the rules:", r)

@@ -166,3 +166,20 @@ func TestASessionTellsWhichGrantItNames(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 }
+
+func TestAGrantNamesBytesByTheirHash(t *testing.T) {
+	listed, pool := storage.CIDFromDigest(hashOf(1)), storage.CIDFromDigest(hashOf(2))
+	for name, test := range map[string]struct {
+		crates []string
+		want   bool
+	}{
+		"a CID": {[]string{listed.String()}, true}, "a digest": {[]string{listed.Hex()}, true}, "none": {[]string{}, false}, "every crate": {[]string{"*"}, false},
+	} {
+		altered := goodGrant(t)
+		altered.AllowedCrates, altered.MemoryPool = test.crates, &pool
+		g := CompileGrant("cid", altered, nil, true)
+		if g.Names(listed.Digest()) != test.want || !g.Names(pool.Digest()) || g.Names(hashOf(3)) {
+			t.Errorf("%s: %v; its shard: %v; another: %v", name, g.Names(listed.Digest()), g.Names(pool.Digest()), g.Names(hashOf(3)))
+		}
+	}
+}

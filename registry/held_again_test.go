@@ -1,0 +1,77 @@
+package registry
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/storage"
+	"phoenix-lab.org/aln-registry/storage/catalog"
+	"phoenix-lab.org/aln-registry/storage/disk"
+)
+
+// linesOf is an index file of crate whose version 1.0.n has the n-th bytes.
+func linesOf(crate string, bytes ...storage.CID) (file string) {
+	for n, id := range bytes {
+		digest := id.Digest()
+		file += fmt.Sprintf(`{"name":%q,"vers":"1.0.%d","deps":[],"cksum":"%x","features":{},"yanked":false}`+"\n", crate, n, digest)
+	}
+	return file
+}
+
+// A catalog that is derived from blob storage alone knows again which crates of other
+// registries are held, and takes nothing for one that is somebody's own.
+func TestWhatIsHeldIsFoundAgain(t *testing.T) {
+	c := newCourt(t, embedded)
+	blobs := c.r.Blobs
+	held, old := litter(t, blobs, "held"), litter(t, blobs, "listed no more")
+	condemned, away := litter(t, blobs, "condemned"), storage.CIDOf([]byte("not stored"))
+	evidence, hosted := litter(t, blobs, "evidence"), []byte("hosted")
+	if _, err := c.admin.tryPublish(subjectOf(t, record.KindManifest, "hosted"), hosted, evidence); err != nil {
+		t.Fatal(err)
+	}
+	litter(t, blobs, "garbage")
+	c.sees("left-pad", linesOf("left-pad", old, away, evidence))
+	c.sees("left-pad", linesOf("left-pad", storage.CIDOf([]byte("said later")), away, evidence))
+	c.sees("right-pad", linesOf("right-pad", held, condemned, storage.CIDOf(hosted)))
+	c.w.closeAll(c.r)
+	w := c.w
+	w.stores()
+	defer w.close()
+	w.config.Catalog = w.catalog("again.db")
+	find := func() int64 {
+		t.Helper()
+		n, err := FindHeld(t.Context(), w.config, w.open[0].(*disk.Store), w.folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if n := find(); n != 0 {
+		t.Errorf("%d are found in an empty log", n)
+	}
+	if _, err := Rebuild(t.Context(), w.config, func(int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	err := w.config.Catalog.Update(t.Context(), func(tx *catalog.Tx) error { return tx.Condemn(t.Context(), []storage.CID{condemned}, time.Now()) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := find(); n != 2 {
+		t.Errorf("%d are found, want 2", n)
+	}
+	rows, err := w.config.Catalog.UpstreamBlobsAfter(t.Context(), storage.CID{}, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, b := range rows {
+		names = append(names, fmt.Sprintf("%s %s %s %d %t", b.Upstream, b.Name, b.Version, b.Size, b.Fetched.IsZero() || !b.Used.Equal(b.Fetched)))
+	}
+	slices.Sort(names)
+	if want := []string{"crates-io left-pad 1.0.0 14 false", "crates-io right-pad 1.0.0 4 false"}; !slices.Equal(names, want) {
+		t.Errorf("held are %q, want %q", names, want)
+	}
+}
