@@ -121,7 +121,7 @@ func (a *app) printPrefetch(result prefetchResult) error {
 		}
 	} else {
 		for _, o := range result.Missing {
-			fmt.Fprintf(a.out, "%s %s %s %s: %s\n", a.paint(checkFail), tidy(o.Name), tidy(o.Version), tidy(o.Outcome), tidy(o.Detail))
+			fmt.Fprintf(a.out, "%s %s: %s: %s\n", a.paint(checkFail), tidy(strings.TrimSpace(o.Name+" "+o.Version)), tidy(o.Outcome), tidy(o.Detail))
 		}
 		text := fmt.Sprintf("%s held: %d were, %d fetched (%d bytes)", areHeld(result), result.Held, result.Fetched, result.Bytes)
 		if n := len(result.Missing); n > 0 {
