@@ -65,7 +65,7 @@ func (c *composed) here(text string) string { return strings.NewReplacer(c.repla
 
 // environment is a service's, with the image's.
 func (c *composed) environment(service string, image map[string]string, more ...string) []string {
-	env := []string{"PATH=" + os.Getenv("PATH"), "GORACE=halt_on_error=1 atexit_sleep_ms=0"}
+	env := []string{"PATH=" + os.Getenv("PATH"), "GORACE=halt_on_error=1 atexit_sleep_ms=0", "ALN_UPSTREAM=none"}
 	all := map[string]string{}
 	maps.Copy(all, image)
 	delete(all, "PATH")
