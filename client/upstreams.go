@@ -120,6 +120,8 @@ type PrefetchList struct {
 	Crates []Prefetched
 	// Whole are crates of which all versions are fetched.
 	Whole []string
+
+	began *time.Time // of the first answer
 }
 
 const (
@@ -135,17 +137,19 @@ const (
 
 // Prefetch has the registry fetch what l names, as far as we may have it, and tells each of
 // every outcome as it comes, and of how many there are to be, as far as that is known. What is
-// cut goes on where it was; what failed for a reason that may pass is tried again.
-func (r *Registry) Prefetch(ctx context.Context, l PrefetchList, each func(o PrefetchOutcome, of int)) error {
+// cut goes on where it was; what failed for a reason that may pass is tried again. began is
+// when the registry began: what l.Pin kept before may be let go then (Unpin).
+func (r *Registry) Prefetch(ctx context.Context, l PrefetchList, each func(o PrefetchOutcome, of int)) (began time.Time, err error) {
 	if r.identity == nil {
-		return r.nobody()
+		return began, r.nobody()
 	}
+	l.began = &began
 	told := map[[2]string]bool{}
 	of := len(l.Crates)
 	for _, name := range l.Whole { // one by one: how many versions each has is not known
-		failed, err := r.prefetchAll(ctx, PrefetchList{Upstream: l.Upstream, Pin: l.Pin, Whole: []string{name}}, told, func(o PrefetchOutcome, all int) { each(o, of+all) })
+		failed, err := r.prefetchAll(ctx, PrefetchList{Upstream: l.Upstream, Pin: l.Pin, Whole: []string{name}, began: l.began}, told, func(o PrefetchOutcome, all int) { each(o, of+all) })
 		if err != nil {
-			return err
+			return began, err
 		}
 		for _, o := range failed {
 			each(o, of)
@@ -153,17 +157,17 @@ func (r *Registry) Prefetch(ctx context.Context, l PrefetchList, each func(o Pre
 	}
 	for len(l.Crates) > 0 {
 		n := min(len(l.Crates), prefetchChunk)
-		part := PrefetchList{Upstream: l.Upstream, Pin: l.Pin, Crates: l.Crates[:n]}
+		part := PrefetchList{Upstream: l.Upstream, Pin: l.Pin, Crates: l.Crates[:n], began: l.began}
 		failed, err := r.prefetchAll(ctx, part, told, func(o PrefetchOutcome, _ int) { each(o, of) })
 		if err != nil {
-			return err
+			return began, err
 		}
 		for _, o := range failed {
 			each(o, of)
 		}
 		l.Crates = l.Crates[n:]
 	}
-	return nil
+	return began, nil
 }
 
 // prefetchAll does a part of a list in several rounds, and returns what failed in the last one.
@@ -237,13 +241,17 @@ func (r *Registry) prefetchOnce(ctx context.Context, l PrefetchList, each func(o
 		var line struct {
 			PrefetchOutcome
 			Counts *struct {
-				Done  bool   `json:"done"`
-				Error string `json:"error"`
-				Of    int    `json:"of"`
+				Done  bool      `json:"done"`
+				Error string    `json:"error"`
+				Of    int       `json:"of"`
+				Began time.Time `json:"began"`
 			} `json:"counts"`
 		}
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
 			return fmt.Errorf("%w: a line of the answer to a list: %w", ErrAnswer, err)
+		}
+		if c := line.Counts; c != nil && l.began != nil && l.began.IsZero() {
+			*l.began = c.Began
 		}
 		switch c := line.Counts; {
 		case c == nil:
@@ -272,4 +280,55 @@ func causeOf(ctx context.Context, err error) error {
 
 func (o PrefetchOutcome) printable() PrefetchOutcome {
 	return PrefetchOutcome{printable(o.Name), printable(o.Version), printable(o.Outcome), o.Bytes, printable(o.Detail)}
+}
+
+// Lock is a name under which crates are kept from being evicted.
+type Lock struct {
+	Lock string `json:"lock"`
+	// DID is whoever pinned last, Since when.
+	DID   string        `json:"did"`
+	Since particle.Time `json:"since"`
+	// Pins is how many crates it keeps, Held and Bytes how many of them are held.
+	Pins  int64 `json:"pins"`
+	Held  int64 `json:"held"`
+	Bytes int64 `json:"bytes"`
+}
+
+// Locks lists all locks, by name.
+func (r *Registry) Locks(ctx context.Context) (all []Lock, err error) {
+	for after := ""; ; {
+		var page struct {
+			Locks []Lock `json:"locks"`
+			Next  string `json:"next"`
+		}
+		if err := r.Bare().readJSON(ctx, "/v1/locks?limit=1000&after="+url.QueryEscape(after), maxAnswer, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Locks...)
+		switch {
+		case page.Next == "":
+			return all, nil
+		case page.Next <= after:
+			return nil, fmt.Errorf("%w: its locks go round in a circle", ErrAnswer)
+		}
+		after = page.Next
+	}
+}
+
+// Unpin lets go what a lock pinned last before before (zero: all of it), and says how many
+// crates that were. It takes a publisher or an admin.
+func (r *Registry) Unpin(ctx context.Context, lock string, before time.Time) (unpinned int64, err error) {
+	session, err := r.Bare().NewSession(ctx, particle.ScopePublish, changeLifetime)
+	if err != nil {
+		return 0, err
+	}
+	path := "/v1/locks/" + escapePath(lock)
+	if !before.IsZero() {
+		path += "?before=" + url.QueryEscape(before.UTC().Truncate(time.Second).Format(time.RFC3339))
+	}
+	var done struct {
+		Unpinned int64 `json:"unpinned"`
+	}
+	err = r.web.json(ctx, call{method: http.MethodDelete, path: path, token: session.Token}, maxAnswer, &done)
+	return done.Unpinned, err
 }

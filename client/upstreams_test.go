@@ -70,19 +70,19 @@ func says(lines ...string) func(w http.ResponseWriter) {
 func TestPrefetchGoesOnWhereItWasCut(t *testing.T) {
 	f, _, r := loggedIn(t)
 	asked := prefetchFake(
-		t, f, says(`{"counts":{"done":false,"error":"","of":3}}`, `{"name":"a","version":"1.0.0","outcome":"fetched","bytes":5}`),
+		t, f, says(`{"counts":{"done":false,"error":"","of":3,"began":"2026-01-02T03:04:05Z"}}`, `{"name":"a","version":"1.0.0","outcome":"fetched","bytes":5}`),
 		says(`{"name":"a","version":"1.0.0","outcome":"held","bytes":5}`, `{"name":"b","version":"1.0.0","outcome":"failed","detail":"down"}`, `{"name":"c","version":"1.0.0","outcome":"denied","detail":"by rule \u001b[31m"}`, `{"counts":{"done":true,"error":"","of":3}}`),
 		says(`{"name":"b","version":"1.0.0","outcome":"failed","detail":"down"}`, `{"counts":{"done":true,"error":"","of":3}}`),
 	)
 	var told []PrefetchOutcome
 	list := PrefetchList{Upstream: "crates-io", Crates: []Prefetched{{"a", "1.0.0", ""}, {"b", "1.0.0", ""}, {"c", "1.0.0", strings.Repeat("0", 64)}}}
-	err := r.Prefetch(t.Context(), list, func(o PrefetchOutcome, of int) {
+	began, err := r.Prefetch(t.Context(), list, func(o PrefetchOutcome, of int) {
 		if told = append(told, o); of != 3 {
 			t.Errorf("of %d", of)
 		}
 	})
 	want := []PrefetchOutcome{{"a", "1.0.0", "fetched", 5, ""}, {"c", "1.0.0", "denied", 0, "by rule  [31m"}, {"b", "1.0.0", "failed", 0, "down"}}
-	if err != nil || !reflect.DeepEqual(told, want) {
+	if err != nil || !reflect.DeepEqual(told, want) || began.Unix() != 1767323045 {
 		t.Errorf("%v, %+v", err, told)
 	}
 	if len(*asked) != 3 {
@@ -103,16 +103,16 @@ func TestPrefetchEndsWhereTheRegistryRefuses(t *testing.T) {
 	f, _, r := loggedIn(t)
 	asked := prefetchFake(t, f, func(w http.ResponseWriter) { refuse(w, 403, "scope", "no") })
 	var refused *APIError
-	err := r.Prefetch(t.Context(), PrefetchList{Upstream: "crates-io", Pin: "ci", Whole: []string{"a"}}, func(PrefetchOutcome, int) { t.Error("told") })
+	_, err := r.Prefetch(t.Context(), PrefetchList{Upstream: "crates-io", Pin: "ci", Whole: []string{"a"}}, func(PrefetchOutcome, int) { t.Error("told") })
 	if !errors.As(err, &refused) || refused.Status != 403 || len(*asked) != 1 {
 		t.Errorf("%v after %d", err, len(*asked))
 	}
 	asked = prefetchFake(t, f, says(`{"name":"a","version":"1.0.0","outcome":"held"}`, `{"counts":{"done":true,"error":"not pinned","of":1}}`))
-	if err = r.Prefetch(t.Context(), PrefetchList{Upstream: "crates-io", Pin: "ci", Whole: []string{"a"}}, func(PrefetchOutcome, int) {}); err == nil || !strings.Contains(err.Error(), "not pinned") || len(*asked) != prefetchRounds {
+	if _, err = r.Prefetch(t.Context(), PrefetchList{Upstream: "crates-io", Pin: "ci", Whole: []string{"a"}}, func(PrefetchOutcome, int) {}); err == nil || !strings.Contains(err.Error(), "not pinned") || len(*asked) != prefetchRounds {
 		t.Errorf("%v after %d", err, len(*asked))
 	}
 	prefetchFake(t, f, says(`nonsense`))
-	if err := r.Prefetch(t.Context(), PrefetchList{Upstream: "crates-io", Whole: []string{"a"}}, func(PrefetchOutcome, int) {}); !errors.Is(err, ErrAnswer) {
+	if _, err := r.Prefetch(t.Context(), PrefetchList{Upstream: "crates-io", Whole: []string{"a"}}, func(PrefetchOutcome, int) {}); !errors.Is(err, ErrAnswer) {
 		t.Errorf("%v", err)
 	}
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/go-json-experiment/json"
 
-	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/registry/particle"
@@ -86,6 +85,8 @@ type prefetchCount struct {
 	Failed  int    `json:"failed"`
 	Pinned  int    `json:"pinned"`
 	Bytes   int64  `json:"bytes"`
+	// Began is when the registry began with it: what is pinned is pinned since then, or later.
+	Began particle.Time `json:"began"`
 }
 
 func (c *prefetchCount) add(l prefetchLine) {
@@ -132,7 +133,7 @@ func (s *Server) prefetch(w http.ResponseWriter, r *http.Request) error {
 	if asker, err = s.ownReader(w, r); err != nil { // by now: a list takes its time to come
 		return err
 	}
-	f := prefetching{server: s, r: r, w: w, upstream: upstream, lock: request.Lock, by: asker.DID}
+	f := prefetching{server: s, r: r, w: w, upstream: upstream, lock: request.Lock, by: asker, began: s.clock()}
 	return f.run(request)
 }
 
@@ -179,7 +180,8 @@ type prefetching struct {
 	w        http.ResponseWriter
 	upstream string
 	lock     string
-	by       did.DID
+	by       policy.Asker
+	began    time.Time
 }
 
 // run fetches all of the list. After its first line nothing but a line tells of what fails.
@@ -343,7 +345,7 @@ func (f prefetching) hold(ctx context.Context, c prefetchedJSON, line *prefetchL
 
 // tell writes a line for each outcome, and pins what is held.
 func (f prefetching) tell(ctx context.Context, of int, lines <-chan prefetchLine) {
-	count, flush := prefetchCount{Of: of}, http.NewResponseController(f.w).Flush
+	count, flush := prefetchCount{Of: of, Began: particle.At(f.began)}, http.NewResponseController(f.w).Flush
 	f.w.Header().Set("Content-Type", "application/x-ndjson")
 	alive := time.NewTicker(signOfLife)
 	defer alive.Stop()
@@ -352,7 +354,7 @@ func (f prefetching) tell(ctx context.Context, of int, lines <-chan prefetchLine
 		if len(unpinned) == 0 || count.Error != "" {
 			return
 		}
-		if err := f.server.upstreams.Pin(ctx, f.lock, f.by, unpinned); err != nil {
+		if err := f.server.registry.Pin(ctx, f.by, f.lock, unpinned); err != nil {
 			o := observed(f.r.Context())
 			f.server.log.Error("crates cannot be pinned", "request", o.id, "error", err)
 			count.Error = "the lock cannot be kept now; what was fetched is held, but may be evicted: try again in a moment (request " + o.id + ")"

@@ -298,6 +298,8 @@ var routesTable = map[string]struct {
 	"GET /upstream/{name}/dl/{crate}/{version}/{checksum}": {reading(remoteDL("/upstream/lab")), readers, forAsker},
 	"GET /v1/upstreams":                                    {reading("/v1/upstreams"), members, forAsker},
 	"GET /v1/upstreams/{name}/alarms":                      {readingAlarms, admins, forAsker},
+	"GET /v1/locks":                                        {reading("/v1/locks"), members, forAsker},
+	"DELETE /v1/locks/*":                                   {unpinning, members, forAsker},
 	"POST /v1/upstreams/{name}/prefetch":                   {prefetchingRemote, lists, forAsker},
 
 	"GET /log/checkpoint": {reading("/log/checkpoint"), everybody, public},

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/storage"
 )
@@ -25,7 +24,6 @@ type fakeUpstreams struct {
 	files  map[string]string
 	crates map[storage.CID][]part
 	held   map[storage.CID]bool
-	pinned map[string][]storage.CID
 	asked  []string // what upstream was asked for
 	down   error
 	alarms []UpstreamAlarm
@@ -42,7 +40,7 @@ type part struct {
 
 func newFakeUpstreams() *fakeUpstreams {
 	return &fakeUpstreams{
-		files: map[string]string{}, crates: map[storage.CID][]part{}, held: map[storage.CID]bool{}, pinned: map[string][]storage.CID{},
+		files: map[string]string{}, crates: map[storage.CID][]part{}, held: map[storage.CID]bool{},
 		alarms: []UpstreamAlarm{
 			{2, "remote", "1.0.0", "mismatch", "its bytes hash to something else", time.Unix(1_800_000_000, 0)},
 			{1, "remote", "", "snapshot", "it is no index file", time.Unix(1_700_000_000, 0)},
@@ -142,13 +140,6 @@ func (f *fakeUpstreams) Held(_ context.Context, ids []storage.CID) (map[storage.
 		held[id] = f.held[id]
 	}
 	return held, nil
-}
-
-func (f *fakeUpstreams) Pin(_ context.Context, lock string, _ did.DID, ids []storage.CID) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.pinned[lock] = append(f.pinned[lock], ids...)
-	return nil
 }
 
 func (f *fakeUpstreams) Alarms(_ context.Context, _ string, before int64, limit int) ([]UpstreamAlarm, error) {

@@ -84,7 +84,7 @@ func (s *Server) upstreamIndex(of naming) handler {
 		if err != nil {
 			return err
 		}
-		_, rest, _ := strings.Cut(r.URL.Path, "/index/")
+		rest := param(r, "*")
 		name := path.Base(rest)
 		if rest != cargo.IndexPath(name) {
 			return fmt.Errorf("%w: no such file in the index", registry.ErrNotFound)

@@ -217,9 +217,12 @@ func TestPrefetchFetchesOnceAndPins(t *testing.T) {
 	if got := outcomes(t, post(token, `{"all_versions_of":["none","other"]}`).want(t, 200)); got["done"] != "of 2 held 1 fetched 0 denied 0 absent 1 failed 0 pinned 0 " || got["none@"] != prefetchAbsent {
 		t.Errorf("what there is not: %v", got)
 	}
-	if len(l.upstreams.pinned["ci/main"]) != 8 {
-		t.Errorf("pinned: %v", l.upstreams.pinned)
-	}
+	l.get("/v1/locks", token).want(t, 200, `"lock":"ci/main"`, `"pins":4`, string(didOf(l.member)))
+	l.do(ask{method: http.MethodDelete, path: "/v1/locks/ci/main?before=2001-01-01T00:00:00Z", token: token}).want(t, 200, `{"unpinned":0}`)
+	l.do(ask{method: http.MethodDelete, path: "/v1/locks/ci/main?before=now", token: token}).want(t, 400)
+	l.do(ask{method: http.MethodDelete, path: "/v1/locks/ci%20main", token: token}).want(t, 404)
+	l.do(ask{method: http.MethodDelete, path: "/v1/locks/ci/main", token: l.session(l.member, "read")}).want(t, 403)
+	l.do(ask{method: http.MethodDelete, path: "/v1/locks/ci/main", token: token}).want(t, 200, `{"unpinned":4}`)
 	l.upstreams.down = fmt.Errorf("crates-io: %w", ErrUpstreamDown)
 	if got := outcomes(t, post(token, `{"crates":[{"name":"remote","version":"1.0.0"},{"name":"third","version":"1.0.0"}]}`).want(t, 200)); got["done"] != "of 2 held 1 fetched 0 denied 0 absent 0 failed 1 pinned 0 " {
 		t.Errorf("while upstream is down: %v", got)
@@ -267,4 +270,8 @@ func TestWhatChangedWhileUpstreamWasAskedHolds(t *testing.T) {
 		}
 		l.get(path, token).want(t, 403, string(policy.RuleTier))
 	}
+}
+
+func unpinning(l *lab, who int) ask {
+	return ask{method: http.MethodDelete, path: "/v1/locks/ci/main", token: l.token(who, particle.ScopePublish, nil)}
 }

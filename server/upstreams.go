@@ -6,7 +6,6 @@ import (
 	"io"
 	"time"
 
-	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/storage"
 )
@@ -33,9 +32,6 @@ type Upstreams interface {
 	// Held says which of the crates named are held: those are served also when no upstream
 	// is there.
 	Held(ctx context.Context, ids []storage.CID) (map[storage.CID]bool, error)
-	// Pin keeps crates that are held from being evicted, under the name of a lock; durable
-	// when it returns. It adds to what the lock pins already.
-	Pin(ctx context.Context, lock string, by did.DID, ids []storage.CID) error
 	// Alarms are an upstream's, newest first, older than the one with the id before (0:
 	// from the newest), at most limit.
 	Alarms(ctx context.Context, upstream string, before int64, limit int) ([]UpstreamAlarm, error)
@@ -138,9 +134,6 @@ func (noUpstreams) Hold(context.Context, string, UpstreamCrate) (int64, error) {
 }
 func (noUpstreams) Held(context.Context, []storage.CID) (map[storage.CID]bool, error) {
 	return nil, nil
-}
-func (noUpstreams) Pin(context.Context, string, did.DID, []storage.CID) error {
-	return registry.ErrNotFound
 }
 func (noUpstreams) Alarms(context.Context, string, int64, int) ([]UpstreamAlarm, error) {
 	return nil, registry.ErrNotFound

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -37,7 +38,7 @@ func (a *app) prefetchCommand() *cobra.Command {
 	}
 	c.Flags().StringArrayVar(&f.whole, "all-versions-of", nil, "fetch all versions of the crate `NAME` (repeatable)")
 	c.Flags().StringVar(&f.upstream, "from", particle.SourceCratesIO, "`NAME` of the upstream that a list and --all-versions-of are about; a Cargo.lock says it itself")
-	c.Flags().StringVar(&f.pin, "pin", "", "keep them under this `NAME`, so that none is evicted; takes a publisher or an admin")
+	c.Flags().StringVar(&f.pin, "pin", "", "keep them under this `NAME`, so that none is evicted, in place of what it kept before; takes a publisher or an admin")
 	return c
 }
 
@@ -52,8 +53,10 @@ type prefetchResult struct {
 	// Bytes are those of what was fetched.
 	Bytes int64 `json:"bytes"`
 	// Elsewhere are packages of the lock that no upstream of the registry has.
-	Elsewhere int                      `json:"elsewhere"`
-	Missing   []client.PrefetchOutcome `json:"missing"`
+	Elsewhere int `json:"elsewhere"`
+	// Unpinned are crates that --pin kept before and that this list does not name.
+	Unpinned int64                    `json:"unpinned"`
+	Missing  []client.PrefetchOutcome `json:"missing"`
 }
 
 func (r *prefetchResult) add(o client.PrefetchOutcome) {
@@ -86,11 +89,11 @@ func (a *app) prefetch(ctx context.Context, f prefetchFlags, args []string) erro
 		return err
 	}
 	p := a.progress("crates")
-	before, done := 0, 0
+	before, done, first := 0, 0, time.Time{}
 	for _, name := range slices.Sorted(maps.Keys(lists)) {
 		l := lists[name]
 		all := 0
-		err := r.Prefetch(ctx, *l, func(o client.PrefetchOutcome, of int) {
+		began, err := r.Prefetch(ctx, *l, func(o client.PrefetchOutcome, of int) {
 			result.add(o)
 			done, all = done+1, max(all, of)
 			p.at(int64(done), int64(before+all))
@@ -100,10 +103,21 @@ func (a *app) prefetch(ctx context.Context, f prefetchFlags, args []string) erro
 			return ifInterrupted(ctx, err, fmt.Sprintf("%s held by now; type it again to go on", areHeld(result)))
 		}
 		before += all
+		if first.IsZero() || began.Before(first) {
+			first = began
+		}
 	}
 	p.done()
+	if f.pin != "" && len(result.Missing) == 0 && !first.IsZero() {
+		if result.Unpinned, err = r.Unpin(ctx, f.pin, first.Add(-pinSlack)); err != nil {
+			return fmt.Errorf("all is held and kept as %s, but what that kept before cannot be let go: %w", f.pin, err)
+		}
+	}
 	return a.printPrefetch(result)
 }
+
+// pinSlack is by how much the clocks of a registry's servers may differ.
+const pinSlack = 5 * time.Minute
 
 func areHeld(r prefetchResult) string {
 	n := int64(r.Held + r.Fetched)
@@ -129,6 +143,9 @@ func (a *app) printPrefetch(result prefetchResult) error {
 		}
 		if result.Elsewhere > 0 {
 			text += fmt.Sprintf("; %s of the lock from elsewhere", counted(int64(result.Elsewhere), "package comes", "packages come"))
+		}
+		if result.Unpinned > 0 {
+			text += fmt.Sprintf("; %s let go", counted(result.Unpinned, "other is", "others are"))
 		}
 		fmt.Fprintln(a.out, text)
 	}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	cratesioproxy "phoenix-lab.org/aln-registry/cratesio-proxy"
-	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/server"
 	"phoenix-lab.org/aln-registry/storage"
@@ -198,11 +197,6 @@ func (u *upstreams) Held(ctx context.Context, ids []storage.CID) (map[storage.CI
 		}
 	}
 	return held, nil
-}
-
-// Pin implements server.Upstreams.
-func (u *upstreams) Pin(ctx context.Context, lock string, by did.DID, ids []storage.CID) error {
-	return u.registry.Catalog.PinUpstream(ctx, lock, string(by), ids, time.Now())
 }
 
 // Alarms implements server.Upstreams.

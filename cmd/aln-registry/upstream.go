@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +32,15 @@ func (a *app) upstreamCommand() *cobra.Command {
 		},
 	}
 	alarms.Flags().IntVar(&limit, "limit", limit, "how many to show")
-	return group("upstream", "Look at the registries that this one takes crates from", list, alarms)
+	locks := &cobra.Command{
+		Use: "locks", Short: "List the names under which `prefetch --pin` keeps crates", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return a.listLocks(c.Context()) },
+	}
+	unpin := &cobra.Command{
+		Use: "unpin NAME", Short: "Let all crates go that are kept under a name (publishers, admins)", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error { return a.unpin(c.Context(), args[0]) },
+	}
+	return group("upstream", "Look at the registries that this one takes crates from", list, alarms, locks, unpin)
 }
 
 func (a *app) listUpstreams(ctx context.Context) error {
@@ -102,5 +111,49 @@ func (a *app) listAlarms(ctx context.Context, name string, limit int) error {
 	if more {
 		fmt.Fprintln(a.out, "There are older ones; --limit shows more.")
 	}
+	return nil
+}
+
+func (a *app) listLocks(ctx context.Context) error {
+	r, err := a.open()
+	if err != nil {
+		return err
+	}
+	locks, err := r.Locks(ctx)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(struct {
+			Locks []client.Lock `json:"locks"`
+		}{append([]client.Lock{}, locks...)})
+	}
+	if len(locks) == 0 {
+		fmt.Fprintln(a.out, "Nothing is kept; `aln-registry prefetch --pin NAME` does.")
+		return nil
+	}
+	rows := [][]string{{"NAME", "CRATES", "HELD", "BYTES", "LAST PINNED", "BY"}}
+	for _, l := range locks {
+		rows = append(rows, []string{l.Lock, fmt.Sprint(l.Pins), fmt.Sprint(l.Held), fmt.Sprint(l.Bytes), l.Since.String(), l.DID})
+	}
+	a.table(rows)
+	return nil
+}
+
+func (a *app) unpin(ctx context.Context, lock string) error {
+	r, err := a.open()
+	if err != nil {
+		return err
+	}
+	n, err := r.Unpin(ctx, lock, time.Time{})
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(struct {
+			Unpinned int64 `json:"unpinned"`
+		}{n})
+	}
+	fmt.Fprintf(a.out, "%s let go\n", counted(n, "crate is", "crates are"))
 	return nil
 }

@@ -1,0 +1,80 @@
+package server
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"phoenix-lab.org/aln-registry/registry"
+	"phoenix-lab.org/aln-registry/registry/particle"
+)
+
+// Sizes of pages of locks.
+const (
+	defaultLocks = 100
+	mostLocks    = 1000
+)
+
+// locks is GET /v1/locks: ?after=&limit=.
+func (s *Server) locks(w http.ResponseWriter, r *http.Request) error {
+	if _, err := s.member(w, r); err != nil {
+		return err
+	}
+	limit, err := queryInt(r, "limit", defaultLocks, 1, mostLocks)
+	if err != nil {
+		return err
+	}
+	after := r.URL.Query().Get("after")
+	if len(after) > maxLockName || !isLockName(after) {
+		return fmt.Errorf("%w: after is not what an earlier page gave as next", registry.ErrRequest)
+	}
+	found, err := s.registry.Locks(r.Context(), after, limit)
+	if err != nil {
+		return err
+	}
+	type item struct {
+		Lock  string        `json:"lock"`
+		DID   string        `json:"did"`
+		Since particle.Time `json:"since"`
+		Pins  int64         `json:"pins"`
+		Held  int64         `json:"held"`
+		Bytes int64         `json:"bytes"`
+	}
+	items, next := []item{}, ""
+	for _, l := range found {
+		items = append(items, item{l.Lock, l.DID, particle.At(l.Since), l.Pins, l.Held, l.Bytes})
+	}
+	if len(found) == limit {
+		next = found[limit-1].Lock
+	}
+	return s.answer(w, r, struct {
+		Locks []item `json:"locks"`
+		Next  string `json:"next"`
+	}{items, next})
+}
+
+// unpin is DELETE /v1/locks/*: ?before=TIME.
+func (s *Server) unpin(w http.ResponseWriter, r *http.Request) error {
+	asker, err := s.member(w, r)
+	if err != nil {
+		return err
+	}
+	lock := param(r, "*")
+	if lock == "" || len(lock) > maxLockName || !isLockName(lock) {
+		return fmt.Errorf("%w: there is no such lock", registry.ErrNotFound)
+	}
+	var before time.Time
+	if text := r.URL.Query().Get("before"); text != "" {
+		if before, err = time.Parse(time.RFC3339, text); err != nil {
+			return fmt.Errorf("%w: before is not a time like 2026-01-31T12:00:00Z", registry.ErrRequest)
+		}
+	}
+	removed, err := s.registry.Unpin(r.Context(), asker, lock, before)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Unpinned int64 `json:"unpinned"`
+	}{removed})
+	return nil
+}
