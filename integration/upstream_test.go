@@ -79,25 +79,24 @@ func TestCargoFetchesCratesIOThroughTheRegistry(t *testing.T) {
 	must(t, u.aln(folder, "log", "check", "--full"))
 }
 
-// What was fetched is what builds, and what is built runs.
+// What was fetched is what builds, and what is built runs; and again, resolved anew, by a
+// server that asks no upstream, once all that the lock names is held: cargo fetches what this
+// computer builds, and resolves for all computers.
 func TestCargoBuildsAProgramThroughTheRegistry(t *testing.T) {
 	l := newUpstreamLab(t)
 	u := l.operator
-	folder := l.program(u)
-	run := func() {
-		t.Helper()
-		began := time.Now()
-		said := must(t, u.cargo(folder, "run", "--quiet", "--", "--manifest", "Cargo.toml"))
-		l.summary("built and run", began)
-		if want := testbed.CargoProgramSays(t, 0); said.stdout != want {
-			t.Errorf("the program printed\n%swant\n%s", said.stdout, want)
-		}
-	}
 	u.extra = append(u.extra, "CARGO_PROFILE_DEV_DEBUG=0")
-	run()
-	if figures := testbed.FiguresOf(t, folder); figures.Crates < mostCrates || figures.ProcMacros == 0 || figures.BuildScripts == 0 {
+	folder := l.program(u)
+	l.buildAndRun(u, folder)
+	figures := testbed.FiguresOf(t, folder)
+	if figures.Crates < mostCrates || figures.ProcMacros == 0 || figures.BuildScripts == 0 {
 		t.Errorf("the program has lost what it is there to show: %s", figures)
 	}
+	t.Log(must(t, u.aln(folder, "prefetch", "Cargo.lock")).stdout)
+	if crates, _ := l.requests(); crates != figures.Crates {
+		t.Errorf("upstream was asked for %d crates of %d", crates, figures.Crates)
+	}
+
 	l.crates.Stop()
 	l.stop()
 	l.flags = append(l.flags, "--offline")
@@ -106,6 +105,21 @@ func TestCargoBuildsAProgramThroughTheRegistry(t *testing.T) {
 	if err := os.Remove(filepath.Join(folder, "Cargo.lock")); err != nil {
 		t.Fatal(err)
 	}
-	run()
+	l.buildAndRun(u, folder)
+	if again := testbed.FiguresOf(t, folder); again != figures {
+		t.Errorf("what is held was resolved to %s", again)
+	}
 	l.checkPruned(u, lockedCrates(t, folder))
+	must(t, u.aln(folder, "log", "check", "--full"))
+}
+
+// buildAndRun builds the program in folder and looks at what it prints.
+func (l *upstreamLab) buildAndRun(u *user, folder string) {
+	l.t.Helper()
+	began := time.Now()
+	said := must(l.t, u.cargo(folder, "run", "--quiet", "--", "--manifest", "Cargo.toml"))
+	l.summary("built and run", began)
+	if want := testbed.CargoProgramSays(l.t, 0); said.stdout != want {
+		l.t.Errorf("the program printed\n%swant\n%s", said.stdout, want)
+	}
 }
