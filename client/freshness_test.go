@@ -107,6 +107,7 @@ func arguments(t *testing.T, f *fake, pin Pin) map[reflect.Type]reflect.Value {
 		publish, Upload{Draft: publish, Content: strings.NewReader("one"), Size: 3}, Heads{}, record.KindCrate, storage.CIDOf(nil),
 		did.DID("did:web:a.example"), []byte("{}"), [][]byte{}, (*int64)(nil), int64(0), 7, true, time.Minute,
 		Proposed{Rule: "demo"}, particle.QuarantineRule{}, particle.EnvGrant{}, Grant{}, []Judged{}, []Locked{}, []Override{}, [][32]byte{},
+		PrefetchList{Upstream: "crates-io", Whole: []string{"demo"}}, func(PrefetchOutcome, int) {}, time.Now(),
 		func(int64, int64) {}, func(*record.Registry) error { return nil }, func(_, _ *record.Registry) error { return nil },
 	} {
 		table[reflect.TypeOf(v)] = reflect.ValueOf(v)
