@@ -76,8 +76,7 @@ func (s *Server) upstreamConfig(of naming) handler {
 // upstreamIndex is GET …/index/*.
 func (s *Server) upstreamIndex(of naming) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		asker, err := s.ownReader(w, r)
-		if err != nil {
+		if _, err := s.ownReader(w, r); err != nil {
 			return err
 		}
 		upstream, err := s.knownUpstream(r, of)
@@ -92,7 +91,8 @@ func (s *Server) upstreamIndex(of naming) handler {
 		if err := s.refresh(r, upstream, name); err != nil {
 			return err
 		}
-		if asker, err = s.ownReader(w, r); err != nil { // by now: upstream takes as long as it likes
+		asker, err := s.ownReader(w, r) // by now: upstream takes as long as it likes
+		if err != nil {
 			return err
 		}
 		file, err := s.upstreamFile(r, asker, upstream, name)

@@ -191,7 +191,7 @@ func (a *app) prefetchLists(r *client.Registry, f prefetchFlags, args []string, 
 		return nil, err
 	}
 	for _, p := range packages {
-		upstream := ""
+		var upstream string
 		switch place := client.PlaceOf(p.Source, bases); place.Kind {
 		case client.PlaceProject, client.PlaceHosted: // are here
 			continue
