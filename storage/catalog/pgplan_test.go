@@ -146,6 +146,7 @@ func callHot(t *testing.T, db *DB) {
 		call("PutScan", tx.PutScan(ctx, Scan{CID: id}))
 		call("Condemn", tx.Condemn(ctx, []storage.CID{id}, time.Unix(1, 0)))
 		call("Pardon", tx.Pardon(ctx, []storage.CID{id}))
+		call("Hold", tx.Hold(ctx))
 		call("ForgetCondemned", tx.ForgetCondemned(ctx, time.Unix(1, 0)))
 		return nil
 	})
