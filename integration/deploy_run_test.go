@@ -219,7 +219,7 @@ func TestWhatIsComposedWorks(t *testing.T) {
 	t.Parallel()
 	c := newComposed(t)
 	c.store()
-	database := testbed.SharedPostgres(t)
+	database := testbed.Postgres(t)
 	c.replaced = append(c.replaced, "postgres://aln@database:5432/aln?sslmode=disable", database.URL)
 	operator := newUser(t)
 	must(t, operator.aln(operator.folder, "key", "new"))

@@ -133,7 +133,7 @@ func fsckAndCollect(t *testing.T, l *lab) {
 	writeFiles(t, u.folder, map[string]string{"late": "left behind"})
 	late := []string{"publish", filepath.Join(u.folder, "late"), "--kind", "manifest", "--name", "late", "--version", "1.0.0"}
 	mustFail(t, u.aln(u.folder, late...), "just being removed", "they can be stored again")
-	l.sql("UPDATE condemned SET condemned_at = condemned_at - 600")
+	l.sql("UPDATE condemned SET condemned_at = condemned_at - 1200")
 	must(t, u.aln(u.folder, late...))
 
 	// A row that is gone is put back, bytes that are gone are named, and put back by who has them.

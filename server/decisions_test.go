@@ -288,10 +288,14 @@ func TestTwentyThousandAreDecidedAtOnce(t *testing.T) {
 		asked[i] = hosted(fmt.Sprint("crate-", i), "1.0.0")
 	}
 	asked[12_345] = hosted("demo-one", "0.1.0")
+	// The machine may be busy: what a tenth of them takes is what all are held against.
 	start := time.Now()
+	l.decided(token, "", asked[:mostAsked/10]...)
+	tenth := time.Since(start)
+	start = time.Now()
 	got := l.decided(token, "", asked...)
-	if took := time.Since(start); took > 20*time.Second {
-		t.Errorf("it took %s", took)
+	if took := time.Since(start); took > 10*tenth*3 {
+		t.Errorf("all took %s, a tenth of them %s", took, tenth)
 	}
 	for i, d := range got {
 		if d.Allow != (i == 12_345) {

@@ -117,10 +117,21 @@ func (p *PG) TLSURL(database, address string) string {
 // Address is where the server listens.
 func (p *PG) Address() string { return address(p.server.port) }
 
+// refuseShared keeps one test from ending the server of all others.
+func (p *PG) refuseShared() {
+	p.t.Helper()
+	sharedPG.Lock()
+	defer sharedPG.Unlock()
+	if p.server == sharedPG.pgServer {
+		p.t.Fatal("this PostgreSQL is shared: a test that ends one has its own (testbed.Postgres)")
+	}
+}
+
 // Kill ends the server and all its processes at once, as a loss of power would
 // but for what only the disk's cache has.
 func (p *PG) Kill() {
 	p.t.Helper()
+	p.refuseShared()
 	p.server.mutex.Lock()
 	defer p.server.mutex.Unlock()
 	if err := p.server.kill(); err != nil {
@@ -131,6 +142,7 @@ func (p *PG) Kill() {
 // Stop ends the server as its operator would: sessions are cut, nothing is lost.
 func (p *PG) Stop() {
 	p.t.Helper()
+	p.refuseShared()
 	p.server.mutex.Lock()
 	defer p.server.mutex.Unlock()
 	if _, err := p.server.tell("stop"); err != nil {

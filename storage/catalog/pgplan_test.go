@@ -162,6 +162,7 @@ func callHot(t *testing.T, db *DB) {
 		call("RemoveUpstreamBlobs", tx.RemoveUpstreamBlobs(ctx, []storage.CID{id}))
 		call("Condemn", tx.Condemn(ctx, []storage.CID{id}, time.Unix(1, 0)))
 		call("Pardon", tx.Pardon(ctx, []storage.CID{id}))
+		call("Hold", tx.Hold(ctx))
 		call("ForgetCondemned", tx.ForgetCondemned(ctx, time.Unix(1, 0)))
 		return nil
 	})
