@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -113,11 +112,7 @@ func (a *app) tellWaits() func([]catalog.Session) {
 	var last string
 	var at time.Time
 	return func(sessions []catalog.Session) {
-		var all []string
-		for _, s := range sessions {
-			all = append(all, s.String())
-		}
-		text := strings.Join(all, ", ")
+		text := catalog.SessionList(sessions)
 		if text == last && time.Since(at) < tellWaitsEvery {
 			return
 		}
@@ -140,8 +135,7 @@ func (n *node) refuseNoLog(ctx context.Context) error {
 	if err != nil || there {
 		return err
 	}
-	return fmt.Errorf("the log of %s is missing: its keys are here, and %s says that it was begun, but %s holds nothing of it; correct --blobs (ALN_BLOBS), or restore %s from your backup",
-		n.config.Keys.DID(), n.shown(mark), n.blobsName, n.blobsName)
+	return n.missingLog(mark, "holds nothing of it; correct --blobs (ALN_BLOBS), or")
 }
 
 // refuseLess keeps a catalog from giving way to one of less. One that cannot be read is no

@@ -111,8 +111,14 @@ func (n *node) refuseSecondLog() error {
 	if mark == "" {
 		return nil
 	}
-	return fmt.Errorf("the log of %s is missing: its keys are here, and %s says that it was begun, but %s is empty; a second log under one name would be a fork, so restore %s from your backup",
-		n.config.Keys.DID(), n.shown(mark), n.blobsName, n.blobsName)
+	return n.missingLog(mark, "is empty; a second log under one name would be a fork, so")
+}
+
+// missingLog says that the log is missing that mark says was begun: what blob storage is
+// instead, and what else than to restore it is to be done.
+func (n *node) missingLog(mark, is string) error {
+	return fmt.Errorf("the log of %s is missing: its keys are here, and %s says that it was begun, but %s %s restore %s from your backup",
+		n.config.Keys.DID(), n.shown(mark), n.blobsName, is, n.blobsName)
 }
 
 // begunMark is the file that says that the keys have begun a log, "" where none does.

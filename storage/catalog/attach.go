@@ -32,7 +32,7 @@ func AttachPostgres(ctx context.Context, url string) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	schema, err := PostgresSchema(ctx, url)
+	schema, err := schemaOf(ctx, config)
 	switch {
 	case err != nil:
 	case schema.Current == 0:

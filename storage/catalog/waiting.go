@@ -76,13 +76,14 @@ func (w *watcher) bounded(ctx context.Context, migrating bool, work func(context
 	}
 	whom := "somebody whom the database does not name"
 	if len(sessions) > 0 {
-		whom = sessionList(sessions)
+		whom = SessionList(sessions)
 	}
 	return fmt.Errorf("%w: nothing was changed, since for %s others have held what is to be replaced: %s; end these programs, "+
 		"or what the database has of them with SELECT pg_terminate_backend(NUMBER), and type it again", ErrInUse, time.Since(began).Round(time.Second), whom)
 }
 
-func sessionList(sessions []Session) string {
+// SessionList is for people.
+func SessionList(sessions []Session) string {
 	var all []string
 	for _, s := range sessions {
 		all = append(all, s.String())
