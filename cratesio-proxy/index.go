@@ -62,7 +62,7 @@ func (u *Upstream) refresh(ctx context.Context, name string, ahead int) error {
 	if err != nil {
 		return err
 	}
-	if ok && strings.ToLower(known.Name) != name { // upstream has it under another spelling
+	if ok && known.elsewhere(name) {
 		return u.say(ErrNotFound)
 	}
 	if u.proxy.Offline {
@@ -76,6 +76,12 @@ func (u *Upstream) refresh(ctx context.Context, name string, ahead int) error {
 		u.fetchAhead(name, ahead)
 	}
 	return err
+}
+
+// elsewhere reports whether upstream has the crate under another spelling than name, in lower
+// case. Where it has it no more, it may come back under any.
+func (k Known) elsewhere(name string) bool {
+	return strings.ToLower(k.Name) != name && k.Snapshot != storage.CIDOf(nil)
 }
 
 // renew sees to it that what is known is fresh, or cannot be made so now.
@@ -136,7 +142,7 @@ func (u *Upstream) fetchIndex(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if ok && strings.ToLower(known.Name) != name {
+	if ok && known.elsewhere(name) {
 		return u.say(ErrNotFound)
 	}
 	file := File{}
@@ -169,7 +175,7 @@ func (u *Upstream) noted(ctx context.Context, name string) File {
 // askIndex is fetchIndex with what is known, and validators where they are of that.
 func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bool, file File) error {
 	var found answer
-	err := u.try(ctx, func(ctx context.Context) (err error) {
+	err := u.try(ctx, never, func(ctx context.Context) (err error) {
 		found, err = u.getIndex(ctx, name, file)
 		return err
 	})
