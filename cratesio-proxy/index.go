@@ -397,7 +397,9 @@ func damaged(err error) error {
 	return fmt.Errorf("%w: its answer is damaged: %s", ErrUnavailable, words(err))
 }
 
-// readAll reads r to its end. Beyond largeBytes it waits for its turn.
+// readAll reads r, which is bounded, to its end. Beyond largeBytes it waits for its turn, and
+// for a buffer that is large enough: one that grows would leave three times as much behind,
+// also for what is found too large in the end.
 func (u *Upstream) readAll(ctx context.Context, r io.Reader, about int64) ([]byte, error) {
 	var data bytes.Buffer
 	data.Grow(int(min(about, largeBytes)) + bytes.MinRead)
@@ -414,8 +416,22 @@ func (u *Upstream) readAll(ctx context.Context, r io.Reader, about int64) ([]byt
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
 	}
-	_, err = data.ReadFrom(r)
-	return data.Bytes(), err
+	buffer, ok := u.proxy.buffers.Get().(*[]byte)
+	if !ok {
+		buffer = new(make([]byte, MaxIndexBytes+1))
+	}
+	defer u.proxy.buffers.Put(buffer)
+	for n := copy(*buffer, data.Bytes()); n < len(*buffer); {
+		more, err := r.Read((*buffer)[n:])
+		n += more
+		if err == io.EOF { //nolint:errorlint // another that matches it is no end
+			return bytes.Clone((*buffer)[:n]), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("%w: it has more than %d bytes", ErrBroken, MaxIndexBytes)
 }
 
 // bounded reads at most left bytes; one more is err.

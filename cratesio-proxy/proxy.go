@@ -132,6 +132,7 @@ type Proxy struct {
 	upstreams []*Upstream // in the order of the settings
 	budget    *budget     // of the spool
 	large     chan struct{}
+	buffers   sync.Pool // of *[]byte, for index files that are large
 	ahead     chan struct{}
 	alarms    alarmed
 	notes     *notes

@@ -134,6 +134,7 @@ func (l *misbehaved) logged(m misdeed, f gotten) {
 func TestMisdeedsOfUpstreamReachNobody(t *testing.T) {
 	l := &misbehaved{upstreamLab: newUpstreamLab(t, "--upstream-fresh", "0s"), client: manyClients(t)}
 	l.token = l.readers(1)[0]
+	l.looksNowhere()
 	l.small, l.large = sized(t, 70, 2<<10, 50<<10), sized(t, len(crateMisdeeds), 200<<10, 8<<20)
 	for _, m := range indexMisdeeds {
 		l.ofIndex(m)
@@ -319,6 +320,9 @@ func (l *misbehaved) takesBack() {
 func TestHugeAnswersOfUpstreamTakeLittleMemory(t *testing.T) {
 	const atOnce, most = 16, 350 * mib
 	l := newUpstreamLab(t)
+	l.stop()
+	l.program = productBinary(t) // the race detector takes many times what is used
+	l.start()
 	token, client := l.readers(1)[0], manyClients(t)
 	lines := sized(t, 3*atOnce, 2<<10, 50<<10)
 	for i, m := range []testbed.Misdeed{testbed.Huge(200 * mib), testbed.Bomb(200 * mib), testbed.BombInOne(200 * mib)} {
@@ -336,7 +340,7 @@ func TestHugeAnswersOfUpstreamTakeLittleMemory(t *testing.T) {
 		all.Wait()
 		after := peak(t, l.cmd.Process.Pid)
 		t.Logf("%s: from %d to %d MiB", m, before/mib, after/mib)
-		if after > most { // with the race detector; sixteen such files would have 3 GiB
+		if after > most { // sixteen such files have 3 GiB
 			t.Errorf("%d times %s took %d MiB of memory", atOnce, m, after/mib)
 		}
 	}

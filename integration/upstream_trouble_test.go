@@ -169,6 +169,7 @@ func TestPrivateNamesAreNeverAskedUpstream(t *testing.T) {
 func TestAServerEndsWhileUpstreamStalls(t *testing.T) {
 	l := newUpstreamLab(t)
 	token := l.readers(1)[0]
+	l.looksNowhere()
 	small, large := l.newest("itoa"), sized(t, 1, 200<<10, 2<<20)[0]
 	client := manyClients(t)
 	for _, line := range []testbed.IndexLine{small, large} {
