@@ -167,7 +167,7 @@ func (u *Upstream) wantConfig() {
 
 func (u *Upstream) fetchConfig(ctx context.Context) error {
 	var c IndexConfig
-	err := u.try(ctx, func(ctx context.Context) error {
+	err := u.try(ctx, never, func(ctx context.Context) error {
 		return u.ask(ctx, question{host: u.index, url: u.setting.Index + configName, header: acceptGzip()}, func(resp *http.Response, body *watched) error {
 			data, err := u.readBody(ctx, resp, body, maxConfigBytes)
 			if err == nil {

@@ -187,7 +187,8 @@ type downloads struct {
 	failed *recent[storage.CID, rest]
 }
 
-// joinDownload returns the one of w with one more reader, nil when the proxy is closed.
+// joinDownload returns the one of w with one more reader, nil when the proxy is closed, or
+// about to be and there is none.
 func (u *Upstream) joinDownload(w Want) *download {
 	u.downloads.mu.Lock()
 	defer u.downloads.mu.Unlock()
@@ -197,6 +198,9 @@ func (u *Upstream) joinDownload(w Want) *download {
 		d.readers++
 		d.mu.Unlock()
 		return d
+	}
+	if u.proxy.isStopping() {
+		return nil
 	}
 	d := &download{u: u, want: w, size: -1, readers: 1, changed: make(chan struct{})}
 	ctx, cancel := context.WithCancelCause(u.proxy.ctx)
@@ -219,13 +223,13 @@ type reader struct {
 
 // begun waits until upstream has answered.
 func (r *reader) begun() error {
-	return r.of.wait(r.ctx, func() bool { return r.of.started })
+	return r.of.wait(r.ctx, 0, func() bool { return r.of.started })
 }
 
 // stored waits until the crate is held.
 func (r *reader) stored(ctx context.Context) error {
 	var unstored error
-	if err := r.of.wait(ctx, func() bool { unstored = r.of.unstored; return r.of.over }); err != nil {
+	if err := r.of.wait(ctx, 0, func() bool { unstored = r.of.unstored; return r.of.over }); err != nil {
 		return err
 	}
 	return unstored
@@ -239,7 +243,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	d := r.of
 	var most int64
 	var end bool
-	if err := d.wait(r.ctx, func() bool {
+	if err := d.wait(r.ctx, stopGrace, func() bool {
 		most = min(d.readable()-r.offset, int64(len(p)))
 		end = d.verified && r.offset == d.written
 		return most > 0 || end

@@ -66,8 +66,9 @@ func (d *download) change(f func()) {
 	d.changed = make(chan struct{})
 }
 
-// wait waits until is, which is called under the lock, or the download has failed.
-func (d *download) wait(ctx context.Context, is func() bool) error {
+// wait waits until is, which is called under the lock, or the download has failed. Once
+// the proxy is about to be closed it waits no longer than grace for anything new.
+func (d *download) wait(ctx context.Context, grace time.Duration, is func() bool) error {
 	for {
 		d.mu.Lock()
 		err, ok, changed := d.err, d.err == nil && is(), d.changed
@@ -77,8 +78,19 @@ func (d *download) wait(ctx context.Context, is func() bool) error {
 		}
 		select {
 		case <-changed:
+			continue
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-d.u.proxy.Stopping:
+		}
+		stalled := time.NewTimer(grace)
+		select {
+		case <-changed:
+			stalled.Stop()
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-stalled.C:
+			return errClosed
 		}
 	}
 }
@@ -225,7 +237,7 @@ func (d *download) fetch(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	in := &incoming{download: d, hash: sha256.New(), url: address, open: !c.authRequired}
-	if err := u.try(ctx, in.attempt); err != nil {
+	if err := u.try(ctx, func() time.Duration { return in.came }, in.attempt); err != nil {
 		return err
 	}
 	if got := [sha256.Size]byte(in.hash.Sum(nil)); got != d.want.ID.Digest() {
@@ -242,8 +254,9 @@ type incoming struct {
 	url  string
 	open bool
 	hash hash.Hash
-	at   int64  // bytes in the file
-	etag string // a strong one of what is there
+	at   int64         // bytes in the file
+	came time.Duration // when the last of them came, by Elapsed
+	etag string        // a strong one of what is there
 }
 
 // attempt receives what is missing.
@@ -356,7 +369,7 @@ func (in *incoming) write(p []byte) error {
 		return fmt.Errorf("spool a crate: %w", storage.Full(err))
 	}
 	in.hash.Write(p) //nolint:errcheck // a hash takes everything
-	in.at = end
+	in.at, in.came = end, in.u.proxy.Elapsed()
 	in.change(func() { in.written = end })
 	return nil
 }

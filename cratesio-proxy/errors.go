@@ -52,7 +52,7 @@ func (a *answered) Error() string {
 		text += " " + known
 	}
 	if errors.Is(a.kind, ErrRefused) {
-		text += "; look at the upstream's token_file and at what it allows"
+		text += " (the upstream's token_file, or what it allows)"
 	}
 	return text
 }

@@ -62,7 +62,7 @@ func (u *Upstream) refresh(ctx context.Context, name string, ahead int) error {
 	if err != nil {
 		return err
 	}
-	if ok && strings.ToLower(known.Name) != name { // upstream has it under another spelling
+	if ok && known.elsewhere(name) {
 		return u.say(ErrNotFound)
 	}
 	if u.proxy.Offline {
@@ -76,6 +76,12 @@ func (u *Upstream) refresh(ctx context.Context, name string, ahead int) error {
 		u.fetchAhead(name, ahead)
 	}
 	return err
+}
+
+// elsewhere reports whether upstream has the crate under another spelling than name, in lower
+// case. Where it has it no more, it may come back under any.
+func (k Known) elsewhere(name string) bool {
+	return strings.ToLower(k.Name) != name && k.Snapshot != storage.CIDOf(nil)
 }
 
 // renew sees to it that what is known is fresh, or cannot be made so now.
@@ -136,7 +142,7 @@ func (u *Upstream) fetchIndex(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if ok && strings.ToLower(known.Name) != name {
+	if ok && known.elsewhere(name) {
 		return u.say(ErrNotFound)
 	}
 	file := File{}
@@ -169,7 +175,7 @@ func (u *Upstream) noted(ctx context.Context, name string) File {
 // askIndex is fetchIndex with what is known, and validators where they are of that.
 func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bool, file File) error {
 	var found answer
-	err := u.try(ctx, func(ctx context.Context) (err error) {
+	err := u.try(ctx, never, func(ctx context.Context) (err error) {
 		found, err = u.getIndex(ctx, name, file)
 		return err
 	})
@@ -391,7 +397,9 @@ func damaged(err error) error {
 	return fmt.Errorf("%w: its answer is damaged: %s", ErrUnavailable, words(err))
 }
 
-// readAll reads r to its end. Beyond largeBytes it waits for its turn.
+// readAll reads r, which is bounded, to its end. Beyond largeBytes it waits for its turn, and
+// for a buffer that is large enough: one that grows would leave three times as much behind,
+// also for what is found too large in the end.
 func (u *Upstream) readAll(ctx context.Context, r io.Reader, about int64) ([]byte, error) {
 	var data bytes.Buffer
 	data.Grow(int(min(about, largeBytes)) + bytes.MinRead)
@@ -408,8 +416,22 @@ func (u *Upstream) readAll(ctx context.Context, r io.Reader, about int64) ([]byt
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
 	}
-	_, err = data.ReadFrom(r)
-	return data.Bytes(), err
+	buffer, ok := u.proxy.buffers.Get().(*[]byte)
+	if !ok {
+		buffer = new(make([]byte, MaxIndexBytes+1))
+	}
+	defer u.proxy.buffers.Put(buffer)
+	for n := copy(*buffer, data.Bytes()); n < len(*buffer); {
+		more, err := r.Read((*buffer)[n:])
+		n += more
+		if err == io.EOF { //nolint:errorlint // another that matches it is no end
+			return bytes.Clone((*buffer)[:n]), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("%w: it has more than %d bytes", ErrBroken, MaxIndexBytes)
 }
 
 // bounded reads at most left bytes; one more is err.

@@ -278,6 +278,31 @@ func TestSomeNamesAreNeverAskedUpstream(t *testing.T) {
 	}
 }
 
+// A crate that upstream has no more may come back under another spelling.
+func TestACrateMayComeBackUnderAnotherSpelling(t *testing.T) {
+	l := newLab(t, nil)
+	l.on("/so/me/some-name", text(line("some-name", "1.0.0")))
+	if err := l.refresh("some-name"); err != nil {
+		t.Fatal(err)
+	}
+	both := line("some-name", "1.0.0") + line("some_name", "2.0.0")
+	l.on("/so/me/some-name", status(410))
+	l.on("/so/me/some_name", text(both))
+	l.pass(DefaultFresh)
+	if err := l.refresh("some_name"); !errors.Is(err, ErrNotFound) || l.requests("/so/me/some_name") != 0 {
+		t.Errorf("another spelling of what is there is asked for: %v", err)
+	}
+	if err := l.refresh("some-name"); err != nil || l.evidence.imports() != 2 {
+		t.Fatalf("it is not entered that it is gone: %v, %d imports", err, l.evidence.imports())
+	}
+	if err := l.refresh("some_name"); err != nil || l.evidence.imported[2] != both {
+		t.Errorf("it is not found where it is now: %v", err)
+	}
+	if err := l.refresh("some-name"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("by its old spelling: %v", err)
+	}
+}
+
 func TestManyAskersMakeOneRequest(t *testing.T) {
 	l := newLab(t, nil)
 	release := make(chan struct{})

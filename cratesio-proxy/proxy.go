@@ -72,6 +72,10 @@ type Config struct {
 	CrateBytes, SpoolBytes int64
 	// Ahead is DefaultAhead where it is 0, and none where it is negative.
 	Ahead int
+	// Stopping is closed when this registry is about to end: nobody waits any more for an
+	// upstream that has not answered, and who reads a crate does so only as long as more of
+	// it comes. nil: it never is.
+	Stopping <-chan struct{}
 	// Alarmed is told of every alarm besides Facts, as for the audit trail. It must not block.
 	Alarmed func(Alarm)
 	// Clock is the time, Elapsed a clock that never jumps; Random is in [0, 1); Sleep
@@ -128,6 +132,7 @@ type Proxy struct {
 	upstreams []*Upstream // in the order of the settings
 	budget    *budget     // of the spool
 	large     chan struct{}
+	buffers   sync.Pool // of *[]byte, for index files that are large
 	ahead     chan struct{}
 	alarms    alarmed
 	notes     *notes
@@ -209,5 +214,18 @@ func (t *tasks) wait() {
 	t.group.Wait()
 }
 
-// errClosed: the proxy is being closed.
+// errClosed: the proxy is being closed, or about to be.
 var errClosed = fmt.Errorf("%w: this registry is being stopped", ErrUnavailable)
+
+// stopGrace is how long a crate may bring nothing new once the proxy is about to be closed.
+const stopGrace = 2 * time.Second
+
+// isStopping reports whether the proxy is about to be closed.
+func (p *Proxy) isStopping() bool {
+	select {
+	case <-p.Stopping:
+		return true
+	default:
+		return false
+	}
+}

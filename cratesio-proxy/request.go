@@ -16,7 +16,11 @@ import (
 const (
 	mostRetries = 3
 	firstPause  = 200 * time.Millisecond
-	longestWait = 30 * time.Second // that a Retry-After is waited for
+	longestWait = 30 * time.Second // that a host that asked for it is left alone
+	// tryTime is how long after the first attempt, or after something came, another may
+	// begin: cargo gives up on who says nothing for 30 seconds, and then shows that, and not
+	// what is wrong.
+	tryTime = 12 * time.Second
 
 	drainBytes = 16 << 10 // of an answer that is not used, so that its connection is
 	drainTime  = time.Second
@@ -33,24 +37,29 @@ var (
 
 // try makes attempts until one succeeds, or fails for good: what upstream is only
 // unavailable for is tried again, after pauses that grow and are never those of others, or
-// as long as upstream said.
-func (u *Upstream) try(ctx context.Context, attempt func(context.Context) error) error {
+// as long as upstream said, while whoever asked still waits. came is when the last came, by
+// Elapsed, of what a further attempt need not bring.
+func (u *Upstream) try(ctx context.Context, came func() time.Duration, attempt func(context.Context) error) error {
+	begun := u.proxy.Elapsed()
 	for tries := 1; ; tries++ {
 		err := attempt(ctx)
 		if err == nil || !errors.Is(err, ErrUnavailable) || tries > mostRetries || ctx.Err() != nil {
 			return err
 		}
 		var open *openError
-		after := RetryAfter(err)
-		if errors.As(err, &open) && open.dead || after > longestWait {
+		wait := max(pause(tries, u.proxy.Random), RetryAfter(err))
+		if errors.As(err, &open) && open.dead || u.proxy.Elapsed()+wait-max(begun, came()) > tryTime {
 			return err
 		}
 		u.proxy.counts.retries.Add(1)
-		if u.proxy.Sleep(ctx, max(pause(tries, u.proxy.Random), after)) != nil {
+		if u.proxy.Sleep(ctx, wait) != nil {
 			return err
 		}
 	}
 }
+
+// never: of an answer that is not whole nothing is of use.
+func never() time.Duration { return 0 }
 
 // pause is how long to wait after so many tries.
 func pause(tries int, random func() float64) time.Duration {
@@ -81,8 +90,9 @@ func (u *Upstream) ask(ctx context.Context, q question, use func(*http.Response,
 	request.Header.Set("User-Agent", u.proxy.agent())
 	if !q.open {
 		token, err := u.setting.token()
-		if err != nil {
-			return u.say(fmt.Errorf("%w: %w", ErrUnavailable, err))
+		if err != nil { // it says where the file is, which is not for everybody
+			u.proxy.Log.Error("an upstream cannot be asked", "upstream", u.setting.Name, "error", err)
+			return u.say(fmt.Errorf("%w: its token_file cannot be used now; this registry's log says why", ErrUnavailable))
 		}
 		if token != "" {
 			request.Header.Set("Authorization", token)

@@ -27,7 +27,7 @@ func TestTroubleIsTriedAgainWithGrowingPauses(t *testing.T) {
 		"500":                {status(500), ErrUnavailable, growing},
 		"503":                {status(503), ErrUnavailable, growing},
 		"429":                {status(429), ErrUnavailable, growing},
-		"429 for too long":   {status(429, "Retry-After", "31"), ErrUnavailable, nil},
+		"429 for too long":   {status(429, "Retry-After", "13"), ErrUnavailable, nil},
 		"401":                {status(401), ErrRefused, nil},
 		"403":                {status(403), ErrRefused, nil},
 		"404":                {status(404), ErrNotFound, nil},

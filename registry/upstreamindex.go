@@ -115,6 +115,7 @@ func (r *Registry) makeUpstreamFile(ctx context.Context, u state.Upstream) (*Ind
 			continue
 		}
 		place := indexLine{version: file.of.find(withoutBuild(v.Version))}
+		file.of.versions[place.version].Name = line.Name // upstream may spell later ones otherwise, and has this one under that name
 		if gone := !v.Gone.IsZero(); gone || line.Yanked {
 			text.Write(line.Marshal(true))
 		} else {

@@ -98,7 +98,7 @@ func TestGrantsBindUpstreamsCrates(t *testing.T) {
 			t.Errorf("%s 2.0.0: %v", test.who, err)
 		}
 	}
-	for _, name := range []struct{ name, version, of string }{{"Serde", "1.0.0", "one"}, {"serde", "1.0.0+b", "one"}, {"serde", "1.0.0", "two"}, {"serde", "3.0.0", "one"}, {"\x00", "1.0.0", "one"}} {
+	for _, name := range []struct{ name, version, of string }{{"serd", "1.0.0", "one"}, {"serde", "1.0.0+b", "one"}, {"serde", "1.0.0", "two"}, {"serde", "3.0.0", "one"}, {"\x00", "1.0.0", "one"}} {
 		if v, err := c.thereVersion(reader, name.name, name.version, name.of); !errors.Is(err, ErrNotFound) {
 			t.Errorf("%v: %+v, %v", name, v, err)
 		}
@@ -150,6 +150,35 @@ func TestWhatUpstreamTakesBackIsNotBelieved(t *testing.T) {
 	}
 	if in := c.imported("serde", one+two+three); len(in.Changed)+len(in.Dropped) > 0 || c.there(reader, "serde") != one+two+three {
 		t.Errorf("as it was: %+v\n%s", in, c.there(reader, "serde"))
+	}
+	c.w.rebuilds(c.r)
+}
+
+// What upstream spells otherwise than before is had under any spelling, and is fetched under
+// that of its own line.
+func TestUpstreamMayRespellACrate(t *testing.T) {
+	c := newCourt(t)
+	for name, spelled := range map[string][2]string{"by case": {"Odd-One", "odd-one"}, "by sign": {"even-one", "even_one"}} {
+		old, new := spelled[0], spelled[1]
+		file := thereLine(old, "1.0.0", name+"1", notYankedThere) + thereLine(new, "2.0.0", name+"2", notYankedThere)
+		c.imported(old, thereLine(old, "1.0.0", name+"1", notYankedThere))
+		c.imported(new, file)
+		if got := c.there(reader, new); got != file {
+			t.Errorf("%s:\n%s", name, got)
+		}
+		for _, asked := range []string{old, new} {
+			one, err := c.thereVersion(reader, asked, "1.0.0", name+"1")
+			if err != nil || one.Refusal() != nil || one.Name != old {
+				t.Errorf("%s: %s 1.0.0: %+v, %v", name, asked, one, err)
+			}
+			two, err := c.thereVersion(reader, asked, "2.0.0", name+"2")
+			if err != nil || two.Refusal() != nil || two.Name != new {
+				t.Errorf("%s: %s 2.0.0: %+v, %v", name, asked, two, err)
+			}
+		}
+		if v, err := c.thereVersion(reader, old+"s", "1.0.0", name+"1"); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s: another crate: %+v, %v", name, v, err)
+		}
 	}
 	c.w.rebuilds(c.r)
 }

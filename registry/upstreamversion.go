@@ -13,9 +13,9 @@ import (
 	"phoenix-lab.org/aln-registry/storage/catalog"
 )
 
-// UpstreamVersion returns a version of a crate of another registry, by its exact name,
-// version and digest (all zero: the one that was seen first, which is the only one there
-// is), as asker may see it. ErrNotFound also when asker may not know of it. Where its
+// UpstreamVersion returns a version of a crate of another registry, by its name, however
+// spelled, its exact version and digest (all zero: the one that was seen first, which is the
+// only one there is), as asker may see it. Its Name is spelled as in its own line. ErrNotFound also when asker may not know of it. Where its
 // Decision is Unscanned, its bytes are fetched, and LookInto then decides.
 func (r *Registry) UpstreamVersion(ctx context.Context, asker policy.Asker, upstream, crate, version string, digest [32]byte) (Judged, error) {
 	if err := r.gate(&asker, r.published.Load().terms); err != nil {
@@ -40,7 +40,7 @@ func (r *Registry) upstreamVersion(ctx context.Context, asker *policy.Asker, ups
 		return Judged{}, unknown
 	}
 	v := file.of.versions[i].Version
-	if v.Name != crate || v.Version != version || digest != [32]byte{} && v.CID.Digest() != digest {
+	if v.Version != version || digest != [32]byte{} && v.CID.Digest() != digest {
 		return Judged{}, unknown
 	}
 	d, err := r.decideKnown(ctx, asker, r.published.Load().terms, file.of.facts[i])

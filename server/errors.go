@@ -124,6 +124,13 @@ func asJSON(w http.ResponseWriter, status int, code, detail string) {
 	}{body{code, detail}})
 }
 
+// advice is what who asks can do about trouble that is not this registry's, by code.
+var advice = map[string]string{
+	"upstream-down":    "what is held here is served meanwhile, and this is not: try again later",
+	"upstream-refused": "tell the operator of this registry",
+	"upstream-broken":  "nothing of it was kept; try again later, and tell the operator of this registry (aln-registry upstream alarms says more)",
+}
+
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, render renderer, err error) {
 	o := observed(r.Context())
 	if o.body != nil && o.body.failed != nil { // whatever the one who read it made of that
@@ -134,6 +141,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, render renderer, e
 	s.metrics.refused(out.code)
 	s.noteDenial(w, r, err)
 	detail := err.Error()
+	if more := advice[out.code]; more != "" {
+		detail += "; " + more
+	}
 	if !out.shown {
 		if !errors.Is(err, context.Canceled) { // a client that went away is not a failure
 			s.log.Error("request failed", "request", o.id, "code", out.code, "error", err)

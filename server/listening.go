@@ -37,6 +37,9 @@ type Listening struct {
 	// DrainDelay is how long requests are still taken after the context has ended,
 	// so that who asks /readyz sends no more.
 	DrainDelay time.Duration
+	// Ending is called once when no more requests are taken, so that those under way do not
+	// wait for what may never come; nil: nobody is told.
+	Ending func()
 	// DrainTimeout is how long requests may take then; 30 seconds where it is zero.
 	DrainTimeout time.Duration
 	// HeaderTimeout bounds a request's header and the TLS handshake; 10 seconds where it is zero.
@@ -123,6 +126,9 @@ func (l Listening) drain(ctx context.Context, s *http.Server) error {
 	case err := <-l.Fatal:
 		return errors.Join(err, s.Close())
 	case <-time.After(l.DrainDelay):
+	}
+	if l.Ending != nil {
+		l.Ending()
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.DrainTimeout)
 	defer cancel()

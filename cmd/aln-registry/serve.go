@@ -143,7 +143,7 @@ func (a *app) work(ctx context.Context, f serveFlags, up *answering) error {
 		return node.explained(ctx, err)
 	}
 	defer r.Close()
-	upstreams, err := f.upstreams.open(r, inventory)
+	upstreams, err := f.upstreams.open(r, inventory, up.ending)
 	if err != nil {
 		return err
 	}

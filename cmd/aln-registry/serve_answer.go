@@ -16,6 +16,7 @@ type answering struct {
 	certificate *server.Certificate
 	gate, watch *server.Gate // for clients, and for --metrics-listen
 	fatal       chan error
+	ending      chan struct{} // closed when no more requests are taken
 	ended       chan struct{}
 	err         error // once ended is closed
 	stopWatched func()
@@ -28,10 +29,10 @@ var errNotStarted = errors.New("the start has failed")
 func (f serveFlags) answer(ctx context.Context, listener net.Listener, watched scraped, certificate *server.Certificate, log *slog.Logger) *answering {
 	up := &answering{
 		log: log, certificate: certificate, gate: server.NewGate(f.publicURL), watch: server.NewGate(""),
-		fatal: make(chan error, 1), ended: make(chan struct{}),
+		fatal: make(chan error, 1), ending: make(chan struct{}), ended: make(chan struct{}),
 	}
 	up.stopWatched = watched.serve(ctx, up.watch, log)
-	listening := server.Listening{Handler: up.gate, Log: log, Certificate: certificate, Fatal: up.fatal, DrainDelay: f.drainDelay}
+	listening := server.Listening{Handler: up.gate, Log: log, Certificate: certificate, Fatal: up.fatal, DrainDelay: f.drainDelay, Ending: func() { close(up.ending) }}
 	go func() {
 		defer close(up.ended)
 		up.err = listening.Serve(ctx, listener)

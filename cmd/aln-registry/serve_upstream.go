@@ -55,9 +55,9 @@ func (f upstreamFlags) settings() ([]cratesioproxy.Setting, error) {
 	return settings, nil
 }
 
-// open makes what talks to the upstreams for r, whose blobs are in inventory. Nothing is
-// asked of any before somebody asks for it.
-func (f upstreamFlags) open(r *registry.Registry, inventory storage.Inventory) (*upstreams, error) {
+// open makes what talks to the upstreams for r, whose blobs are in inventory, until stopping
+// is closed. Nothing is asked of any before somebody asks for it.
+func (f upstreamFlags) open(r *registry.Registry, inventory storage.Inventory, stopping <-chan struct{}) (*upstreams, error) {
 	settings, err := f.settings()
 	if err != nil {
 		return nil, err
@@ -65,7 +65,7 @@ func (f upstreamFlags) open(r *registry.Registry, inventory storage.Inventory) (
 	u := &upstreams{registry: r, offline: f.offline, limit: f.cacheMB << 20, log: r.Log, stored: make(chan struct{}, 1), ended: make(chan struct{})}
 	u.proxy, err = cratesioproxy.New(cratesioproxy.Config{
 		Evidence: evidence{r}, Blobs: r.Blobs, Facts: facts{r, u.look}, Version: version, PublicURL: r.PublicURL, Spool: r.Spool,
-		Offline: f.offline, Fresh: max(f.fresh, 1), Alarmed: u.alarmed, Clock: time.Now, Log: r.Log,
+		Offline: f.offline, Fresh: max(f.fresh, 1), Stopping: stopping, Alarmed: u.alarmed, Clock: time.Now, Log: r.Log,
 	}, settings)
 	if errors.Is(err, cratesioproxy.ErrSetting) {
 		return nil, usageError{fmt.Errorf("--upstream: %w", err)}
