@@ -66,7 +66,7 @@ func Upstream(want WantUpstream, ev Evidence, pin Pin) Verdict {
 	}
 	v.describe(seen.first)
 	v.CID = storage.CIDFromDigest(seen.version.Digest)
-	v.Upstream = seen.told()
+	v.Upstream, v.Yanked = seen.told(), seen.version.Yanked
 	v.add(CheckBytes, seen.checkBytes(want.CID), "%s", v.CID)
 	chain := t.restsOn(seen.first)
 	v.Chain = steps(chain)

@@ -127,9 +127,11 @@ func TestWrongEvidenceOfUpstreamFails(t *testing.T) {
 		"a swapped proof": {func(_ *scene, _ *WantUpstream, ev *Evidence, _ *Pin) {
 			ev.Items[6].Proof, ev.Items[7].Proof = ev.Items[7].Proof, ev.Items[6].Proof
 		}, CheckInclusion, "entry 6"},
-		"no proof":        {func(_ *scene, _ *WantUpstream, ev *Evidence, _ *Pin) { ev.Items[7].Proof = nil }, CheckInclusion, "entry 7"},
-		"another index":   {func(_ *scene, _ *WantUpstream, ev *Evidence, _ *Pin) { ev.Items[8].Index = 9 }, CheckInclusion, "outside the log"},
-		"given twice":     {func(_ *scene, _ *WantUpstream, ev *Evidence, _ *Pin) { ev.Items = slices.Insert(ev.Items, 6, ev.Items[6]) }, CheckRecord, "given once"},
+		"no proof":      {func(_ *scene, _ *WantUpstream, ev *Evidence, _ *Pin) { ev.Items[7].Proof = nil }, CheckInclusion, "entry 7"},
+		"another index": {func(_ *scene, _ *WantUpstream, ev *Evidence, _ *Pin) { ev.Items[8].Index = 9 }, CheckInclusion, "outside the log"},
+		"given twice": {func(_ *scene, _ *WantUpstream, ev *Evidence, _ *Pin) {
+			ev.Items = slices.Insert(ev.Items, 6, ev.Items[6])
+		}, CheckRecord, "given once"},
 		"out of order":    {func(_ *scene, _ *WantUpstream, ev *Evidence, _ *Pin) { slices.Reverse(ev.Items[6:8]) }, CheckRecord, "in order"},
 		"another entry 0": {func(_ *scene, _ *WantUpstream, _ *Evidence, pin *Pin) { pin.Entry0 = flipHash(pin.Entry0) }, CheckEntry0, "another log"},
 		"entry 0 left out": {func(_ *scene, _ *WantUpstream, ev *Evidence, _ *Pin) {
@@ -140,7 +142,9 @@ func TestWrongEvidenceOfUpstreamFails(t *testing.T) {
 			ev.Checkpoint = s.note()
 		}, CheckCheckpoint, "not signed by the log"},
 		"no consistency proof": {func(_ *scene, _ *WantUpstream, ev *Evidence, _ *Pin) { ev.Consistency = nil }, CheckConsistency, "no proof"},
-		"an old checkpoint":    {func(s *scene, _ *WantUpstream, _ *Evidence, pin *Pin) { pin.Freshness.Now = pin.Freshness.Now.AddDate(0, 0, 9) }, CheckFreshness, ""},
+		"an old checkpoint": {func(s *scene, _ *WantUpstream, _ *Evidence, pin *Pin) {
+			pin.Freshness.Now = pin.Freshness.Now.AddDate(0, 0, 9)
+		}, CheckFreshness, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSightings(t)
