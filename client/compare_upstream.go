@@ -15,7 +15,7 @@ import (
 )
 
 // mostListed is from how many index files a registry puts one together at least: what was
-// dropped upstream in more of them it may leave out.
+// dropped upstream in more of them, or where together they are large, it may leave out.
 const mostListed = 64
 
 // CompareUpstreams holds what the registry serves of other registries' crates against a
@@ -73,7 +73,7 @@ func (r *Registry) compareUpstream(ctx context.Context, crate verify.UpstreamCra
 	seen, snapshots := map[storage.CID]cargo.UpstreamFile{}, c.snapshots()
 	for _, v := range crate.Versions {
 		if len(lines) == 0 || c.read(lines[0]).Version != v.Version {
-			if !offline && (!v.Gone || snapshots <= mostListed) {
+			if mayLack := snapshots > mostListed || len(file) > cargo.MaxUpstreamFile; !offline && !(v.Gone && mayLack) {
 				c.differs(v.Version, "it is in the log but not in the index")
 			}
 			continue

@@ -141,16 +141,16 @@ func TestALyingServerProvesNoCrateOfUpstreams(t *testing.T) {
 
 // bundleAnswer is a bundle as the registry sends it.
 type bundleAnswer struct {
-	Records []bundleRecord `json:"records"`
+	Records []sentRecord `json:"records"`
 }
 
-type bundleRecord struct {
+type sentRecord struct {
 	Index       int64    `json:"index"`
 	Envelope    string   `json:"envelope"`
 	Attachments []string `json:"attachments"`
 }
 
-func (b *bundleAnswer) last() *bundleRecord { return &b.Records[len(b.Records)-1] }
+func (b *bundleAnswer) last() *sentRecord { return &b.Records[len(b.Records)-1] }
 
 // damaged is what text is the base64 of, with the byte changed that stands 10 behind at.
 func damaged(text, at string) string {
