@@ -47,8 +47,10 @@ func (c *Client) Behind(source string) (*Registry, Place, error) {
 
 // UpstreamOf is the name of the upstream that a place is, "" for what is hosted.
 func (p Place) UpstreamOf() string {
-	name, _ := particle.UpstreamOf(p.Source())
-	return name
+	if name, ok := particle.UpstreamOf(p.Source()); ok {
+		return name
+	}
+	return ""
 }
 
 // UpstreamBundle fetches the import records about the crate that w names, with the index
