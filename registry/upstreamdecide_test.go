@@ -208,7 +208,7 @@ func TestLocksAreJudgedByWhatIsKnownOfUpstream(t *testing.T) {
 		{"serde", "3.0.0", "three", false, policy.RuleCooldown}, // nothing is known of its age
 		{"rand", "1.0.0", "rand", false, policy.RuleCooldown},
 	} {
-		if j := ask(asker, test.name, test.version, test.of); j.Allow != test.allow || j.Rule != test.rule {
+		if j := ask(asker, test.name, test.version, test.of); j.Allow != test.allow || j.Rule != test.rule || j.Unseen != (test.version == "3.0.0" || test.name == "rand") {
 			t.Errorf("%s@%s (%s): %+v", test.name, test.version, test.of, j)
 		}
 	}

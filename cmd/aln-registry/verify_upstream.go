@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"time"
@@ -188,5 +189,10 @@ func (at *lockSource) verify(ctx context.Context, pkg cargo.Locked) (verify.Verd
 	if err != nil {
 		return verify.Verdict{}, err
 	}
-	return at.view.VerifyUpstream(ctx, verify.WantUpstream{Subject: subject, Version: pkg.Version, CID: id})
+	verdict, err := at.view.VerifyUpstream(ctx, verify.WantUpstream{Subject: subject, Version: pkg.Version, CID: id})
+	var refused *client.APIError
+	if errors.As(err, &refused) && refused.Status == http.StatusNotFound {
+		err = errors.New("the registry has seen nothing of it yet, or may not tell you of all that it saw: `aln-registry prefetch Cargo.lock` has it look; then type this again")
+	}
+	return verdict, err
 }
