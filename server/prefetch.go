@@ -327,7 +327,7 @@ func (f prefetching) hold(ctx context.Context, c prefetchedJSON, line *prefetchL
 	if unscanned {
 		asker, err := s.currentReader(f.r)
 		if err == nil {
-			v, err = s.registry.LookInto(ctx, asker, v)
+			v, err = s.registry.LookInto(ctx, asker, v, nil)
 		}
 		if err == nil {
 			err = v.Refusal()

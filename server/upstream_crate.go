@@ -30,63 +30,79 @@ func (s *Server) upstreamDownload(of naming) handler {
 		if err != nil {
 			return err
 		}
-		want := UpstreamCrate{Name: v.Name, Version: v.Version.Version, ID: v.CID}
-		if v.Decision.Unscanned { // a rule looks inside, and nothing else stands against it
-			if v, err = s.lookedInto(w, r, of(r), v); err != nil {
+		unscanned := v.Decision.Unscanned // a rule looks inside, and nothing else stands against it
+		if !unscanned {
+			if done, err := s.withoutBytes(w, r, v); done || err != nil {
 				return err
 			}
-		}
-		if err := v.Refusal(); err != nil {
-			return err
-		}
-		s.noteDryRun(r, v)
-		etag := `"` + v.CID.Hex() + `"`
-		if matches(r.Header.Get("If-None-Match"), etag) {
-			w.Header().Set("Content-Type", crateType)
-			w.Header().Set("ETag", etag)
-			w.WriteHeader(http.StatusNotModified)
-			return nil
-		}
-		if r.Method == http.MethodHead {
-			return s.upstreamHead(w, r, v, etag)
 		}
 		leave, err := s.fetches.take(r.Context(), anyone)
 		if err != nil {
 			return err
 		}
 		defer leave()
-		in, err := s.upstreams.Crate(r.Context(), of(r), want)
+		in, err := s.upstreams.Crate(r.Context(), of(r), UpstreamCrate{Name: v.Name, Version: v.Version.Version, ID: v.CID})
 		if err != nil {
 			return err
 		}
 		defer in.Close()
-		if v, err = s.upstreamVersion(w, r, of); err == nil { // by now
+		if unscanned {
+			v, err = s.lookedInto(w, r, v, in)
+		} else {
+			v, err = s.upstreamVersion(w, r, of) // by now
+		}
+		if err == nil {
 			err = v.Refusal()
 		}
 		if err != nil {
 			return err
 		}
+		if unscanned {
+			if done, err := s.withoutBytes(w, r, v); done || err != nil {
+				return err
+			}
+		}
 		w.Header().Set("Content-Type", crateType)
-		w.Header().Set("ETag", etag)
+		w.Header().Set("ETag", crateTag(v))
 		return s.sendIncoming(w, r, in)
 	}
 }
 
-// lookedInto is v once its bytes are here and were looked into.
-func (s *Server) lookedInto(w http.ResponseWriter, r *http.Request, upstream string, v registry.Judged) (registry.Judged, error) {
-	leave, err := s.fetches.take(r.Context(), anyone)
+func crateTag(v registry.Judged) string { return `"` + v.CID.Hex() + `"` }
+
+// withoutBytes refuses v, or answers what needs none of its bytes.
+func (s *Server) withoutBytes(w http.ResponseWriter, r *http.Request, v registry.Judged) (done bool, err error) {
+	if err := v.Refusal(); err != nil {
+		return false, err
+	}
+	s.noteDryRun(r, v)
+	if matches(r.Header.Get("If-None-Match"), crateTag(v)) {
+		w.Header().Set("Content-Type", crateType)
+		w.Header().Set("ETag", crateTag(v))
+		w.WriteHeader(http.StatusNotModified)
+		return true, nil
+	}
+	if r.Method == http.MethodHead {
+		return true, s.upstreamHead(w, r, v)
+	}
+	return false, nil
+}
+
+// lookedInto is v once all its bytes are here and were looked into: where they are being
+// received, before they are stored.
+func (s *Server) lookedInto(w http.ResponseWriter, r *http.Request, v registry.Judged, in Incoming) (registry.Judged, error) {
+	crate, err := in.Whole(r.Context())
 	if err != nil {
 		return v, err
 	}
-	defer leave()
-	if _, err := s.upstreams.Hold(r.Context(), upstream, UpstreamCrate{Name: v.Name, Version: v.Version.Version, ID: v.CID}); err != nil {
-		return v, err
-	}
-	asker, err := s.ownReader(w, r)
+	asker, err := s.ownReader(w, r) // by now
 	if err != nil {
+		if crate != nil {
+			crate.Close()
+		}
 		return v, err
 	}
-	return s.registry.LookInto(r.Context(), asker, v)
+	return s.registry.LookInto(r.Context(), asker, v, crate)
 }
 
 // upstreamVersion judges the version that the path names for who asks. Where the
@@ -133,13 +149,13 @@ func (s *Server) heardOf(r *http.Request, upstream, crate, version string, diges
 }
 
 // upstreamHead says what GET would, the length where it is known.
-func (s *Server) upstreamHead(w http.ResponseWriter, r *http.Request, v registry.Judged, etag string) error {
+func (s *Server) upstreamHead(w http.ResponseWriter, r *http.Request, v registry.Judged) error {
 	held, err := s.upstreams.Held(r.Context(), []storage.CID{v.CID})
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", crateType)
-	w.Header().Set("ETag", etag)
+	w.Header().Set("ETag", crateTag(v))
 	if !held[v.CID] {
 		return nil
 	}
