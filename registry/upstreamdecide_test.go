@@ -100,14 +100,14 @@ func TestContentRulesBindUpstreamsCrates(t *testing.T) {
 		if _, err := c.r.OpenHeld(t.Context(), v); err == nil {
 			t.Errorf("%s is opened unseen", u.name)
 		}
-		if _, err := c.r.LookInto(t.Context(), reader, v); !errors.Is(err, storage.ErrNotFound) {
+		if _, err := c.r.LookInto(t.Context(), reader, v, nil); !errors.Is(err, storage.ErrNotFound) {
 			t.Errorf("%s, not held: %v", u.name, err)
 		}
 		if err := c.r.Blobs.Put(t.Context(), v.CID, int64(len(u.crate)), strings.NewReader(string(u.crate))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	v, err := c.r.LookInto(t.Context(), reader, get(plain))
+	v, err := c.r.LookInto(t.Context(), reader, get(plain), nil)
 	if err != nil || v.Refusal() != nil || strings.Contains(c.there(reader, "plain"), yankedThere) {
 		t.Errorf("plain: %+v, %v", v, err)
 	}
@@ -116,7 +116,7 @@ func TestContentRulesBindUpstreamsCrates(t *testing.T) {
 		t.Fatal(err)
 	}
 	blob.Close()
-	v, err = c.r.LookInto(t.Context(), reader, get(hidden))
+	v, err = c.r.LookInto(t.Context(), reader, get(hidden), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

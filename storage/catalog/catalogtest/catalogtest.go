@@ -460,6 +460,7 @@ func testCancelled(t *testing.T, db *catalog.DB) {
 		"StateDigest":      func() error { _, err := db.StateDigest(ctx); return err },
 		"ScanOf":           func() error { _, _, err := db.ScanOf(ctx, entry(0).Record); return err },
 		"PutScan":          func() error { return db.PutScan(ctx, catalog.Scan{CID: entry(0).Record}) },
+		"PutScans":         func() error { return db.PutScans(ctx, []catalog.Scan{{CID: entry(0).Record}}) },
 		"CountFindings":    func() error { _, err := db.CountFindings(ctx); return err },
 		"ScansOf":          func() error { _, err := db.ScansOf(ctx, 1, []storage.CID{entry(0).Record}); return err },
 		"Unscanned":        func() error { _, err := db.Unscanned(ctx, "version/", 1, storage.CID{}, 1); return err },
