@@ -35,11 +35,11 @@ type SeenCrate struct {
 	Last UpstreamCrate
 }
 
-// Newest is the version to show of c: the newest that is allowed and listed there, and no
+// Newest is the version to show of c: the newest that a resolver would take and that is no
 // prerelease, if there is such a one.
 func (c SeenCrate) Newest() SeenVersion {
 	for _, fits := range []func(v SeenVersion) bool{
-		func(v SeenVersion) bool { return v.Decision.Allow && !v.Yanked && !isPrerelease(v.Version.Version) },
+		func(v SeenVersion) bool { return v.Decision.Listed && !v.Yanked && !isPrerelease(v.Version.Version) },
 		func(v SeenVersion) bool { return !v.Yanked && !isPrerelease(v.Version.Version) },
 	} {
 		if i := slices.IndexFunc(c.Versions, fits); i >= 0 {

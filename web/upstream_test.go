@@ -76,6 +76,11 @@ func TestAMemberSeesWhatIsKnownOfUpstreams(t *testing.T) {
 		}
 	}
 	l.get("/upstreams/crates-io", token).want(t, 200, `<span class="version">1.3.0</span>`, "4 versions", seenPath)
+	for _, path := range []string{"/upstreams/crates-io", seenPath} { // what nobody has looked into yet is not denied to anybody
+		if strings.Contains(l.get(path, token).Body.String(), "denied</span>") {
+			t.Errorf("%s says that something is denied", path)
+		}
+	}
 	l.get("/upstreams/crates-io?q=Secret-", token).want(t, 200, seenPath)
 	l.get("/upstreams/crates-io?q=thing", token).want(t, 200, "None that is known begins so")
 	l.get("/upstreams/crates-io?q=%00", token).want(t, 200, "None that is known begins so")
