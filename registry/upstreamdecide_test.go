@@ -152,6 +152,14 @@ func TestImportRecordsTellWhoMayKnowAllOfThem(t *testing.T) {
 			t.Errorf("%s: %v, want %v", test.name, err, test.want)
 		}
 	}
+	for crate, want := range map[string]error{"serde": nil, "rand": ErrNotFound} { // though the version may be known
+		if _, err := c.r.UpstreamBundle(t.Context(), far, cratesIO, crate, "1.0.0"); !errors.Is(err, want) || want == nil && err != nil {
+			t.Errorf("the bundle of %s: %v, want %v", crate, err, want)
+		}
+		if _, err := c.r.UpstreamBundle(t.Context(), audit, cratesIO, crate, "1.0.0"); err != nil {
+			t.Errorf("the bundle of %s for an auditor: %v", crate, err)
+		}
+	}
 	if heads, err := c.r.HeadsFor(t.Context(), far, "upstream/crates-io/rand"); err != nil || heads.Prev != "" {
 		t.Errorf("%+v, %v", heads, err)
 	}
@@ -200,7 +208,7 @@ func TestLocksAreJudgedByWhatIsKnownOfUpstream(t *testing.T) {
 		{"serde", "3.0.0", "three", false, policy.RuleCooldown}, // nothing is known of its age
 		{"rand", "1.0.0", "rand", false, policy.RuleCooldown},
 	} {
-		if j := ask(asker, test.name, test.version, test.of); j.Allow != test.allow || j.Rule != test.rule {
+		if j := ask(asker, test.name, test.version, test.of); j.Allow != test.allow || j.Rule != test.rule || j.Unseen != (test.version == "3.0.0" || test.name == "rand") {
 			t.Errorf("%s@%s (%s): %+v", test.name, test.version, test.of, j)
 		}
 	}

@@ -30,6 +30,9 @@ func (s *Server) upstreamDownload(of naming) handler {
 		if err != nil {
 			return err
 		}
+		if err := s.checkHeld(r, v); err != nil {
+			return err
+		}
 		want := UpstreamCrate{Name: v.Name, Version: v.Version.Version, ID: v.CID}
 		if v.Decision.Unscanned { // a rule looks inside, and nothing else stands against it
 			if v, err = s.lookedInto(w, r, of(r), v); err != nil {
@@ -120,8 +123,8 @@ func (s *Server) heardOf(r *http.Request, upstream, crate, version string, diges
 		return s.registry.UpstreamVersion(r.Context(), asker, upstream, crate, version, digest)
 	}
 	v, err := judge()
-	if !errors.Is(err, registry.ErrNotFound) {
-		return v, err
+	if !errors.Is(err, registry.ErrNotFound) || onlyCached(r) {
+		return v, unheld(r, err)
 	}
 	if failed := s.refresh(r, upstream, crate); failed != nil {
 		if errors.Is(failed, registry.ErrNotFound) { // in the words, and for the audit trail, of what is known
