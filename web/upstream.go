@@ -53,6 +53,12 @@ func (p *Pages) upstreams() UpstreamsNow {
 // Proxies reports whether the registry takes crates from others, and tells the visitor so.
 func (v *visit) Proxies() bool { return v.Governed() && len(v.upstreams().All) > 0 }
 
+// CratesIO reports whether crates.io is one of those.
+func (v *visit) CratesIO() bool {
+	_, _, asked := v.upstreamNamed(particle.SourceCratesIO)
+	return asked && v.Proxies()
+}
+
 // proxied is reader for what only members see: other registries' crates are for nobody else.
 func (p *Pages) proxied(h handler) handler {
 	return p.reader(func(w http.ResponseWriter, r *http.Request, v *visit) error {

@@ -67,7 +67,7 @@ func TestAMemberSeesWhatIsKnownOfUpstreams(t *testing.T) {
 	token := l.session(l.member, "read")
 	l.get("/upstreams/crates-io", token).want(t, 200, "Nobody asked for any yet")
 	l.fillUpstream()
-	l.get("/", token).want(t, 200, `href="/upstreams"`)
+	l.get("/", token).want(t, 200, `href="/upstreams"`, "--replace-crates-io")
 	page := l.get("/upstreams", token).want(t, 200, "http://127.0.0.1:8585/crates-io/index/", "http://127.0.0.1:8585/upstream/bonn/index/",
 		"does not answer", "1 crate, 1.5 KiB", "The bound is 5.0 MiB", "Nothing is kept by name")
 	for _, text := range []string{"stopped", "Last trouble", "Names that others have too", "alarms"} { // are for auditors
