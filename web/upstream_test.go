@@ -348,4 +348,3 @@ func (s *slowStore) Open(ctx context.Context, id storage.CID) (storage.Blob, err
 	}
 	return s.Blobs.Open(ctx, id)
 }
-
