@@ -21,8 +21,8 @@ import (
 
 	"phoenix-lab.org/aln-registry/client"
 	"phoenix-lab.org/aln-registry/client/cargoconfig"
-	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/durable"
+	"phoenix-lab.org/aln-registry/registry/cargo"
 )
 
 // programTimeout bounds the programs that doctor asks for their version or setting.

@@ -190,3 +190,32 @@ func TestWhatALyingLogSawIsNotProved(t *testing.T) {
 		})
 	}
 }
+
+// No byte of the evidence is there for nothing.
+func TestAnAlteredByteProvesNothing(t *testing.T) {
+	s := newSightings(t)
+	want, pin, honest := wantPad(t, "1.0.0", sum(1)), s.pin(), s.evidence()
+	wantOK(t, Upstream(want, honest, pin))
+	for i := 6; i <= 8; i++ {
+		parts := map[string]func(item *Item) []byte{
+			"entry":    func(item *Item) []byte { item.Entry = slices.Clone(item.Entry); return item.Entry },
+			"envelope": func(item *Item) []byte { item.Envelope = slices.Clone(item.Envelope); return item.Envelope },
+			"index file": func(item *Item) []byte {
+				item.Attachments = [][]byte{slices.Clone(item.Attachments[0])}
+				return item.Attachments[0]
+			},
+			"proof": func(item *Item) []byte { item.Proof = slices.Clone(item.Proof); return item.Proof[0][:] },
+		}
+		for name, part := range parts {
+			length := len(part(&Item{Entry: honest.Items[i].Entry, Envelope: honest.Items[i].Envelope, Attachments: honest.Items[i].Attachments, Proof: honest.Items[i].Proof}))
+			for at := 0; at < length; at += 7 {
+				ev := honest
+				ev.Items = slices.Clone(honest.Items)
+				part(&ev.Items[i])[at] ^= 1
+				if Upstream(want, ev, pin).OK() {
+					t.Fatalf("byte %d of the %s of entry %d is of no account", at, name, i)
+				}
+			}
+		}
+	}
+}
