@@ -22,7 +22,7 @@ func (a *app) upstreamCommand() *cobra.Command {
 	limit := 100
 	alarms := &cobra.Command{
 		Use: "alarms [NAME]", Short: "Show what an upstream did and should never do, newest first", Args: cobra.MaximumNArgs(1),
-		Long: "Show what an upstream (default crates-io) did and should never do: crates that are not what its index names,\nversions that changed or vanished, index files that are none. Nothing of that was kept or believed. It takes an\nauditor or an admin.",
+		Long: "Show what an upstream (default crates-io) did and should never do: crates that are not what its index names,\nversions that changed or vanished, index files that are none. Nothing of that was served or believed. It takes an\nauditor or an admin.",
 		RunE: func(c *cobra.Command, args []string) error {
 			name := particle.SourceCratesIO
 			if len(args) == 1 {
