@@ -176,9 +176,12 @@ func (r *Registry) HeldUpstream(ctx context.Context, ids []storage.CID) (map[sto
 	return held, nil
 }
 
-// UpstreamHoldings says how much is held of each other registry, by its name. Who asks may
-// read what the registry goes by.
-func (r *Registry) UpstreamHoldings(ctx context.Context) (map[string]catalog.UpstreamHeld, error) {
+// UpstreamHoldings says how much is held of each other registry, by its name; nil to who may
+// not know of all crates, since the sums are of them all.
+func (r *Registry) UpstreamHoldings(ctx context.Context, asker policy.Asker) (map[string]catalog.UpstreamHeld, error) {
+	if r.seesUpstreams(&asker) != nil || hides(&asker) {
+		return nil, r.Current()
+	}
 	of, err := r.Catalog.UpstreamHeld(ctx)
 	if err != nil {
 		return nil, err

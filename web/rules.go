@@ -120,6 +120,9 @@ func (p *Pages) audit(w http.ResponseWriter, r *http.Request, v *visit) error {
 	}
 	defer leave()
 	rule := r.URL.Query().Get("rule")
+	if len(rule) > maxQuery {
+		return errNoPage
+	}
 	entries, next, err := p.Registry.AuditOf(r.Context(), rule, before, perPage)
 	if err != nil {
 		return err

@@ -74,7 +74,8 @@ func (p *Pages) proxied(h handler) handler {
 type upstreamsPage struct {
 	UpstreamsNow
 	Rows []upstreamRow
-	// Held are the bytes of all that is held.
+	// Sums: the visitor is told how much there is. Held are the bytes of all that is held.
+	Sums  bool
 	Held  int64
 	Locks []lock
 	Next  string // link to more locks
@@ -109,18 +110,21 @@ func (p *Pages) upstreamList(w http.ResponseWriter, r *http.Request, v *visit) e
 	}
 	defer leave()
 	body := upstreamsPage{UpstreamsNow: p.upstreams()}
-	held, err := p.Registry.UpstreamHoldings(r.Context())
+	held, err := p.Registry.UpstreamHoldings(r.Context(), v.Asker)
 	if err != nil {
 		return err
 	}
+	body.Sums = held != nil
 	for _, h := range held {
 		body.Held += h.Bytes
 	}
 	for _, u := range body.All {
 		body.Rows = append(body.Rows, upstreamRow{u, p.upstreamIndex(u.Name), held[u.Name].Blobs, held[u.Name].Bytes})
 	}
-	if body.Locks, body.Next, err = p.locks(r); err != nil {
-		return err
+	if body.Sums {
+		if body.Locks, body.Next, err = p.locks(r); err != nil {
+			return err
+		}
 	}
 	if v.Audits() {
 		if body.Known, _, err = p.Registry.AuditOf(r.Context(), registry.RuleKnownUpstream, 0, mostKnown); err != nil {

@@ -134,6 +134,14 @@ func TestUpstreamPagesHideWhatTheIndexHides(t *testing.T) {
 			}
 		}
 	}
+	for who, key := range map[string]did.PrivateKey{"a guest": l.guest, "offshore": l.offshore} { // of them all no sum either
+		page := l.get("/upstreams", l.forge(key, "read")).want(t, 200, "crates-io").Body.String()
+		for _, text := range []string{"Held", "1.5 KiB", "Room", "Kept"} {
+			if strings.Contains(page, text) {
+				t.Errorf("%s reads %q", who, text)
+			}
+		}
+	}
 	// Whoever may know of a part is told of that alone, and of no record, snapshot or number that tells of the rest.
 	some := must(did.GenerateEd25519(zeros{9}))
 	l.submit(l.admin, record.MemberSubject(didOf(some)), &record.Member{Roles: []string{"builder"}, Tier: particle.TierGuest, StakeholderAddrs: []string{}})
