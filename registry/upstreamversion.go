@@ -28,7 +28,10 @@ func (r *Registry) UpstreamVersion(ctx context.Context, asker policy.Asker, upst
 }
 
 func (r *Registry) upstreamVersion(ctx context.Context, asker *policy.Asker, upstream, crate, version string, digest [32]byte) (Judged, error) {
-	unknown := fmt.Errorf("%w: there is no %.80s@%.80s of %s with these bytes", ErrNotFound, crate, version, upstream)
+	unknown := fmt.Errorf("%w: %s has no %.80s@%.80s that is to be had here", ErrNotFound, upstream, crate, version)
+	if digest != [32]byte{} {
+		unknown = fmt.Errorf("%w: %s has no %.80s@%.80s with these bytes that is to be had here", ErrNotFound, upstream, crate, version)
+	}
 	file, err := r.upstreamFile(ctx, upstream, crate)
 	if err != nil {
 		return Judged{}, err

@@ -466,6 +466,7 @@ func testCancelled(t *testing.T, db *catalog.DB) {
 		"Unscanned":        func() error { _, err := db.Unscanned(ctx, "version/", 1, storage.CID{}, 1); return err },
 		"VersionsByCID":    func() error { _, err := db.VersionsByCID(ctx, entry(0).Record, 1); return err },
 		"Audit":            func() error { _, err := db.Audit(ctx, 1, 1); return err },
+		"AuditOf":          func() error { _, err := db.AuditOf(ctx, "a", 1, 1); return err },
 		"AppendAudit":      func() error { return db.AppendAudit(ctx, []catalog.AuditEntry{{}}, 1) },
 		"UpstreamFile":     func() error { _, _, err := db.UpstreamFile(ctx, "a", "b"); return err },
 		"PutUpstreamFiles": func() error { return db.PutUpstreamFiles(ctx, []catalog.UpstreamFile{{Upstream: "a", Name: "b"}}) },
