@@ -198,6 +198,18 @@ func TestALyingIndexOfUpstreamsIsFoundOut(t *testing.T) {
 		return e
 	})
 	mustFail(t, u.aln(folder, "log", "check", "--full"), "in the log but not in the index")
+
+	// What a rule denies is marked yanked, and a private name is nobody's any more: that is as it should be.
+	p.begin(nil)
+	must(t, u.aln(folder, "settings", "set", "--min-age-days", "3650", "--add-private-name", "ry"))
+	token := u.session(particle.ScopeRead, time.Minute)
+	if status, _, file := l.get("/crates-io/index/"+testbed.IndexPath("itoa"), token); status != 200 || !strings.Contains(string(file), `"yanked":true`) {
+		t.Errorf("%d: %s", status, file)
+	}
+	if status, _, _ := l.get("/upstream/bonn/index/"+testbed.IndexPath("ryu"), token); status != 404 {
+		t.Errorf("a private name is served: %d", status)
+	}
+	must(t, u.aln(folder, "log", "check", "--full"))
 }
 
 // Before anybody fetched a crate a rule that looks inside says nothing of it: preflight says
