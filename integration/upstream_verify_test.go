@@ -96,9 +96,6 @@ func TestALockOfUpstreamsCratesIsVerified(t *testing.T) {
 	// Who takes them from crates.io itself is told what to do.
 	must(t, u.aln(folder, "login", p.URL, "--restore-crates-io"))
 	mustFail(t, u.aln(folder, "verify"), "login URL --replace-crates-io", "1 verified, 0 failed")
-	if t.Failed() {
-		t.Log(string(must(t, u.aln(folder, "log", "show")).stdout))
-	}
 }
 
 // A server that lies about what proves a crate, in whatever it answers, proves nothing.
@@ -198,6 +195,18 @@ func TestALyingIndexOfUpstreamsIsFoundOut(t *testing.T) {
 		return e
 	})
 	mustFail(t, u.aln(folder, "log", "check", "--full"), "in the log but not in the index")
+
+	// What a rule denies is marked yanked, and a private name is nobody's any more: that is as it should be.
+	p.begin(nil)
+	must(t, u.aln(folder, "settings", "set", "--min-age-days", "3650", "--add-private-name", "ry"))
+	token := u.session(particle.ScopeRead, time.Minute)
+	if status, _, file := l.get("/crates-io/index/"+testbed.IndexPath("itoa"), token); status != 200 || !strings.Contains(string(file), `"yanked":true`) {
+		t.Errorf("%d: %s", status, file)
+	}
+	if status, _, _ := l.get("/upstream/bonn/index/"+testbed.IndexPath("ryu"), token); status != 404 {
+		t.Errorf("a private name is served: %d", status)
+	}
+	must(t, u.aln(folder, "log", "check", "--full"))
 }
 
 // Before anybody fetched a crate a rule that looks inside says nothing of it: preflight says
