@@ -26,6 +26,7 @@ const (
 	copyBytes  = 64 << 10
 	spoolStep  = 1 << 20 // by which the spool of a crate of unknown size grows
 	storeTime  = 5 * time.Minute
+	mostStored = 4                // at a time
 	closeTime  = 10 * time.Second // of it, once the proxy is closed
 	budgetTime = 15 * time.Second // that room in the spool is waited for
 )
@@ -368,7 +369,7 @@ func (d *download) store(ctx context.Context) error {
 	defer cancel()
 	defer context.AfterFunc(u.proxy.ctx, func() { time.AfterFunc(closeTime, cancel) })()
 	size := d.written
-	err := u.proxy.Blobs.Put(ctx, d.want.ID, size, io.NewSectionReader(d.file, 0, size))
+	err := d.put(ctx, size)
 	if err != nil {
 		u.proxy.counts.unstored.Add(1)
 		u.proxy.Log.Error("a crate of an upstream cannot be stored", "upstream", u.setting.Name, "crate", d.want.Name, "version", d.want.Version, "error", err)
@@ -380,4 +381,15 @@ func (d *download) store(ctx context.Context) error {
 		u.proxy.Log.Error("a crate of an upstream is stored, and cannot be noted as such", "upstream", u.setting.Name, "crate", d.want.Name, "version", d.want.Version, "error", err)
 	}
 	return err
+}
+
+// put stores the bytes when it is their turn: who waits for some goes first.
+func (d *download) put(ctx context.Context, size int64) error {
+	select {
+	case d.u.proxy.storing <- struct{}{}:
+		defer func() { <-d.u.proxy.storing }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return d.u.proxy.Blobs.Put(ctx, d.want.ID, size, io.NewSectionReader(d.file, 0, size))
 }

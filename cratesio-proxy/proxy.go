@@ -129,6 +129,7 @@ type Proxy struct {
 	budget    *budget     // of the spool
 	large     chan struct{}
 	ahead     chan struct{}
+	storing   chan struct{} // holds a place for every crate being stored
 	alarms    alarmed
 	notes     *notes
 	counts    counts
@@ -144,7 +145,7 @@ func New(config Config, settings []Setting) (*Proxy, error) {
 	p := &Proxy{
 		Config: config.orDefault(),
 		large:  make(chan struct{}, mostLarge),
-		ahead:  make(chan struct{}, mostAhead),
+		ahead:  make(chan struct{}, mostAhead), storing: make(chan struct{}, mostStored),
 	}
 	p.budget = newBudget(p.SpoolBytes)
 	p.alarms.last = newRecent[string, time.Time](mostAlarmed)
