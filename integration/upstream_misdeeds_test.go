@@ -321,7 +321,7 @@ func TestHugeAnswersOfUpstreamTakeLittleMemory(t *testing.T) {
 	const atOnce, most = 16, 350 * mib
 	l := newUpstreamLab(t)
 	l.stop()
-	l.program = productBinary(t) // the race detector takes many times what is used
+	l.lab.program = productBinary(t) // the race detector takes many times what is used
 	l.start()
 	token, client := l.readers(1)[0], manyClients(t)
 	lines := sized(t, 3*atOnce, 2<<10, 50<<10)
