@@ -18,15 +18,15 @@ type misdeed struct {
 	status int
 	code   string // "" where status is 200
 	words  string
-	cut    cutting // of a large crate
+	cut    cutoff // of a large crate
 }
 
-// cutting is whether the connection is cut, since a part had been sent when it showed.
-type cutting int
+// cutoff is whether the connection is cut, since a part had been sent when it showed.
+type cutoff int
 
 const (
-	neverCut cutting = iota
-	mayBeCut         // where somebody was quick enough to read it
+	neverCut cutoff = iota
+	mayBeCut        // where somebody was quick enough to read it
 	isCut
 )
 
@@ -100,7 +100,7 @@ func (l *misbehaved) take(from *[]testbed.IndexLine) testbed.IndexLine {
 }
 
 // wants holds an answer against what has to come of a misdeed; sent is the right one.
-func (l *misbehaved) wants(m misdeed, f gotten, sent []byte, cut cutting) {
+func (l *misbehaved) wants(m misdeed, f gotten, sent []byte, cut cutoff) {
 	l.t.Helper()
 	switch {
 	case cut == isCut, cut == mayBeCut && f.status == http.StatusOK:
