@@ -413,6 +413,57 @@ func TestAStoreThatIsFullHoldsNoReader(t *testing.T) {
 	}
 }
 
+// Who looks into a crate reads all of it before it is stored, and apart from who is sent it.
+func TestAWholeCrateIsReadBeforeItIsStored(t *testing.T) {
+	l := newLab(t, nil)
+	data, want := crate("some", 5000)
+	l.on(dlPath(want), sends(data))
+	l.blobs.mu.Lock() // nothing gets stored
+	storing := sync.OnceFunc(l.blobs.mu.Unlock)
+	defer storing()
+	c, err := l.upstream.Crate(t.Context(), want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := c.Whole(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, r := range map[string]io.ReadCloser{"whole": whole, "sent": c} {
+		got, err := io.ReadAll(r)
+		r.Close()
+		if err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
+	}
+	storing()
+	until(t, "it is stored", func() bool { return l.blobs.has(want.ID) })
+	until(t, "nothing is spooled", func() bool { return l.proxy.Figures().Spool == 0 })
+
+	if c, err = l.upstream.Crate(t.Context(), want); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if whole, err := c.Whole(t.Context()); whole != nil || err != nil || c.Held() == nil {
+		t.Errorf("of what is held: %v, %v", whole, err)
+	}
+}
+
+func TestWhatIsWrongIsNeverWhole(t *testing.T) {
+	l := newLab(t, nil)
+	data, want := crate("some", 100_000)
+	data[99_999]++
+	l.on(dlPath(want), sends(data))
+	c, err := l.upstream.Crate(t.Context(), want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if whole, err := c.Whole(t.Context()); whole != nil || !errors.Is(err, ErrMismatch) {
+		t.Errorf("%v, %v", whole, err)
+	}
+}
+
 func TestClosingEndsWhatIsUnderWay(t *testing.T) {
 	l := newLab(t, func(c *Config) { c.Stall = time.Minute })
 	data, want := crate("some", 200_000)
