@@ -72,6 +72,10 @@ func TestOnlyIfCachedIsJudgedLikeAnyOther(t *testing.T) {
 	l.get(bad, token).want(t, 403)
 	l.getWith(bad, token, "Cache-Control", "only-if-cached").want(t, 403, "it was looked at")
 	l.get(remoteDL("/crates-io"), token).want(t, 200) // fetched, and looked into
+	remote := UpstreamCrate{Name: "remote", Version: "1.0.0", ID: storage.CIDOf(crateFile("remote", "1.0.0"))}
+	if _, err := l.upstreams.Hold(t.Context(), "crates-io", remote); err != nil { // and stored, in nobody's way
+		t.Fatal(err)
+	}
 	l.getWith(remoteDL("/crates-io"), token, "Cache-Control", "only-if-cached").want(t, 200)
 }
 

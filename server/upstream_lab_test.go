@@ -100,6 +100,10 @@ func (f *fakeUpstreams) Crate(ctx context.Context, _ string, want UpstreamCrate)
 	defer f.mu.Unlock()
 	if f.held[want.ID] {
 		blob, err := f.registry.Blobs.Open(ctx, want.ID)
+		if err == nil && f.evict != nil && f.evict(want) {
+			delete(f.held, want.ID)
+			err = f.remove(ctx, want.ID)
+		}
 		return &incoming{blob: blob}, err
 	}
 	f.asked = append(f.asked, want.Name+"@"+want.Version)
