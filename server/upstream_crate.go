@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"phoenix-lab.org/aln-registry/registry"
@@ -145,7 +146,8 @@ func (s *Server) upstreamVersion(w http.ResponseWriter, r *http.Request, of nami
 }
 
 // heardOf is registry.UpstreamVersion for who asks, after a question upstream where there is
-// nothing to tell. Several may ask for one request.
+// nothing to tell: anew, since a version that was published a moment ago may be locked
+// elsewhere already. Several may ask for one request.
 func (s *Server) heardOf(r *http.Request, upstream, crate, version string, digest [32]byte) (registry.Judged, error) {
 	if err := s.askable(upstream, crate); err != nil {
 		return registry.Judged{}, err
@@ -161,7 +163,7 @@ func (s *Server) heardOf(r *http.Request, upstream, crate, version string, diges
 	if !errors.Is(err, registry.ErrNotFound) {
 		return v, err
 	}
-	if failed := s.refresh(r, upstream, crate); failed != nil {
+	if failed := s.upstreams.Renew(r.Context(), upstream, strings.ToLower(crate)); failed != nil {
 		if errors.Is(failed, registry.ErrNotFound) { // in the words, and for the audit trail, of what is known
 			return v, err
 		}
