@@ -81,7 +81,7 @@ func (u *Upstream) refreshOlder(ctx context.Context, name string, ahead int, fre
 		}
 		return nil
 	}
-	err = u.renew(ctx, name, known, ok, fresh)
+	err = u.renew(ctx, name, known, ok, fresh, ahead)
 	if err == nil {
 		u.fetchAhead(name, ahead)
 	}
@@ -95,7 +95,7 @@ func (k Known) elsewhere(name string) bool {
 }
 
 // renew sees to it that what is known is fresh, or cannot be made so now.
-func (u *Upstream) renew(ctx context.Context, name string, known Known, ok bool, fresh time.Duration) error {
+func (u *Upstream) renew(ctx context.Context, name string, known Known, ok bool, fresh time.Duration, ahead int) error {
 	now := u.proxy.Clock()
 	if e, _ := u.entries.get(name); ok && isFresh(e.file, known, now, fresh) {
 		u.proxy.counts.fresh.Add(1)
@@ -109,7 +109,7 @@ func (u *Upstream) renew(ctx context.Context, name string, known Known, ok bool,
 		return r.err
 	}
 	u.wantConfig()
-	asked := u.flights.join(u.proxy, name, indexTime, func(ctx context.Context) error { return u.fetchIndex(ctx, name, fresh) })
+	asked := u.flights.join(u.proxy, name, indexTime, func(ctx context.Context) error { return u.fetchIndex(ctx, name, fresh, ahead) })
 	if !ok {
 		return asked.wait(ctx)
 	}
@@ -151,8 +151,9 @@ func isFresh(f File, known Known, now time.Time, fresh time.Duration) bool {
 	return f.Status == http.StatusOK && f.Snapshot == known.Snapshot && age >= 0 && age < fresh
 }
 
-// fetchIndex asks upstream for a crate's index file and hands to the registry what is new.
-func (u *Upstream) fetchIndex(ctx context.Context, name string, fresh time.Duration) error {
+// fetchIndex asks upstream for a crate's index file and hands to the registry what is new. What it
+// depends on is fetched ahead as soon as it is known.
+func (u *Upstream) fetchIndex(ctx context.Context, name string, fresh time.Duration, ahead int) error {
 	known, ok, err := u.proxy.Evidence.Known(ctx, u.setting.Name, cargo.CanonicalName(name))
 	if err != nil {
 		return err
@@ -172,7 +173,7 @@ func (u *Upstream) fetchIndex(ctx context.Context, name string, fresh time.Durat
 	if !ok || file.Snapshot != known.Snapshot { // its validators are of something else
 		file = File{Status: file.Status, Checked: file.Checked}
 	}
-	err = u.askIndex(ctx, name, known, ok, file)
+	err = u.askIndex(ctx, name, known, ok, file, ahead)
 	u.remember(ctx, name, known, ok, file, err)
 	return err
 }
@@ -188,7 +189,7 @@ func (u *Upstream) noted(ctx context.Context, name string) File {
 }
 
 // askIndex is fetchIndex with what is known, and validators where they are of that.
-func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bool, file File) error {
+func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bool, file File, ahead int) error {
 	var found answer
 	err := u.try(ctx, never, func(ctx context.Context) (err error) {
 		found, err = u.getIndex(ctx, name, file)
@@ -209,7 +210,8 @@ func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bo
 	}
 	var deps []string
 	if found.file.Snapshot = storage.CIDOf(found.body); !ok || found.file.Snapshot != known.Snapshot {
-		if deps, err = u.enter(ctx, name, found.body); err != nil {
+		ahead := func(deps []string) { u.spreadOnce(name, found.file.Checked, deps, ahead) }
+		if deps, err = u.enter(ctx, name, found.body, ahead); err != nil {
 			return err
 		}
 	}
@@ -217,9 +219,10 @@ func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bo
 	return nil
 }
 
-// enter hands a snapshot to the registry, and returns what it depends on. One that is
-// another crate's is not there: some file systems know one file by several names.
-func (u *Upstream) enter(ctx context.Context, name string, snapshot []byte) ([]string, error) {
+// enter hands a snapshot to the registry, and returns what it depends on, which it tells
+// before: publication takes its time. One that is another crate's is not there: some file
+// systems know one file by several names.
+func (u *Upstream) enter(ctx context.Context, name string, snapshot []byte, tell func(deps []string)) ([]string, error) {
 	file, err := cargo.ParseUpstreamFile(name, snapshot)
 	switch {
 	case err != nil:
@@ -232,6 +235,8 @@ func (u *Upstream) enter(ctx context.Context, name string, snapshot []byte) ([]s
 	if !u.entered.take(u.proxy.Clock(), int64(len(snapshot)), u.proxy.DayBytes) {
 		return nil, u.say(errExcess)
 	}
+	deps := dependencies(file)
+	tell(deps)
 	in, err := u.proxy.Evidence.Import(ctx, u.setting.Name, name, snapshot)
 	if errors.Is(err, ErrSnapshot) {
 		err = u.say(fmt.Errorf("%w: %w", ErrBroken, err))
@@ -242,7 +247,7 @@ func (u *Upstream) enter(ctx context.Context, name string, snapshot []byte) ([]s
 	u.proxy.counts.imported.Add(1)
 	u.alarms(name, AlarmChanged, in.Changed, "the index names another digest than it first did, which is not believed")
 	u.alarms(name, AlarmDropped, in.Dropped, "the index does not list it any more")
-	return dependencies(file), nil
+	return deps, nil
 }
 
 // alarms raises an alarm for every version, and one for all beyond a bound.
@@ -429,8 +434,10 @@ func damaged(err error) error {
 	return fmt.Errorf("%w: its answer is damaged: %s", ErrUnavailable, words(err))
 }
 
-// readAll reads r to its end. Beyond largeBytes it waits for its turn, which lasts until
-// leave is called: what was read stays in memory, and is parsed, until it is entered.
+// readAll reads r, which is bounded, to its end. Beyond largeBytes it waits for its turn, which
+// lasts until leave is called (what was read stays in memory, and is parsed, until it is
+// entered), and for a buffer that is large enough: one that grows would leave three times as
+// much behind, also for what is found too large in the end.
 func (u *Upstream) readAll(ctx context.Context, r io.Reader, about int64) (read []byte, leave func(), err error) {
 	var data bytes.Buffer
 	data.Grow(int(min(about, largeBytes)) + bytes.MinRead)
@@ -448,8 +455,22 @@ func (u *Upstream) readAll(ctx context.Context, r io.Reader, about int64) (read 
 	case <-ctx.Done():
 		return nil, leave, fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
 	}
-	_, err = data.ReadFrom(r)
-	return data.Bytes(), leave, err
+	buffer, ok := u.proxy.buffers.Get().(*[]byte)
+	if !ok {
+		buffer = new(make([]byte, MaxIndexBytes+1))
+	}
+	defer u.proxy.buffers.Put(buffer)
+	for n := copy(*buffer, data.Bytes()); n < len(*buffer); {
+		more, err := r.Read((*buffer)[n:])
+		n += more
+		if err == io.EOF { //nolint:errorlint // another that matches it is no end
+			return bytes.Clone((*buffer)[:n]), leave, nil
+		}
+		if err != nil {
+			return nil, leave, err
+		}
+	}
+	return nil, leave, fmt.Errorf("%w: it has more than %d bytes", ErrBroken, MaxIndexBytes)
 }
 
 // bounded reads at most left bytes; one more is err.

@@ -135,7 +135,9 @@ func sleep(ctx context.Context, d time.Duration) error {
 // Proxy is all upstreams of a process. Its methods may be called concurrently.
 type Proxy struct {
 	Config
-	upstreams []*Upstream // in the order of the settings
+	upstreams []*Upstream   // in the order of the settings
+	buffers   sync.Pool     // of *[]byte, for index files that are large
+	storing   chan struct{} // holds a place for every crate being stored
 	alarms    alarmed
 	notes     *notes
 	counts    counts
@@ -148,7 +150,7 @@ type Proxy struct {
 // New makes a proxy of the upstreams that settings name. It asks none of them, but
 // reads their files: one that cannot be read, or holds nothing usable, is an error.
 func New(config Config, settings []Setting) (*Proxy, error) {
-	p := &Proxy{Config: config.orDefault()}
+	p := &Proxy{Config: config.orDefault(), storing: make(chan struct{}, mostStored)}
 	p.alarms.last = newRecent[string, time.Time](mostAlarmed)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	for _, s := range settings {

@@ -2,8 +2,10 @@ package cratesioproxy
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"phoenix-lab.org/aln-registry/storage"
 )
@@ -31,6 +33,30 @@ type Upstream struct {
 	ahead     chan struct{}                  // holds a place for every name being fetched ahead
 	waiting   atomic.Int64                   // names that are to be fetched ahead
 	entered   daily                          // bytes of index files
+	trouble   atomic.Pointer[Trouble]        // the last one
+}
+
+// Trouble is why an upstream did not give what it was asked for.
+type Trouble struct {
+	At time.Time
+	// What says it in a few words: no secret, URL or name of a crate is in them.
+	What string
+}
+
+// LastTrouble is what last kept the upstream from answering, false where nothing did since
+// the start. That it has not got something is none.
+func (u *Upstream) LastTrouble() (Trouble, bool) {
+	t := u.trouble.Load()
+	if t == nil {
+		return Trouble{}, false
+	}
+	return *t, true
+}
+
+func (u *Upstream) troubled(err error) {
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		u.trouble.Store(&Trouble{u.proxy.Clock().UTC(), words(err)})
+	}
 }
 
 // newUpstream makes one of that many, which share what is bounded.

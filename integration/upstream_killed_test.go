@@ -18,7 +18,7 @@ import (
 
 const (
 	storingKills        = 40
-	storingKillsEngines = 8
+	storingKillsEngines = 6
 	storingTakers       = 4
 )
 
@@ -26,12 +26,12 @@ const (
 // whole answers are right, before and after; what the catalog says is held is there, whole;
 // the log holds, and nothing is left over but what gc collects.
 func TestAServerIsKilledWhileItStoresCrates(t *testing.T) {
-	seed := crashSeed(t)
+	seed, program := crashSeed(t), productBinary(t) // which starts soon
 	t.Run("SQLite and a folder", func(t *testing.T) {
 		t.Parallel()
 		crates := testbed.CratesIO(t)
 		l := newCrashLab(t)
-		l.flags = []string{"--upstream", upstreamSetting(crates)}
+		l.program, l.flags = program, []string{"--upstream", upstreamSetting(crates)}
 		l.start()
 		t.Cleanup(l.stop)
 		s := &storing{upstreamLab: &upstreamLab{l, crates}, rng: rand.New(rand.NewPCG(seed, 1))}
@@ -40,6 +40,9 @@ func TestAServerIsKilledWhileItStoresCrates(t *testing.T) {
 	t.Run("PostgreSQL and MinIO", func(t *testing.T) {
 		t.Parallel()
 		l, _ := upstreamLabOn(t, pair{}.onPostgres(t).onMinIO(t))
+		l.stop()
+		l.lab.program = program
+		l.start()
 		s := &storing{upstreamLab: l, rng: rand.New(rand.NewPCG(seed, 2))}
 		s.kills(storingKillsEngines)
 	})
@@ -56,7 +59,7 @@ type storing struct {
 
 func (s *storing) kills(n int) {
 	t := s.t
-	taker := s.taker()
+	taker, began := s.taker(), time.Now()
 	var lines []testbed.IndexLine
 	for _, size := range []int{30 << 10, 300 << 10, 2 << 20} {
 		lines = append(lines, s.offer("size-"+string(rune('a'+len(lines)%26)), 2*n, size)...)
@@ -66,7 +69,7 @@ func (s *storing) kills(n int) {
 	for k := range n {
 		some := lines[k*each : (k+1)*each]
 		s.oneKill(taker, some)
-		if k%2 == 0 { // and again while it recovers
+		if k%4 == 0 { // and again while it recovers
 			if err := s.launch(); err != nil {
 				t.Fatal(err)
 			}
@@ -97,7 +100,7 @@ func (s *storing) kills(n int) {
 	if s.data != "" {
 		s.checkLeft()
 	}
-	t.Logf("%d kills; %d answers were whole, %d were cut; %d crates are held", n, s.whole.Load(), s.cut.Load(), len(held))
+	t.Logf("%d kills in %.0f s; %d answers were whole, %d were cut; %d crates are held", n, time.Since(began).Seconds(), s.whole.Load(), s.cut.Load(), len(held))
 	if s.cut.Load() == 0 || s.whole.Load() == 0 {
 		t.Error("the server was never killed while it stored")
 	}

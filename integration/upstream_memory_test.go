@@ -42,7 +42,7 @@ func TestAGigabyteOfCratesTakesNoMoreMemoryThanSmallOnes(t *testing.T) {
 	const atOnce, allowed = 6, 48 << 20
 	l, scraped := measuredUpstreamLab(t, "--cache-mb", "16")
 	l.stop()
-	l.program = productBinary(t)
+	l.lab.program = productBinary(t)
 	l.start()
 	taker := l.taker()
 	pid, transport := l.cmd.Process.Pid, taker.client.Transport.(*http.Transport)
