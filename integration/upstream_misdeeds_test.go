@@ -18,9 +18,17 @@ type misdeed struct {
 	status int
 	code   string // "" where status is 200
 	words  string
-	// cut: of a large crate a part had been sent when it showed, and the connection is cut.
-	cut bool
+	cut    cutting // of a large crate
 }
+
+// cutting is whether the connection is cut, since a part had been sent when it showed.
+type cutting int
+
+const (
+	neverCut cutting = iota
+	mayBeCut         // where somebody was quick enough to read it
+	isCut
+)
 
 const (
 	mib       = 1 << 20
@@ -33,44 +41,44 @@ const (
 
 // indexMisdeeds are those of index files; the last two leave the host for dead.
 var indexMisdeeds = []misdeed{
-	{testbed.Truncated(), 503, "upstream-down", noAnswer, false},
-	{testbed.Shortened(), 503, "upstream-down", "its answer is damaged", false},
-	{testbed.Corrupted(), 503, "upstream-down", "its answer is damaged", false},
-	{testbed.Lengthened(10), 502, "upstream-broken", "more behind its gzip", false},
-	{testbed.RedirectsHere(), 200, "", "", false},
-	{testbed.RedirectsElsewhere(), 200, "", "", false},
-	{testbed.RedirectsToHTTP(), 502, "upstream-broken", noGoing, false},
-	{testbed.RedirectsForEver(), 502, "upstream-broken", noGoing, false},
-	{testbed.Answers(403), 502, "upstream-refused", isRefused, false},
-	{testbed.Answers(404), 404, "not-found", "HTTP 404", false},
-	{testbed.Answers(451), 404, "not-found", "HTTP 451", false},
-	{testbed.Answers(418), 502, "upstream-broken", "HTTP 418", false},
-	{testbed.Answers(500), 503, "upstream-down", "HTTP 500", false},
-	{testbed.Huge(200 * mib), 502, "upstream-broken", tooLarge, false},
-	{testbed.Bomb(200 * mib), 502, "upstream-broken", "more behind its gzip", false},
-	{testbed.BombInOne(200 * mib), 502, "upstream-broken", tooLarge, false},
-	{testbed.Stalled(), 503, "upstream-down", "its answer stopped", false},
-	{testbed.Reset(), 503, "upstream-down", noAnswer, false},
-	{testbed.Silent(), 503, "upstream-down", noAnswer, false},
+	{testbed.Truncated(), 503, "upstream-down", noAnswer, neverCut},
+	{testbed.Shortened(), 503, "upstream-down", "its answer is damaged", neverCut},
+	{testbed.Corrupted(), 503, "upstream-down", "its answer is damaged", neverCut},
+	{testbed.Lengthened(10), 502, "upstream-broken", "more behind its gzip", neverCut},
+	{testbed.RedirectsHere(), 200, "", "", neverCut},
+	{testbed.RedirectsElsewhere(), 200, "", "", neverCut},
+	{testbed.RedirectsToHTTP(), 502, "upstream-broken", noGoing, neverCut},
+	{testbed.RedirectsForEver(), 502, "upstream-broken", noGoing, neverCut},
+	{testbed.Answers(403), 502, "upstream-refused", isRefused, neverCut},
+	{testbed.Answers(404), 404, "not-found", "HTTP 404", neverCut},
+	{testbed.Answers(451), 404, "not-found", "HTTP 451", neverCut},
+	{testbed.Answers(418), 502, "upstream-broken", "HTTP 418", neverCut},
+	{testbed.Answers(500), 503, "upstream-down", "HTTP 500", neverCut},
+	{testbed.Huge(200 * mib), 502, "upstream-broken", tooLarge, neverCut},
+	{testbed.Bomb(200 * mib), 502, "upstream-broken", "more behind its gzip", neverCut},
+	{testbed.BombInOne(200 * mib), 502, "upstream-broken", tooLarge, neverCut},
+	{testbed.Stalled(), 503, "upstream-down", "its answer stopped", neverCut},
+	{testbed.Reset(), 503, "upstream-down", noAnswer, neverCut},
+	{testbed.Silent(), 503, "upstream-down", noAnswer, neverCut},
 }
 
 // crateMisdeeds are those of crates.
 var crateMisdeeds = []misdeed{
-	{testbed.Truncated(), 503, "upstream-down", noAnswer, true},
-	{testbed.Shortened(), 502, "upstream-broken", noMatch, true},
-	{testbed.Corrupted(), 502, "upstream-broken", noMatch, true},
-	{testbed.Lengthened(10), 502, "upstream-broken", noMatch, true},
-	{testbed.RedirectsHere(), 200, "", "", false},
-	{testbed.RedirectsElsewhere(), 200, "", "", false},
-	{testbed.RedirectsToHTTP(), 502, "upstream-broken", noGoing, false},
-	{testbed.RedirectsForEver(), 502, "upstream-broken", noGoing, false},
-	{testbed.Answers(403), 502, "upstream-refused", isRefused, false},
-	{testbed.Answers(404), 404, "not-found", "HTTP 404", false},
-	{testbed.Answers(410), 404, "not-found", "HTTP 410", false},
-	{testbed.Answers(500), 503, "upstream-down", "HTTP 500", false},
-	{testbed.Stalled(), 503, "upstream-down", "its answer stopped", true},
-	{testbed.Reset(), 503, "upstream-down", noAnswer, false},
-	{testbed.Silent(), 503, "upstream-down", noAnswer, false},
+	{testbed.Truncated(), 503, "upstream-down", noAnswer, isCut},
+	{testbed.Shortened(), 502, "upstream-broken", noMatch, mayBeCut},
+	{testbed.Corrupted(), 502, "upstream-broken", noMatch, mayBeCut},
+	{testbed.Lengthened(10), 502, "upstream-broken", noMatch, mayBeCut},
+	{testbed.RedirectsHere(), 200, "", "", neverCut},
+	{testbed.RedirectsElsewhere(), 200, "", "", neverCut},
+	{testbed.RedirectsToHTTP(), 502, "upstream-broken", noGoing, neverCut},
+	{testbed.RedirectsForEver(), 502, "upstream-broken", noGoing, neverCut},
+	{testbed.Answers(403), 502, "upstream-refused", isRefused, neverCut},
+	{testbed.Answers(404), 404, "not-found", "HTTP 404", neverCut},
+	{testbed.Answers(410), 404, "not-found", "HTTP 410", neverCut},
+	{testbed.Answers(500), 503, "upstream-down", "HTTP 500", neverCut},
+	{testbed.Stalled(), 503, "upstream-down", "its answer stopped", isCut},
+	{testbed.Reset(), 503, "upstream-down", noAnswer, neverCut},
+	{testbed.Silent(), 503, "upstream-down", noAnswer, neverCut},
 }
 
 // misbehaved is a lab whose upstream does what it should not, with crates for each misdeed.
@@ -92,10 +100,10 @@ func (l *misbehaved) take(from *[]testbed.IndexLine) testbed.IndexLine {
 }
 
 // wants holds an answer against what has to come of a misdeed; sent is the right one.
-func (l *misbehaved) wants(m misdeed, f gotten, sent []byte, cut bool) {
+func (l *misbehaved) wants(m misdeed, f gotten, sent []byte, cut cutting) {
 	l.t.Helper()
 	switch {
-	case cut:
+	case cut == isCut, cut == mayBeCut && f.status == http.StatusOK:
 		if f.status != http.StatusOK || f.err == nil || len(f.body) >= len(sent) {
 			l.t.Errorf("%s: %s; want it cut off", m, f)
 		}
@@ -181,9 +189,12 @@ func (l *misbehaved) ofIndex(m misdeed) {
 		l.crates.Use(testbed.IndexFile(strings.ToLower(line.Name)), m.Misdeed, 0)
 	}
 	var both sync.WaitGroup
-	both.Go(func() { l.wants(m, l.fetch(l.client, first.path, l.token), first.want, false) })
+	both.Go(func() { l.wants(m, l.fetch(l.client, first.path, l.token), first.want, neverCut) })
+	if m.status == http.StatusNotFound && m.words == "HTTP 451" { // that is believed at once
+		second.want = bytes.ReplaceAll(second.want, []byte(`"yanked":false`), []byte(`"yanked":true`))
+	}
 	both.Go(func() {
-		l.wants(misdeed{Misdeed: m.Misdeed, status: http.StatusOK}, l.fetch(l.client, second.path, l.token), second.want, false)
+		l.wants(misdeed{Misdeed: m.Misdeed, status: http.StatusOK}, l.fetch(l.client, second.path, l.token), second.want, neverCut)
 	})
 	both.Wait()
 }
@@ -205,7 +216,11 @@ func (l *misbehaved) ofCrate(m misdeed) {
 		files := filesOf(l.t, l.crates, "/crates-io", line)
 		l.learn(files[0])
 		l.crates.Use(testbed.Download(line.Name, line.Vers), m.Misdeed, 0)
-		both.Go(func() { l.wants(m, l.fetch(l.client, files[1].path, l.token), files[1].want, m.cut && large) })
+		cut := neverCut
+		if large {
+			cut = m.cut
+		}
+		both.Go(func() { l.wants(m, l.fetch(l.client, files[1].path, l.token), files[1].want, cut) })
 	}
 	both.Wait()
 }
@@ -215,16 +230,21 @@ func (l *misbehaved) ofCrate(m misdeed) {
 func (l *misbehaved) pauses() {
 	l.t.Helper()
 	for _, of := range []int{0, 1} { // the index file, the crate
-		for _, after := range []string{"3", time.Now().Add(5 * time.Second).UTC().Format(http.TimeFormat)} {
+		for _, inDate := range []bool{false, true} {
 			line := l.take(&l.small)
 			files := filesOf(l.t, l.crates, "/crates-io", line)
 			if of == 1 {
 				l.fetch(l.client, files[0].path, l.token)
 			}
 			path := []string{testbed.IndexFile(strings.ToLower(line.Name)), testbed.Download(line.Name, line.Vers)}[of]
+			after := "3"
+			if inDate {
+				after = time.Now().Add(4 * time.Second).UTC().Format(http.TimeFormat)
+			}
+			before := l.crates.Requests(path)
 			l.crates.Use(path, testbed.Answers(429, "Retry-After", after), 1)
 			f := l.fetch(l.client, files[of].path, l.token)
-			if f.status != http.StatusOK || !bytes.Equal(f.body, files[of].want) || f.took < 2*time.Second || l.crates.Requests(path) != 2 {
+			if f.status != http.StatusOK || !bytes.Equal(f.body, files[of].want) || f.took < 2*time.Second || l.crates.Requests(path) != before+2 {
 				l.t.Errorf("429, Retry-After: %s: %s, %d requests", after, f, l.crates.Requests(path))
 			}
 		}
@@ -236,9 +256,9 @@ func (l *misbehaved) pauses() {
 			l.fetch(l.client, others[0].path, l.token)
 		}
 		l.crates.Use([]string{"/index/", "/crates/"}[of], testbed.Answers(429, "Retry-After", "45"), 0)
-		l.wants(misdeed{testbed.Answers(429), 503, "upstream-down", "HTTP 429", false}, l.pausing(files[of].path, 40, 45), nil, false)
+		l.wants(misdeed{testbed.Answers(429), 503, "upstream-down", "HTTP 429", neverCut}, l.pausing(files[of].path, 40, 45), nil, neverCut)
 		before := len(l.crates.Asked())
-		l.wants(misdeed{testbed.Answers(429), 503, "upstream-down", "it asked to be asked again in", false}, l.pausing(others[of].path, 15, 30), nil, false)
+		l.wants(misdeed{testbed.Answers(429), 503, "upstream-down", "it asked to be asked again in", neverCut}, l.pausing(others[of].path, 15, 30), nil, neverCut)
 		if asked := len(l.crates.Asked()); asked != before {
 			l.t.Errorf("upstream asked for a pause, and was asked %d times more", asked-before)
 		}
@@ -300,9 +320,9 @@ func (l *misbehaved) takesBack() {
 			case held && (f.status != http.StatusOK || !bytes.Equal(f.body, files[1].want)):
 				l.t.Errorf("what is held of what upstream took back: %s", f)
 			case !held && i == 0:
-				l.wants(misdeed{testbed.Corrupted(), 502, "upstream-broken", noMatch, false}, f, nil, false)
+				l.wants(misdeed{testbed.Corrupted(), 502, "upstream-broken", noMatch, neverCut}, f, nil, neverCut)
 			case !held && i == 1:
-				l.wants(misdeed{testbed.Answers(404), 404, "not-found", "HTTP 404", false}, f, nil, false)
+				l.wants(misdeed{testbed.Answers(404), 404, "not-found", "HTTP 404", neverCut}, f, nil, neverCut)
 			}
 		}
 		if err := l.crates.Replace(changed.Name, changed.Vers, crate); err != nil {
@@ -318,7 +338,7 @@ func (l *misbehaved) takesBack() {
 
 // However large what upstream answers is, what it takes of memory is bounded.
 func TestHugeAnswersOfUpstreamTakeLittleMemory(t *testing.T) {
-	const atOnce, most = 16, 350 * mib
+	const atOnce, most = 16, 450 * mib
 	l := newUpstreamLab(t)
 	l.stop()
 	l.lab.program = productBinary(t) // the race detector takes many times what is used
@@ -340,7 +360,7 @@ func TestHugeAnswersOfUpstreamTakeLittleMemory(t *testing.T) {
 		all.Wait()
 		after := peak(t, l.cmd.Process.Pid)
 		t.Logf("%s: from %d to %d MiB", m, before/mib, after/mib)
-		if after > most { // sixteen such files have 3 GiB
+		if after > most { // 384 MiB with its garbage is what the process aims at; sixteen such files have 3 GiB
 			t.Errorf("%d times %s took %d MiB of memory", atOnce, m, after/mib)
 		}
 	}

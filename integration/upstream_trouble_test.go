@@ -164,6 +164,22 @@ func TestPrivateNamesAreNeverAskedUpstream(t *testing.T) {
 	}
 }
 
+// What upstream spells otherwise than it did is had under the name that its own line has.
+func TestACrateThatUpstreamRespellsIsHadUnderEitherName(t *testing.T) {
+	l := newUpstreamLab(t, "--upstream-fresh", "0s")
+	u := l.operator
+	l.crates.Add(t, testbed.MakeCrate("Odd-One", "1.0.0", 1000, 1))
+	must(t, u.cargo(l.needing(u, "before", `Odd-One = "1"`), "fetch"))
+	l.crates.Add(t, testbed.MakeCrate("odd-one", "2.0.0", 1000, 2))
+	for name, dependency := range map[string]string{"after": `odd-one = "2"`, "still": `Odd-One = "1"`} {
+		must(t, u.cargo(l.needing(u, name, dependency), "fetch"))
+	}
+	l.crates.Add(t, testbed.MakeCrate("Odd-One", "1.1.0", 1000, 3)) // never held under that name
+	l.crates.Add(t, testbed.MakeCrate("odd-one", "2.1.0", 1000, 4))
+	must(t, u.cargo(l.needing(u, "late", `Odd-One = "=1.1.0"`), "fetch"))
+	must(t, u.aln(u.folder, "log", "check", "--full"))
+}
+
 // A server that is asked to stop ends soon while upstream does not answer: who has been sent
 // nothing yet is told so, and who has been sent a part of a crate that goes on no more is cut off.
 func TestAServerEndsWhileUpstreamStalls(t *testing.T) {
