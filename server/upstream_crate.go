@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"phoenix-lab.org/aln-registry/registry"
@@ -185,7 +184,7 @@ func (s *Server) heardOf(r *http.Request, upstream, crate, version string, diges
 	if !errors.Is(err, registry.ErrNotFound) || onlyCached(r) {
 		return v, unheld(r, err)
 	}
-	if failed := s.upstreams.Renew(r.Context(), upstream, strings.ToLower(crate)); failed != nil {
+	if failed := s.renew(r, upstream, crate); failed != nil {
 		if errors.Is(failed, registry.ErrNotFound) { // in the words, and for the audit trail, of what is known
 			return v, err
 		}
