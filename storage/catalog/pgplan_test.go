@@ -51,11 +51,13 @@ var small = []string{"head", "published", "replica"}
 // notHot is what may read more than it returns, and why. A search for less than
 // three letters is another: no index has them.
 var notHot = map[string]string{
-	"StateDigest":  "reads everything; rebuild and tests ask for it",
-	"Unscanned":    "the background asks for it, a page at a time, after a start",
-	"Beyond":       "fsck counts what there is not",
-	"Faults":       "SQLite's own check, of everything",
-	"UpstreamHeld": "figures, and whoever makes room, sum up what there is, now and then",
+	"StateDigest":   "reads everything; rebuild and tests ask for it",
+	"Unscanned":     "the background asks for it, a page at a time, after a start",
+	"Beyond":        "fsck counts what there is not",
+	"Faults":        "SQLite's own check, of everything",
+	"UpstreamHeld":  "figures, and whoever makes room, sum up what there is, now and then",
+	"AuditOf":       "an auditor asks for the entries of one rule, a few at a time, and the trail is bounded",
+	"CountFindings": "each server counts a few short columns every five seconds",
 }
 
 // withoutStatements have none of their own.
@@ -136,6 +138,7 @@ func callHot(t *testing.T, db *DB) {
 	call("UseAssertion", err)
 	call("SetMeta", db.SetMeta(ctx, "key1", "x"))
 	call("AppendAudit", db.AppendAudit(ctx, make([]AuditEntry, 3), 100000))
+	call("PutScans", db.PutScans(ctx, []Scan{{CID: id}}))
 	call("PutUpstreamFiles", db.PutUpstreamFiles(ctx, []UpstreamFile{{Upstream: "crates-io", Name: "crate7"}}))
 	call("UseUpstreamBlobs", db.UseUpstreamBlobs(ctx, []storage.CID{id}, time.Unix(1, 0)))
 	call("PinUpstream", db.PinUpstream(ctx, "lock7", "did:key:1", []storage.CID{id}, time.Unix(1, 0)))
@@ -205,6 +208,7 @@ func hotReads(ctx context.Context, db *DB, id storage.CID) map[string]func() err
 		"AssertionsSince":  func() error { _, err := db.AssertionsSince(ctx); return err },
 		"Meta":             func() error { _, _, err := db.Meta(ctx, "key7"); return err },
 		"ScanOf":           func() error { _, _, err := db.ScanOf(ctx, id); return err },
+		"ScansOf":          func() error { _, err := db.ScansOf(ctx, 1, []storage.CID{id, storage.CIDOf([]byte("x"))}); return err },
 		"VersionsByCID":    func() error { _, err := db.VersionsByCID(ctx, id, 90000); return err },
 		"Audit":            func() error { _, err := db.Audit(ctx, math.MaxInt64, 100); return err },
 		"Condemned":        func() error { _, err := db.Condemned(ctx, []storage.CID{id}); return err },
