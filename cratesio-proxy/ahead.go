@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	mostAhead      = 32  // fetched ahead at a time
+	mostAhead      = 32  // fetched ahead at a time, of one upstream
 	mostAheadQueue = 512 // that wait for that; what is beyond is asked for by whoever needs it
 	mostVersions   = 3   // the newest, whose dependencies are fetched ahead
 	mostDeps       = 64
@@ -61,18 +61,18 @@ func (u *Upstream) begins(name string, checked time.Time, waves int) bool {
 // spread fetches names ahead, each with its own dependencies for one wave less.
 func (u *Upstream) spread(names []string, waves int) {
 	for _, name := range names {
-		if _, there := u.resting.get(name); there {
+		if r, there := u.resting.get(name); there && u.proxy.Clock().Before(r.until) {
 			continue
 		}
-		if u.proxy.counts.waiting.Add(1) > mostAheadQueue {
-			u.proxy.counts.waiting.Add(-1)
+		if u.waiting.Add(1) > mostAheadQueue {
+			u.waiting.Add(-1)
 			return
 		}
 		begun := u.proxy.tasks.begin(func() {
-			defer u.proxy.counts.waiting.Add(-1)
+			defer u.waiting.Add(-1)
 			select {
-			case u.proxy.ahead <- struct{}{}:
-				defer func() { <-u.proxy.ahead }()
+			case u.ahead <- struct{}{}:
+				defer func() { <-u.ahead }()
 			case <-u.proxy.ctx.Done():
 				return
 			}
@@ -80,7 +80,7 @@ func (u *Upstream) spread(names []string, waves int) {
 			_ = u.refresh(u.proxy.ctx, name, waves-1) // who asks for it is told why not
 		})
 		if !begun {
-			u.proxy.counts.waiting.Add(-1)
+			u.waiting.Add(-1)
 		}
 	}
 }

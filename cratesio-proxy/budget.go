@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 )
 
-// budget is how many bytes of spool there may be in all.
+// budget is how many bytes of spool there may be.
 type budget struct {
+	patience time.Duration // that room is waited for
+
 	mu      sync.Mutex
 	most    int64
 	free    int64
@@ -15,11 +18,13 @@ type budget struct {
 }
 
 func newBudget(most int64) *budget {
-	return &budget{most: most, free: most, changed: make(chan struct{})}
+	return &budget{patience: budgetTime, most: most, free: most, changed: make(chan struct{})}
 }
 
-// take waits until n are free, and takes them. When ctx ends before, it is ErrBusy.
+// take waits for a while until n are free, and takes them. Otherwise it is ErrBusy.
 func (b *budget) take(ctx context.Context, n int64) error {
+	ctx, cancel := context.WithTimeout(ctx, b.patience)
+	defer cancel()
 	for {
 		b.mu.Lock()
 		if n <= b.free {
@@ -35,17 +40,6 @@ func (b *budget) take(ctx context.Context, n int64) error {
 			return fmt.Errorf("%w: %d bytes of spool are in use", ErrBusy, b.used())
 		}
 	}
-}
-
-// takeNow takes n, or is ErrBusy.
-func (b *budget) takeNow(n int64) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if n > b.free {
-		return fmt.Errorf("%w: %d bytes of spool are in use", ErrBusy, b.most-b.free)
-	}
-	b.free -= n
-	return nil
 }
 
 func (b *budget) give(n int64) {

@@ -141,14 +141,14 @@ func (u *Upstream) config(ctx context.Context) (IndexConfig, error) {
 	resting = resting && u.proxy.Clock().Before(r.until)
 	if known {
 		if !resting {
-			u.flights.join(u.proxy, configName, indexTime, u.fetchConfig)
+			u.configs.join(u.proxy, configName, indexTime, u.fetchConfig)
 		}
 		return c, nil
 	}
 	if resting {
 		return IndexConfig{}, r.err
 	}
-	asked := u.flights.join(u.proxy, configName, indexTime, u.fetchConfig)
+	asked := u.configs.join(u.proxy, configName, indexTime, u.fetchConfig)
 	if err := asked.wait(ctx); err != nil {
 		return IndexConfig{}, err
 	}
@@ -161,7 +161,7 @@ func (u *Upstream) wantConfig() {
 	now := u.proxy.Clock()
 	_, known, _ := u.settings.get(now)
 	if r, there := u.resting.get(configName); !known && !(there && now.Before(r.until)) {
-		u.flights.join(u.proxy, configName, indexTime, u.fetchConfig)
+		u.configs.join(u.proxy, configName, indexTime, u.fetchConfig)
 	}
 }
 
@@ -169,7 +169,8 @@ func (u *Upstream) fetchConfig(ctx context.Context) error {
 	var c IndexConfig
 	err := u.try(ctx, never, func(ctx context.Context) error {
 		return u.ask(ctx, question{host: u.index, url: u.setting.Index + configName, header: acceptGzip()}, func(resp *http.Response, body *watched) error {
-			data, err := u.readBody(ctx, resp, body, maxConfigBytes)
+			data, leave, err := u.readBody(ctx, resp, body, maxConfigBytes)
+			defer leave()
 			if err == nil {
 				c, err = ParseIndexConfig(data, u.setting.Index)
 			}
@@ -183,4 +184,15 @@ func (u *Upstream) fetchConfig(ctx context.Context) error {
 	}
 	u.settings.put(c, now)
 	return nil
+}
+
+// mayHaveToken reports whether the token is for the host of address too: config.json names
+// any it likes, and whoever writes that is not to get the token elsewhere.
+func (u *Upstream) mayHaveToken(address string) bool {
+	to, err := url.Parse(address)
+	if err != nil {
+		return false
+	}
+	index, err := url.Parse(u.setting.Index)
+	return err == nil && (to.Host == index.Host || u.setting.TokenHost != "" && to.Host == u.setting.TokenHost)
 }

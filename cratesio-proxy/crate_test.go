@@ -330,15 +330,17 @@ func TestTheSpoolIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.upstream.spool.patience = 100 * time.Millisecond
+	if _, err := l.read(wantThird); !errors.Is(err, ErrBusy) {
+		t.Errorf("what grows beyond the spool: %v", err)
+	}
+	l.upstream.spool.patience = budgetTime
 	var group sync.WaitGroup
 	group.Go(func() {
 		if got, err := l.read(wantSecond); err != nil || !bytes.Equal(got, second) {
 			t.Errorf("who waits for room: %d bytes, %v", len(got), err)
 		}
 	})
-	if _, err := l.read(wantThird); !errors.Is(err, ErrBusy) {
-		t.Errorf("what grows beyond the spool: %v", err)
-	}
 	if used := l.proxy.Figures().Spool; used > l.proxy.SpoolBytes {
 		t.Errorf("the spool has %d bytes", used)
 	}

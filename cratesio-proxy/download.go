@@ -24,7 +24,7 @@ const (
 	smallCrate = 64 << 10
 
 	copyBytes  = 64 << 10
-	spoolStep  = 1 << 20 // by which the spool of a crate of unknown size grows
+	spoolStep  = 1 << 20 // by which what a crate takes of the spool grows, as it comes
 	storeTime  = 5 * time.Minute
 	mostStored = 4                // at a time
 	closeTime  = 10 * time.Second // of it, once the proxy is closed
@@ -150,7 +150,7 @@ func (d *download) release() {
 		d.file = nil
 	}
 	if d.taken > 0 {
-		d.u.proxy.budget.give(d.taken)
+		d.u.spool.give(d.taken)
 		d.taken = 0
 	}
 }
@@ -211,7 +211,7 @@ func (d *download) failed(err error) {
 	case errors.Is(err, ErrUnavailable):
 		u.downloads.failed.put(d.want.ID, rest{err, now.Add(troubleRest)})
 	}
-	log.Warn("an upstream's crate cannot be had", "error", err)
+	log.Warn("an upstream's crate cannot be had", "error", err, "cause", inside(err))
 }
 
 // fetch receives all bytes and verifies them.
@@ -237,7 +237,7 @@ func (d *download) fetch(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	in := &incoming{download: d, hash: sha256.New(), url: address, open: !c.authRequired}
+	in := &incoming{download: d, hash: sha256.New(), url: address, open: !c.authRequired || !u.mayHaveToken(address)}
 	if err := u.try(ctx, func() time.Duration { return in.came }, in.attempt); err != nil {
 		return err
 	}
@@ -300,7 +300,7 @@ func (in *incoming) take(ctx context.Context, resp *http.Response, body *watched
 			return err
 		}
 	}
-	return in.copy(body)
+	return in.copy(ctx, body)
 }
 
 // continues reports whether a partial answer begins where it should.
@@ -320,29 +320,36 @@ func (in *incoming) begin(ctx context.Context, size int64) error {
 		}
 		return nil
 	}
-	if size > 0 {
-		patient, cancel := context.WithTimeout(ctx, budgetTime)
-		defer cancel()
-		if err := in.u.proxy.budget.take(patient, size); err != nil {
-			return err
-		}
+	if err := in.reserve(ctx, 1); err != nil { // so that it is told before anything is sent
+		return err
 	}
 	file, err := durable.CreateUnnamed(in.u.proxy.Spool)
 	if err != nil {
-		in.u.proxy.budget.give(max(size, 0))
 		return fmt.Errorf("spool a crate: %w", storage.Full(err))
 	}
-	in.change(func() { in.file, in.taken, in.size, in.started = file, max(size, 0), size, true })
+	in.change(func() { in.file, in.size, in.started = file, size, true })
+	return nil
+}
+
+// reserve takes of the spool what a crate of that many bytes needs, a step at a time: what
+// upstream only says that it sends takes nothing of what others need.
+func (in *incoming) reserve(ctx context.Context, bytes int64) error {
+	for in.taken < bytes {
+		if err := in.u.spool.take(ctx, spoolStep); err != nil {
+			return err
+		}
+		in.change(func() { in.taken += spoolStep })
+	}
 	return nil
 }
 
 // copy takes what comes into the file, and lets readers know.
-func (in *incoming) copy(body io.Reader) error {
+func (in *incoming) copy(ctx context.Context, body io.Reader) error {
 	buffer := make([]byte, copyBytes)
 	for {
 		n, err := body.Read(buffer)
 		if n > 0 {
-			if err := in.write(buffer[:n]); err != nil {
+			if err := in.write(ctx, buffer[:n]); err != nil {
 				return err
 			}
 		}
@@ -355,16 +362,13 @@ func (in *incoming) copy(body io.Reader) error {
 	}
 }
 
-func (in *incoming) write(p []byte) error {
+func (in *incoming) write(ctx context.Context, p []byte) error {
 	end := in.at + int64(len(p))
 	if end > in.u.proxy.CrateBytes {
 		return fmt.Errorf("%w: the crate has more than %d bytes", ErrBroken, in.u.proxy.CrateBytes)
 	}
-	if end > in.taken {
-		if err := in.u.proxy.budget.takeNow(spoolStep); err != nil {
-			return err
-		}
-		in.change(func() { in.taken += spoolStep })
+	if err := in.reserve(ctx, end); err != nil {
+		return err
 	}
 	if _, err := in.file.WriteAt(p, in.at); err != nil {
 		return fmt.Errorf("spool a crate: %w", storage.Full(err))

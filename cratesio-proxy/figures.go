@@ -2,11 +2,11 @@ package cratesioproxy
 
 import "sync/atomic"
 
-// counts are since the start, but for waiting.
+// counts are since the start.
 type counts struct {
 	requests, retries, joined                                 atomic.Int64
 	fresh, unchanged, imported, stale, rested                 atomic.Int64
-	ahead, waiting                                            atomic.Int64
+	ahead                                                     atomic.Int64
 	held, crates, bytes, mismatches, unstored, passed, alarms atomic.Int64
 }
 
@@ -41,9 +41,10 @@ func (p *Proxy) Figures() Figures {
 		Fresh: c.fresh.Load(), Unchanged: c.unchanged.Load(), Imported: c.imported.Load(), Stale: c.stale.Load(), Rested: c.rested.Load(),
 		Ahead: c.ahead.Load(),
 		Held:  c.held.Load(), Crates: c.crates.Load(), Bytes: c.bytes.Load(), Mismatches: c.mismatches.Load(), Unstored: c.unstored.Load(), Passed: c.passed.Load(),
-		Alarms: c.alarms.Load(), Spool: p.budget.used(),
+		Alarms: c.alarms.Load(),
 	}
 	for _, u := range p.upstreams {
+		f.Spool += u.spool.used()
 		if u.index.isDead() || u.files.isDead() {
 			f.Dead = append(f.Dead, u.setting.Name)
 		}

@@ -20,9 +20,10 @@ import (
 const (
 	// MaxIndexBytes bounds an index file, on the wire and decoded.
 	MaxIndexBytes = cargo.MaxUpstreamFile
-	// Of files beyond largeBytes so many are read at a time, so that memory is bounded too.
+	// Of files beyond largeBytes so many are in memory at a time, of one upstream, until they
+	// are entered.
 	largeBytes = 1 << 20
-	mostLarge  = 4
+	mostLarge  = 2
 
 	mostEntries  = 20_000
 	mostResting  = 10_000
@@ -35,6 +36,10 @@ const (
 	troubleRest = 2 * time.Second  // after a failure, where nothing is known
 	slowFor     = 10 * time.Second // that nobody waits for news of what is known
 	staleRest   = 15 * time.Second // where something is, or what came is of no use
+	renewRest   = 5 * time.Second  // that is not asked again even where something is missing
+
+	// mostAheadOf is how far ahead of this clock the one may be that entries have their time of.
+	mostAheadOf = time.Minute
 )
 
 // entry is what is remembered of a crate's index file. It is replaced, never changed.
@@ -51,6 +56,11 @@ type rest struct {
 
 // refresh is Refresh that fetches as many waves of dependencies ahead.
 func (u *Upstream) refresh(ctx context.Context, name string, ahead int) error {
+	return u.refreshOlder(ctx, name, ahead, u.proxy.Fresh)
+}
+
+// refreshOlder is refresh of what upstream was not asked for so long.
+func (u *Upstream) refreshOlder(ctx context.Context, name string, ahead int, fresh time.Duration) error {
 	if cargo.ValidateName(name) != nil || strings.ToLower(name) != name {
 		return u.say(ErrNotFound)
 	}
@@ -71,7 +81,7 @@ func (u *Upstream) refresh(ctx context.Context, name string, ahead int) error {
 		}
 		return nil
 	}
-	err = u.renew(ctx, name, known, ok, ahead)
+	err = u.renew(ctx, name, known, ok, fresh, ahead)
 	if err == nil {
 		u.fetchAhead(name, ahead)
 	}
@@ -85,9 +95,9 @@ func (k Known) elsewhere(name string) bool {
 }
 
 // renew sees to it that what is known is fresh, or cannot be made so now.
-func (u *Upstream) renew(ctx context.Context, name string, known Known, ok bool, ahead int) error {
+func (u *Upstream) renew(ctx context.Context, name string, known Known, ok bool, fresh time.Duration, ahead int) error {
 	now := u.proxy.Clock()
-	if e, there := u.entries.get(name); there && ok && u.isFresh(e.file, known, now) {
+	if e, _ := u.entries.get(name); ok && isFresh(e.file, known, now, fresh) {
 		u.proxy.counts.fresh.Add(1)
 		return nil
 	}
@@ -99,7 +109,7 @@ func (u *Upstream) renew(ctx context.Context, name string, known Known, ok bool,
 		return r.err
 	}
 	u.wantConfig()
-	asked := u.flights.join(u.proxy, name, indexTime, func(ctx context.Context) error { return u.fetchIndex(ctx, name, ahead) })
+	asked := u.flights.join(u.proxy, name, indexTime, func(ctx context.Context) error { return u.fetchIndex(ctx, name, fresh, ahead) })
 	if !ok {
 		return asked.wait(ctx)
 	}
@@ -130,15 +140,20 @@ func (u *Upstream) renewKnown(ctx context.Context, asked *flight) error {
 	return nil
 }
 
-// isFresh reports whether a file was looked at a moment ago, and is what is known.
-func (u *Upstream) isFresh(f File, known Known, now time.Time) bool {
+// isFresh reports whether what is known is what upstream said a moment ago: here, where f
+// was looked at, or to whichever replica entered it. Replicas that are told different things
+// would otherwise enter one after the other, as often as anybody asks.
+func isFresh(f File, known Known, now time.Time, fresh time.Duration) bool {
+	if age := now.Sub(known.Seen); age > -mostAheadOf && age < fresh {
+		return true
+	}
 	age := now.Sub(f.Checked)
-	return f.Status == http.StatusOK && f.Snapshot == known.Snapshot && age >= 0 && age < u.proxy.Fresh
+	return f.Status == http.StatusOK && f.Snapshot == known.Snapshot && age >= 0 && age < fresh
 }
 
 // fetchIndex asks upstream for a crate's index file and hands to the registry what is new. What it
 // depends on is fetched ahead as soon as it is known.
-func (u *Upstream) fetchIndex(ctx context.Context, name string, ahead int) error {
+func (u *Upstream) fetchIndex(ctx context.Context, name string, fresh time.Duration, ahead int) error {
 	known, ok, err := u.proxy.Evidence.Known(ctx, u.setting.Name, cargo.CanonicalName(name))
 	if err != nil {
 		return err
@@ -150,7 +165,7 @@ func (u *Upstream) fetchIndex(ctx context.Context, name string, ahead int) error
 	if e, there := u.entries.get(name); there {
 		file = e.file
 	} else if ok {
-		if file = u.noted(ctx, name); u.isFresh(file, known, u.proxy.Clock()) {
+		if file = u.noted(ctx, name); isFresh(file, known, u.proxy.Clock(), fresh) {
 			u.entries.put(name, entry{file: file})
 			return nil
 		}
@@ -183,6 +198,7 @@ func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bo
 	if err != nil {
 		return err
 	}
+	defer found.leave()
 	u.slow.Store(0)
 	found.file.Upstream, found.file.Name = u.setting.Name, name
 	found.file.Checked, found.file.Status = u.proxy.Clock(), http.StatusOK
@@ -215,6 +231,9 @@ func (u *Upstream) enter(ctx context.Context, name string, snapshot []byte, tell
 		return nil, u.say(fmt.Errorf("%w: its index file is empty", ErrNotFound))
 	case strings.ToLower(file.Name) != name:
 		return nil, u.say(ErrNotFound)
+	}
+	if !u.entered.take(u.proxy.Clock(), int64(len(snapshot)), u.proxy.DayBytes) {
+		return nil, u.say(errExcess)
 	}
 	deps := dependencies(file)
 	tell(deps)
@@ -268,6 +287,9 @@ func (u *Upstream) remember(ctx context.Context, name string, known Known, ok bo
 			u.vanished(ctx, name, known, file, err)
 		}
 		return
+	case errors.Is(err, errExcess):
+		u.proxy.alarm(Alarm{Upstream: u.setting.Name, Kind: AlarmExcess, Detail: words(err), At: now})
+		u.resting.put(name, rest{err, now.Add(u.proxy.Fresh)})
 	case errors.Is(err, ErrBroken):
 		if errors.Is(err, ErrSnapshot) {
 			u.proxy.alarm(Alarm{Upstream: u.setting.Name, Name: name, Kind: AlarmSnapshot, Detail: words(err), At: now})
@@ -281,7 +303,7 @@ func (u *Upstream) remember(ctx context.Context, name string, known Known, ok bo
 	if errors.As(err, new(*openError)) { // said when it came to that
 		return
 	}
-	u.proxy.Log.WarnContext(ctx, "an upstream's index file cannot be had", "upstream", u.setting.Name, "crate", name, "known", ok, "error", err)
+	u.proxy.Log.WarnContext(ctx, "an upstream's index file cannot be had", "upstream", u.setting.Name, "crate", name, "known", ok, "error", err, "cause", inside(err))
 }
 
 // vanished takes in that upstream no longer has what it had. That it is gone is entered where
@@ -316,8 +338,9 @@ func (u *Upstream) vanished(ctx context.Context, name string, known Known, file 
 
 // answer is an index file, or that it is what it was (nil).
 type answer struct {
-	body []byte
-	file File // its validators
+	body  []byte
+	file  File   // its validators
+	leave func() // is called once body is of no more use
 }
 
 // getIndex makes one attempt at an index file.
@@ -329,14 +352,14 @@ func (u *Upstream) getIndex(ctx context.Context, name string, file File) (answer
 		header.Set("If-Modified-Since", file.LastModified)
 	}
 	conditional := len(header) > 1
-	var found answer
+	found := answer{leave: func() {}}
 	err := u.ask(ctx, question{host: u.index, url: u.setting.Index + cargo.IndexPath(name), header: header}, func(resp *http.Response, body *watched) (err error) {
 		found.file.ETag, found.file.LastModified = validator(resp, "ETag"), validator(resp, "Last-Modified")
 		if resp.StatusCode == http.StatusNotModified && conditional {
 			found.file.ETag, found.file.LastModified = cmp.Or(found.file.ETag, file.ETag), cmp.Or(found.file.LastModified, file.LastModified)
 			return nil
 		}
-		found.body, err = u.readBody(ctx, resp, body, MaxIndexBytes)
+		found.body, found.leave, err = u.readBody(ctx, resp, body, MaxIndexBytes)
 		return err
 	})
 	return found, err
@@ -355,43 +378,52 @@ func validator(resp *http.Response, name string) string {
 }
 
 // readBody reads and decodes a whole answer of at most so many bytes. Where an answer does not say
-// where it ends, a part of it looks like all: that is not taken.
-func (u *Upstream) readBody(ctx context.Context, resp *http.Response, body *watched, most int64) ([]byte, error) {
+// where it ends, a part of it looks like all: that is not taken. leave is called once the
+// bytes are of no more use.
+func (u *Upstream) readBody(ctx context.Context, resp *http.Response, body *watched, most int64) (data []byte, leave func(), err error) {
+	held := func() {}
+	leave = func() { held() }
+	defer func() {
+		if err != nil {
+			leave()
+			held = func() {}
+		}
+	}()
 	if resp.StatusCode != http.StatusOK {
-		return nil, &answered{kind: ErrBroken, status: resp.StatusCode}
+		return nil, leave, &answered{kind: ErrBroken, status: resp.StatusCode}
 	}
 	tooLarge := fmt.Errorf("%w: it has more than %d bytes", ErrBroken, most)
 	if resp.ContentLength > most {
-		return nil, tooLarge
+		return nil, leave, tooLarge
 	}
 	wire := bufio.NewReader(&bounded{r: body, left: most, err: tooLarge})
 	var plain io.Reader = wire
 	switch encoding := strings.ToLower(resp.Header.Get("Content-Encoding")); encoding {
 	case "", "identity":
 		if resp.ProtoMajor == 1 && resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 {
-			return nil, fmt.Errorf("%w: it does not say where it ends", ErrBroken)
+			return nil, leave, fmt.Errorf("%w: it does not say where it ends", ErrBroken)
 		}
 	case "gzip", "x-gzip":
 		z, err := gzip.NewReader(wire)
 		if err != nil {
-			return nil, damaged(err)
+			return nil, leave, damaged(err)
 		}
 		z.Multistream(false) // empty members without end cost time and yield nothing
 		plain = &bounded{r: z, left: most, err: tooLarge}
 	default:
-		return nil, fmt.Errorf("%w: it is encoded in a way that was not asked for", ErrBroken)
+		return nil, leave, fmt.Errorf("%w: it is encoded in a way that was not asked for", ErrBroken)
 	}
-	data, err := u.readAll(ctx, plain, max(resp.ContentLength, 0))
+	data, held, err = u.readAll(ctx, plain, max(resp.ContentLength, 0))
 	if err != nil {
-		return nil, damaged(err)
+		return nil, leave, damaged(err)
 	}
 	switch _, err := wire.ReadByte(); {
 	case err == nil:
-		return nil, fmt.Errorf("%w: there is more behind its gzip", ErrBroken)
+		return nil, leave, fmt.Errorf("%w: there is more behind its gzip", ErrBroken)
 	case !errors.Is(err, io.EOF):
-		return nil, damaged(err)
+		return nil, leave, damaged(err)
 	}
-	return data, nil
+	return data, leave, nil
 }
 
 // damaged is what reading failed with, or that what was read is no gzip: it changed on the way.
@@ -402,24 +434,26 @@ func damaged(err error) error {
 	return fmt.Errorf("%w: its answer is damaged: %s", ErrUnavailable, words(err))
 }
 
-// readAll reads r, which is bounded, to its end. Beyond largeBytes it waits for its turn, and
-// for a buffer that is large enough: one that grows would leave three times as much behind,
-// also for what is found too large in the end.
-func (u *Upstream) readAll(ctx context.Context, r io.Reader, about int64) ([]byte, error) {
+// readAll reads r, which is bounded, to its end. Beyond largeBytes it waits for its turn, which
+// lasts until leave is called (what was read stays in memory, and is parsed, until it is
+// entered), and for a buffer that is large enough: one that grows would leave three times as
+// much behind, also for what is found too large in the end.
+func (u *Upstream) readAll(ctx context.Context, r io.Reader, about int64) (read []byte, leave func(), err error) {
 	var data bytes.Buffer
 	data.Grow(int(min(about, largeBytes)) + bytes.MinRead)
-	_, err := io.CopyN(&data, r, largeBytes)
+	leave = func() {}
+	_, err = io.CopyN(&data, r, largeBytes)
 	if errors.Is(err, io.EOF) {
-		return data.Bytes(), nil
+		return data.Bytes(), leave, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, leave, err
 	}
 	select {
-	case u.proxy.large <- struct{}{}:
-		defer func() { <-u.proxy.large }()
+	case u.large <- struct{}{}:
+		leave = func() { <-u.large }
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
+		return nil, leave, fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
 	}
 	buffer, ok := u.proxy.buffers.Get().(*[]byte)
 	if !ok {
@@ -430,13 +464,13 @@ func (u *Upstream) readAll(ctx context.Context, r io.Reader, about int64) ([]byt
 		more, err := r.Read((*buffer)[n:])
 		n += more
 		if err == io.EOF { //nolint:errorlint // another that matches it is no end
-			return bytes.Clone((*buffer)[:n]), nil
+			return bytes.Clone((*buffer)[:n]), leave, nil
 		}
 		if err != nil {
-			return nil, err
+			return nil, leave, err
 		}
 	}
-	return nil, fmt.Errorf("%w: it has more than %d bytes", ErrBroken, MaxIndexBytes)
+	return nil, leave, fmt.Errorf("%w: it has more than %d bytes", ErrBroken, MaxIndexBytes)
 }
 
 // bounded reads at most left bytes; one more is err.

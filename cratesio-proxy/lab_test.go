@@ -61,7 +61,7 @@ func newLab(t *testing.T, change func(*Config)) *lab {
 				t.Fatalf("%d goroutines, and there were %d:\n%s", runtime.NumGoroutine(), before, stacks[:runtime.Stack(stacks, true)])
 			}
 		}
-		if used := l.proxy.budget.used(); used != 0 {
+		if used := l.upstream.spool.used(); used != 0 {
 			t.Errorf("%d bytes of spool are never given back", used)
 		}
 	})
@@ -215,9 +215,13 @@ type evidence struct {
 	private  string   // a prefix
 	err      error
 	finds    Imported
+	during   func() // Import
 }
 
 func (e *evidence) Import(_ context.Context, upstream, crate string, snapshot []byte) (Imported, error) {
+	if e.during != nil {
+		e.during()
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.err != nil {

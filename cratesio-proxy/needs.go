@@ -37,8 +37,10 @@ type Imported struct {
 type Known struct {
 	// Name is spelled as upstream does.
 	Name string
-	// Snapshot is the last index file that was imported.
+	// Snapshot is the last index file that was imported, Seen when that was, by whichever
+	// replica: upstream said so a moment before.
 	Snapshot storage.CID
+	Seen     time.Time
 }
 
 // Facts keeps what is worth keeping and is no evidence. All methods may be called
@@ -98,6 +100,8 @@ const (
 	AlarmDropped = "dropped"
 	// AlarmVanished: upstream no longer has a crate that it had.
 	AlarmVanished = "vanished"
+	// AlarmExcess: its index files change more than is entered within a day.
+	AlarmExcess = "excess"
 )
 
 // Alarm is something that an upstream should never do.

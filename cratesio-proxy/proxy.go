@@ -16,10 +16,12 @@
 //
 // However many ask for one thing, an upstream is asked once; whoever leaves does not
 // end it for others. An upstream that does not answer holds nobody: what is known
-// already is served as it is known, and what is not fails soon and for a moment.
+// already is served as it is known, and what is not fails soon and for a moment. What is
+// bounded is so for each upstream, so that a slow one takes nothing of the others.
 //
 // Secrets stand in files that settings name (Setting), go into the Authorization of
-// requests to that upstream's own host, and into no error, log line or figure.
+// requests to the host of that upstream's index, and of its crates where that is the same
+// or the setting names it (Setting.TokenHost), and into no error, log line or figure.
 // Time and randomness are arguments (Config).
 package cratesioproxy
 
@@ -47,9 +49,13 @@ const (
 	// DefaultPatience is how long an asker waits for news of a crate of which something
 	// is known already, before that is served.
 	DefaultPatience = 5 * time.Second
-	// DefaultCrateBytes bounds one crate, DefaultSpoolBytes all that are under way.
+	// DefaultCrateBytes bounds one crate, DefaultSpoolBytes all that are under way: every
+	// upstream has the same share of it, and never less than one crate.
 	DefaultCrateBytes = 512 << 20
 	DefaultSpoolBytes = 2 << 30
+	// DefaultDayBytes bounds the index files of one upstream that are entered within a day: they
+	// are kept for ever.
+	DefaultDayBytes = 2 << 30
 	// DefaultAhead is how many waves of dependencies are fetched before they are asked for.
 	DefaultAhead = 1
 )
@@ -68,8 +74,8 @@ type Config struct {
 	Offline bool
 	// Fresh, Negative, Stall and Patience are times as explained beside their defaults.
 	Fresh, Negative, Stall, Patience time.Duration
-	// CrateBytes and SpoolBytes are bounds as explained beside their defaults.
-	CrateBytes, SpoolBytes int64
+	// CrateBytes, SpoolBytes and DayBytes are bounds as explained beside their defaults.
+	CrateBytes, SpoolBytes, DayBytes int64
 	// Ahead is DefaultAhead where it is 0, and none where it is negative.
 	Ahead int
 	// Stopping is closed when this registry is about to end: nobody waits any more for an
@@ -94,7 +100,7 @@ func (c Config) orDefault() Config {
 	c.Patience = cmp.Or(c.Patience, DefaultPatience)
 	c.CrateBytes = cmp.Or(c.CrateBytes, DefaultCrateBytes)
 	c.SpoolBytes = cmp.Or(c.SpoolBytes, DefaultSpoolBytes)
-	c.SpoolBytes = max(c.SpoolBytes, c.CrateBytes)
+	c.DayBytes = cmp.Or(c.DayBytes, DefaultDayBytes)
 	c.Ahead = max(cmp.Or(c.Ahead, DefaultAhead), 0)
 	if c.Clock == nil {
 		c.Clock = time.Now
@@ -129,11 +135,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 // Proxy is all upstreams of a process. Its methods may be called concurrently.
 type Proxy struct {
 	Config
-	upstreams []*Upstream // in the order of the settings
-	budget    *budget     // of the spool
-	large     chan struct{}
-	buffers   sync.Pool // of *[]byte, for index files that are large
-	ahead     chan struct{}
+	upstreams []*Upstream   // in the order of the settings
+	buffers   sync.Pool     // of *[]byte, for index files that are large
 	storing   chan struct{} // holds a place for every crate being stored
 	alarms    alarmed
 	notes     *notes
@@ -147,16 +150,11 @@ type Proxy struct {
 // New makes a proxy of the upstreams that settings name. It asks none of them, but
 // reads their files: one that cannot be read, or holds nothing usable, is an error.
 func New(config Config, settings []Setting) (*Proxy, error) {
-	p := &Proxy{
-		Config: config.orDefault(),
-		large:  make(chan struct{}, mostLarge),
-		ahead:  make(chan struct{}, mostAhead), storing: make(chan struct{}, mostStored),
-	}
-	p.budget = newBudget(p.SpoolBytes)
+	p := &Proxy{Config: config.orDefault(), storing: make(chan struct{}, mostStored)}
 	p.alarms.last = newRecent[string, time.Time](mostAlarmed)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	for _, s := range settings {
-		u, err := newUpstream(p, s)
+		u, err := newUpstream(p, s, len(settings))
 		if err != nil {
 			p.cancel()
 			return nil, err

@@ -196,6 +196,24 @@ func retryAfter(value string, now time.Time) time.Duration {
 	return 0
 }
 
+// unreached is why upstream cannot be reached. What the network says of that names
+// addresses, names and proxies that are not for everybody: it is for the log alone.
+type unreached struct {
+	kind         error // one of this package
+	text, inside string
+}
+
+func (u *unreached) Error() string { return fmt.Sprintf("%s: %s", u.kind, u.text) }
+func (u *unreached) Unwrap() error { return u.kind }
+
+// inside is what an error says to operators alone, "" for nothing.
+func inside(err error) string {
+	if u := (*unreached)(nil); errors.As(err, &u) {
+		return u.inside
+	}
+	return ""
+}
+
 // network is why a request or the reading of its answer failed, without its URL.
 func network(ctx context.Context, err error) error {
 	var in *url.Error
@@ -207,11 +225,11 @@ func network(ctx context.Context, err error) error {
 	case errors.Is(err, errRedirect):
 		return fmt.Errorf("%w: %w", ErrBroken, errRedirect)
 	case errors.As(err, &untrusted):
-		return fmt.Errorf("%w: %s; give the certificates to trust for it with ca=FILE", ErrBroken, words(err))
+		return &unreached{ErrBroken, "its certificate is not trusted; give the certificates to trust for it with ca=FILE", words(err)}
 	case cause != nil: // more telling than that something was canceled
 		return fmt.Errorf("%w: %w", ErrUnavailable, cause)
 	}
-	return fmt.Errorf("%w: %s", ErrUnavailable, words(err))
+	return &unreached{ErrUnavailable, "it cannot be reached, or its answer broke off", words(err)}
 }
 
 // agent says who asks, as crates.io wants to know of everybody.

@@ -20,7 +20,7 @@ const (
 	scheme      = "sparse+"
 	// form is what a setting looks like; errors show it and nothing that was given where
 	// a secret may stand.
-	form = "sparse+https://host[:port]/path/ for crates.io's own, or NAME=sparse+https://host[:port]/path/[?token_file=FILE][&ca=FILE][&proxy=URL] for another"
+	form = "sparse+https://host[:port]/path/ for crates.io's own, or NAME=sparse+https://host[:port]/path/[?token_file=FILE][&token_host=HOST][&ca=FILE][&proxy=URL] for another"
 
 	mostUpstreams  = 32
 	maxName        = 32
@@ -39,6 +39,9 @@ type Setting struct {
 	// TokenFile holds what goes into Authorization, "" for nothing. It is read for every
 	// request, so that a token may be replaced.
 	TokenFile string
+	// TokenHost is the host, with its port where it has one, that gets it besides the
+	// index's: some keep their crates elsewhere. "" for none.
+	TokenHost string
 	// CA is a file of the only certificates to trust, in PEM; "" for the system's.
 	CA string
 	// Proxy is the http, https or socks5 URL of a proxy, without credentials; "" for the one that
@@ -57,7 +60,7 @@ func (s Setting) Source() string {
 // String is the setting as it may be typed again.
 func (s Setting) String() string {
 	query := []string{}
-	for _, p := range []struct{ name, value string }{{"token_file", s.TokenFile}, {"ca", s.CA}, {"proxy", s.Proxy}} {
+	for _, p := range []struct{ name, value string }{{"token_file", s.TokenFile}, {"token_host", s.TokenHost}, {"ca", s.CA}, {"proxy", s.Proxy}} {
 		if p.value != "" {
 			query = append(query, p.name+"="+url.QueryEscape(p.value))
 		}
@@ -167,14 +170,17 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
+// parameters are those that a setting may have.
+var parameters = []string{"token_file", "token_host", "ca", "proxy"}
+
 // take reads the parameters; their values are not shown, since what is wrong may be a secret.
 func (s *Setting) take(values url.Values) error {
 	for name, given := range values {
 		switch {
-		case !slices.Contains([]string{"token_file", "ca", "proxy"}, name) && looksSecret(name):
+		case !slices.Contains(parameters, name) && looksSecret(name):
 			return refuse("a secret does not belong into a setting, which others see; write it into a file, and ?token_file=FILE behind the address")
-		case !slices.Contains([]string{"token_file", "ca", "proxy"}, name):
-			return refuse("there is a parameter that is none of token_file, ca and proxy; write %s", form)
+		case !slices.Contains(parameters, name):
+			return refuse("there is a parameter that is none of token_host, token_file, ca and proxy; write %s", form)
 		case len(given) > 1:
 			return refuse("%s is given twice; leave one out", name)
 		case given[0] == "":
@@ -183,9 +189,12 @@ func (s *Setting) take(values url.Values) error {
 			return refuse("%s holds a control character", name)
 		}
 	}
-	s.TokenFile, s.CA, s.Proxy = values.Get("token_file"), values.Get("ca"), values.Get("proxy")
+	s.TokenFile, s.TokenHost, s.CA, s.Proxy = values.Get("token_file"), values.Get("token_host"), values.Get("ca"), values.Get("proxy")
 	if s.CA != "" && !strings.HasPrefix(s.Index, "https:") {
 		return refuse("ca is for an address with https")
+	}
+	if u, err := url.Parse("https://" + s.TokenHost); s.TokenHost != "" && (err != nil || u.Host != s.TokenHost || u.Hostname() == "" || s.TokenFile == "") {
+		return refuse("token_host is a host, with its port where it has one, that gets what is in token_file too; write it like token_host=files.example:8443")
 	}
 	return s.checkProxy()
 }

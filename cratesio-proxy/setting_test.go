@@ -20,6 +20,7 @@ func TestSettingsAreReadAsTyped(t *testing.T) {
 		"another beside crates.io":     {[]string{"acme=sparse+https://acme.example:8443/a/b/"}, []string{"crates-io=sparse+https://index.crates.io/", "acme=sparse+https://acme.example:8443/a/b/"}},
 		"another alone":                {[]string{"none", "acme=sparse+https://acme.example"}, []string{"acme=sparse+https://acme.example/"}},
 		"all parameters":               {[]string{"none", "a-1=sparse+https://h/?proxy=http://p:3128/&token_file=/t%20f&ca=/c"}, []string{"a-1=sparse+https://h/?token_file=%2Ft+f&ca=%2Fc&proxy=http%3A%2F%2Fp%3A3128"}},
+		"a host of its crates":         {[]string{"none", "a=sparse+https://h/?token_file=/t&token_host=f.example:8443"}, []string{"a=sparse+https://h/?token_file=%2Ft&token_host=f.example%3A8443"}},
 		"plain http on this computer":  {[]string{"none", "a=sparse+http://127.0.0.1:80/x/"}, []string{"a=sparse+http://127.0.0.1:80/x/"}},
 		"plain http on this computer6": {[]string{"none", "a=sparse+http://[::1]:80/"}, []string{"a=sparse+http://[::1]:80/"}},
 	} {
@@ -69,6 +70,8 @@ func TestSettingsAreRefusedWithWhatToDo(t *testing.T) {
 		"none and crates.io":        {[]string{"none", "sparse+https://h/"}, "leave one of them out"},
 		"credentials of a proxy":    {[]string{"a=sparse+https://h/?proxy=http://u:s3cr3t@p:1"}, "HTTPS_PROXY="},
 		"a proxy that is none":      {[]string{"a=sparse+https://h/?proxy=s3cr3t"}, "proxy=http://host"},
+		"a host that is an address": {[]string{"a=sparse+https://h/?token_file=t&token_host=https://s3cr3t/"}, "token_host=files.example"},
+		"a host without a token":    {[]string{"a=sparse+https://h/?token_host=s3cr3t"}, "token_host=files.example"},
 		"a control character":       {[]string{"a=sparse+https://h/?ca=a%0as3cr3t"}, "control character"},
 		"too long":                  {[]string{"a=sparse+https://h/" + strings.Repeat("s3cr3t", 1000)}, "characters"},
 		"something else altogether": {[]string{"s3cr3t"}, "sparse+https://"},

@@ -16,10 +16,11 @@ type Upstream struct {
 	setting   Setting
 	transport *http.Transport
 	client    *http.Client
-	index     *circuit // of the index's host
-	files     *circuit // of the host that has the crates
-	settings  settings // its config.json
-	flights   flights
+	index     *circuit               // of the index's host
+	files     *circuit               // of the host that has the crates
+	settings  settings               // its config.json
+	flights   flights                // of index files
+	configs   flights                // of its config.json
 	entries   *recent[string, entry] // by names in lower case, as are the next two
 	resting   *recent[string, rest]
 	waves     *recent[string, wave]
@@ -27,6 +28,11 @@ type Upstream struct {
 	proven    *recent[storage.CID, struct{}] // blobs that are noted as upstreams'
 	slow      atomic.Int64                   // until when, as time.Duration of Elapsed, nobody waits for news of what is known
 	bulk      chan struct{}                  // holds a place for every crate being received
+	spool     *budget                        // of bytes of those
+	large     chan struct{}                  // holds a place for every large index file in memory
+	ahead     chan struct{}                  // holds a place for every name being fetched ahead
+	waiting   atomic.Int64                   // names that are to be fetched ahead
+	entered   daily                          // bytes of index files
 	trouble   atomic.Pointer[Trouble]        // the last one
 }
 
@@ -53,7 +59,8 @@ func (u *Upstream) troubled(err error) {
 	}
 }
 
-func newUpstream(p *Proxy, s Setting) (*Upstream, error) {
+// newUpstream makes one of that many, which share what is bounded.
+func newUpstream(p *Proxy, s Setting, of int) (*Upstream, error) {
 	transport, err := newTransport(s)
 	if err != nil {
 		return nil, err
@@ -68,6 +75,9 @@ func newUpstream(p *Proxy, s Setting) (*Upstream, error) {
 		waves: newRecent[string, wave](mostEntries), proven: newRecent[storage.CID, struct{}](mostProven), bulk: make(chan struct{}, mostBulk),
 	}
 	u.client = newClient(transport)
+	u.spool = newBudget(max(p.SpoolBytes/int64(of), p.CrateBytes))
+	u.large, u.ahead = make(chan struct{}, mostLarge), make(chan struct{}, mostAhead)
+	u.flights.places = make(chan struct{}, mostFlights)
 	u.downloads.all = map[storage.CID]*download{}
 	u.downloads.failed = newRecent[storage.CID, rest](mostFailed)
 	return u, nil
@@ -97,4 +107,10 @@ type Want struct {
 // or ErrBroken where nothing is known and upstream did not tell.
 func (u *Upstream) Refresh(ctx context.Context, name string) error {
 	return u.refresh(ctx, name, u.proxy.Ahead)
+}
+
+// Renew is Refresh for who misses something in what is known: upstream is asked anew, unless
+// it was a few seconds ago.
+func (u *Upstream) Renew(ctx context.Context, name string) error {
+	return u.refreshOlder(ctx, name, u.proxy.Ahead, min(renewRest, u.proxy.Fresh))
 }

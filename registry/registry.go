@@ -157,6 +157,7 @@ type checkpoint struct {
 const (
 	queueLength = 256
 	batchMost   = 64
+	batchBytes  = 16 << 20 // attached to what goes into one; beyond that no more is taken
 )
 
 // Open opens a registry that has been set up (Genesis): it compares catalog and

@@ -94,12 +94,22 @@ func (r *Registry) enterBatches(ctx context.Context) {
 	}
 }
 
+// attached is how many bytes come with a record.
+func (s *submission) attached() (n int64) {
+	for _, raw := range s.attachments {
+		n += int64(len(raw))
+	}
+	return n
+}
+
+// gather takes what waits, but not more than is judged in good time: the head is locked
+// meanwhile, and what is attached is parsed then.
 func (r *Registry) gather(first *submission) []*submission {
-	batch := []*submission{first}
-	for len(batch) < batchMost {
+	batch, attached := []*submission{first}, first.attached()
+	for len(batch) < batchMost && attached < batchBytes {
 		select {
 		case s := <-r.queue:
-			batch = append(batch, s)
+			batch, attached = append(batch, s), attached+s.attached()
 		default:
 			return batch
 		}

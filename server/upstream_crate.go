@@ -167,7 +167,8 @@ func (s *Server) upstreamVersion(w http.ResponseWriter, r *http.Request, of nami
 }
 
 // heardOf is registry.UpstreamVersion for who asks, after a question upstream where there is
-// nothing to tell. Several may ask for one request.
+// nothing to tell: anew, since a version that was published a moment ago may be locked
+// elsewhere already. Several may ask for one request.
 func (s *Server) heardOf(r *http.Request, upstream, crate, version string, digest [32]byte) (registry.Judged, error) {
 	if err := s.askable(upstream, crate); err != nil {
 		return registry.Judged{}, err
@@ -183,7 +184,7 @@ func (s *Server) heardOf(r *http.Request, upstream, crate, version string, diges
 	if !errors.Is(err, registry.ErrNotFound) || onlyCached(r) {
 		return v, unheld(r, err)
 	}
-	if failed := s.refresh(r, upstream, crate); failed != nil {
+	if failed := s.renew(r, upstream, crate); failed != nil {
 		if errors.Is(failed, registry.ErrNotFound) { // in the words, and for the audit trail, of what is known
 			return v, err
 		}

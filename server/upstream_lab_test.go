@@ -19,6 +19,7 @@ import (
 type fakeUpstreams struct {
 	registry *registry.Registry
 	offline  bool
+	fresh    bool
 
 	mu sync.Mutex
 	// files are index files by name, crates what is sent for a digest, in the parts in which it comes.
@@ -83,7 +84,18 @@ func (f *fakeUpstreams) ask(what string) (string, error) {
 	return f.files[what], f.down
 }
 
+// Refresh asks nobody where fresh says that this was done a moment ago.
 func (f *fakeUpstreams) Refresh(ctx context.Context, upstream, name string) error {
+	f.mu.Lock()
+	fresh := f.fresh
+	f.mu.Unlock()
+	if fresh {
+		return nil
+	}
+	return f.Renew(ctx, upstream, name)
+}
+
+func (f *fakeUpstreams) Renew(ctx context.Context, upstream, name string) error {
 	file, err := f.ask(name)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"path"
@@ -117,10 +118,19 @@ func (s *Server) upstreamFile(r *http.Request, asker policy.Asker, upstream, nam
 // refresh has upstream asked for the index file of a crate, unless its name is one
 // that no upstream is ever asked for, or none at all, or r forbids to ask. How it ends tells nothing of what an asker may see.
 func (s *Server) refresh(r *http.Request, upstream, name string) error {
+	return s.askFor(r, upstream, name, s.upstreams.Refresh)
+}
+
+// renew is refresh for who misses something in what is known.
+func (s *Server) renew(r *http.Request, upstream, name string) error {
+	return s.askFor(r, upstream, name, s.upstreams.Renew)
+}
+
+func (s *Server) askFor(r *http.Request, upstream, name string, how func(ctx context.Context, upstream, name string) error) error {
 	if err := s.askable(upstream, name); err != nil || onlyCached(r) {
 		return err
 	}
-	return s.upstreams.Refresh(r.Context(), upstream, strings.ToLower(name))
+	return how(r.Context(), upstream, strings.ToLower(name))
 }
 
 // askable refuses names that no upstream is asked for, with one error for all.

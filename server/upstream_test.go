@@ -275,3 +275,21 @@ func TestWhatChangedWhileUpstreamWasAskedHolds(t *testing.T) {
 func unpinning(l *lab, who int) ask {
 	return ask{method: http.MethodDelete, path: "/v1/locks/ci/main", token: l.token(who, particle.ScopePublish, nil)}
 }
+
+// A version that was published a moment ago may be locked elsewhere already: who asks for it
+// need not wait until the index file that is known is old.
+func TestWhatIsLockedElsewhereIsFoundAtOnce(t *testing.T) {
+	l := newLab(t)
+	l.lookNowhere()
+	token := l.session(l.member, "read")
+	l.upstreams.offer("remote", "0.9.0")
+	l.get("/crates-io/index/re/mo/remote", token).want(t, 200)
+	l.upstreams.offer("remote", "0.9.0", "1.0.0")
+	l.upstreams.mu.Lock()
+	l.upstreams.fresh = true
+	l.upstreams.mu.Unlock()
+	crate := l.get(remoteDL("/crates-io"), token).want(t, 200)
+	if string(crate.body) != string(crateFile("remote", "1.0.0")) {
+		t.Errorf("not the crate: %v", crate.header)
+	}
+}

@@ -24,6 +24,9 @@ type Upstreams interface {
 	// is known is served as it is where upstream is slow or down. registry.ErrNotFound: there
 	// is nothing to serve.
 	Refresh(ctx context.Context, upstream, name string) error
+	// Renew is Refresh for who misses something in what is known: upstream is asked anew,
+	// unless it was a few seconds ago.
+	Renew(ctx context.Context, upstream, name string) error
 	// Crate returns a crate that is held, or begins or joins its reception, and returns when
 	// upstream has answered. ctx bounds the reading as well.
 	Crate(ctx context.Context, upstream string, want UpstreamCrate) (Incoming, error)
@@ -107,7 +110,7 @@ type UpstreamAlarm struct {
 	ID int64
 	// Name and Version are the crate's; no version where it is of no one version.
 	Name, Version string
-	// Kind is mismatch, snapshot, changed, dropped or vanished; Detail says it in words.
+	// Kind is mismatch, snapshot, changed, dropped, vanished or excess; Detail says it in words.
 	Kind, Detail string
 	At           time.Time
 }
@@ -130,6 +133,7 @@ type noUpstreams struct{}
 
 func (noUpstreams) State() UpstreamsState                         { return UpstreamsState{} }
 func (noUpstreams) Refresh(context.Context, string, string) error { return registry.ErrNotFound }
+func (noUpstreams) Renew(context.Context, string, string) error   { return registry.ErrNotFound }
 func (noUpstreams) Crate(context.Context, string, UpstreamCrate) (Incoming, error) {
 	return nil, registry.ErrNotFound
 }

@@ -33,7 +33,7 @@ func (e evidence) Import(ctx context.Context, upstream, crate string, snapshot [
 // Known implements cratesioproxy.Evidence.
 func (e evidence) Known(ctx context.Context, upstream, canonical string) (cratesioproxy.Known, bool, error) {
 	c, ok, err := e.UpstreamCrate(ctx, upstream, canonical)
-	return cratesioproxy.Known{Name: c.Name, Snapshot: c.Snapshot}, ok, err
+	return cratesioproxy.Known{Name: c.Name, Snapshot: c.Snapshot, Seen: c.Seen}, ok, err
 }
 
 // facts implements cratesioproxy.Facts.
@@ -169,6 +169,15 @@ func (u *upstreams) Refresh(ctx context.Context, upstream, name string) error {
 		return err
 	}
 	return told(at.Refresh(ctx, name))
+}
+
+// Renew implements server.Upstreams.
+func (u *upstreams) Renew(ctx context.Context, upstream, name string) error {
+	at, err := u.at(upstream)
+	if err != nil {
+		return err
+	}
+	return told(at.Renew(ctx, name))
 }
 
 // Crate implements server.Upstreams.

@@ -45,11 +45,16 @@ type UpstreamVersion struct {
 	Digest Digest `json:"digest"`
 	// First is the time of the entry with which the version was first seen.
 	First time.Time `json:"first"`
-	// Published is the latest pubtime said of it, zero as long as none was.
+	// Absent is the time of the last import before First: it was not there then, whatever
+	// is said of when it was published. Zero where nothing was known of the crate.
+	Absent time.Time `json:"absent,omitzero"`
+	// Published is the latest pubtime said of it, zero as long as none was. One that lies
+	// ahead of the entry that says it counts as that entry's time.
 	Published time.Time `json:"published,omitzero"`
 	// Again is when it was last seen again after it had not been listed, zero: it always was.
 	Again time.Time `json:"again,omitzero"`
-	// Since is when its age begins: the later of Published (zero: of First) and of Again.
+	// Since is when its age begins: the latest of Published (zero: of First), of Absent and
+	// of Again.
 	Since time.Time `json:"since"`
 	// Yanked is as upstream says, of a version that is Gone as it said last.
 	Yanked bool `json:"yanked"`
@@ -212,7 +217,7 @@ func (u *Upstream) see(file cargo.UpstreamFile, id storage.CID, at time.Time) {
 		if !known {
 			i = len(u.Versions)
 			places[withoutBuild(l.Version)] = i
-			u.Versions = append(u.Versions, UpstreamVersion{Version: l.Version, Digest: l.Digest, First: at})
+			u.Versions = append(u.Versions, UpstreamVersion{Version: l.Version, Digest: l.Digest, First: at, Absent: u.Seen})
 			listed = append(listed, false)
 		}
 		switch v := &u.Versions[i]; {
@@ -236,12 +241,16 @@ func (v *UpstreamVersion) list(l cargo.UpstreamLine, id storage.CID, at time.Tim
 	if !v.Gone.IsZero() {
 		v.Gone, v.Again = time.Time{}, at
 	}
-	v.Published = later(v.Published, l.Published)
+	said := l.Published
+	if said.After(at) {
+		said = at
+	}
+	v.Published = later(v.Published, said)
 	since := v.Published
 	if since.IsZero() {
 		since = v.First
 	}
-	v.Since, v.Yanked, v.Line = later(since, v.Again), l.Yanked, id
+	v.Since, v.Yanked, v.Line = later(later(since, v.Absent), v.Again), l.Yanked, id
 }
 
 // claim notes a digest that is not believed.

@@ -253,7 +253,8 @@ type sight struct {
 // TestRandomSnapshots: however snapshots come, what is known of each version is what
 // its rules say of all of them together: the digest said first stands, First never
 // moves, Gone is set as long as the last snapshot does not list it, and Since is the
-// later of the latest pubtime (First where none was said) and of when it was last seen again.
+// latest of the latest pubtime (First where none was said), of when it was not there yet and of
+// when it was last seen again.
 func TestRandomSnapshots(t *testing.T) {
 	line := rapid.Custom(func(rt *rapid.T) there {
 		return there{
@@ -316,7 +317,7 @@ func told(seen []sight) []UpstreamVersion {
 func toldOf(first there, seen []sight) UpstreamVersion {
 	v := UpstreamVersion{Version: first.version, Digest: first.digest()}
 	listedBefore := false
-	for _, s := range seen {
+	for i, s := range seen {
 		listed := false
 		for _, l := range s.lines {
 			switch {
@@ -324,7 +325,11 @@ func toldOf(first there, seen []sight) UpstreamVersion {
 			case l.sum == first.sum && !listed:
 				listed = true
 				v.Yanked, v.Line = l.yanked, s.id
-				if p := l.pubtime(); p.After(v.Published) {
+				p := l.pubtime()
+				if p.After(s.at) {
+					p = s.at
+				}
+				if p.After(v.Published) {
 					v.Published = p
 				}
 			case l.sum != first.sum && (!v.First.IsZero() || listed):
@@ -341,6 +346,9 @@ func toldOf(first there, seen []sight) UpstreamVersion {
 		switch {
 		case listed && v.First.IsZero():
 			v.First = s.at
+			if i > 0 {
+				v.Absent = seen[i-1].at
+			}
 		case listed && !listedBefore:
 			v.Again, v.Gone = s.at, time.Time{}
 		case !listed && listedBefore:
@@ -352,10 +360,37 @@ func toldOf(first there, seen []sight) UpstreamVersion {
 	if v.Published.IsZero() {
 		v.Since = v.First
 	}
-	if v.Again.After(v.Since) {
-		v.Since = v.Again
+	for _, t := range []time.Time{v.Absent, v.Again} {
+		if t.After(v.Since) {
+			v.Since = t
+		}
 	}
 	return v
+}
+
+// Upstream's word on when a version was published makes it neither older than the last
+// look at which it was not there, nor younger than the entry that says it.
+func TestAnAgeRestsOnWhatWasSeen(t *testing.T) {
+	w := newWorld(t)
+	first := there{version: "1.0.0", sum: 1, published: "2099-01-01T00:00:00Z"}
+	before := w.now
+	if v := w.mustSee(leftPadThere, indexFile("left-pad", first)).Versions[0]; !v.Since.Equal(before) || !v.Published.Equal(before) || !v.Absent.IsZero() {
+		t.Errorf("published in the future: %+v", v)
+	}
+	first.published = "2015-01-01T00:00:00Z"
+	late := there{version: "1.0.1", sum: 2, published: "2015-01-01T00:00:00Z"}
+	u := w.mustSee(leftPadThere, indexFile("left-pad", first, late))
+	if v := u.Versions[0]; !v.Since.Equal(before) {
+		t.Errorf("what was said of the future is not taken back: %+v", v)
+	}
+	if v := u.Versions[1]; !v.Since.Equal(before) || !v.Absent.Equal(before) {
+		t.Errorf("one that was not there at the last look is old at once: %+v", v)
+	}
+	late.yanked = true // what is said of it later does not make it older either
+	if v := w.mustSee(leftPadThere, indexFile("left-pad", first, late)).Versions[1]; !v.Since.Equal(before) {
+		t.Errorf("%+v", v)
+	}
+	w.checkReplay()
 }
 
 // TestStateOfUpstreamIsApartFromOurs: a crate of another registry touches nothing of an
