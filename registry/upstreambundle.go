@@ -21,6 +21,9 @@ const snapshotsInBundle = 8 << 20
 // an index file tells of all, not of every other one of the crate.
 func (r *Registry) UpstreamBundle(ctx context.Context, asker policy.Asker, upstream, crate, version string) ([]BundleItem, error) {
 	v, err := r.UpstreamVersion(ctx, asker, upstream, crate, version, [32]byte{})
+	if err == nil && v.Name != crate { // a bundle is about what its line says
+		err = fmt.Errorf("%w: it is spelled %s", ErrNotFound, v.Name)
+	}
 	if err != nil {
 		return nil, err
 	}
