@@ -90,12 +90,17 @@ func (u *Upstream) open(ctx context.Context, id storage.CID) (storage.Blob, erro
 	return u.proxy.Blobs.Open(ctx, id)
 }
 
-// stat is nil for a crate that is held.
+// stat is nil for a crate that is held: noted as such now, since what is opened may be on
+// its way out.
 func (u *Upstream) stat(ctx context.Context, id storage.CID) error {
-	if err := u.prove(ctx, id); err != nil {
+	ok, err := u.proxy.Facts.HasBlob(ctx, id)
+	switch {
+	case err != nil:
 		return err
+	case !ok:
+		return storage.ErrNotFound
 	}
-	_, err := u.proxy.Blobs.Stat(ctx, id)
+	_, err = u.proxy.Blobs.Stat(ctx, id)
 	return err
 }
 

@@ -380,17 +380,31 @@ func (d *download) store(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
 	defer context.AfterFunc(u.proxy.ctx, func() { time.AfterFunc(closeTime, cancel) })()
-	size := d.written
-	err := u.proxy.Blobs.Put(ctx, d.want.ID, size, io.NewSectionReader(d.file, 0, size))
-	if err != nil {
-		u.proxy.counts.unstored.Add(1)
-		u.proxy.Log.Error("a crate of an upstream cannot be stored", "upstream", u.setting.Name, "crate", d.want.Name, "version", d.want.Version, "error", err)
+	err := u.proxy.Facts.Settling(ctx, d.want.ID)
+	for tries := 1; err == nil; tries++ {
+		if err = d.put(ctx); err == nil || !errors.Is(err, ErrGone) || tries == mostStores {
+			break
+		}
+		err = nil // it met somebody who makes room
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrSettling):
+		u.proxy.counts.passed.Add(1)
 		return err
 	}
-	b := Blob{ID: d.want.ID, Upstream: u.setting.Name, Name: d.want.Name, Version: d.want.Version, Size: size, Fetched: u.proxy.Clock()}
-	if err = u.proxy.notes.store(ctx, b); err != nil { // it is taken for garbage some day, and fetched again
-		u.proxy.counts.unstored.Add(1)
-		u.proxy.Log.Error("a crate of an upstream is stored, and cannot be noted as such", "upstream", u.setting.Name, "crate", d.want.Name, "version", d.want.Version, "error", err)
-	}
+	u.proxy.counts.unstored.Add(1)
+	u.proxy.Log.Error("a crate of an upstream was served, and cannot be stored", "upstream", u.setting.Name, "crate", d.want.Name, "version", d.want.Version, "error", err)
 	return err
+}
+
+// put stores and notes it once. What is stored and cannot be noted is taken for garbage some
+// day, and fetched again.
+func (d *download) put(ctx context.Context) error {
+	u, size := d.u, d.written
+	if err := u.proxy.Blobs.Put(ctx, d.want.ID, size, io.NewSectionReader(d.file, 0, size)); err != nil {
+		return err
+	}
+	return u.proxy.notes.store(ctx, Blob{ID: d.want.ID, Upstream: u.setting.Name, Name: d.want.Name, Version: d.want.Version, Size: size, Fetched: u.proxy.Clock()})
 }

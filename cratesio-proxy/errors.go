@@ -29,6 +29,11 @@ var (
 	ErrSnapshot = errors.New("not the index file of this crate")
 	// ErrBusy: this registry has as much under way as it may; trying again soon is right.
 	ErrBusy = errors.New("too much is being fetched from upstreams")
+	// ErrGone: what was just stored was removed before it could be noted.
+	ErrGone = errors.New("removed while it was being stored")
+	// ErrSettling: what is stored now might be removed by what was asked for before. It is
+	// served, and not kept, for some minutes.
+	ErrSettling = errors.New("not to be kept yet, since it was removed a short while ago")
 	// ErrOffline: what is not held is not to be had, since no upstream is asked.
 	// It is an ErrNotFound too.
 	ErrOffline = fmt.Errorf("%w: it is not held, and this registry asks no upstream", ErrNotFound)

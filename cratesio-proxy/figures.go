@@ -4,10 +4,10 @@ import "sync/atomic"
 
 // counts are since the start, but for waiting.
 type counts struct {
-	requests, retries, joined                         atomic.Int64
-	fresh, unchanged, imported, stale, rested         atomic.Int64
-	ahead, waiting                                    atomic.Int64
-	held, crates, bytes, mismatches, unstored, alarms atomic.Int64
+	requests, retries, joined                                 atomic.Int64
+	fresh, unchanged, imported, stale, rested                 atomic.Int64
+	ahead, waiting                                            atomic.Int64
+	held, crates, bytes, mismatches, unstored, passed, alarms atomic.Int64
 }
 
 // Figures are what an operator watches, for /metrics: counts since the start, but where
@@ -23,9 +23,10 @@ type Figures struct {
 	// Ahead were fetched before they were asked for.
 	Ahead int64
 	// Of crates: Held were served from blob storage, Crates received, which had Bytes;
-	// Mismatches were not what the index names, Unstored could not be stored or noted.
-	Held, Crates, Bytes, Mismatches, Unstored int64
-	Alarms                                    int64
+	// Mismatches were not what the index names, Unstored could not be stored or noted, Passed
+	// were not kept since they were evicted a short while ago.
+	Held, Crates, Bytes, Mismatches, Unstored, Passed int64
+	Alarms                                            int64
 	// Receiving are the crates under way and Spool the bytes that they take, at this moment.
 	Receiving, Spool int64
 	// Dead are the names of upstreams that are taken for dead at this moment.
@@ -39,7 +40,7 @@ func (p *Proxy) Figures() Figures {
 		Requests: c.requests.Load(), Retries: c.retries.Load(), Joined: c.joined.Load(),
 		Fresh: c.fresh.Load(), Unchanged: c.unchanged.Load(), Imported: c.imported.Load(), Stale: c.stale.Load(), Rested: c.rested.Load(),
 		Ahead: c.ahead.Load(),
-		Held:  c.held.Load(), Crates: c.crates.Load(), Bytes: c.bytes.Load(), Mismatches: c.mismatches.Load(), Unstored: c.unstored.Load(),
+		Held:  c.held.Load(), Crates: c.crates.Load(), Bytes: c.bytes.Load(), Mismatches: c.mismatches.Load(), Unstored: c.unstored.Load(), Passed: c.passed.Load(),
 		Alarms: c.alarms.Load(), Spool: p.budget.used(),
 	}
 	for _, u := range p.upstreams {

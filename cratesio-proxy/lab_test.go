@@ -256,7 +256,10 @@ type facts struct {
 	blobs  map[storage.CID]Blob
 	used   []storage.CID
 	alarms []Alarm
-	refuse int // as many times, to note blobs
+	refuse int                 // as many times, to note blobs
+	taken  map[storage.CID]int // how often blobs are removed before they are noted
+	// settling are blobs that cannot be noted yet.
+	settling map[storage.CID]bool
 }
 
 func (f *facts) File(_ context.Context, upstream, name string) (File, bool, error) {
@@ -282,15 +285,31 @@ func (f *facts) HasBlob(_ context.Context, id storage.CID) (bool, error) {
 	return ok, nil
 }
 
-func (f *facts) PutBlobs(_ context.Context, list []Blob) error {
+func (f *facts) PutBlobs(_ context.Context, list []Blob) (map[storage.CID]error, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.refuse > 0 {
 		f.refuse--
-		return errors.New("no database")
+		return nil, errors.New("no database")
 	}
+	unheld := map[storage.CID]error{}
 	for _, b := range list {
-		f.blobs[b.ID] = b
+		switch f.taken[b.ID] {
+		case 0:
+			f.blobs[b.ID] = b
+		default:
+			f.taken[b.ID]--
+			unheld[b.ID] = ErrGone
+		}
+	}
+	return unheld, nil
+}
+
+func (f *facts) Settling(_ context.Context, id storage.CID) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.settling[id] {
+		return ErrSettling
 	}
 	return nil
 }

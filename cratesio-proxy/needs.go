@@ -50,9 +50,13 @@ type Facts interface {
 	PutFiles(ctx context.Context, files []File) error
 	// HasBlob reports whether a blob is noted as one that an upstream served.
 	HasBlob(ctx context.Context, id storage.CID) (bool, error)
-	// PutBlobs notes blobs that are stored durably, all or none. Until it returns, they may
-	// be taken for garbage, but not for some hours after they were stored.
-	PutBlobs(ctx context.Context, list []Blob) error
+	// PutBlobs notes blobs that are stored durably. unheld says why of those that cannot be
+	// noted, after an error nothing is known of any. Until it returns, they may be taken for
+	// garbage: ErrGone is that of one that was, and has to be stored anew.
+	PutBlobs(ctx context.Context, list []Blob) (unheld map[storage.CID]error, err error)
+	// Settling is ErrSettling for a blob that cannot be noted for a while, however often it
+	// is stored, and nil for all others.
+	Settling(ctx context.Context, id storage.CID) error
 	// UsedBlobs notes that blobs were used; those that are none of an upstream's are passed over.
 	UsedBlobs(ctx context.Context, ids []storage.CID, at time.Time) error
 	// PutAlarm notes an alarm; the oldest beyond a bound are forgotten.

@@ -1,6 +1,7 @@
 package cratesioproxy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -33,12 +34,16 @@ type notes struct {
 	storing   *storing
 }
 
-// storing are blobs that are noted together. err may be read once done is closed.
+// storing are blobs that are noted together. What follows done may be read once that is closed.
 type storing struct {
-	blobs []Blob
-	done  chan struct{}
-	err   error
+	blobs  []Blob
+	done   chan struct{}
+	unheld map[storage.CID]error
+	err    error
 }
+
+// of is why a blob is not noted.
+func (s *storing) of(id storage.CID) error { return cmp.Or(s.err, s.unheld[id]) }
 
 func newNotes(p *Proxy) *notes {
 	return &notes{proxy: p, last: newRecent[storage.CID, time.Time](mostUsed), files: map[[2]string]File{}, used: map[storage.CID]struct{}{}}
@@ -120,7 +125,8 @@ func (n *notes) store(ctx context.Context, b Blob) error {
 		s = &storing{done: make(chan struct{})}
 		if !n.proxy.tasks.begin(func() { n.storeAll(s) }) {
 			n.mu.Unlock()
-			return n.proxy.Facts.PutBlobs(ctx, []Blob{b})
+			s.unheld, s.err = n.proxy.Facts.PutBlobs(ctx, []Blob{b})
+			return s.of(b.ID)
 		}
 		n.storing = s
 	}
@@ -128,7 +134,7 @@ func (n *notes) store(ctx context.Context, b Blob) error {
 	n.mu.Unlock()
 	select {
 	case <-s.done:
-		return s.err
+		return s.of(b.ID)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -143,7 +149,7 @@ func (n *notes) storeAll(s *storing) {
 	n.mu.Unlock()
 	for tries := 1; ; tries++ {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(n.proxy.ctx), noteTime)
-		s.err = n.proxy.Facts.PutBlobs(ctx, s.blobs)
+		s.unheld, s.err = n.proxy.Facts.PutBlobs(ctx, s.blobs)
 		cancel()
 		if s.err == nil || tries >= mostStores || n.proxy.Sleep(n.proxy.ctx, pause(tries, n.proxy.Random)) != nil {
 			return

@@ -199,8 +199,8 @@ func (r *Registry) mark(ctx context.Context, ids []storage.CID) (mine map[storag
 			return err
 		}
 		for id, at := range found {
-			if left := at.Add(removalSettles).Sub(now); !r.Embedded && left > 0 {
-				return fmt.Errorf("%w: in %s they can be stored again; publish it then", ErrRemoving, left.Round(time.Second))
+			if err := r.settling(at, now); err != nil {
+				return err
 			}
 			if mine[id], err = condemnAnew(ctx, tx, id, at, now); err != nil {
 				return err
@@ -209,6 +209,14 @@ func (r *Registry) mark(ctx context.Context, ids []storage.CID) (mine map[storag
 		return nil
 	})
 	return mine, err
+}
+
+// settling is ErrRemoving where what was condemned at may still be removed.
+func (r *Registry) settling(at, now time.Time) error {
+	if left := at.Add(removalSettles).Sub(now); !r.Embedded && left > 0 {
+		return fmt.Errorf("%w: in %s they can be stored again; try again then", ErrRemoving, left.Round(time.Second))
+	}
+	return nil
 }
 
 // condemnAnew writes a tombstone that is no other's: later than the one of before.

@@ -10,31 +10,67 @@ import (
 	"phoenix-lab.org/aln-registry/storage/catalog"
 )
 
-// Hold notes, durably, that blobs, which are stored durably already, are held of other
-// registries: CollectGarbage does not remove them from then on, and an Evictor takes that back
-// first. It may be repeated. An error says that some are not held; the others are. What was
-// removed while it was being stored, or may still be, is ErrUnavailable: it has to be stored
-// anew.
+// ErrGone: bytes that were stored to be held were removed before that was noted, since
+// nothing named them until then. Stored anew, they can be held.
+var ErrGone = fmt.Errorf("%w: removed while it was being stored", ErrUnavailable)
+
+// Hold is HoldEach for whoever wants all of blobs held: an error says that some are not.
 func (r *Registry) Hold(ctx context.Context, blobs []catalog.UpstreamBlob) error {
-	var failures []error
+	unheld, err := r.HoldEach(ctx, blobs)
+	failures := []error{err}
+	for _, b := range blobs {
+		if why := unheld[b.CID]; why != nil {
+			failures = append(failures, fmt.Errorf("hold %s %s of %s: %w", b.Name, b.Version, b.Upstream, why))
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// HoldEach notes, durably, that blobs, which are stored durably already, are held of other
+// registries: CollectGarbage does not remove them from then on, and an Evictor takes that back
+// first. It may be repeated. unheld says of those that are not held why: ErrGone, or
+// ErrRemoving where a store may still carry out a removal (Settling). After an error it is not
+// known which are held.
+func (r *Registry) HoldEach(ctx context.Context, blobs []catalog.UpstreamBlob) (unheld map[storage.CID]error, err error) {
+	unheld = map[storage.CID]error{}
 	for claimed := 0; len(blobs) > 0; claimed++ {
 		tombs, err := r.hold(ctx, blobs)
 		if err != nil {
-			return errors.Join(append(failures, err)...)
+			return unheld, err
 		}
-		blobs = slices.DeleteFunc(slices.Clone(blobs), func(b catalog.UpstreamBlob) bool { return !slices.Contains(tombs, b.CID) })
-		if len(blobs) > 0 && claimed == claims {
-			return errors.Join(append(failures, &condemned{tombs})...)
-		}
+		blobs = slices.DeleteFunc(slices.Clone(blobs), func(b catalog.UpstreamBlob) bool {
+			if slices.Contains(tombs, b.CID) && claimed == claims {
+				unheld[b.CID] = &condemned{[]storage.CID{b.CID}}
+			}
+			return !slices.Contains(tombs, b.CID) || claimed == claims
+		})
 		blobs = slices.DeleteFunc(blobs, func(b catalog.UpstreamBlob) bool {
 			err := r.claimStored(ctx, b.CID)
 			if err != nil {
-				failures = append(failures, fmt.Errorf("hold %s %s of %s: %w", b.Name, b.Version, b.Upstream, err))
+				unheld[b.CID] = err
 			}
 			return err != nil
 		})
 	}
-	return errors.Join(failures...)
+	return unheld, nil
+}
+
+// Settling is nil where a blob may be held once it is stored. ErrRemoving: the same bytes were
+// removed a short while ago, and the store may still carry a removal out, so that storing
+// them now is of no use.
+func (r *Registry) Settling(ctx context.Context, id storage.CID) error {
+	if r.Embedded {
+		return nil
+	}
+	found, err := r.Catalog.Condemnations(ctx, []storage.CID{id})
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	now, err := r.Catalog.Now(ctx)
+	if err != nil {
+		return err
+	}
+	return r.settling(found[id], now)
 }
 
 // hold notes those of blobs that have no tombstone, and returns those that have one: as a
@@ -50,7 +86,7 @@ func (r *Registry) hold(ctx context.Context, blobs []catalog.UpstreamBlob) (tomb
 }
 
 // claimStored claims the tombstone of a blob of which there are no other bytes here than
-// those that are stored: it is there still, or it is ErrUnavailable and the tombstone stays.
+// those that are stored: it is there still, or it is ErrGone and the tombstone stays.
 func (r *Registry) claimStored(ctx context.Context, id storage.CID) error {
 	mine, err := r.mark(ctx, []storage.CID{id})
 	if err != nil {
@@ -58,7 +94,7 @@ func (r *Registry) claimStored(ctx context.Context, id storage.CID) error {
 	}
 	_, err = r.Blobs.Stat(ctx, id)
 	if errors.Is(err, storage.ErrNotFound) {
-		return fmt.Errorf("%w: %s was removed while it was being stored", ErrUnavailable, id)
+		return fmt.Errorf("%w (%s)", ErrGone, id)
 	}
 	if err != nil {
 		return err

@@ -295,7 +295,7 @@ func TestWhoeverMeetsAnEvictor(t *testing.T) {
 			m.remove(c)
 			other := fetched(t, m.r.Blobs, "another", 0)
 			err := m.r.Hold(t.Context(), []catalog.UpstreamBlob{crateOf(m.content.id, "the content", 0), other})
-			if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "the 1.0.0 of crates-io") || m.held() {
+			if !errors.Is(err, ErrGone) || !strings.Contains(err.Error(), "the 1.0.0 of crates-io") || m.held() {
 				t.Errorf("held though it is gone: %v", err)
 			}
 			if !isHeld(t, m.r, other.CID) {
@@ -430,10 +430,19 @@ func TestWhoeverMeetsAnEvictor(t *testing.T) {
 			m.must(m.holds())
 			v := m.evicts()
 			v.condemn()
-			if err := m.holds(); !errors.Is(err, ErrUnavailable) || m.held() {
+			if err := m.holds(); !errors.Is(err, ErrRemoving) || m.held() {
 				t.Errorf("held: %v", err)
 			}
+			other := fetched(t, m.r.Blobs, "another", 0)
+			unheld, err := m.r.HoldEach(t.Context(), []catalog.UpstreamBlob{crateOf(m.content.id, "the content", 0), other})
+			if err != nil || len(unheld) != 1 || !errors.Is(unheld[m.content.id], ErrRemoving) || !isHeld(t, m.r, other.CID) {
+				t.Errorf("not held are %v, %v", unheld, err)
+			}
+			if err := m.r.Settling(t.Context(), m.content.id); !errors.Is(err, ErrRemoving) {
+				t.Errorf("it may be stored: %v", err)
+			}
 			(&archive{world: m.w}).exec(fmt.Sprintf("UPDATE condemned SET condemned_at = condemned_at - %d", int(removalSettles.Seconds())))
+			m.must(m.r.Settling(t.Context(), m.content.id))
 			m.must(m.holds())
 			if !m.held() {
 				t.Error("not held")

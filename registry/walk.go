@@ -55,6 +55,9 @@ type walk struct {
 const (
 	walkPage   = 64
 	walkAtOnce = 8
+	// walkBytes is how many bytes of attachments are read before they are looked at: an
+	// index file of another registry has up to 16 MiB, and all of walkAtOnce may.
+	walkBytes = 16 << 20
 )
 
 // walked is an entry with all that could be read of what it brings.
@@ -91,7 +94,7 @@ func (w *walked) has(code string) bool {
 	return slices.ContainsFunc(w.problems, func(p problem) bool { return p.code == code })
 }
 
-// run calls each with the entries from ≤ index < to, a page at once, in order. An
+// run calls each with the entries from ≤ index < to, at most a page at once, in order. An
 // error is that of each, or says that something could not be looked at.
 func (w *walk) run(ctx context.Context, from, to int64, each func([]*walked) error) error {
 	for ; from < to; from += walkPage {
@@ -99,14 +102,42 @@ func (w *walk) run(ctx context.Context, from, to int64, each func([]*walked) err
 		if err != nil {
 			return err
 		}
-		if err := inParallel(ctx, len(page), func(ctx context.Context, i int) error { return w.read(ctx, page[i]) }); err != nil {
-			return err
-		}
-		if err := each(page); err != nil {
+		if err := w.readPage(ctx, page, each); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// readPage reads the entries of page, some at a time, and calls each with as many as are
+// read once they bring more than walkBytes.
+func (w *walk) readPage(ctx context.Context, page []*walked, each func([]*walked) error) error {
+	begun, bytes := 0, int64(0)
+	for from := 0; from < len(page); from += walkAtOnce {
+		some := page[from:min(from+walkAtOnce, len(page))]
+		if err := inParallel(ctx, len(some), func(ctx context.Context, i int) error { return w.read(ctx, some[i]) }); err != nil {
+			return err
+		}
+		for _, l := range some {
+			bytes += l.brings()
+		}
+		if end := from + len(some); bytes > walkBytes || end == len(page) {
+			if err := each(page[begun:end]); err != nil {
+				return err
+			}
+			clear(page[begun:end]) // what it brought is not kept until the page is over
+			begun, bytes = end, 0
+		}
+	}
+	return nil
+}
+
+// brings is how many bytes the attachments have.
+func (l *walked) brings() (n int64) {
+	for _, raw := range l.attachments {
+		n += int64(len(raw))
+	}
+	return n
 }
 
 // page reads what the catalog says of the entries from ≤ index < to.

@@ -112,7 +112,7 @@ func newLabWith(t testing.TB, upstreams *fakeUpstreams, change ...func(*registry
 		t.Fatal(err)
 	}
 	l.registry = must(registry.Open(ctx, config))
-	l.upstreams, upstreams.registry = upstreams, l.registry
+	l.upstreams, upstreams.registry, upstreams.remove = upstreams, l.registry, store.Remove
 	served := Config{Registry: l.registry, Log: config.Log, Clock: l.now, Metrics: l.metrics, Upstreams: upstreams}
 	l.routes = newServer(served).router()
 	httpServer.Config.Handler = New(served)

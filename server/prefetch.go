@@ -69,7 +69,7 @@ type prefetchLine struct {
 	Bytes   int64          `json:"bytes,omitzero"`
 	Detail  string         `json:"detail,omitzero"`
 	Counts  *prefetchCount `json:"counts,omitzero"`
-	id      storage.CID
+	crate   UpstreamCrate
 }
 
 // prefetchCount is how far a list is.
@@ -320,23 +320,19 @@ func (f prefetching) hold(ctx context.Context, c prefetchedJSON, line *prefetchL
 		return err
 	}
 	defer leave()
-	size, err := s.upstreams.Hold(ctx, f.upstream, UpstreamCrate{Name: v.Name, Version: v.Version.Version, ID: v.CID})
+	var size int64
+	if unscanned {
+		who := func() (policy.Asker, error) { return s.currentReader(f.r) }
+		if v, size, err = s.holdAndLook(ctx, f.upstream, who, v); err == nil {
+			err = v.Refusal()
+		}
+	} else {
+		size, err = s.upstreams.Hold(ctx, f.upstream, upstreamCrateOf(v))
+	}
 	if err != nil {
 		return err
 	}
-	if unscanned {
-		asker, err := s.currentReader(f.r)
-		if err == nil {
-			v, err = s.registry.LookInto(ctx, asker, v)
-		}
-		if err == nil {
-			err = v.Refusal()
-		}
-		if err != nil {
-			return err
-		}
-	}
-	line.Outcome, line.Bytes, line.id = prefetchFetched, size, v.CID
+	line.Outcome, line.Bytes, line.crate = prefetchFetched, size, upstreamCrateOf(v)
 	if held[v.CID] {
 		line.Outcome = prefetchHeld
 	}
@@ -349,12 +345,12 @@ func (f prefetching) tell(ctx context.Context, of int, lines <-chan prefetchLine
 	f.w.Header().Set("Content-Type", "application/x-ndjson")
 	alive := time.NewTicker(signOfLife)
 	defer alive.Stop()
-	var unpinned []storage.CID
+	var unpinned []UpstreamCrate
 	pin := func() {
 		if len(unpinned) == 0 || count.Error != "" {
 			return
 		}
-		if err := f.server.registry.Pin(ctx, f.by, f.lock, unpinned); err != nil {
+		if err := f.pin(ctx, unpinned); err != nil {
 			o := observed(f.r.Context())
 			f.server.log.Error("crates cannot be pinned", "request", o.id, "error", err)
 			count.Error = "the lock cannot be kept now; what was fetched is held, but may be evicted: try again in a moment (request " + o.id + ")"
@@ -371,8 +367,8 @@ func (f prefetching) tell(ctx context.Context, of int, lines <-chan prefetchLine
 				_ = f.write(prefetchLine{Counts: &count})
 				return
 			}
-			if count.add(line); f.lock != "" && !line.id.IsZero() {
-				if unpinned = append(unpinned, line.id); len(unpinned) >= pinBatch {
+			if count.add(line); f.lock != "" && !line.crate.ID.IsZero() {
+				if unpinned = append(unpinned, line.crate); len(unpinned) >= pinBatch {
 					pin()
 				}
 			}
@@ -386,6 +382,25 @@ func (f prefetching) tell(ctx context.Context, of int, lines <-chan prefetchLine
 		}
 		_ = flush()
 	}
+}
+
+// pin pins crates that were held a moment ago, and sees to it that they still are: what
+// was evicted before it was pinned is fetched again, and stays.
+func (f prefetching) pin(ctx context.Context, crates []UpstreamCrate) error {
+	var ids []storage.CID
+	for _, c := range crates {
+		ids = append(ids, c.ID)
+	}
+	if err := f.server.registry.Pin(ctx, f.by, f.lock, ids); err != nil {
+		return err
+	}
+	held, err := f.server.upstreams.Held(ctx, ids)
+	for _, c := range crates {
+		if err == nil && !held[c.ID] {
+			_, err = f.server.upstreams.Hold(ctx, f.upstream, c)
+		}
+	}
+	return err
 }
 
 func (f prefetching) write(line prefetchLine) error {

@@ -11,6 +11,7 @@ import (
 
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/particle"
+	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/storage"
 )
 
@@ -30,7 +31,7 @@ func (s *Server) upstreamDownload(of naming) handler {
 		if err != nil {
 			return err
 		}
-		want := UpstreamCrate{Name: v.Name, Version: v.Version.Version, ID: v.CID}
+		want := upstreamCrateOf(v)
 		if v.Decision.Unscanned { // a rule looks inside, and nothing else stands against it
 			if v, err = s.lookedInto(w, r, of(r), v); err != nil {
 				return err
@@ -72,21 +73,58 @@ func (s *Server) upstreamDownload(of naming) handler {
 	}
 }
 
-// lookedInto is v once its bytes are here and were looked into.
+// lookedInto is v once its bytes were looked into: here, or where they cannot be kept now, as
+// they come.
 func (s *Server) lookedInto(w http.ResponseWriter, r *http.Request, upstream string, v registry.Judged) (registry.Judged, error) {
 	leave, err := s.fetches.take(r.Context(), anyone)
 	if err != nil {
 		return v, err
 	}
 	defer leave()
-	if _, err := s.upstreams.Hold(r.Context(), upstream, UpstreamCrate{Name: v.Name, Version: v.Version.Version, ID: v.CID}); err != nil {
+	who := func() (policy.Asker, error) { return s.ownReader(w, r) }
+	looked, _, err := s.holdAndLook(r.Context(), upstream, who, v)
+	if !errors.Is(err, registry.ErrRemoving) {
+		return looked, err
+	}
+	in, err := s.upstreams.Crate(r.Context(), upstream, upstreamCrateOf(v))
+	if err != nil {
 		return v, err
 	}
-	asker, err := s.ownReader(w, r)
+	defer in.Close()
+	if err := s.registry.LookIntoReceived(r.Context(), v, in); err != nil {
+		return v, err
+	}
+	asker, err := who()
 	if err != nil {
 		return v, err
 	}
 	return s.registry.LookInto(r.Context(), asker, v)
+}
+
+func upstreamCrateOf(v registry.Judged) UpstreamCrate {
+	return UpstreamCrate{Name: v.Name, Version: v.Version.Version, ID: v.CID}
+}
+
+// mostLooks is how often a crate is fetched again that was evicted before it was looked into.
+const mostLooks = 4
+
+// holdAndLook sees to it that v is held, and looks into it then, for who asks by that time;
+// it returns its size, too.
+func (s *Server) holdAndLook(ctx context.Context, upstream string, who func() (policy.Asker, error), v registry.Judged) (registry.Judged, int64, error) {
+	for looks := 1; ; looks++ {
+		size, err := s.upstreams.Hold(ctx, upstream, upstreamCrateOf(v))
+		if err != nil {
+			return v, 0, err
+		}
+		asker, err := who()
+		if err != nil {
+			return v, 0, err
+		}
+		looked, err := s.registry.LookInto(ctx, asker, v)
+		if !errors.Is(err, storage.ErrNotFound) || looks == mostLooks {
+			return looked, size, err
+		}
+	}
 }
 
 // upstreamVersion judges the version that the path names for who asks. Where the
@@ -144,6 +182,9 @@ func (s *Server) upstreamHead(w http.ResponseWriter, r *http.Request, v registry
 		return nil
 	}
 	size, err := s.registry.ArtifactSize(r.Context(), v)
+	if errors.Is(err, storage.ErrNotFound) { // it has just made room
+		return nil
+	}
 	if err != nil {
 		return err
 	}

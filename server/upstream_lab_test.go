@@ -27,8 +27,12 @@ type fakeUpstreams struct {
 	asked  []string // what upstream was asked for
 	down   error
 	alarms []UpstreamAlarm
-	// during is called while upstream is asked.
+	// during is called while upstream is asked, evict when a crate is held: it is not, then,
+	// where that says so. unheld is why none can be held.
 	during func()
+	evict  func(UpstreamCrate) bool
+	unheld error
+	remove func(context.Context, storage.CID) error
 }
 
 // part is some bytes of a crate, or how its reception ends.
@@ -115,6 +119,9 @@ func (f *fakeUpstreams) Crate(ctx context.Context, _ string, want UpstreamCrate)
 }
 
 func (f *fakeUpstreams) Hold(ctx context.Context, upstream string, want UpstreamCrate) (int64, error) {
+	if f.unheld != nil {
+		return 0, f.unheld
+	}
 	in, err := f.Crate(ctx, upstream, want)
 	if err != nil {
 		return 0, err
@@ -129,6 +136,10 @@ func (f *fakeUpstreams) Hold(ctx context.Context, upstream string, want Upstream
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.held[want.ID] = err == nil
+	if f.evict != nil && f.evict(want) {
+		delete(f.held, want.ID)
+		err = f.remove(ctx, want.ID)
+	}
 	return int64(len(all)), err
 }
 

@@ -87,9 +87,10 @@ type UpstreamFigures struct {
 	// Ahead were fetched before they were asked for.
 	Ahead uint64
 	// Of crates: served from storage, received, and what those had in bytes; those that
-	// were not what the index names; those that could not be stored or noted.
-	Held, Received, Bytes, Mismatches, Unstored uint64
-	Alarms                                      uint64
+	// were not what the index names; those that could not be stored or noted; and those that
+	// were not kept, since they were evicted a short while ago.
+	Held, Received, Bytes, Mismatches, Unstored, Passed uint64
+	Alarms                                              uint64
 	// Receiving are the crates under way, SpoolBytes what they take, at this moment.
 	Receiving, SpoolBytes int64
 	// CacheBytes are those of the crates that are held, as last counted, and CacheLimit

@@ -62,9 +62,9 @@ func (f upstreamFlags) open(r *registry.Registry, inventory storage.Inventory, s
 	if err != nil {
 		return nil, err
 	}
-	u := &upstreams{registry: r, offline: f.offline, limit: f.cacheMB << 20, log: r.Log, ended: make(chan struct{})}
+	u := &upstreams{registry: r, offline: f.offline, limit: f.cacheMB << 20, log: r.Log, stored: make(chan struct{}, 1), ended: make(chan struct{})}
 	u.proxy, err = cratesioproxy.New(cratesioproxy.Config{
-		Evidence: evidence{r}, Blobs: r.Blobs, Facts: facts{r}, Version: version, PublicURL: r.PublicURL, Spool: r.Spool,
+		Evidence: evidence{r}, Blobs: r.Blobs, Facts: facts{r, u.look}, Version: version, PublicURL: r.PublicURL, Spool: r.Spool,
 		Offline: f.offline, Fresh: max(f.fresh, 1), Stopping: stopping, Alarmed: u.alarmed, Clock: time.Now, Log: r.Log,
 	}, settings)
 	if errors.Is(err, cratesioproxy.ErrSetting) {
@@ -79,8 +79,12 @@ func (f upstreamFlags) open(r *registry.Registry, inventory storage.Inventory, s
 	return u, nil
 }
 
-// measureEvery is how often it is looked how much is held, and room made.
-const measureEvery = 20 * time.Second
+const (
+	// measureEvery is how often it is looked how much is held, and room made.
+	measureEvery = 20 * time.Second
+	// measureRest is how soon again, while crates come and there is a bound.
+	measureRest = time.Second
+)
 
 // upstreams are the other registries that a server takes crates from.
 type upstreams struct {
@@ -93,8 +97,10 @@ type upstreams struct {
 	log   *slog.Logger
 
 	held, evicted atomic.Int64
-	stop          func()
-	ended         chan struct{}
+	// stored says that crates have come to be held.
+	stored chan struct{}
+	stop   func()
+	ended  chan struct{}
 }
 
 // close ends what is under way.
@@ -116,11 +122,29 @@ func (u *upstreams) measure(ctx context.Context) {
 		if err := u.makeRoom(ctx); err != nil && ctx.Err() == nil {
 			u.log.Error("no room can be made for crates of other registries; it is tried again", "error", err)
 		}
+		rest := time.NewTimer(measureRest)
+		select {
+		case <-ctx.Done():
+		case <-rest.C:
+		}
+		rest.Stop()
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-u.stored:
 		}
+	}
+}
+
+// look has it looked soon how much is held.
+func (u *upstreams) look() {
+	if u.limit == 0 {
+		return
+	}
+	select {
+	case u.stored <- struct{}{}:
+	default: // it is about to be
 	}
 }
 

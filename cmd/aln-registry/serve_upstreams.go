@@ -36,7 +36,11 @@ func (e evidence) Known(ctx context.Context, upstream, canonical string) (crates
 }
 
 // facts implements cratesioproxy.Facts.
-type facts struct{ registry *registry.Registry }
+type facts struct {
+	registry *registry.Registry
+	// stored is called when crates have come to be held.
+	stored func()
+}
 
 // File implements cratesioproxy.Facts.
 func (f facts) File(ctx context.Context, upstream, name string) (cratesioproxy.File, bool, error) {
@@ -60,12 +64,35 @@ func (f facts) HasBlob(ctx context.Context, id storage.CID) (bool, error) {
 }
 
 // PutBlobs implements cratesioproxy.Facts.
-func (f facts) PutBlobs(ctx context.Context, list []cratesioproxy.Blob) error {
+func (f facts) PutBlobs(ctx context.Context, list []cratesioproxy.Blob) (map[storage.CID]error, error) {
 	var all []catalog.UpstreamBlob
 	for _, b := range list {
 		all = append(all, catalog.UpstreamBlob{CID: b.ID, Upstream: b.Upstream, Name: b.Name, Version: b.Version, Size: b.Size, Fetched: b.Fetched, Used: b.Fetched})
 	}
-	return f.registry.Hold(ctx, all)
+	unheld, err := f.registry.HoldEach(ctx, all)
+	for id, why := range unheld {
+		unheld[id] = unkept(why)
+	}
+	if f.stored != nil {
+		f.stored()
+	}
+	return unheld, err
+}
+
+// Settling implements cratesioproxy.Facts.
+func (f facts) Settling(ctx context.Context, id storage.CID) error {
+	return unkept(f.registry.Settling(ctx, id))
+}
+
+// unkept is why a crate is not held, as package cratesioproxy has it, too.
+func unkept(err error) error {
+	switch {
+	case errors.Is(err, registry.ErrRemoving):
+		return fmt.Errorf("%w: %w", cratesioproxy.ErrSettling, err)
+	case errors.Is(err, registry.ErrGone):
+		return fmt.Errorf("%w: %w", cratesioproxy.ErrGone, err)
+	}
+	return err
 }
 
 // UsedBlobs implements cratesioproxy.Facts.
@@ -125,7 +152,7 @@ func (u *upstreams) State() server.UpstreamsState {
 		Requests: uint64(f.Requests), Retries: uint64(f.Retries), Joined: uint64(f.Joined),
 		Fresh: uint64(f.Fresh), Unchanged: uint64(f.Unchanged), Imported: uint64(f.Imported), Stale: uint64(f.Stale), Rested: uint64(f.Rested),
 		Ahead: uint64(f.Ahead), Held: uint64(f.Held), Received: uint64(f.Crates), Bytes: uint64(f.Bytes), Mismatches: uint64(f.Mismatches),
-		Unstored: uint64(f.Unstored), Alarms: uint64(f.Alarms), Receiving: f.Receiving, SpoolBytes: f.Spool,
+		Unstored: uint64(f.Unstored), Passed: uint64(f.Passed), Alarms: uint64(f.Alarms), Receiving: f.Receiving, SpoolBytes: f.Spool,
 		CacheBytes: u.held.Load(), CacheLimit: u.limit, Evicted: uint64(u.evicted.Load()),
 	}}
 	for _, one := range u.proxy.Upstreams() {

@@ -152,6 +152,15 @@ func (t *Tx) Now(ctx context.Context) (time.Time, error) {
 	return time.Unix(seconds, 0).UTC(), nil
 }
 
+// Now is the database's clock, in whole seconds UTC.
+func (db *DB) Now(ctx context.Context) (time.Time, error) {
+	var seconds int64
+	if err := db.read.QueryRowContext(ctx, db.dialect.now).Scan(&seconds); err != nil {
+		return time.Time{}, failed(ctx, "read the clock", err)
+	}
+	return time.Unix(seconds, 0).UTC(), nil
+}
+
 // blob makes nil the empty value: columns are NOT NULL.
 func blob(b []byte) []byte {
 	if b == nil {
