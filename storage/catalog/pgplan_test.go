@@ -45,6 +45,9 @@ INSERT INTO upstream_alarm (upstream, name, version, kind, detail, at) SELECT 'u
 UPDATE head SET size = 100000;
 ANALYZE;`
 
+// partial indexes have no more than what is counted by them.
+var partial = []string{"scan_found"}
+
 // small tables have one row, or one for each replica.
 var small = []string{"head", "published", "replica"}
 
@@ -205,6 +208,8 @@ func hotReads(ctx context.Context, db *DB, id storage.CID) map[string]func() err
 		"AssertionsSince":  func() error { _, err := db.AssertionsSince(ctx); return err },
 		"Meta":             func() error { _, _, err := db.Meta(ctx, "key7"); return err },
 		"ScanOf":           func() error { _, _, err := db.ScanOf(ctx, id); return err },
+		"ScansOf":          func() error { _, err := db.ScansOf(ctx, 1, []storage.CID{id, storage.CIDOf([]byte("x"))}); return err },
+		"CountFindings":    func() error { _, err := db.CountFindings(ctx); return err },
 		"VersionsByCID":    func() error { _, err := db.VersionsByCID(ctx, id, 90000); return err },
 		"Audit":            func() error { _, err := db.Audit(ctx, math.MaxInt64, 100); return err },
 		"Condemned":        func() error { _, err := db.Condemned(ctx, []storage.CID{id}); return err },
@@ -219,11 +224,10 @@ func hotReads(ctx context.Context, db *DB, id storage.CID) map[string]func() err
 			_, err := db.UnusedUpstreamBlobs(ctx, UpstreamBlob{CID: id, Used: time.Unix(99999, 0)}, 500)
 			return err
 		},
-		"UpstreamPins":        func() error { _, err := db.UpstreamPins(ctx, "lock6", id, 100); return err },
-		"UpstreamLocks":       func() error { _, err := db.UpstreamLocks(ctx, "lock6", 10); return err },
-		"UpstreamPinned":      func() error { _, err := db.UpstreamPinned(ctx, []storage.CID{id}); return err },
-		"UpstreamAlarms":      func() error { _, err := db.UpstreamAlarms(ctx, "upstream7", math.MaxInt64, 100); return err },
-		"CountUpstreamAlarms": func() error { _, err := db.CountUpstreamAlarms(ctx, "upstream7"); return err },
+		"UpstreamPins":   func() error { _, err := db.UpstreamPins(ctx, "lock6", id, 100); return err },
+		"UpstreamLocks":  func() error { _, err := db.UpstreamLocks(ctx, "lock6", 10); return err },
+		"UpstreamPinned": func() error { _, err := db.UpstreamPinned(ctx, []storage.CID{id}); return err },
+		"UpstreamAlarms": func() error { _, err := db.UpstreamAlarms(ctx, "upstream7", math.MaxInt64, 100); return err },
 		// What fsck and gc read is read page by page.
 		"UpstreamBlobsAfter": func() error { _, err := db.UpstreamBlobsAfter(ctx, id, 100); return err },
 		"EntryRows":          func() error { _, err := db.EntryRows(ctx, 50000, 50100); return err },
@@ -273,6 +277,7 @@ func explain(t *testing.T, admin *sql.DB, statement string, args []any) (complai
 type plan struct {
 	Type      string `json:"Node Type"`
 	Relation  string `json:"Relation Name"`
+	Index     string `json:"Index Name"`
 	Condition string `json:"Index Cond"`
 	Plans     []plan
 }
@@ -280,7 +285,7 @@ type plan struct {
 // complain adds each scan of a large table that no index bounds.
 func (p plan) complain(complaints *[]string) {
 	scans := p.Type == "Seq Scan" || p.Type == "Index Scan" || p.Type == "Index Only Scan" // a bitmap's scan is below it
-	if scans && p.Condition == "" && !slices.Contains(small, p.Relation) {
+	if scans && p.Condition == "" && !slices.Contains(small, p.Relation) && !slices.Contains(partial, p.Index) {
 		*complaints = append(*complaints, fmt.Sprintf("%s of %s without a condition", p.Type, p.Relation))
 	}
 	for _, below := range p.Plans {
