@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/policy"
@@ -16,9 +18,16 @@ import (
 )
 
 const (
-	// maxFetches is how many crates of upstreams are sent or received at once. Whoever asks for
-	// more waits: a build asks for hundreds at once, and many builds ask as one member.
-	maxFetches = 256
+	// maxSends is how many crates that are held are sent at once, maxFetches how many are
+	// received of one upstream, and passed on; maxSendsEach and maxFetchesEach are of one
+	// member. Whoever asks for more waits, fetchWait at most for each: a build asks for
+	// hundreds at once, and many builds ask as one member. Whoever reads slowly, and an
+	// upstream that sends slowly, hold no place of others.
+	maxSends       = 512
+	maxSendsEach   = 128
+	maxFetches     = 512
+	maxFetchesEach = 128
+	fetchWait      = 15 * time.Second
 	// copyBytes is how much of a crate that is being received goes on at once.
 	copyBytes = 64 << 10
 	crateType = "application/gzip"
@@ -51,15 +60,11 @@ func (s *Server) upstreamDownload(of naming) handler {
 		if r.Method == http.MethodHead {
 			return s.upstreamHead(w, r, v, etag)
 		}
-		leave, err := s.fetches.take(r.Context(), anyone)
+		in, leave, err := s.incoming(r, of(r), want)
 		if err != nil {
 			return err
 		}
 		defer leave()
-		in, err := s.upstreams.Crate(r.Context(), of(r), want)
-		if err != nil {
-			return err
-		}
 		defer in.Close()
 		if v, err = s.upstreamVersion(w, r, of); err == nil { // by now
 			err = v.Refusal()
@@ -73,10 +78,53 @@ func (s *Server) upstreamDownload(of naming) handler {
 	}
 }
 
+// incoming is a crate that is held, or one that is being received, and the place for sending it:
+// what is held waits for nothing that is received.
+func (s *Server) incoming(r *http.Request, upstream string, want UpstreamCrate) (in Incoming, leave func(), err error) {
+	if leave, err = s.sends.take(r.Context(), askerOf(r)); err != nil {
+		return nil, nil, err
+	}
+	in, err = s.upstreams.Open(r.Context(), upstream, want)
+	if err == nil {
+		if _, inMemory := in.Held().(interface{ Bytes() []byte }); inMemory {
+			leave()
+			leave = func() {}
+		}
+		return in, leave, nil
+	}
+	leave()
+	if !errors.Is(err, storage.ErrNotFound) {
+		return nil, nil, err
+	}
+	if leave, err = s.fetches[upstream].take(r.Context(), askerOf(r)); err != nil {
+		return nil, nil, err
+	}
+	if in, err = s.upstreams.Crate(r.Context(), upstream, want); err != nil {
+		leave()
+		return nil, nil, err
+	}
+	return in, leave, nil
+}
+
+// askerOf is whose places r takes.
+func askerOf(r *http.Request) did.DID { return cmp.Or(observed(r.Context()).asker, unnamed) }
+
+// placeToHold is a place for having a crate held that is, or is to be received.
+func (s *Server) placeToHold(ctx context.Context, asker did.DID, upstream string, held bool) (leave func(), err error) {
+	if held {
+		return s.sends.take(ctx, asker)
+	}
+	return s.fetches[upstream].take(ctx, asker)
+}
+
 // lookedInto is v once its bytes were looked into: here, or where they cannot be kept now, as
 // they come.
 func (s *Server) lookedInto(w http.ResponseWriter, r *http.Request, upstream string, v registry.Judged) (registry.Judged, error) {
-	leave, err := s.fetches.take(r.Context(), anyone)
+	held, err := s.upstreams.Held(r.Context(), []storage.CID{v.CID})
+	if err != nil {
+		return v, err
+	}
+	leave, err := s.placeToHold(r.Context(), askerOf(r), upstream, held[v.CID])
 	if err != nil {
 		return v, err
 	}
@@ -121,8 +169,11 @@ func (s *Server) holdAndLook(ctx context.Context, upstream string, who func() (p
 			return v, 0, err
 		}
 		looked, err := s.registry.LookInto(ctx, asker, v)
-		if !errors.Is(err, storage.ErrNotFound) || looks == mostLooks {
+		if !errors.Is(err, storage.ErrNotFound) {
 			return looked, size, err
+		}
+		if looks == mostLooks {
+			return v, 0, fmt.Errorf("%w: it is evicted as often as it is stored", ErrUpstreamBusy)
 		}
 	}
 }
@@ -148,7 +199,7 @@ func (s *Server) upstreamVersion(w http.ResponseWriter, r *http.Request, of nami
 // nothing to tell. Several may ask for one request.
 func (s *Server) heardOf(r *http.Request, upstream, crate, version string, digest [32]byte) (registry.Judged, error) {
 	if err := s.askable(upstream, crate); err != nil {
-		return registry.Judged{}, err
+		return registry.Judged{}, alike(err)
 	}
 	judge := func() (registry.Judged, error) {
 		asker, err := s.currentReader(r)
@@ -162,12 +213,33 @@ func (s *Server) heardOf(r *http.Request, upstream, crate, version string, diges
 		return v, err
 	}
 	if failed := s.refresh(r, upstream, crate); failed != nil {
-		if errors.Is(failed, registry.ErrNotFound) { // in the words, and for the audit trail, of what is known
-			return v, err
+		if errors.Is(failed, registry.ErrNotFound) { // for the audit trail, of what is known
+			return v, alike(err)
 		}
 		return v, failed
 	}
-	return judge()
+	v, err = judge()
+	return v, alike(err)
+}
+
+// notThere is a crate of an upstream, or a version, that is not there for who asks: there is
+// none, they may not know of it, or its name is a private one. All of that is told alike.
+type notThere struct{ why error }
+
+// Error says nothing of why.
+func (notThere) Error() string {
+	return registry.ErrNotFound.Error() + ": there is no such crate, or no such version of it, from this upstream"
+}
+
+// Unwrap is for the audit trail.
+func (a notThere) Unwrap() error { return a.why }
+
+// alike is err, told as all others of its kind where nothing is to be found.
+func alike(err error) error {
+	if errors.Is(err, registry.ErrNotFound) {
+		return notThere{err}
+	}
+	return err
 }
 
 // upstreamHead says what GET would, the length where it is known.

@@ -118,6 +118,19 @@ func (f *fakeUpstreams) Crate(ctx context.Context, _ string, want UpstreamCrate)
 	return in, nil
 }
 
+func (f *fakeUpstreams) Open(ctx context.Context, _ string, want UpstreamCrate) (Incoming, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.held[want.ID] {
+		return nil, storage.ErrNotFound
+	}
+	blob, err := f.registry.Blobs.Open(ctx, want.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &incoming{blob: blob, size: blob.Size()}, nil
+}
+
 func (f *fakeUpstreams) Hold(ctx context.Context, upstream string, want UpstreamCrate) (int64, error) {
 	if f.unheld != nil {
 		return 0, f.unheld
