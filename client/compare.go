@@ -48,6 +48,11 @@ func (r *Registry) CompareIndex(ctx context.Context, replayed verify.Replayed) (
 		}
 		differences = append(differences, found...)
 	}
+	return r.unlessGrown(ctx, replayed, differences)
+}
+
+// unlessGrown is differences, or ErrGrew where they may be of what the log says by now.
+func (r *Registry) unlessGrown(ctx context.Context, replayed verify.Replayed, differences []string) ([]string, error) {
 	if len(differences) == 0 {
 		return differences, nil
 	}

@@ -101,9 +101,13 @@ func (v *View) Verify(ctx context.Context, want verify.Want) (verify.Verdict, er
 	if err != nil {
 		return verify.Verdict{}, err
 	}
-	r := v.registry
-	verdict := verify.Artifact(want, ev, r.client.believed(v.past))
-	r.client.keepConflict(ctx, v.past, &verdict)
+	return v.settle(ctx, verify.Artifact(want, ev, v.registry.client.believed(v.past)))
+}
+
+// settle keeps what a verdict found that contradicts the past; of one that is OK it pins
+// the checkpoint.
+func (v *View) settle(ctx context.Context, verdict verify.Verdict) (verify.Verdict, error) {
+	v.registry.client.keepConflict(ctx, v.past, &verdict)
 	if !verdict.OK() {
 		return verdict, nil
 	}

@@ -103,7 +103,7 @@ func arguments(t *testing.T, f *fake, pin Pin) map[reflect.Type]reflect.Value {
 		reflect.TypeFor[io.Writer]():       reflect.ValueOf(io.Discard),
 	}
 	for _, v := range []any{
-		f.server.URL, pin, Terms{}, Login{Pin: pin}, Entered{Pin: pin}, subject, f.records[0].ID(), f.records[0], verify.Want{Subject: subject}, verify.Replayed{State: map[string][]byte{}},
+		f.server.URL, pin, Terms{}, Login{Pin: pin}, Entered{Pin: pin}, subject, f.records[0].ID(), f.records[0], verify.Want{Subject: subject}, verify.WantUpstream{Subject: must(record.UpstreamSubject("crates-io", "demo")), Version: "1.0.0"}, verify.Replayed{State: map[string][]byte{}},
 		publish, Upload{Draft: publish, Content: strings.NewReader("one"), Size: 3}, Heads{}, record.KindCrate, storage.CIDOf(nil),
 		did.DID("did:web:a.example"), []byte("{}"), [][]byte{}, (*int64)(nil), int64(0), 7, true, time.Minute,
 		Proposed{Rule: "demo"}, particle.QuarantineRule{}, particle.EnvGrant{}, Grant{}, []Judged{}, []Locked{}, []Override{}, [][32]byte{},
@@ -118,7 +118,7 @@ func arguments(t *testing.T, f *fake, pin Pin) map[reflect.Type]reflect.Value {
 // unjudged are the methods that hand out a checkpoint or its evidence for package
 // verify to judge, which lets nothing pass without an age. View.Entry tells nothing
 // before that.
-var unjudged = []string{"Registry.Checkpoint", "Registry.View", "Registry.Evidence", "View.Evidence", "View.Entry"}
+var unjudged = []string{"Registry.Checkpoint", "Registry.View", "Registry.Evidence", "View.Evidence", "View.UpstreamEvidence", "View.Entry"}
 
 // Every exported method is called against a log that stands still, also those
 // that come later: one that asks for its checkpoint refuses it, and none pins it.
@@ -150,7 +150,7 @@ func TestNoMethodForgetsTheAge(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{"Client.Login", "Client.LoginOn", "Client.Meet", "Client.Enter", "Registry.LogCheck", "Registry.Replay", "View.Check", "View.Verify"} {
+	for _, name := range []string{"Client.Login", "Client.LoginOn", "Client.Meet", "Client.Enter", "Registry.LogCheck", "Registry.Replay", "View.Check", "View.Verify", "View.VerifyUpstream"} {
 		if !opened[name] {
 			t.Errorf("%s was not seen to ask for a checkpoint; it was seen of %v", name, slices.Sorted(maps.Keys(opened)))
 		}
@@ -194,6 +194,7 @@ func TestCheckpointsAreOpenedInOnePlace(t *testing.T) {
 	allowed := map[string][]string{
 		"Open": {}, "CosignedAt": {}, // of translog: package verify calls them
 		"Artifact":      {"evidence.go", "registry.go"}, // verify.Artifact; the type of that name
+		"Upstream":      {"upstreamproof.go"},           // verify.Upstream
 		"NewTileReader": {"checkpoint.go"},
 		"judge":         {"checkpoint.go", "evidence.go", "login.go"},
 		"inForce":       {"enter.go", "grantproof.go"},
@@ -217,11 +218,11 @@ func TestCheckpointsAreOpenedInOnePlace(t *testing.T) {
 			}
 			of, _ := selector.X.(*ast.Ident)
 			name := selector.Sel.Name
-			if (name == "Open" || name == "CosignedAt" || name == "Artifact") && (of == nil || of.Name != "translog" && of.Name != "verify") {
+			if (name == "Open" || name == "CosignedAt" || name == "Artifact" || name == "Upstream") && (of == nil || of.Name != "translog" && of.Name != "verify") {
 				return true
 			}
 			if files, restricted := allowed[name]; restricted && !slices.Contains(files, filepath.Base(path)) {
-				t.Errorf("%s calls %s: a checkpoint is opened by judge or View.Verify alone", path, name)
+				t.Errorf("%s calls %s: a checkpoint is opened by judge, View.Verify or View.VerifyUpstream alone", path, name)
 			}
 			return true
 		})

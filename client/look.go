@@ -12,8 +12,8 @@ import (
 )
 
 // LookInside completes decisions about Judgeable(locked), in that order, where
-// only a look at a crate's bytes is missing: the registry has not got them, as
-// long as cargo downloads them from crates.io itself, but CARGO_HOME may. Bytes
+// only a look at a crate's bytes is missing: the registry has not got them, as long as
+// nobody had it fetch them, or cargo downloads them from crates.io itself, but CARGO_HOME may. Bytes
 // that are not those decided about, or cannot be looked through, stay denied.
 func LookInside(locked []Locked, decided []Decision) []Decision {
 	all := slices.Clone(decided)
@@ -35,7 +35,7 @@ func LookInside(locked []Locked, decided []Decision) []Decision {
 // look decides by the bytes of that hash, if they are among cached.
 func (d *Decision) look(cached []Cached, hash [32]byte) {
 	i := slices.IndexFunc(cached, func(c Cached) bool { return c.Problem == "" && c.Hash == hash })
-	if i < 0 {
+	if d.unlooked = i < 0; d.unlooked {
 		d.Reason = "its bytes have not yet been looked through for what the rule is about; `cargo fetch --locked` it, then type this again: what lies in CARGO_HOME is looked through here"
 		return
 	}

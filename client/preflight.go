@@ -25,6 +25,8 @@ const (
 	ClauseEndpoints = "endpoints"
 	ClauseProtocols = "protocols"
 	ClauseShards    = "shards"
+	// ClausePrefetch: the registry cannot decide yet. Its findings say nothing against a build.
+	ClausePrefetch = "prefetch"
 )
 
 // Finding is one reason why a build must not begin.
@@ -230,6 +232,8 @@ func (c Charter) checkCrates(locked []Locked, decided []Decision) []Finding {
 				all = append(all, j.denied("the grant "+c.CID.String()+" does not list its hash, "+j.SHA256, "ask a grantor for a grant that lists it (aln-registry grant new --from-lockfile Cargo.lock), or lock a version that is allowed"))
 			case i >= len(mine):
 				all = append(all, j.denied("the registry did not decide about it", "try again"))
+			case mine[i].unready() && j.path == "" && p.Place.UpstreamOf() != "" && p.Place.Kind != PlaceCratesIO:
+				all = append(all, found(ClausePrefetch, "aln-registry prefetch Cargo.lock has the registry fetch and look into it; then type this again", "%s %s is not looked into yet: nobody had it fetched, and rule %s asks for what that would show", p.Name, p.Version, named(mine[i])))
 			case !mine[i].Allow:
 				all = append(all, j.denied("it is denied by rule "+named(mine[i])+": "+mine[i].Reason, "aln-registry why "+p.Name+"@"+p.Version+flagOf(j.Source)+" says more; lock a version that is allowed"))
 			}

@@ -59,6 +59,26 @@ func TestPreflightFindings(t *testing.T) {
 			return d
 		}, map[string]string{ClauseCrates: "demo 1.0.0 may not be built with: it is denied by rule quarantine bad: it steals keys"}},
 		"no decision": {nil, func(d []Decision) []Decision { return d[:1] }, map[string]string{ClauseCrates: "serde 1.0.1 may not be built with: the registry did not decide"}},
+		"a crate that nobody had fetched yet": {nil, func(d []Decision) []Decision {
+			d[1] = Decision{Unscanned: true, unlooked: true, Rule: "quarantine", RuleID: "blake3"}
+			return d
+		}, map[string]string{ClausePrefetch: "serde 1.0.1 is not looked into yet: nobody had it fetched, and rule quarantine blake3"}},
+		"a crate of which nothing was seen yet": {nil, func(d []Decision) []Decision {
+			d[1] = Decision{Unseen: true, Rule: "cooldown"}
+			return d
+		}, map[string]string{ClausePrefetch: "rule cooldown"}},
+		"a crate of which nothing was seen yet, quarantined by name": {nil, func(d []Decision) []Decision {
+			d[1] = Decision{Unseen: true, Rule: "quarantine", RuleID: "bad"}
+			return d
+		}, map[string]string{ClauseCrates: "denied by rule quarantine bad"}},
+		"a crate in which something was found": {nil, func(d []Decision) []Decision {
+			d[1] = Decision{Unscanned: true, Rule: "quarantine", RuleID: "blake3"}
+			return d
+		}, map[string]string{ClauseCrates: "denied by rule quarantine blake3"}},
+		"a crate of crates.io itself that is not there": {func(_ *Charter, b *Build) { b.Locked[2].Place = Place{Kind: PlaceCratesIO} }, func(d []Decision) []Decision {
+			d[1] = Decision{Unscanned: true, unlooked: true, Rule: "quarantine", RuleID: "blake3"}
+			return d
+		}, map[string]string{ClauseCrates: "denied by rule quarantine blake3"}},
 		"a git source": {func(_ *Charter, b *Build) {
 			b.Locked[2] = Locked{Locked: cargo.Locked{Name: "g", Version: "1.0.0", Source: "git+https://git.example/g#1"}, Place: Place{Kind: PlaceGit}}
 		}, nil, map[string]string{ClauseSources: "g 1.0.0 comes from a git repository"}},

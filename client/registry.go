@@ -385,19 +385,7 @@ func (w web) tile(ctx context.Context, path string) ([]byte, error) {
 // CID of what was written: the caller compares it with what it expects before
 // it uses the bytes.
 func (r *Registry) Download(ctx context.Context, s record.Subject, out io.Writer) (cid storage.CID, size int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, downloadTimeout)
-	defer cancel()
-	path := downloadPath(s)
-	err = r.asReader(ctx, func(token string) error {
-		resp, err := r.web.send(ctx, call{method: http.MethodGet, path: path, token: token})
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		cid, size, err = copyHashed(out, resp.Body)
-		return err
-	})
-	return cid, size, err
+	return r.download(ctx, downloadPath(s), out)
 }
 
 func copyHashed(out io.Writer, in io.Reader) (storage.CID, int64, error) {

@@ -134,6 +134,9 @@ type Decision struct {
 	// Unscanned: it is denied only because the registry has not looked through its
 	// bytes for what the rule is about, since it has not got them.
 	Unscanned bool `json:"unscanned"`
+	// Unseen: it is of another registry, and the registry has seen nothing of it there yet,
+	// so that it does not know its age.
+	Unseen bool `json:"unseen"`
 	// Rule decided; RuleID is a quarantine rule's or a grant's.
 	Rule   string `json:"rule"`
 	RuleID string `json:"rule_id"`
@@ -142,6 +145,15 @@ type Decision struct {
 	ValidUntil *time.Time `json:"valid_until"`
 	// Steps are what each rule says; only where one artifact was asked about.
 	Steps []policy.Step `json:"steps,omitzero"`
+
+	// unlooked: Unscanned, and there are no bytes here either that could be looked through.
+	unlooked bool
+}
+
+// unready reports whether what denies it may be no more than that nobody had the registry
+// fetch it yet.
+func (d Decision) unready() bool {
+	return !d.Allow && (d.unlooked || d.Unseen && d.Rule == string(policy.RuleCooldown))
 }
 
 // decisionsPath asks about artifacts.

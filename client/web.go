@@ -100,6 +100,8 @@ type call struct {
 	// content is sent in place of body where it is not nil: size bytes, once the registry asks for them.
 	content io.Reader
 	size    int64
+	// onlyCached: the registry is to answer with what it has, and to ask no other one.
+	onlyCached bool
 }
 
 // send sends c and returns the response of a success, its body open; anything
@@ -142,6 +144,9 @@ func (w web) request(ctx context.Context, c call) (*http.Response, error) {
 	req.Header.Set("User-Agent", "aln-registry/"+w.version)
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	if c.onlyCached {
+		req.Header.Set("Cache-Control", "only-if-cached")
 	}
 	if c.contentType != "" {
 		req.Header.Set("Content-Type", c.contentType)

@@ -32,15 +32,30 @@ func (u *Upstream) fetchAhead(name string, waves int) {
 	if waves <= 0 || !there || e.deps != nil && len(e.deps) == 0 {
 		return
 	}
-	if w, _ := u.waves.get(name); w.waves >= waves && w.checked.Equal(e.file.Checked) {
+	if e.deps != nil {
+		u.spreadOnce(name, e.file.Checked, e.deps, waves)
 		return
 	}
-	u.waves.put(name, wave{e.file.Checked, waves})
-	if e.deps != nil {
-		u.spread(e.deps, waves)
+	if !u.begins(name, e.file.Checked, waves) {
 		return
 	}
 	u.proxy.tasks.begin(func() { u.spread(u.reread(u.proxy.ctx, name, e.file.Snapshot), waves) })
+}
+
+// spreadOnce fetches names, which name depends on by what was seen then, ahead once.
+func (u *Upstream) spreadOnce(name string, checked time.Time, names []string, waves int) {
+	if waves > 0 && len(names) > 0 && u.begins(name, checked, waves) {
+		u.spread(names, waves)
+	}
+}
+
+// begins notes that as many waves are fetched behind name, and is false where they were.
+func (u *Upstream) begins(name string, checked time.Time, waves int) bool {
+	if w, _ := u.waves.get(name); w.waves >= waves && w.checked.Equal(checked) {
+		return false
+	}
+	u.waves.put(name, wave{checked, waves})
+	return true
 }
 
 // spread fetches names ahead, each with its own dependencies for one wave less.

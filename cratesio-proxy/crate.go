@@ -48,6 +48,36 @@ func (c *Crate) Read(p []byte) (int, error) {
 	return c.reader.Read(p)
 }
 
+// Whole waits until all bytes were seen to be the crate's, and reads them from the first on,
+// however far Read is, and also after Close: it is closed by itself. It returns nil where the crate is Held.
+func (c *Crate) Whole(ctx context.Context) (io.ReadCloser, error) {
+	if c.blob != nil {
+		return nil, nil
+	}
+	d := c.reader.of
+	d.mu.Lock()
+	d.readers++ // c is one of them, so it is not over yet
+	d.mu.Unlock()
+	r := &reader{ctx: ctx, of: d}
+	if err := d.wait(ctx, stopGrace, func() bool { return d.verified }); err != nil {
+		r.close()
+		return nil, err
+	}
+	return &whole{io.NewSectionReader(d.file, 0, d.written), r}, nil
+}
+
+// whole are a verified crate's bytes.
+type whole struct {
+	io.Reader
+	reader *reader
+}
+
+// Close implements io.Closer.
+func (w *whole) Close() error {
+	w.reader.close()
+	return nil
+}
+
 // Close ends this asker's interest. The last one's that leaves ends the reception, unless
 // more than half is there: then it goes on, and is stored.
 func (c *Crate) Close() error {

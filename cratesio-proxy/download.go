@@ -26,6 +26,7 @@ const (
 	copyBytes  = 64 << 10
 	spoolStep  = 1 << 20 // by which the spool of a crate of unknown size grows
 	storeTime  = 5 * time.Minute
+	mostStored = 4                // at a time
 	closeTime  = 10 * time.Second // of it, once the proxy is closed
 	budgetTime = 15 * time.Second // that room in the spool is waited for
 )
@@ -402,11 +403,18 @@ func (d *download) store(ctx context.Context) error {
 	return err
 }
 
-// put stores and notes it once. What is stored and cannot be noted is taken for garbage some
-// day, and fetched again.
+// put stores it when it is its turn, for who waits for some goes first, and notes it, once. What is
+// stored and cannot be noted is taken for garbage some day, and fetched again.
 func (d *download) put(ctx context.Context) error {
 	u, size := d.u, d.written
-	if err := u.proxy.Blobs.Put(ctx, d.want.ID, size, io.NewSectionReader(d.file, 0, size)); err != nil {
+	select {
+	case u.proxy.storing <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	err := u.proxy.Blobs.Put(ctx, d.want.ID, size, io.NewSectionReader(d.file, 0, size))
+	<-u.proxy.storing
+	if err != nil {
 		return err
 	}
 	return u.proxy.notes.store(ctx, Blob{ID: d.want.ID, Upstream: u.setting.Name, Name: d.want.Name, Version: d.want.Version, Size: size, Fetched: u.proxy.Clock()})

@@ -71,7 +71,7 @@ func (u *Upstream) refresh(ctx context.Context, name string, ahead int) error {
 		}
 		return nil
 	}
-	err = u.renew(ctx, name, known, ok)
+	err = u.renew(ctx, name, known, ok, ahead)
 	if err == nil {
 		u.fetchAhead(name, ahead)
 	}
@@ -85,7 +85,7 @@ func (k Known) elsewhere(name string) bool {
 }
 
 // renew sees to it that what is known is fresh, or cannot be made so now.
-func (u *Upstream) renew(ctx context.Context, name string, known Known, ok bool) error {
+func (u *Upstream) renew(ctx context.Context, name string, known Known, ok bool, ahead int) error {
 	now := u.proxy.Clock()
 	if e, there := u.entries.get(name); there && ok && u.isFresh(e.file, known, now) {
 		u.proxy.counts.fresh.Add(1)
@@ -99,7 +99,7 @@ func (u *Upstream) renew(ctx context.Context, name string, known Known, ok bool)
 		return r.err
 	}
 	u.wantConfig()
-	asked := u.flights.join(u.proxy, name, indexTime, func(ctx context.Context) error { return u.fetchIndex(ctx, name) })
+	asked := u.flights.join(u.proxy, name, indexTime, func(ctx context.Context) error { return u.fetchIndex(ctx, name, ahead) })
 	if !ok {
 		return asked.wait(ctx)
 	}
@@ -136,8 +136,9 @@ func (u *Upstream) isFresh(f File, known Known, now time.Time) bool {
 	return f.Status == http.StatusOK && f.Snapshot == known.Snapshot && age >= 0 && age < u.proxy.Fresh
 }
 
-// fetchIndex asks upstream for a crate's index file and hands to the registry what is new.
-func (u *Upstream) fetchIndex(ctx context.Context, name string) error {
+// fetchIndex asks upstream for a crate's index file and hands to the registry what is new. What it
+// depends on is fetched ahead as soon as it is known.
+func (u *Upstream) fetchIndex(ctx context.Context, name string, ahead int) error {
 	known, ok, err := u.proxy.Evidence.Known(ctx, u.setting.Name, cargo.CanonicalName(name))
 	if err != nil {
 		return err
@@ -157,7 +158,7 @@ func (u *Upstream) fetchIndex(ctx context.Context, name string) error {
 	if !ok || file.Snapshot != known.Snapshot { // its validators are of something else
 		file = File{Status: file.Status, Checked: file.Checked}
 	}
-	err = u.askIndex(ctx, name, known, ok, file)
+	err = u.askIndex(ctx, name, known, ok, file, ahead)
 	u.remember(ctx, name, known, ok, file, err)
 	return err
 }
@@ -173,7 +174,7 @@ func (u *Upstream) noted(ctx context.Context, name string) File {
 }
 
 // askIndex is fetchIndex with what is known, and validators where they are of that.
-func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bool, file File) error {
+func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bool, file File, ahead int) error {
 	var found answer
 	err := u.try(ctx, never, func(ctx context.Context) (err error) {
 		found, err = u.getIndex(ctx, name, file)
@@ -193,7 +194,8 @@ func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bo
 	}
 	var deps []string
 	if found.file.Snapshot = storage.CIDOf(found.body); !ok || found.file.Snapshot != known.Snapshot {
-		if deps, err = u.enter(ctx, name, found.body); err != nil {
+		ahead := func(deps []string) { u.spreadOnce(name, found.file.Checked, deps, ahead) }
+		if deps, err = u.enter(ctx, name, found.body, ahead); err != nil {
 			return err
 		}
 	}
@@ -201,9 +203,10 @@ func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bo
 	return nil
 }
 
-// enter hands a snapshot to the registry, and returns what it depends on. One that is
-// another crate's is not there: some file systems know one file by several names.
-func (u *Upstream) enter(ctx context.Context, name string, snapshot []byte) ([]string, error) {
+// enter hands a snapshot to the registry, and returns what it depends on, which it tells
+// before: publication takes its time. One that is another crate's is not there: some file
+// systems know one file by several names.
+func (u *Upstream) enter(ctx context.Context, name string, snapshot []byte, tell func(deps []string)) ([]string, error) {
 	file, err := cargo.ParseUpstreamFile(name, snapshot)
 	switch {
 	case err != nil:
@@ -213,6 +216,8 @@ func (u *Upstream) enter(ctx context.Context, name string, snapshot []byte) ([]s
 	case strings.ToLower(file.Name) != name:
 		return nil, u.say(ErrNotFound)
 	}
+	deps := dependencies(file)
+	tell(deps)
 	in, err := u.proxy.Evidence.Import(ctx, u.setting.Name, name, snapshot)
 	if errors.Is(err, ErrSnapshot) {
 		err = u.say(fmt.Errorf("%w: %w", ErrBroken, err))
@@ -223,7 +228,7 @@ func (u *Upstream) enter(ctx context.Context, name string, snapshot []byte) ([]s
 	u.proxy.counts.imported.Add(1)
 	u.alarms(name, AlarmChanged, in.Changed, "the index names another digest than it first did, which is not believed")
 	u.alarms(name, AlarmDropped, in.Dropped, "the index does not list it any more")
-	return dependencies(file), nil
+	return deps, nil
 }
 
 // alarms raises an alarm for every version, and one for all beyond a bound.
@@ -397,7 +402,9 @@ func damaged(err error) error {
 	return fmt.Errorf("%w: its answer is damaged: %s", ErrUnavailable, words(err))
 }
 
-// readAll reads r to its end. Beyond largeBytes it waits for its turn.
+// readAll reads r, which is bounded, to its end. Beyond largeBytes it waits for its turn, and
+// for a buffer that is large enough: one that grows would leave three times as much behind,
+// also for what is found too large in the end.
 func (u *Upstream) readAll(ctx context.Context, r io.Reader, about int64) ([]byte, error) {
 	var data bytes.Buffer
 	data.Grow(int(min(about, largeBytes)) + bytes.MinRead)
@@ -414,8 +421,22 @@ func (u *Upstream) readAll(ctx context.Context, r io.Reader, about int64) ([]byt
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
 	}
-	_, err = data.ReadFrom(r)
-	return data.Bytes(), err
+	buffer, ok := u.proxy.buffers.Get().(*[]byte)
+	if !ok {
+		buffer = new(make([]byte, MaxIndexBytes+1))
+	}
+	defer u.proxy.buffers.Put(buffer)
+	for n := copy(*buffer, data.Bytes()); n < len(*buffer); {
+		more, err := r.Read((*buffer)[n:])
+		n += more
+		if err == io.EOF { //nolint:errorlint // another that matches it is no end
+			return bytes.Clone((*buffer)[:n]), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("%w: it has more than %d bytes", ErrBroken, MaxIndexBytes)
 }
 
 // bounded reads at most left bytes; one more is err.

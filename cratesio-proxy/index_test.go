@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"strings"
@@ -429,6 +430,42 @@ func TestAnIndexFileOfTheGreatestSizeIsTaken(t *testing.T) {
 	})
 	if err := l.refresh("some"); err != nil || l.evidence.imported[0] != body {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A large file that ends too soon, in whole or within its gzip, is not taken for all of it.
+func TestALargeIndexFileThatIsCutIsNotTakenForAll(t *testing.T) {
+	noise := make([]byte, 3*largeBytes)
+	for i := range noise { // lines of spaces and tabs, which do not compress to nothing
+		noise[i] = " \t"[rand.IntN(2)]
+	}
+	whole := append([]byte(line("some", "1.0.0")), noise...)
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	z.Write(whole)
+	z.Close()
+	for name, h := range map[string]http.HandlerFunc{
+		"gzip": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			w.Write(packed.Bytes()[:packed.Len()*3/4])
+		},
+		"plain": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", strconv.Itoa(len(whole)))
+			w.Write(whole[:len(whole)*3/4])
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, func(c *Config) { c.Stall = 5 * time.Second })
+			l.on("/so/me/some", h)
+			if err := l.refresh("some"); !errors.Is(err, ErrUnavailable) || l.evidence.imports() != 0 {
+				t.Errorf("got %v", err)
+			}
+			l.pass(time.Hour)
+			l.on("/so/me/some", text(string(whole)))
+			if err := l.refresh("some"); err != nil || l.evidence.imported[0] != string(whole) {
+				t.Errorf("the whole: %v", err)
+			}
+		})
 	}
 }
 

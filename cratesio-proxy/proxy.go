@@ -132,7 +132,9 @@ type Proxy struct {
 	upstreams []*Upstream // in the order of the settings
 	budget    *budget     // of the spool
 	large     chan struct{}
+	buffers   sync.Pool // of *[]byte, for index files that are large
 	ahead     chan struct{}
+	storing   chan struct{} // holds a place for every crate being stored
 	alarms    alarmed
 	notes     *notes
 	counts    counts
@@ -148,7 +150,7 @@ func New(config Config, settings []Setting) (*Proxy, error) {
 	p := &Proxy{
 		Config: config.orDefault(),
 		large:  make(chan struct{}, mostLarge),
-		ahead:  make(chan struct{}, mostAhead),
+		ahead:  make(chan struct{}, mostAhead), storing: make(chan struct{}, mostStored),
 	}
 	p.budget = newBudget(p.SpoolBytes)
 	p.alarms.last = newRecent[string, time.Time](mostAlarmed)

@@ -104,6 +104,9 @@ func (u *Upstream) ask(ctx context.Context, q question, use func(*http.Response,
 	}
 	u.proxy.counts.requests.Add(1)
 	return u.say(u.exchange(request, func(err error) {
+		if ctx.Err() == nil {
+			u.troubled(err)
+		}
 		switch {
 		case ctx.Err() != nil: // whoever asked has left, or it took too long in all
 		case err == nil || isAnswer(err):

@@ -242,3 +242,27 @@ func TestABodyThatTricklesForEverIsCut(t *testing.T) {
 		t.Errorf("got %v, %v", err, context.Cause(ctx))
 	}
 }
+
+// What was last wrong is remembered in words that name no crate and no address asked.
+func TestTheLastTroubleIsTold(t *testing.T) {
+	l := newLab(t, nil)
+	u := l.proxy.Upstream(CratesIO)
+	if trouble, ok := u.LastTrouble(); ok {
+		t.Errorf("at the start there is %+v", trouble)
+	}
+	l.on("/so/me/some", status(404))
+	if err := l.refresh("some"); !errors.Is(err, ErrNotFound) {
+		t.Fatal(err)
+	}
+	if trouble, ok := u.LastTrouble(); ok {
+		t.Errorf("that something is not there is %+v", trouble)
+	}
+	l.on("/se/cr/secret", status(503))
+	if err := l.refresh("secret"); !errors.Is(err, ErrUnavailable) {
+		t.Fatal(err)
+	}
+	trouble, ok := u.LastTrouble()
+	if !ok || !strings.Contains(trouble.What, "503") || strings.Contains(trouble.What, "secret") || strings.Contains(trouble.What, "http://") || trouble.At.IsZero() {
+		t.Errorf("%t, %+v", ok, trouble)
+	}
+}

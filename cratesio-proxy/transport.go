@@ -14,6 +14,10 @@ const (
 	mostBulk        = 48 // of them for crates, so that slow ones leave room for the index
 	mostRedirects   = 5
 	headerBytes     = 64 << 10
+	// streamBuffer is how much of an answer may come before it is read: enough for 10 MB a
+	// second at a distance of 100 ms. What a connection may hold is more than all of its
+	// answers, so that one that is not read does not hold the others.
+	streamBuffer = 1 << 20
 )
 
 // newTransport is how requests travel: bounded in connections, in headers and in the time
@@ -24,12 +28,15 @@ func newTransport(s Setting) (*http.Transport, error) {
 		return nil, err
 	}
 	t := &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-		TLSHandshakeTimeout:    5 * time.Second,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: certificates, ClientSessionCache: tls.NewLRUClientSessionCache(0)},
-		ForceAttemptHTTP2:      true,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 5 * time.Second,
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: certificates, ClientSessionCache: tls.NewLRUClientSessionCache(0)},
+		ForceAttemptHTTP2:   true,
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second,
+			MaxReceiveBufferPerStream: streamBuffer, MaxReceiveBufferPerConnection: 128 * streamBuffer,
+		},
 		ResponseHeaderTimeout:  15 * time.Second,
 		MaxIdleConns:           2 * mostConnections,
 		MaxIdleConnsPerHost:    mostConnections,

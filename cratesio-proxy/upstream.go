@@ -2,8 +2,10 @@ package cratesioproxy
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"phoenix-lab.org/aln-registry/storage"
 )
@@ -25,6 +27,30 @@ type Upstream struct {
 	proven    *recent[storage.CID, struct{}] // blobs that are noted as upstreams'
 	slow      atomic.Int64                   // until when, as time.Duration of Elapsed, nobody waits for news of what is known
 	bulk      chan struct{}                  // holds a place for every crate being received
+	trouble   atomic.Pointer[Trouble]        // the last one
+}
+
+// Trouble is why an upstream did not give what it was asked for.
+type Trouble struct {
+	At time.Time
+	// What says it in a few words: no secret, URL or name of a crate is in them.
+	What string
+}
+
+// LastTrouble is what last kept the upstream from answering, false where nothing did since
+// the start. That it has not got something is none.
+func (u *Upstream) LastTrouble() (Trouble, bool) {
+	t := u.trouble.Load()
+	if t == nil {
+		return Trouble{}, false
+	}
+	return *t, true
+}
+
+func (u *Upstream) troubled(err error) {
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		u.trouble.Store(&Trouble{u.proxy.Clock().UTC(), words(err)})
+	}
 }
 
 func newUpstream(p *Proxy, s Setting) (*Upstream, error) {

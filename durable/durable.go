@@ -86,8 +86,14 @@ func MkdirAll(folder string, mode fs.FileMode) error {
 			return err
 		}
 	}
+	return Mkdir(folder, mode)
+}
+
+// Mkdir makes folder with mode where it is not there, and makes its name durable, whoever made it.
+// The parent is there, and durable.
+func Mkdir(folder string, mode fs.FileMode) error {
 	if err := mkdir(folder, mode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make folder %s: %w", folder, err)
 	}
-	return SyncDir(parent)
+	return SyncDir(filepath.Dir(folder))
 }

@@ -104,7 +104,7 @@ func (l *upstreamLab) needed() []testbed.IndexLine {
 	writeFiles(l.t, filepath.Dir(list), map[string]string{"list": text})
 	must(l.t, l.operator.aln(l.operator.folder, "prefetch", list, "--pin", "ci"))
 	r := ruled(l.lab)
-	r.grant(l.operator, func(g *particle.EnvGrant) {
+	r.grant(r.reviewers[0], func(g *particle.EnvGrant) {
 		for _, line := range granted {
 			g.AllowedCrates = append(g.AllowedCrates, line.Cksum)
 		}

@@ -129,10 +129,10 @@ func figuresNow(t testing.TB, scraped string) func(name string) float64 {
 	return func(name string) float64 { t.Helper(); return figure(t, text, name) }
 }
 
-// troubles are the lines of what the server printed that tell of an error.
+// troubles are the lines of what the server printed that tell of an error of its own.
 func (l *lab) troubles() (lines []string) {
 	for line := range strings.Lines(l.log()) {
-		if strings.Contains(line, "level=ERROR") {
+		if strings.Contains(line, "level=ERROR") && !strings.Contains(line, "msg=\"alarm: ") {
 			lines = append(lines, line)
 		}
 	}

@@ -3,10 +3,10 @@ package integration
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -164,57 +164,70 @@ func TestPrivateNamesAreNeverAskedUpstream(t *testing.T) {
 	}
 }
 
-// A server ends soon and well while crates are on their way that come to no end, and while
-// upstream does not answer.
+// What upstream spells otherwise than it did is had under the name that its own line has.
+func TestACrateThatUpstreamRespellsIsHadUnderEitherName(t *testing.T) {
+	l := newUpstreamLab(t, "--upstream-fresh", "0s")
+	u := l.operator
+	l.crates.Add(t, testbed.MakeCrate("Odd-One", "1.0.0", 1000, 1))
+	must(t, u.cargo(l.needing(u, "before", `Odd-One = "1"`), "fetch"))
+	l.crates.Add(t, testbed.MakeCrate("odd-one", "2.0.0", 1000, 2))
+	for name, dependency := range map[string]string{"after": `odd-one = "2"`, "still": `Odd-One = "1"`} {
+		must(t, u.cargo(l.needing(u, name, dependency), "fetch"))
+	}
+	l.crates.Add(t, testbed.MakeCrate("Odd-One", "1.1.0", 1000, 3)) // never held under that name
+	l.crates.Add(t, testbed.MakeCrate("odd-one", "2.1.0", 1000, 4))
+	must(t, u.cargo(l.needing(u, "late", `Odd-One = "=1.1.0"`), "fetch"))
+	must(t, u.aln(u.folder, "log", "check", "--full"))
+}
+
+// A server that is asked to stop ends soon while upstream does not answer: who has been sent
+// nothing yet is told so, and who has been sent a part of a crate that goes on no more is cut off.
 func TestAServerEndsWhileUpstreamStalls(t *testing.T) {
 	l := newUpstreamLab(t)
-	u := l.operator
-	line := l.newest("itoa")
-	u.login(l.lab, u.folder)
-	token := u.session(particle.ScopeRead, time.Minute)
-	if status, _, body := l.get("/crates-io/index/"+testbed.IndexPath("itoa"), token); status != 200 {
-		t.Fatalf("%d %s", status, body)
+	token := l.readers(1)[0]
+	l.looksNowhere()
+	small, large := l.newest("itoa"), sized(t, 1, 200<<10, 2<<20)[0]
+	client := manyClients(t)
+	for _, line := range []testbed.IndexLine{small, large} {
+		if f := l.fetch(client, filesOf(t, l.crates, "/crates-io", line)[0].path, token); f.status != http.StatusOK {
+			t.Fatal(f)
+		}
 	}
 	l.crates.Use("/crates/", testbed.Stalled(), 0)
 	l.crates.Use("/index/", testbed.Silent(), 0)
-	ended := make(chan struct{}, 2)
-	for _, path := range []string{"/crates-io/dl/itoa/" + line.Vers + "/" + line.Cksum, "/crates-io" + testbed.IndexFile("serde")} {
-		go func() {
-			defer func() { ended <- struct{}{} }()
-			req, err := http.NewRequest(http.MethodGet, l.url+path, nil)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			req.Header.Set("Authorization", token)
-			resp, err := http.DefaultClient.Do(req)
-			if err != nil {
-				return
-			}
-			defer resp.Body.Close()
-			if body, err := io.ReadAll(resp.Body); err == nil && resp.StatusCode == http.StatusOK {
-				t.Errorf("%s was answered whole, with %d bytes", path, len(body))
-			}
-		}()
+	paths := []string{
+		filesOf(t, l.crates, "/crates-io", small)[1].path, filesOf(t, l.crates, "/crates-io", large)[1].path, "/crates-io" + testbed.IndexFile("serde"),
 	}
-	for deadline := time.Now().Add(20 * time.Second); l.crates.Requests(testbed.IndexFile("serde")) == 0; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("upstream was not asked")
+	ended := make(chan gotten, len(paths))
+	for _, path := range paths {
+		go func() { ended <- l.fetch(client, path, token) }()
+	}
+	eventually(t, 20*time.Second, "upstream is asked, and sends a part of the crates", func() bool {
+		_, spool, _ := strings.Cut(l.figures(), "\naln_upstream_spool_bytes ")
+		bytes, err := strconv.ParseFloat(strings.Fields(spool)[0], 64)
+		return err == nil && bytes > 200<<10 && l.crates.Requests(testbed.IndexFile("serde")) == 1 && l.crates.Requests(testbed.Download(small.Name, small.Vers)) == 1
+	})
+	time.Sleep(200 * time.Millisecond) // so that the part is passed on
+	begun := time.Now()
+	l.cmd.Process.Signal(syscall.SIGTERM)
+	for range paths {
+		switch f := <-ended; {
+		case f.path == paths[1] && (f.status != http.StatusOK || f.err == nil || len(f.body) == 0):
+			t.Errorf("a crate of which a part was sent: %s", f)
+		case f.path != paths[1] && (f.status != http.StatusServiceUnavailable || f.after == "" || !strings.Contains(string(f.body), "being stopped")):
+			t.Errorf("of which nothing was sent: %s", f)
+		case f.path == paths[2] && time.Since(begun) > 2*time.Second:
+			t.Errorf("who merely waited was told so after %s", time.Since(begun))
 		}
 	}
-	l.cmd.Process.Signal(syscall.SIGTERM)
 	select {
-	case <-l.exited: // it lets requests go on for half a minute, and cuts them then
+	case <-l.exited: // the drain would last half a minute
 	case <-time.After(50 * time.Second):
-		t.Errorf("it did not end\n%s", l.log())
 		l.cmd.Process.Kill()
 		<-l.exited
 	}
-	if code := l.cmd.ProcessState.ExitCode(); code != 0 {
-		t.Errorf("it ended with status %d\n%s", code, l.log())
+	if took, code := time.Since(begun), l.cmd.ProcessState.ExitCode(); code != 0 || took > 8*time.Second {
+		t.Errorf("it ended with status %d after %s\n%s", code, took, l.log())
 	}
 	l.cmd = nil
-	for range 2 {
-		<-ended
-	}
 }

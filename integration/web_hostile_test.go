@@ -40,6 +40,8 @@ var reflections = func() []string {
 		"/search?q=x&page=" + script, "/search?q=" + image + "&page=2", "/search?" + script, "/search?q=%{{7*7}}", "/search?q=javascript:alert(1)",
 		"/" + script, "/" + image, "/artifacts/" + script, "/artifacts/crate/" + image, "/artifacts/crate/hostile-0/" + script, "/artifacts/crate?page=" + image,
 		"/artifacts/aln-shard?after=" + script, "/artifacts/crate/hostile-0?page=" + script, "/log?before=" + image, "/record/" + script, "/assets/" + image,
+		"/upstreams/crates-io?q=" + script, "/upstreams/crates-io?q=" + image, "/upstreams/crates-io?after=" + script, "/upstreams/" + image, "/upstreams/crates-io/crates/" + script,
+		"/upstreams?after=" + image, "/upstreams/crates-io/alarms?before=" + script, "/audit?rule=" + image, "/record/2/" + script,
 		"/#" + script, "//evil.example/" + script, "/%2f%2fevil.example", "/%5cevil.example", "/;/" + image, "/..%2f" + script,
 	}
 }()

@@ -283,11 +283,20 @@ func (r *Registry) Note(e Event) {
 // with an id below before (0: from the newest), and the before of the next page, 0
 // at the end. Who may read it policy.ReadAudit says.
 func (r *Registry) Audit(ctx context.Context, before int64, limit int) (entries []AuditEntry, next int64, err error) {
+	return r.AuditOf(ctx, "", before, limit)
+}
+
+// AuditOf is Audit of the entries with a rule alone, all where that is "".
+func (r *Registry) AuditOf(ctx context.Context, rule string, before int64, limit int) (entries []AuditEntry, next int64, err error) {
 	if before <= 0 {
 		before = math.MaxInt64
 		r.trail.writeWithin(ctx, auditWrite, false)
 	}
-	entries, err = r.Catalog.Audit(ctx, before, limit+1)
+	if rule == "" {
+		entries, err = r.Catalog.Audit(ctx, before, limit+1)
+	} else {
+		entries, err = r.Catalog.AuditOf(ctx, rule, before, limit+1)
+	}
 	if err != nil {
 		return nil, 0, err
 	}

@@ -166,19 +166,28 @@ func (r *Registry) there(ctx context.Context, mine map[storage.CID]time.Time) er
 	return nil
 }
 
-// release takes away those of the tombstones in mine that are still the same: nobody has
-// removed a blob by another meanwhile.
+// release takes away those of the tombstones in mine that are still the same, so that nobody
+// has removed a blob by another meanwhile, and whose blob is there: another claimant may have
+// taken the tombstone away, and somebody condemned the blob anew, by the same second. Whoever
+// finds one that stays claims it once more.
 func (r *Registry) release(ctx context.Context, mine map[storage.CID]time.Time) error {
 	ids := slices.Collect(maps.Keys(mine))
 	return r.Catalog.Update(ctx, func(tx *catalog.Tx) error {
+		until, cancel := context.WithTimeout(ctx, batchRemoval)
+		defer cancel()
 		now, err := tx.Condemnations(ctx, ids)
 		if err != nil {
 			return err
 		}
 		var free []storage.CID
 		for id, at := range now {
-			if at.Equal(mine[id]) {
+			if !at.Equal(mine[id]) {
+				continue
+			}
+			if _, err := r.Blobs.Stat(until, id); err == nil {
 				free = append(free, id)
+			} else if !errors.Is(err, storage.ErrNotFound) {
+				return err
 			}
 		}
 		return tx.Pardon(ctx, free)

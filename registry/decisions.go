@@ -24,7 +24,10 @@ type Judgement struct {
 	Known, Listed, Allow bool
 	// Unscanned: only the look at its bytes is missing that a content rule asks for.
 	Unscanned bool
-	Rule      policy.Rule
+	// Unseen: it is of another registry, and as far as the asker may know nothing was seen of it
+	// there: it was decided about by what was asked alone, without its age.
+	Unseen bool
+	Rule   policy.Rule
 	// RuleID is a quarantine rule's or a grant's.
 	RuleID, Reason string
 	// ValidUntil is when it may be decided otherwise without any change; zero: never.
@@ -340,7 +343,9 @@ func (q *inquiry) foreign(ctx context.Context, a Asked, there *seenThere) Judgem
 	if a.SHA256 != [32]byte{} {
 		v.CID = storage.CIDFromDigest(a.SHA256)
 	}
-	return judgement(v, d)
+	j := judgement(v, d)
+	_, j.Unseen = particle.UpstreamOf(a.Source)
+	return j
 }
 
 func (a Asked) unknown(why string) Judgement {

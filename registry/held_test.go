@@ -399,6 +399,28 @@ func TestWhoeverMeetsAnEvictor(t *testing.T) {
 				t.Error("nobody removes it")
 			}
 		},
+		"claimed by two, held by one, and evicted within the second": func(m *meeting, t *testing.T) {
+			litter(t, m.r.Blobs, "the content")
+			m.must(m.holds())
+			m.evicts().condemn() // and is killed
+			ids := []storage.CID{m.content.id}
+			first, err := m.r.mark(t.Context(), ids)
+			m.must(err)
+			second, err := m.r.mark(t.Context(), ids)
+			m.must(err)
+			m.must(m.r.release(t.Context(), second))
+			m.must(m.holds())
+			v := m.evicts()
+			v.condemn()
+			at := first[m.content.id]
+			(&archive{world: m.w}).exec(fmt.Sprintf("UPDATE condemned SET condemned_at = %d", at.Unix()))
+			v.tombs[m.content.id] = at
+			v.remove()
+			m.must(m.r.release(t.Context(), first))
+			if err := m.holds(); !errors.Is(err, ErrGone) || m.stored() || m.held() {
+				t.Errorf("held though it is gone: %v", err)
+			}
+		},
 		"used, pinned, or granted just before": func(m *meeting, t *testing.T) {
 			litter(t, m.r.Blobs, "the content")
 			m.must(m.holds())

@@ -180,27 +180,14 @@ func (r *Registry) Bundle(ctx context.Context, v Judged) ([]BundleItem, error) {
 		return nil, unknownVersion(v.Kind, v.Name, v.Version.Version)
 	}
 	if v.Source != particle.SourceHosted {
-		return nil, fmt.Errorf("%w: nobody here published it, so there is nothing to prove; what was seen of it the import records of %s say", ErrNotFound, whatOf(v.Source, v.Version))
+		return nil, fmt.Errorf("%w: nobody here published %s; what was seen of it UpstreamBundle proves", ErrNotFound, whatOf(v.Source, v.Version))
 	}
 	kind, name := v.Kind, v.Name
 	subject, err := record.ArtifactSubject(kind, name)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrNotFound, err)
 	}
-	b := bundle{registry: r, size: r.Size(), items: map[record.ID]BundleItem{}, signers: map[did.DID]bool{}}
-	if err := b.history(ctx, subject.Thing(), anyType); err != nil {
-		return nil, err
-	}
-	if len(b.items) == 0 {
-		return nil, fmt.Errorf("%w: there is no %s named %q", ErrNotFound, kind, name)
-	}
-	if err := b.history(ctx, record.RegistrySubject().Thing(), anyType); err != nil {
-		return nil, err
-	}
-	if err := b.changesOfKeys(ctx); err != nil {
-		return nil, err
-	}
-	return sorted(b.items), nil
+	return r.bundleAbout(ctx, subject.Thing())
 }
 
 // bundle is a proof bundle being gathered.
@@ -210,6 +197,8 @@ type bundle struct {
 	items    map[record.ID]BundleItem
 	// signers are the did:web signers met; true: their did records are in.
 	signers map[did.DID]bool
+	// room is how many bytes of index files may yet be added.
+	room int64
 }
 
 func anyType(record.Type) bool { return true }
@@ -294,9 +283,12 @@ func (b *bundle) collect(ctx context.Context, id record.ID) error {
 		if attachment.IsZero() {
 			continue
 		}
-		raw, err := readBlob(ctx, b.registry.Blobs, attachment, maxAttachment)
+		raw, ok, err := b.attached(ctx, stored.Record, attachment)
 		if err != nil {
 			return err
+		}
+		if !ok {
+			continue
 		}
 		item.Attachments = append(item.Attachments, raw)
 		if own, ok := stored.Record.Body().(*record.Own); ok && own.Intent != nil && *own.Intent == attachment {

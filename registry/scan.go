@@ -46,6 +46,8 @@ type scans struct {
 	// when they may be looked into again.
 	most    time.Duration
 	resting map[storage.CID]time.Time
+	// unkept are results that wait for others, to be kept together.
+	unkept  []catalog.Scan
 	closed  bool
 	running sync.WaitGroup
 	room    chan struct{}
@@ -83,6 +85,16 @@ func (r *Registry) findings(ctx context.Context, v state.Version) (scanned bool,
 // scanOf is what is known of the crate whose bytes are id, by today's recognisers:
 // from memory, from the catalog, or by a look at it.
 func (r *Registry) scanOf(ctx context.Context, id storage.CID) (catalog.Scan, error) {
+	return r.scanOfBytes(ctx, id, nil)
+}
+
+// scanOfBytes is scanOf by a look at crate, which it closes, instead of what is stored; nil: at that.
+func (r *Registry) scanOfBytes(ctx context.Context, id storage.CID, crate io.ReadCloser) (catalog.Scan, error) {
+	defer func() {
+		if crate != nil {
+			crate.Close()
+		}
+	}()
 	if s, ok := r.scans.lookUp(id); ok {
 		return s, nil
 	}
@@ -97,9 +109,16 @@ func (r *Registry) scanOf(ctx context.Context, id storage.CID) (catalog.Scan, er
 	if r.scans.rests(id, r.Clock()) {
 		return catalog.Scan{}, fmt.Errorf("%w: a look into that crate took more than %s; nobody looks again before some minutes are over", ErrUnavailable, r.scans.most)
 	}
-	f, err := r.scans.join(id, r.scanStored)
+	look := r.scanStored
+	if of := crate; of != nil {
+		look = func(id storage.CID) (catalog.Scan, error) { return r.scanIncoming(id, of) }
+	}
+	f, begun, err := r.scans.join(id, look)
 	if err != nil {
 		return catalog.Scan{}, err
+	}
+	if begun {
+		crate = nil // the look closes it
 	}
 	select {
 	case <-f.done:
@@ -152,22 +171,22 @@ func (s *scans) know(scan catalog.Scan) {
 }
 
 // join returns the look at id that is under way, or begins one, which goes on
-// whatever becomes of who asked.
-func (s *scans) join(id storage.CID, look func(storage.CID) (catalog.Scan, error)) (*scanFlight, error) {
+// whatever becomes of who asked: then begun is true.
+func (s *scans) join(id storage.CID, look func(storage.CID) (catalog.Scan, error)) (f *scanFlight, begun bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f, ok := s.flights[id]; ok {
-		return f, nil
+		return f, false, nil
 	}
 	if known, ok := s.known.get(scanThing(id)); ok { // a look has ended since the asker looked
-		f := &scanFlight{done: make(chan struct{}), scan: known.value.(catalog.Scan)}
+		f = &scanFlight{done: make(chan struct{}), scan: known.value.(catalog.Scan)}
 		close(f.done)
-		return f, nil
+		return f, false, nil
 	}
 	if s.closed || len(s.flights) >= scansWaiting {
-		return nil, fmt.Errorf("%w: too many crates wait to be looked into, or this registry is shutting down", ErrUnavailable)
+		return nil, false, fmt.Errorf("%w: too many crates wait to be looked into, or this registry is shutting down", ErrUnavailable)
 	}
-	f := &scanFlight{done: make(chan struct{})}
+	f = &scanFlight{done: make(chan struct{})}
 	s.flights[id] = f
 	s.running.Go(func() {
 		f.scan, f.err = look(id)
@@ -182,7 +201,7 @@ func (s *scans) join(id storage.CID, look func(storage.CID) (catalog.Scan, error
 		delete(s.flights, id)
 		close(f.done)
 	})
-	return f, nil
+	return f, true, nil
 }
 
 // close waits for what is under way, which ends soon, and begins nothing more.
@@ -195,6 +214,26 @@ func (s *scans) close() {
 
 // scanStored looks into the stored crate id and keeps what it finds.
 func (r *Registry) scanStored(id storage.CID) (catalog.Scan, error) {
+	s, err := r.scanInTurn(id, func(ctx context.Context) (io.ReadCloser, error) { return r.Blobs.Open(ctx, id) })
+	if err == nil {
+		r.keepScans([]catalog.Scan{s})
+	}
+	return s, err
+}
+
+// scanIncoming looks into a crate that may not be stored yet, and closes it. What it finds
+// is kept a little later, together with others: nobody who waits for it waits for that.
+func (r *Registry) scanIncoming(id storage.CID, crate io.ReadCloser) (catalog.Scan, error) {
+	defer crate.Close()
+	s, err := r.scanInTurn(id, func(context.Context) (io.ReadCloser, error) { return io.NopCloser(crate), nil })
+	if err == nil {
+		r.keepScanLater(s)
+	}
+	return s, err
+}
+
+// scanInTurn looks into what open opens once it is its turn.
+func (r *Registry) scanInTurn(id storage.CID, open func(context.Context) (io.ReadCloser, error)) (catalog.Scan, error) {
 	turn, cancel := context.WithTimeout(r.running, scanWait)
 	defer cancel()
 	select {
@@ -205,23 +244,52 @@ func (r *Registry) scanStored(id storage.CID) (catalog.Scan, error) {
 	}
 	ctx, cancel := context.WithTimeout(r.running, r.scans.most)
 	defer cancel()
-	blob, err := r.Blobs.Open(ctx, id)
+	crate, err := open(ctx)
 	if err != nil {
 		return catalog.Scan{}, err
 	}
-	defer blob.Close()
-	s, err := r.scan(ctx, id, blob)
+	defer crate.Close()
+	s, err := r.scan(ctx, id, crate)
 	if err != nil {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			r.scans.rest(id, r.Clock().Add(scanAgain))
 		}
 		return catalog.Scan{}, err
 	}
-	// What cannot be kept is right all the same; whoever asks later looks again.
-	if err := r.Catalog.PutScan(ctx, s); err != nil {
-		r.Log.Warn("what was found in a crate is not kept", "cid", id.String(), "error", err)
-	}
 	return s, nil
+}
+
+const (
+	// keepScanDelay is how long a result waits for others.
+	keepScanDelay = 100 * time.Millisecond
+	keepScanTime  = 10 * time.Second
+)
+
+// keepScanLater keeps s together with others. It is called within a look, for which close waits.
+func (r *Registry) keepScanLater(s catalog.Scan) {
+	r.scans.mu.Lock()
+	defer r.scans.mu.Unlock()
+	if r.scans.unkept = append(r.scans.unkept, s); len(r.scans.unkept) > 1 {
+		return
+	}
+	r.scans.running.Go(func() {
+		_ = pause(r.running, keepScanDelay) // and at once when the registry is closed
+		r.scans.mu.Lock()
+		all := r.scans.unkept
+		r.scans.unkept = nil
+		r.scans.mu.Unlock()
+		r.keepScans(all)
+	})
+}
+
+// keepScans keeps what looks found. What cannot be kept is right all the same; whoever asks
+// later looks again.
+func (r *Registry) keepScans(all []catalog.Scan) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.running), keepScanTime)
+	defer cancel()
+	if err := r.Catalog.PutScans(ctx, all); err != nil {
+		r.Log.Warn("what was found in crates is not kept", "crates", len(all), "first", all[0].CID.String(), "error", err)
+	}
 }
 
 // findingsEvery is how often it is looked whether other replicas found something.

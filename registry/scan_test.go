@@ -239,7 +239,7 @@ func TestOnlySoManyAreLookedAtAtOnce(t *testing.T) {
 	b.set(gate, nil)
 	var flights []*scanFlight
 	for _, u := range uploads {
-		f, err := r.scans.join(u.version().CID, r.scanStored)
+		f, _, err := r.scans.join(u.version().CID, r.scanStored)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -270,7 +270,7 @@ func TestWhatCannotBeFoundOutNowIsAnErrorAndIsNotKept(t *testing.T) {
 	b.set(gate, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	f, err := r.scans.join(hidden.version().CID, r.scanStored)
+	f, _, err := r.scans.join(hidden.version().CID, r.scanStored)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +290,7 @@ func TestCloseEndsALook(t *testing.T) {
 	_, r, b := watched(t, plain)
 	forget(t, r, plain)
 	b.set(make(chan struct{}), nil) // nobody will open it
-	f, err := r.scans.join(plain.version().CID, r.scanStored)
+	f, _, err := r.scans.join(plain.version().CID, r.scanStored)
 	if err != nil {
 		t.Fatal(err)
 	}

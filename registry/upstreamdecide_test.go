@@ -100,14 +100,14 @@ func TestContentRulesBindUpstreamsCrates(t *testing.T) {
 		if _, err := c.r.OpenArtifact(t.Context(), v); err == nil {
 			t.Errorf("%s is opened unseen", u.name)
 		}
-		if _, err := c.r.LookInto(t.Context(), reader, v); !errors.Is(err, storage.ErrNotFound) {
+		if _, err := c.r.LookInto(t.Context(), reader, v, nil); !errors.Is(err, storage.ErrNotFound) {
 			t.Errorf("%s, not held: %v", u.name, err)
 		}
 		if err := c.r.Blobs.Put(t.Context(), v.CID, int64(len(u.crate)), strings.NewReader(string(u.crate))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	v, err := c.r.LookInto(t.Context(), reader, get(plain))
+	v, err := c.r.LookInto(t.Context(), reader, get(plain), nil)
 	if err != nil || v.Refusal() != nil || strings.Contains(c.there(reader, "plain"), yankedThere) {
 		t.Errorf("plain: %+v, %v", v, err)
 	}
@@ -116,7 +116,7 @@ func TestContentRulesBindUpstreamsCrates(t *testing.T) {
 		t.Fatal(err)
 	}
 	blob.Close()
-	v, err = c.r.LookInto(t.Context(), reader, get(hidden))
+	v, err = c.r.LookInto(t.Context(), reader, get(hidden), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,6 +150,14 @@ func TestImportRecordsTellWhoMayKnowAllOfThem(t *testing.T) {
 	} {
 		if _, err := c.r.Record(t.Context(), test.asker, test.id); !errors.Is(err, test.want) || test.want == nil && err != nil {
 			t.Errorf("%s: %v, want %v", test.name, err, test.want)
+		}
+	}
+	for crate, want := range map[string]error{"serde": nil, "rand": ErrNotFound} { // though the version may be known
+		if _, err := c.r.UpstreamBundle(t.Context(), far, cratesIO, crate, "1.0.0"); !errors.Is(err, want) || want == nil && err != nil {
+			t.Errorf("the bundle of %s: %v, want %v", crate, err, want)
+		}
+		if _, err := c.r.UpstreamBundle(t.Context(), audit, cratesIO, crate, "1.0.0"); err != nil {
+			t.Errorf("the bundle of %s for an auditor: %v", crate, err)
 		}
 	}
 	if heads, err := c.r.HeadsFor(t.Context(), far, "upstream/crates-io/rand"); err != nil || heads.Prev != "" {
@@ -200,7 +208,7 @@ func TestLocksAreJudgedByWhatIsKnownOfUpstream(t *testing.T) {
 		{"serde", "3.0.0", "three", false, policy.RuleCooldown}, // nothing is known of its age
 		{"rand", "1.0.0", "rand", false, policy.RuleCooldown},
 	} {
-		if j := ask(asker, test.name, test.version, test.of); j.Allow != test.allow || j.Rule != test.rule {
+		if j := ask(asker, test.name, test.version, test.of); j.Allow != test.allow || j.Rule != test.rule || j.Unseen != (test.version == "3.0.0" || test.name == "rand") {
 			t.Errorf("%s@%s (%s): %+v", test.name, test.version, test.of, j)
 		}
 	}

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 
 	"phoenix-lab.org/aln-registry/registry/content"
@@ -27,7 +28,10 @@ func (r *Registry) UpstreamVersion(ctx context.Context, asker policy.Asker, upst
 }
 
 func (r *Registry) upstreamVersion(ctx context.Context, asker *policy.Asker, upstream, crate, version string, digest [32]byte) (Judged, error) {
-	unknown := fmt.Errorf("%w: there is no %.80s@%.80s of %s with these bytes", ErrNotFound, crate, version, upstream)
+	unknown := fmt.Errorf("%w: %s has no %.80s@%.80s that is to be had here", ErrNotFound, upstream, crate, version)
+	if digest != [32]byte{} {
+		unknown = fmt.Errorf("%w: %s has no %.80s@%.80s with these bytes that is to be had here", ErrNotFound, upstream, crate, version)
+	}
 	file, err := r.upstreamFile(ctx, upstream, crate)
 	if err != nil {
 		return Judged{}, err
@@ -68,15 +72,19 @@ func (r *Registry) decideKnown(ctx context.Context, asker *policy.Asker, t *term
 	return policy.Decide(asker, &t.Terms, &f, now), nil
 }
 
-// LookInto decides anew about a version of another registry whose bytes are stored, after
-// a look at them if nobody has looked: whoever asks waits. storage.ErrNotFound where they
-// are not stored.
-func (r *Registry) LookInto(ctx context.Context, asker policy.Asker, v Judged) (Judged, error) {
+// LookInto decides anew about a version of another registry, after a look into its bytes if
+// nobody has looked: whoever asks waits. crate are those bytes, which it closes; they were
+// seen to be the version's, and may be read after it returns, by a look that goes on. Where
+// it is nil the bytes are those that are stored: storage.ErrNotFound where they are not.
+func (r *Registry) LookInto(ctx context.Context, asker policy.Asker, v Judged, crate io.ReadCloser) (Judged, error) {
 	upstream, ok := particle.UpstreamOf(v.Source)
 	if !ok {
+		if crate != nil {
+			crate.Close()
+		}
 		return r.Version(ctx, asker, v.Kind, v.Name, v.Version.Version)
 	}
-	if _, err := r.scanOf(ctx, v.CID); err != nil {
+	if _, err := r.scanOfBytes(ctx, v.CID, crate); err != nil {
 		return Judged{}, err
 	}
 	return r.UpstreamVersion(ctx, asker, upstream, v.Name, v.Version.Version, v.CID.Digest())

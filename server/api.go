@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"phoenix-lab.org/aln-registry/registry"
+	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/storage"
 )
@@ -208,12 +209,16 @@ func (s *Server) artifact(w http.ResponseWriter, r *http.Request) error {
 	return s.answer(w, r, versionOf(v))
 }
 
-// bundle is for members: among the records are those of members and settings.
+// bundle is for members: among the records are those of members and settings. With
+// ?source= it is about a version of a crate of another registry.
 func (s *Server) bundle(w http.ResponseWriter, r *http.Request) error {
 	if _, err := s.member(w, r); err != nil {
 		return err
 	}
-	v, err := s.version(w, r)
+	may, gather, err := s.bundleOf(w, r)
+	if err == nil {
+		err = may()
+	}
 	if err != nil {
 		return err
 	}
@@ -222,19 +227,50 @@ func (s *Server) bundle(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer release()
-	items, err := s.registry.Bundle(r.Context(), v)
+	items, err := gather()
 	if err != nil {
 		return err
 	}
 	if _, err := s.member(w, r); err != nil { // by now: it is made of many blobs
 		return err
 	}
-	if _, err := s.version(w, r); err != nil {
+	if err := may(); err != nil {
 		return err
 	}
 	return s.answer(w, r, struct {
 		Records []registry.BundleItem `json:"records"`
 	}{items})
+}
+
+// bundleOf is how to ask whether who asks may have the bundle that the path names, and how
+// to make it.
+func (s *Server) bundleOf(w http.ResponseWriter, r *http.Request) (may func() error, gather func() ([]registry.BundleItem, error), err error) {
+	kind, err := record.ParseKind(param(r, "kind"))
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %v", registry.ErrNotFound, err)
+	}
+	upstream, err := sourceAsked(r, kind)
+	if err != nil {
+		return nil, nil, err
+	}
+	var v registry.Judged
+	if upstream == "" {
+		may = func() (err error) {
+			v, err = s.version(w, r)
+			return err
+		}
+		return may, func() ([]registry.BundleItem, error) { return s.registry.Bundle(r.Context(), v) }, nil
+	}
+	var asker policy.Asker
+	may = func() (err error) {
+		if asker, err = s.reader(w, r); err == nil {
+			_, err = s.registry.UpstreamVersion(r.Context(), asker, upstream, param(r, "name"), param(r, "version"), [32]byte{})
+		}
+		return err
+	}
+	return may, func() ([]registry.BundleItem, error) {
+		return s.registry.UpstreamBundle(r.Context(), asker, upstream, param(r, "name"), param(r, "version"))
+	}, nil
 }
 
 func (s *Server) checkpoint(w http.ResponseWriter, r *http.Request) error {

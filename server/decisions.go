@@ -35,6 +35,7 @@ type judgementJSON struct {
 	Listed     bool          `json:"listed"`
 	Allow      bool          `json:"allow"`
 	Unscanned  bool          `json:"unscanned"`
+	Unseen     bool          `json:"unseen"`
 	Rule       policy.Rule   `json:"rule"`
 	RuleID     string        `json:"rule_id"`
 	Reason     string        `json:"reason"`
@@ -44,7 +45,7 @@ type judgementJSON struct {
 
 func judgementOf(j registry.Judgement) judgementJSON {
 	told := judgementJSON{
-		Kind: j.Kind, Name: j.Name, Version: j.Version, Known: j.Known, Listed: j.Listed, Allow: j.Allow, Unscanned: j.Unscanned,
+		Kind: j.Kind, Name: j.Name, Version: j.Version, Known: j.Known, Listed: j.Listed, Allow: j.Allow, Unscanned: j.Unscanned, Unseen: j.Unseen,
 		Rule: j.Rule, RuleID: j.RuleID, Reason: j.Reason, ValidUntil: orNever(j.ValidUntil), Steps: j.Steps,
 	}
 	if !j.CID.IsZero() {

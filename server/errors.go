@@ -41,6 +41,7 @@ var table = []struct {
 	{registry.ErrUnauthenticated, outcome{http.StatusUnauthorized, "unauthenticated", true}},
 	{errSlow, outcome{http.StatusRequestTimeout, "slow", true}},
 	{errMethod, outcome{http.StatusMethodNotAllowed, "method", true}},
+	{errNotHeld, outcome{http.StatusGatewayTimeout, "not-held", true}}, // before what it stands for
 	{registry.ErrNotFound, outcome{http.StatusNotFound, "not-found", true}},
 	{state.ErrMissing, outcome{http.StatusNotFound, "not-found", true}},
 	{state.ErrNotEntitled, outcome{http.StatusForbidden, "not-entitled", true}},

@@ -40,40 +40,30 @@ func (s *Server) upstreamDownload(of naming) handler {
 		if err != nil {
 			return err
 		}
-		want := upstreamCrateOf(v)
-		if v.Decision.Unscanned { // a rule looks inside, and nothing else stands against it
-			if v, err = s.lookedInto(w, r, of(r), v); err != nil {
+		if err := s.checkHeld(r, v); err != nil {
+			return err
+		}
+		unscanned := v.Decision.Unscanned // a rule looks inside, and nothing else stands against it
+		if !unscanned {
+			if done, err := s.withoutBytes(w, r, v); done || err != nil {
 				return err
 			}
 		}
-		if err := v.Refusal(); err != nil {
-			return err
-		}
-		s.noteDryRun(r, v)
-		etag := `"` + v.CID.Hex() + `"`
-		if matches(r.Header.Get("If-None-Match"), etag) {
-			w.Header().Set("Content-Type", crateType)
-			w.Header().Set("ETag", etag)
-			w.WriteHeader(http.StatusNotModified)
-			return nil
-		}
-		if r.Method == http.MethodHead {
-			return s.upstreamHead(w, r, v, etag)
-		}
-		in, leave, err := s.incoming(r, of(r), want)
-		if err != nil {
-			return err
-		}
+		v, in, leave, err := s.received(w, r, of, v)
 		defer leave()
-		defer in.Close()
-		if v, err = s.upstreamVersion(w, r, of); err == nil { // by now
+		if err == nil {
 			err = v.Refusal()
 		}
 		if err != nil {
 			return err
 		}
+		if unscanned {
+			if done, err := s.withoutBytes(w, r, v); done || err != nil {
+				return err
+			}
+		}
 		w.Header().Set("Content-Type", crateType)
-		w.Header().Set("ETag", etag)
+		w.Header().Set("ETag", crateTag(v))
 		return s.sendIncoming(w, r, in)
 	}
 }
@@ -117,36 +107,66 @@ func (s *Server) placeToHold(ctx context.Context, asker did.DID, upstream string
 	return s.fetches[upstream].take(ctx, asker)
 }
 
-// lookedInto is v once its bytes were looked into: here, or where they cannot be kept now, as
-// they come.
-func (s *Server) lookedInto(w http.ResponseWriter, r *http.Request, upstream string, v registry.Judged) (registry.Judged, error) {
-	held, err := s.upstreams.Held(r.Context(), []storage.CID{v.CID})
+func crateTag(v registry.Judged) string { return `"` + v.CID.Hex() + `"` }
+
+// withoutBytes refuses v, or answers what needs none of its bytes.
+func (s *Server) withoutBytes(w http.ResponseWriter, r *http.Request, v registry.Judged) (done bool, err error) {
+	if err := v.Refusal(); err != nil {
+		return false, err
+	}
+	s.noteDryRun(r, v)
+	if matches(r.Header.Get("If-None-Match"), crateTag(v)) {
+		w.Header().Set("Content-Type", crateType)
+		w.Header().Set("ETag", crateTag(v))
+		w.WriteHeader(http.StatusNotModified)
+		return true, nil
+	}
+	if r.Method == http.MethodHead {
+		return true, s.upstreamHead(w, r, v)
+	}
+	return false, nil
+}
+
+// received is the crate of v, held or being received, and v judged once that had begun; where a
+// rule looks inside, once it was looked into. What is evicted before that is received again.
+// leave closes it, and gives back its place.
+func (s *Server) received(w http.ResponseWriter, r *http.Request, of naming, v registry.Judged) (_ registry.Judged, in Incoming, leave func(), err error) {
+	for looks := 1; ; looks++ {
+		in, exit, err := s.incoming(r, of(r), upstreamCrateOf(v))
+		if err != nil {
+			return v, nil, func() {}, err
+		}
+		leave := func() { in.Close(); exit() }
+		if !v.Decision.Unscanned {
+			v, err = s.upstreamVersion(w, r, of) // by now
+			return v, in, leave, err
+		}
+		judged, err := s.lookedInto(w, r, v, in)
+		if !errors.Is(err, storage.ErrNotFound) {
+			return judged, in, leave, err
+		}
+		leave()
+		if looks == mostLooks {
+			return v, nil, func() {}, fmt.Errorf("%w: it is evicted as often as it is stored", ErrUpstreamBusy)
+		}
+	}
+}
+
+// lookedInto is v once all its bytes are here and were looked into: where they are being
+// received, before they are stored.
+func (s *Server) lookedInto(w http.ResponseWriter, r *http.Request, v registry.Judged, in Incoming) (registry.Judged, error) {
+	crate, err := in.Whole(r.Context())
 	if err != nil {
 		return v, err
 	}
-	leave, err := s.placeToHold(r.Context(), askerOf(r), upstream, held[v.CID])
+	asker, err := s.ownReader(w, r) // by now
 	if err != nil {
+		if crate != nil {
+			crate.Close()
+		}
 		return v, err
 	}
-	defer leave()
-	who := func() (policy.Asker, error) { return s.ownReader(w, r) }
-	looked, _, err := s.holdAndLook(r.Context(), upstream, who, v)
-	if !errors.Is(err, registry.ErrRemoving) {
-		return looked, err
-	}
-	in, err := s.upstreams.Crate(r.Context(), upstream, upstreamCrateOf(v))
-	if err != nil {
-		return v, err
-	}
-	defer in.Close()
-	if err := s.registry.LookIntoReceived(r.Context(), v, in); err != nil {
-		return v, err
-	}
-	asker, err := who()
-	if err != nil {
-		return v, err
-	}
-	return s.registry.LookInto(r.Context(), asker, v)
+	return s.registry.LookInto(r.Context(), asker, v, crate)
 }
 
 func upstreamCrateOf(v registry.Judged) UpstreamCrate {
@@ -168,7 +188,7 @@ func (s *Server) holdAndLook(ctx context.Context, upstream string, who func() (p
 		if err != nil {
 			return v, 0, err
 		}
-		looked, err := s.registry.LookInto(ctx, asker, v)
+		looked, err := s.registry.LookInto(ctx, asker, v, nil)
 		if !errors.Is(err, storage.ErrNotFound) {
 			return looked, size, err
 		}
@@ -209,8 +229,8 @@ func (s *Server) heardOf(r *http.Request, upstream, crate, version string, diges
 		return s.registry.UpstreamVersion(r.Context(), asker, upstream, crate, version, digest)
 	}
 	v, err := judge()
-	if !errors.Is(err, registry.ErrNotFound) {
-		return v, err
+	if !errors.Is(err, registry.ErrNotFound) || onlyCached(r) {
+		return v, unheld(r, alike(err))
 	}
 	if failed := s.refresh(r, upstream, crate); failed != nil {
 		if errors.Is(failed, registry.ErrNotFound) { // for the audit trail, of what is known
@@ -243,13 +263,13 @@ func alike(err error) error {
 }
 
 // upstreamHead says what GET would, the length where it is known.
-func (s *Server) upstreamHead(w http.ResponseWriter, r *http.Request, v registry.Judged, etag string) error {
+func (s *Server) upstreamHead(w http.ResponseWriter, r *http.Request, v registry.Judged) error {
 	held, err := s.upstreams.Held(r.Context(), []storage.CID{v.CID})
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", crateType)
-	w.Header().Set("ETag", etag)
+	w.Header().Set("ETag", crateTag(v))
 	if !held[v.CID] {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -186,6 +187,16 @@ type incoming struct {
 func (i *incoming) Size() int64 { return i.size }
 
 func (i *incoming) Held() storage.Blob { return i.blob }
+
+// Whole gives bytes that are not read otherwise.
+func (i *incoming) Whole(ctx context.Context) (io.ReadCloser, error) {
+	if i.blob != nil {
+		return nil, nil
+	}
+	again := &incoming{parts: slices.Clone(i.parts)}
+	all, err := io.ReadAll(again)
+	return io.NopCloser(bytes.NewReader(all)), err
+}
 
 func (i *incoming) Close() error {
 	if i.blob != nil {

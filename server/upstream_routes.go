@@ -54,7 +54,7 @@ func (s *Server) knownUpstream(r *http.Request, of naming) (string, error) {
 	if slices.Contains(s.upstreamNames, name) {
 		return name, nil
 	}
-	return "", fmt.Errorf("%w: this registry takes crates from no upstream of that name", registry.ErrNotFound)
+	return "", fmt.Errorf("%w: this registry takes crates from no upstream of that name (`aln-registry upstream list` says from which)", registry.ErrNotFound)
 }
 
 // upstreamConfig is GET …/index/config.json.
@@ -97,7 +97,7 @@ func (s *Server) upstreamIndex(of naming) handler {
 		}
 		file, err := s.upstreamFile(r, asker, upstream, name)
 		if err != nil {
-			return alike(err)
+			return unheld(r, alike(err))
 		}
 		w.Header()["Content-Type"] = plainText
 		s.send(w, r, file.Plain, file.Packed)
@@ -123,9 +123,9 @@ const (
 )
 
 // refresh has upstream asked for the index file of a crate, unless its name is one
-// that no upstream is ever asked for, or none at all. How it ends tells nothing of what an asker may see.
+// that no upstream is ever asked for, or none at all, or r forbids to ask. How it ends tells nothing of what an asker may see.
 func (s *Server) refresh(r *http.Request, upstream, name string) error {
-	if err := s.askable(upstream, name); err != nil {
+	if err := s.askable(upstream, name); err != nil || onlyCached(r) {
 		return err
 	}
 	_, known, err := s.registry.UpstreamCrate(r.Context(), upstream, name)

@@ -55,6 +55,9 @@ type Incoming interface {
 	// Held is the blob where the crate is held, verified; nil where it is being received.
 	// It is closed with the Incoming.
 	Held() storage.Blob
+	// Whole waits until all bytes were seen to be right, and reads them from the first on,
+	// whatever else is read, also after Close: it is closed by itself. It returns nil where Held does not.
+	Whole(ctx context.Context) (io.ReadCloser, error)
 	// Size is the number of bytes, -1 while upstream does not say it.
 	Size() int64
 }

@@ -36,6 +36,8 @@ type artifactPage struct {
 	Links            []namedURL
 	Features         []feature
 	Groups           []dependencyGroup
+	// Elsewhere are other registries that have a crate of that name too.
+	Elsewhere []elsewhere
 }
 
 // Chosen: v is the version that the page is about.
@@ -155,11 +157,14 @@ func (p *Pages) artifactPage(r *http.Request, v *visit, kind kindOf, name, versi
 		return artifactPage{}, err
 	}
 	body.Signer = stored.Record.Header().Signer
-	return body, nil
+	if body.Cargo() {
+		body.Elsewhere, err = p.alsoThere(ctx, v, known.Name)
+	}
+	return body, err
 }
 
 // turn cuts a page out of all versions, and says how to turn to the others, below path.
-func turn(r *http.Request, path string, all []registry.Judged) (versions []registry.Judged, previous, next string, err error) {
+func turn[V any](r *http.Request, path string, all []V) (versions []V, previous, next string, err error) {
 	page, err := pageNumber(r)
 	if err != nil {
 		return nil, "", "", err
@@ -280,9 +285,14 @@ func (p *Pages) download(w http.ResponseWriter, r *http.Request, v *visit) error
 	if kind.Kind == record.KindCrate {
 		name += ".crate"
 	}
-	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("Content-Disposition", `attachment; filename="`+name+`"`) // names and versions need no quoting
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; sandbox; frame-ancestors 'none'")
+	sendFile(w, name)
 	http.ServeContent(w, r, "", time.Time{}, blob)
 	return nil
+}
+
+// sendFile has a browser save what follows, as a file of that name, which needs no quoting.
+func sendFile(w http.ResponseWriter, name string) {
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Disposition", `attachment; filename="`+name+`"`)
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; sandbox; frame-ancestors 'none'")
 }

@@ -26,7 +26,7 @@ type assetFile struct {
 var (
 	assets       = readAssets("style.css", "icon.svg")
 	assetsByName = byName(assets)
-	templates    = parseTemplates("front", "me", "search", "kinds", "list", "artifact", "log", "record", "rules", "grants", "audit", "problem")
+	templates    = parseTemplates("front", "me", "search", "kinds", "list", "artifact", "log", "record", "rules", "grants", "audit", "upstreams", "upstream", "seen", "alarms", "problem")
 )
 
 func readAssets(names ...string) map[string]assetFile {

@@ -124,6 +124,7 @@ type searchPage struct {
 	Query          string
 	Found          []registry.Found
 	Others         []registry.Listed // of other kinds, by name
+	Elsewhere      []elsewhere       // of other registries, by the beginning of their names
 	Total          int
 	First, Last    int
 	Previous, Next string // links
@@ -171,6 +172,9 @@ func (p *Pages) find(r *http.Request, v *visit, path, query string) (searchPage,
 		if body.Others, err = p.others(r.Context(), v, query); err != nil {
 			return searchPage{}, err
 		}
+		if body.Elsewhere, err = p.elsewhere(r.Context(), v, query); err != nil {
+			return searchPage{}, err
+		}
 	}
 	body.First, body.Last = offset+1, offset+len(body.Found)
 	if page > 1 {
@@ -209,10 +213,7 @@ func turned(query string, page int) string {
 	if page > 1 {
 		values.Set("page", strconv.Itoa(page))
 	}
-	if len(values) == 0 {
-		return ""
-	}
-	return "?" + values.Encode()
+	return asked(values)
 }
 
 func pageNumber(r *http.Request) (int, error) {

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/storage"
 )
 
 // logPage is the body of the page /log.
@@ -46,6 +48,8 @@ type subject struct {
 
 func (p *Pages) subject(s record.Subject) subject {
 	switch {
+	case s.Upstream() != "":
+		return subject{Text: s.String(), Link: p.Link("upstreams", s.Upstream(), "crates", s.Crate())}
 	case s.Version() != "":
 		return subject{Text: s.String(), Link: p.Link("artifacts", string(s.Kind()), s.Name(), s.Version())}
 	case s.Kind() != "":
@@ -123,6 +127,30 @@ type recordPage struct {
 	Time      time.Time
 	Subject   subject
 	Statement string
+	// Seen is what an import record says was seen, nil for others.
+	Seen *seenFile
+}
+
+// seenFile is an index file of another registry.
+type seenFile struct {
+	Crate, Upstream string
+	Snapshot        storage.CID
+	Size            int64
+	// File is a link to its bytes.
+	File string
+}
+
+// seenBy is what a record says was seen of another registry, nil where it says nothing of the kind.
+func (p *Pages) seenBy(ctx context.Context, stored registry.Stored) (*seenFile, error) {
+	if stored.Record.Type() != record.TypeImport {
+		return nil, nil
+	}
+	s, id := stored.Record.Subject(), stored.Record.Snapshot()
+	size, err := p.Registry.Blobs.Stat(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return &seenFile{s.Crate(), s.Upstream(), id, size, p.Link("record", strconv.FormatInt(stored.Index, 10), "snapshot")}, nil
 }
 
 func (p *Pages) record(w http.ResponseWriter, r *http.Request, v *visit) error {
@@ -139,8 +167,12 @@ func (p *Pages) record(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if err != nil {
 		return err
 	}
+	seen, err := p.seenBy(r.Context(), stored)
+	if err != nil {
+		return err
+	}
 	return v.render(w, r, http.StatusOK, "record", "Entry "+strconv.FormatInt(stored.Index, 10), recordPage{
-		Stored: stored, Time: times[0], Subject: p.subject(stored.Record.Subject()), Statement: statement,
+		Stored: stored, Time: times[0], Subject: p.subject(stored.Record.Subject()), Statement: statement, Seen: seen,
 	})
 }
 

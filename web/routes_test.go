@@ -92,17 +92,24 @@ var pagesTable = map[string]struct {
 	"GET /artifacts/{kind}/{name}":           {"/artifacts/crate/secret-crate", readers},
 	"GET /artifacts/{kind}/{name}/{version}": {"/artifacts/crate/Secret_Crate/0.1.0", moved},
 	"GET /artifacts/{kind}/{name}/{version}/download": {"/artifacts/crate/secret-crate/0.1.0/download", readers},
-	"GET /rules":         {"/rules", insiders},
-	"GET /grants":        {"/grants", insiders},
-	"GET /audit":         {"/audit", [visitors]int{401, 401, 403, 401, 403, 403, 403, 403, 403}}, // to all sessions for reading
-	"GET /log":           {"/log", insiders},
-	"GET /record/{id}":   {"/record/2", insiders},
-	"GET /assets/{file}": {"/assets/" + assets["style.css"].name, everybody},
+	"GET /rules":                {"/rules", insiders},
+	"GET /grants":               {"/grants", insiders},
+	"GET /audit":                {"/audit", [visitors]int{401, 401, 403, 401, 403, 403, 403, 403, 403}}, // to all sessions for reading
+	"GET /log":                  {"/log", insiders},
+	"GET /record/{id}":          {"/record/2", insiders},
+	"GET /record/{id}/snapshot": {"/record/2/snapshot", [visitors]int{401, 401, 401, 401, 404, 404, 404, 404, 404}}, // it has none
+	"GET /upstreams":            {"/upstreams", insiders},
+	"GET /upstreams/{upstream}": {"/upstreams/crates-io", lists},
+	"GET /upstreams/{upstream}/crates/{name}": {"/upstreams/crates-io/crates/secret-crate", readers},
+	"GET /upstreams/{upstream}/alarms":        {"/upstreams/crates-io/alarms", [visitors]int{401, 401, 403, 401, 403, 403, 403, 403, 403}},
+	"GET /assets/{file}":                      {"/assets/" + assets["style.css"].name, everybody},
 }
 
 func TestEveryPageForEverybody(t *testing.T) {
 	l := newLab(t)
+	l.proxying()
 	l.fill()
+	l.sees("secret-crate", thereLine("secret-crate", "1.0.0", "theirs", ""))
 	reader := must(did.GenerateEd25519(zeros{7}))
 	l.admitReader(reader)
 	l.admitBound()

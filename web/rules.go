@@ -91,11 +91,13 @@ func (p *Pages) grants(w http.ResponseWriter, r *http.Request, v *visit) error {
 // auditPage is the body of the page /audit.
 type auditPage struct {
 	Entries []registry.AuditEntry
-	Newest  string // links
-	Older   string
+	// Rule is that of all of them, "" where they are of any.
+	Rule   string
+	Newest string // links
+	Older  string
 }
 
-// audit is the page of the audit trail: ?before=.
+// audit is the page of the audit trail: ?before=, and ?rule= for the entries with one alone.
 func (p *Pages) audit(w http.ResponseWriter, r *http.Request, v *visit) error {
 	v.Active = "audit"
 	if v.Asker.Anonymous() {
@@ -117,18 +119,35 @@ func (p *Pages) audit(w http.ResponseWriter, r *http.Request, v *visit) error {
 		return err
 	}
 	defer leave()
-	entries, next, err := p.Registry.Audit(r.Context(), before, perPage)
+	rule := r.URL.Query().Get("rule")
+	if len(rule) > maxQuery {
+		return errNoPage
+	}
+	entries, next, err := p.Registry.AuditOf(r.Context(), rule, before, perPage)
 	if err != nil {
 		return err
 	}
-	body := auditPage{Entries: entries}
+	body := auditPage{Entries: entries, Rule: rule}
+	of := url.Values{}
+	if rule != "" {
+		of.Set("rule", rule)
+	}
 	if before > 0 {
-		body.Newest = p.Link("audit")
+		body.Newest = p.Link("audit") + asked(of)
 	}
 	if next > 0 {
-		body.Older = p.Link("audit") + "?before=" + strconv.FormatInt(next, 10)
+		of.Set("before", strconv.FormatInt(next, 10))
+		body.Older = p.Link("audit") + asked(of)
 	}
 	return v.render(w, r, http.StatusOK, "audit", "Audit trail", body)
+}
+
+// asked is the part of an address that asks for values, "" for none.
+func asked(values url.Values) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return "?" + values.Encode()
 }
 
 // pageName is what the audit trail calls the pages, whichever it was.

@@ -38,6 +38,8 @@ type Config struct {
 	Clock    func() time.Time
 	// Version is the program's, shown at the foot.
 	Version string
+	// Upstreams tells of the registries that this one takes crates from; nil: there are none.
+	Upstreams func() UpstreamsNow
 }
 
 // Pages answers the requests that are no routes of the API.
@@ -93,6 +95,11 @@ func (p *Pages) routes() http.Handler {
 	get("/artifacts/{kind}/{name}/{version}/download", p.reader(p.download))
 	get("/log", p.insider(p.log))
 	get("/record/{id}", p.insider(p.record))
+	get("/record/{id}/snapshot", p.insider(p.snapshot))
+	get("/upstreams", p.member(p.upstreamList))
+	get("/upstreams/{upstream}", p.proxied(p.upstream))
+	get("/upstreams/{upstream}/crates/{name}", p.proxied(p.upstreamCrate))
+	get("/upstreams/{upstream}/alarms", p.alarms)
 	get("/rules", p.member(p.rules))
 	get("/grants", p.member(p.grants))
 	get("/audit", p.audit)

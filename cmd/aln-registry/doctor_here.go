@@ -22,6 +22,7 @@ import (
 	"phoenix-lab.org/aln-registry/client"
 	"phoenix-lab.org/aln-registry/client/cargoconfig"
 	"phoenix-lab.org/aln-registry/durable"
+	"phoenix-lab.org/aln-registry/registry/cargo"
 )
 
 // programTimeout bounds the programs that doctor asks for their version or setting.
@@ -202,6 +203,9 @@ func (d *doctor) checkCratesIO() {
 	}
 	from := now.Text()
 	if from == "" {
+		if n := directCrates(d.folder); n > 0 {
+			d.warn(check, "aln-registry login URL --replace-crates-io (nothing to do where that is meant)", "cargo asks crates.io itself for %s of this project's Cargo.lock, past every registry and its rules", counted(int64(n), "crate", "crates"))
+		}
 		return
 	}
 	pins, err := d.client.Home().Pins()
@@ -225,6 +229,28 @@ func (d *doctor) checkCratesIO() {
 		return
 	}
 	d.ok(check, "from %s, as %s says", from, now.Path)
+}
+
+// directCrates is how many crates of crates.io the lock of the project around folder has.
+func directCrates(folder string) (n int) {
+	project, ok := cargoconfig.FindProject(folder)
+	if !ok {
+		return 0
+	}
+	raw, err := readRegular(filepath.Join(project, lockName), cargo.MaxLockBytes)
+	if err != nil {
+		return 0
+	}
+	packages, err := cargo.ParseLock(raw)
+	if err != nil { // cargo says what is wrong with it
+		return 0
+	}
+	for _, p := range packages {
+		if client.PlaceOf(p.Source, nil).Kind == client.PlaceCratesIO {
+			n++
+		}
+	}
+	return n
 }
 
 func (d *doctor) checkNamed(name, index string) {

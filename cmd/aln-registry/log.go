@@ -32,7 +32,7 @@ func (a *app) logCommand() *cobra.Command {
 	var full bool
 	check := &cobra.Command{
 		Use: "check", Short: "Check that the log extends what was seen before; --full: replay all of it", Args: cobra.NoArgs,
-		Long: "Check that the newest checkpoint is the log's, begins with the pinned entry 0, extends the checkpoint seen\nlast and is not older than --max-age. With --full every entry is fetched and run through the rules from\nnothing, and what the index serves is compared with the result: only that proves that nothing was left out.\n(Members can.)",
+		Long: "Check that the newest checkpoint is the log's, begins with the pinned entry 0, extends the checkpoint seen\nlast and is not older than --max-age. With --full every entry is fetched and run through the rules from\nnothing, and what the indexes serve is compared with the result, those of crates.io and of other registries\nas well, none of which is asked for that: only that proves that nothing was left out.\n(Members can.)",
 		RunE: func(c *cobra.Command, _ []string) error { return a.logCheck(c.Context(), full) },
 	}
 	check.Flags().BoolVar(&full, "full", false, "replay every entry and compare the index with the result")
@@ -175,6 +175,11 @@ func (a *app) logCheckFull(ctx context.Context, r *client.Registry) error {
 	if err != nil {
 		return err
 	}
+	theirs, err := r.CompareUpstreams(ctx, replayed)
+	if err != nil {
+		return err
+	}
+	differences = append(differences, theirs...)
 	result := fullJSON{
 		Verdict: verdict, Size: replayed.Size, Violations: replayed.Violations, Index: differences,
 		OK: replayed.Violated == 0 && len(differences) == 0,

@@ -323,7 +323,11 @@ func setUpCratesIO(result *loginResult, f loginFlags, folder, cargoHome string, 
 	case f.restore:
 		change, err = cargoconfig.RestoreCratesIO(folder)
 	case f.replace, moved:
+		before := now.Text()
 		change, err = cargoconfig.ReplaceCratesIO(folder, client.CratesIOURL(result.URL))
+		if err == nil && change.Changed && !moved && before != "" && before != client.CratesIOURL(result.URL) {
+			result.Notes = append(result.Notes, now.Path+" puts "+before+" in the place of crates.io, and still does for other projects")
+		}
 	}
 	if err != nil {
 		return err

@@ -135,9 +135,9 @@ func (a *app) printPrefetch(result prefetchResult) error {
 		}
 	} else {
 		for _, o := range result.Missing {
-			fmt.Fprintf(a.out, "%s %s: %s: %s\n", a.paint(checkFail), tidy(strings.TrimSpace(o.Name+" "+o.Version)), tidy(o.Outcome), tidy(o.Detail))
+			fmt.Fprintf(a.out, "%s %s: %s: %s\n", a.paint(checkFail), tidy(strings.TrimSpace(o.Name+" "+o.Version)), tidy(o.Outcome), tidy(strings.TrimPrefix(o.Detail, "not found: ")))
 		}
-		text := fmt.Sprintf("%s held: %d were, %d fetched (%d bytes)", areHeld(result), result.Held, result.Fetched, result.Bytes)
+		text := fmt.Sprintf("%s held: %s, %d fetched (%d bytes)", areHeld(result), counted(int64(result.Held), "was", "were"), result.Fetched, result.Bytes)
 		if n := len(result.Missing); n > 0 {
 			text += fmt.Sprintf("; %d not", n)
 		}
@@ -253,8 +253,8 @@ func parseList(name string, data []byte) ([]client.Prefetched, error) {
 		}
 		all = append(all, c)
 	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+	if err := lines.Err(); err != nil { // of what is in memory: a line of 64 KiB or more
+		return nil, fmt.Errorf("%s has a line that is too long; write NAME VERSION, each in a line of its own", name)
 	}
 	if len(all) == 0 {
 		return nil, fmt.Errorf("%s names no crate", name)

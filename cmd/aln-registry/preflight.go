@@ -26,7 +26,7 @@ func (a *app) preflightCommand() *cobra.Command {
 	var f preflightFlags
 	c := &cobra.Command{
 		Use: "preflight", Short: "Check, before anything compiles, that a build keeps to its EnvGrant", Args: cobra.NoArgs,
-		Long: "Check that the build of the Cargo.lock here keeps to the EnvGrant that you are judged by: every crate that it\nlocks, and those already in CARGO_HOME; where they come from; [patch], [source] and paths; memory and disk; the\nhosts that cargo asks; the grant's time, its list and its shards. Each finding says what to do. Exit status 1\nwhen there is one, and when no grant is in force for you.\n\nRun it in the folder, with the CARGO_HOME and the configuration, of the build itself, and build with --locked.\nWhat --config says on cargo's command line is not seen.",
+		Long: "Check that the build of the Cargo.lock here keeps to the EnvGrant that you are judged by: every crate that it\nlocks, and those already in CARGO_HOME; where they come from; [patch], [source] and paths; memory and disk; the\nhosts that cargo asks; the grant's time, its list and its shards. Each finding says what to do. Exit status 1\nwhen there is one, and when no grant is in force for you; 3 when nothing is found but crates of another\nregistry that `prefetch` is to have fetched before anything can be said of them.\n\nRun it in the folder, with the CARGO_HOME and the configuration, of the build itself, and build with --locked.\nWhat --config says on cargo's command line is not seen.",
 		RunE: func(c *cobra.Command, _ []string) error { return a.preflight(c.Context(), f) },
 	}
 	c.Flags().StringVar(&f.lock, "lockfile", "", "Cargo.lock to check (default: that of the project here)")
@@ -260,8 +260,11 @@ func (a *app) printPreflight(result preflightJSON) error {
 			fmt.Fprintf(a.out, "%s; do not build. What stands behind -> mends it.\n", counted(int64(len(result.Findings)), "finding", "findings"))
 		}
 	}
-	if !result.OK {
-		return errSilent
+	switch {
+	case result.OK:
+		return nil
+	case !slices.ContainsFunc(result.Findings, func(f client.Finding) bool { return f.Clause != client.ClausePrefetch }):
+		return statusError{errSilent, exitUnseen}
 	}
-	return nil
+	return errSilent
 }

@@ -160,7 +160,7 @@ func (a *app) work(ctx context.Context, f serveFlags, up *answering) error {
 	}
 	reloadOnHangup(ctx, up.certificate)
 	defer up.stop() // before what it answers from is closed
-	pages := web.New(web.Config{Registry: r, Log: log, Clock: time.Now, Version: version})
+	pages := web.New(web.Config{Registry: r, Log: log, Clock: time.Now, Version: version, Upstreams: upstreams.forPages})
 	up.open(server.Config{Registry: r, Log: log, Clock: time.Now, Pages: pages, Draining: ctx.Done(), Metrics: metrics, Upstreams: upstreams}, r.Failed())
 	return f.mendable(up.wait())
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"time"
 
@@ -203,6 +204,12 @@ type toldCrate struct{ *cratesioproxy.Crate }
 func (c toldCrate) Read(p []byte) (int, error) {
 	n, err := c.Crate.Read(p)
 	return n, told(err)
+}
+
+// Whole implements server.Incoming.
+func (c toldCrate) Whole(ctx context.Context) (io.ReadCloser, error) {
+	r, err := c.Crate.Whole(ctx)
+	return r, told(err)
 }
 
 // Hold implements server.Upstreams.

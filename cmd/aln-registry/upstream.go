@@ -22,7 +22,7 @@ func (a *app) upstreamCommand() *cobra.Command {
 	limit := 100
 	alarms := &cobra.Command{
 		Use: "alarms [NAME]", Short: "Show what an upstream did and should never do, newest first", Args: cobra.MaximumNArgs(1),
-		Long: "Show what an upstream (default crates-io) did and should never do: crates that are not what its index names,\nversions that changed or vanished, index files that are none. Nothing of that was kept or believed. It takes an\nauditor or an admin.",
+		Long: "Show what an upstream (default crates-io) did and should never do: crates that are not what its index names,\nversions that changed or vanished, index files that are none. Nothing of that was served or believed. It takes an\nauditor or an admin.",
 		RunE: func(c *cobra.Command, args []string) error {
 			name := particle.SourceCratesIO
 			if len(args) == 1 {
@@ -99,7 +99,7 @@ func (a *app) listAlarms(ctx context.Context, name string, limit int) error {
 		fmt.Fprintln(a.out, "There are no alarms of "+tidy(name)+".")
 		return nil
 	}
-	var rows [][]string
+	rows := [][]string{{"TIME", "KIND", "CRATE", "WHAT IT WAS"}}
 	for _, alarm := range alarms {
 		what := alarm.Name
 		if alarm.Version != "" {
@@ -153,6 +153,10 @@ func (a *app) unpin(ctx context.Context, lock string) error {
 		return a.printJSON(struct {
 			Unpinned int64 `json:"unpinned"`
 		}{n})
+	}
+	if n == 0 {
+		fmt.Fprintln(a.out, "Nothing is kept under that name.")
+		return nil
 	}
 	fmt.Fprintf(a.out, "%s let go\n", counted(n, "crate is", "crates are"))
 	return nil

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -12,27 +11,37 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"phoenix-lab.org/aln-registry/client"
 	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/verify"
 	"phoenix-lab.org/aln-registry/storage"
 )
 
 func (a *app) verifyCommand() *cobra.Command {
-	return &cobra.Command{
+	source := ""
+	c := &cobra.Command{
 		Use: "verify [[KIND/]NAME@VERSION | FILE.crate | Cargo.lock]", Short: "Prove that artifacts are what their publishers signed", Args: cobra.MaximumNArgs(1),
-		Long: "Prove, from the pinned registry's log, that an artifact's bytes are those that its publisher signed, that\nthe publisher was entitled to, and that the record is in the log: for a version by name (its bytes are\ndownloaded; what is no crate has its kind before it), for a .crate file, or for every crate of a Cargo.lock\nthat comes from a known registry; without an argument, of the Cargo.lock of the project here\n(of a workspace, that of its root).\nExit status 1 when anything does not hold. That nothing was left out of the log is proved by `log check --full`.",
-		RunE: func(c *cobra.Command, args []string) error { return a.verify(c.Context(), append(args, "")[0]) },
+		Long: "Prove, from the pinned registry's log, that an artifact's bytes are those that its publisher signed, that\nthe publisher was entitled to, and that the record is in the log: for a version by name (its bytes are\ndownloaded; what is no crate has its kind before it), for a .crate file, or for every crate of a Cargo.lock\nthat comes from a known registry; without an argument, of the Cargo.lock of the project here\n(of a workspace, that of its root). Of a crate of crates.io, or of another registry, that comes through the\nregistry it is proved that the bytes are those that the registry first saw named there: in a Cargo.lock of a\nproject that `login --replace-crates-io` set up, and by name or file with --source.\nExit status 1 when anything does not hold. That nothing was left out of the log is proved by `log check --full`.",
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.verify(c.Context(), source, append(args, "")[0])
+		},
 	}
+	c.Flags().StringVar(&source, "source", particle.SourceHosted, "`where` the crate is from: hosted, crates-io or upstream/NAME; a Cargo.lock says it itself")
+	return c
 }
 
 const lockName = "Cargo.lock"
 
-func (a *app) verify(ctx context.Context, what string) error {
+func (a *app) verify(ctx context.Context, source, what string) error {
+	if source != particle.SourceHosted && (what == "" || strings.HasSuffix(what, ".lock")) {
+		return usageError{errors.New("--source goes with NAME@VERSION or FILE.crate: a Cargo.lock says itself where each crate is from")}
+	}
 	if what == "" || what == lockName && !isFile(what) {
 		path, err := findLock()
 		if err != nil {
@@ -43,11 +52,11 @@ func (a *app) verify(ctx context.Context, what string) error {
 	reference, err := record.ParseReference(what)
 	switch {
 	case err == nil && reference.Version() != "":
-		return a.verifyVersion(ctx, reference)
+		return a.verifyVersion(ctx, source, reference)
 	case strings.HasSuffix(what, ".lock"):
 		return a.verifyLock(ctx, what)
 	case strings.HasSuffix(what, ".crate"):
-		return a.verifyFile(ctx, what)
+		return a.verifyFile(ctx, source, what)
 	}
 	if err == nil || strings.Contains(what, "@") {
 		_, err := versionReference(what)
@@ -95,7 +104,13 @@ func crateSubject(name, version string) (record.Subject, error) {
 	return s, nil
 }
 
-func (a *app) verifyVersion(ctx context.Context, subject record.Subject) error {
+func (a *app) verifyVersion(ctx context.Context, source string, subject record.Subject) error {
+	if upstream, err := upstreamAsked(source, subject.Kind()); err != nil || upstream != "" {
+		if err != nil {
+			return err
+		}
+		return a.verifyUpstream(ctx, upstream, subject, storage.CID{})
+	}
 	r, err := a.open()
 	if err != nil {
 		return err
@@ -108,7 +123,11 @@ func (a *app) verifyVersion(ctx context.Context, subject record.Subject) error {
 }
 
 // verifyFile takes name and version from the file's name, as cargo writes it.
-func (a *app) verifyFile(ctx context.Context, path string) error {
+func (a *app) verifyFile(ctx context.Context, source, path string) error {
+	upstream, err := upstreamAsked(source, record.KindCrate)
+	if err != nil {
+		return err
+	}
 	name, version, ok := splitCrateFile(filepath.Base(path))
 	if !ok {
 		return usageError{fmt.Errorf("%s is not named NAME-VERSION.crate", path)}
@@ -125,6 +144,9 @@ func (a *app) verifyFile(ctx context.Context, path string) error {
 	id, err := hashOf(f)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", path, err)
+	}
+	if upstream != "" {
+		return a.verifyUpstream(ctx, upstream, subject, id)
 	}
 	r, err := a.open()
 	if err != nil {
@@ -197,6 +219,9 @@ func (a *app) printChecks(v verify.Verdict) {
 	if v.OK() && v.Yanked {
 		fmt.Fprintln(a.out, "  note: this version is yanked")
 	}
+	for _, note := range notesOn(v.Upstream) {
+		fmt.Fprintln(a.out, "  note: "+note)
+	}
 }
 
 // lockedJSON is one package of a lock for programs.
@@ -228,13 +253,16 @@ func (a *app) verifyLock(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	views := map[string]*client.View{}
+	sources, err := newLockSources(c, path)
+	if err != nil {
+		return err
+	}
 	results := []lockedJSON{}
 	p := a.progress("verified crates")
 	for i, pkg := range packages {
 		result := lockedJSON{Package: pkg.Name + "@" + pkg.Version, Source: pkg.Source, Status: statusLocal}
 		if pkg.Source != "" {
-			if err := verifyLocked(ctx, c, views, &result, pkg); err != nil {
+			if err := verifyLocked(ctx, sources, &result, pkg); err != nil {
 				p.done()
 				return fmt.Errorf("could not verify %s: %w", path, err)
 			}
@@ -261,38 +289,21 @@ func notAnswered(err error) bool {
 	return false
 }
 
-// verifyLocked verifies one package with a source, if that is a registry we know.
-// The error is of a registry that cannot be asked.
-func verifyLocked(ctx context.Context, c *client.Client, views map[string]*client.View, result *lockedJSON, pkg cargo.Locked) error {
-	verdict, err := func() (verify.Verdict, error) {
-		view, ok := views[pkg.Source]
-		if !ok {
-			r, err := c.Open(strings.TrimPrefix(pkg.Source, "registry+"))
-			if err != nil {
-				return verify.Verdict{}, err
-			}
-			if view, err = r.View(ctx); err != nil {
-				return verify.Verdict{}, err
-			}
-			views[pkg.Source] = view
-		}
-		digest, err := hex.DecodeString(pkg.Checksum)
-		if err != nil || len(digest) != sha256.Size {
-			return verify.Verdict{}, errors.New("the lock has no sha256 checksum for it")
-		}
-		subject, err := crateSubject(pkg.Name, pkg.Version)
-		if err != nil {
-			return verify.Verdict{}, err
-		}
-		return view.Verify(ctx, verify.Want{Subject: subject, CID: storage.CIDFromDigest([sha256.Size]byte(digest))})
-	}()
+// verifyLocked verifies one package with a source, if somebody answers for that. The error
+// is of a registry that cannot be asked.
+func verifyLocked(ctx context.Context, sources *lockSources, result *lockedJSON, pkg cargo.Locked) error {
+	at, err := sources.of(ctx, pkg.Source)
+	var verdict verify.Verdict
+	if err == nil && at.foreign == "" {
+		verdict, err = at.verify(ctx, pkg)
+	}
 	switch {
-	case errors.Is(err, client.ErrNotPinned) || errors.Is(err, client.ErrURL):
-		result.Status = statusForeign
 	case err != nil && notAnswered(err):
 		return err
 	case err != nil:
 		result.Status, result.Error = statusFailed, err.Error()
+	case at.foreign != "":
+		result.Status, result.Error = statusForeign, at.foreign
 	case !verdict.OK():
 		result.Status, result.Verdict = statusFailed, &verdict
 	default:
@@ -308,11 +319,11 @@ func (a *app) printLock(results []lockedJSON) error {
 		count[r.Status]++
 		switch r.Status {
 		case statusVerified:
-			rows = append(rows, []string{r.Package, mark(true), fmt.Sprint(r.Verdict.Index), string(r.Verdict.Signer.DID)})
+			rows = append(rows, []string{r.Package, mark(true), fmt.Sprint(r.Verdict.Index), r.signedBy()})
 		case statusFailed:
 			rows = append(rows, []string{r.Package, mark(false), "", r.reason()})
 		case statusForeign:
-			rows = append(rows, []string{r.Package, "-", "", "from a registry that was never logged in to: " + r.Source})
+			rows = append(rows, []string{r.Package, "-", "", r.Error})
 		case statusLocal:
 			rows = append(rows, []string{r.Package, "-", "", "part of this project"})
 		}
@@ -333,6 +344,15 @@ func (a *app) printLock(results []lockedJSON) error {
 		return errSilent
 	}
 	return nil
+}
+
+// signedBy is who vouches for what was verified, and what there is to know of it.
+func (r lockedJSON) signedBy() string {
+	by := string(r.Verdict.Signer.DID)
+	if seen := r.Verdict.Upstream; seen != nil {
+		by = "first seen " + seen.First.UTC().Format(time.RFC3339) + " by " + by
+	}
+	return strings.Join(append([]string{by}, notesOn(r.Verdict.Upstream)...), "; ")
 }
 
 // reason names the first check that does not hold.

@@ -234,6 +234,23 @@ func Bomb(size int64) Misdeed {
 	}}
 }
 
+// BombInOne is Bomb that is one member, so that nothing tells before its end.
+func BombInOne(size int64) Misdeed {
+	spaces := bytes.Repeat([]byte(" "), 1<<20)
+	return Misdeed{"gzip bomb in one", func(_ *CratesServer, w http.ResponseWriter, r *http.Request, a reply) {
+		a.coded, a.tag, a.status = "gzip", "", http.StatusOK
+		a.head(w, -1)
+		w.WriteHeader(http.StatusOK)
+		compressor := gzip.NewWriter(w)
+		for sent := int64(0); sent < size; sent += int64(len(spaces)) {
+			if _, err := compressor.Write(spaces); err != nil {
+				return
+			}
+		}
+		_ = compressor.Close()
+	}}
+}
+
 // begin sends the header and half of the body.
 func (a reply) begin(w http.ResponseWriter, length int) {
 	a.head(w, length)

@@ -151,7 +151,7 @@ func (f *flags) settle() {
 
 // flagOf is the flag that w names, -1 for none.
 func flagOf(w []byte) int {
-	if len(w) < len("root") || len(w) > 64 || !flagEnds[[2]byte{w[len(w)-2] | 0x20, w[len(w)-1] | 0x20}] {
+	if len(w) < len("root") || len(w) > 64 || !flagEnds.has(w[len(w)-2], w[len(w)-1]) {
 		return -1
 	}
 	var buf [64]byte
@@ -176,10 +176,24 @@ func flagOf(w []byte) int {
 }
 
 // flagEnds are the last two letters that a flag's name may have.
-var flagEnds = func() map[[2]byte]bool {
-	ends := map[[2]byte]bool{{'a', 'g'}: true, {'g', 's'}: true, {'i', 't'}: true}
+var flagEnds = func() (e ends) {
+	e.add("ag")
+	e.add("gs")
+	e.add("it")
 	for _, n := range flagNames {
-		ends[[2]byte{n.end[len(n.end)-2], n.end[len(n.end)-1]}] = true
+		e.add(n.end[len(n.end)-2:])
 	}
-	return ends
+	return e
 }()
+
+// ends has, for the letter before the last, a bit for every last one: nearly every name in a
+// text is asked about.
+type ends [26]uint32
+
+func (e *ends) add(two string) { e[two[0]-'a'] |= 1 << (two[1] - 'a') }
+
+// has is of letters of either case; nothing else ends a flag's name.
+func (e *ends) has(a, b byte) bool {
+	a, b = a|0x20-'a', b|0x20-'a'
+	return a < 26 && b < 26 && e[a]>>b&1 == 1
+}

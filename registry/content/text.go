@@ -57,11 +57,14 @@ func (t *text) write(p []byte) bool {
 			from := i
 			for i++; i < len(p) && classes[p[i]] == classWord; i++ {
 			}
-			t.extend(p[from:i])
+			if i == len(p) || classes[p[i]] == classNone || !t.passes(p[from:i]) {
+				t.extend(p[from:i])
+			}
 		case classSpace:
 			t.endWord()
 			t.escape.n, t.slash, t.marks.before = 0, false, 0
-			i++
+			for i++; i < len(p) && classes[p[i]] == classSpace; i++ {
+			}
 		default:
 			t.endWord()
 			t.mark(p[i])
@@ -72,6 +75,23 @@ func (t *text) write(p []byte) bool {
 		}
 	}
 	return false
+}
+
+// passes takes w, where it is a whole word, by a short way that is right for a name of which
+// there is nothing to be noted but that it was there: most words of a text are such.
+func (t *text) passes(w []byte) bool {
+	last := len(w) - 1
+	if len(t.word[t.turn]) > 0 || t.slash || t.flags.open > 0 || len(w) >= 16 || isDigit(w[0]) || isDigit(w[last]) ||
+		last > 0 && flagEnds.has(w[last-1], w[last]) {
+		return false
+	}
+	t.escape.n = 0
+	t.flags.apart++
+	t.word[t.turn] = append(t.word[t.turn], w...)
+	t.turn = 1 - t.turn
+	t.word[t.turn] = t.word[t.turn][:0]
+	t.marks.since, t.marks.breaks, t.marks.before = 0, false, 0
+	return true
 }
 
 // end looks at what is left over at the end of the text.

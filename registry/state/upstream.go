@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -150,40 +151,53 @@ func (a *application) applyImport() error {
 	if h.By != a.settings.Record {
 		return refuse(ErrNotEntitled, "by does not name the registry record in force, %s", a.settings.Record)
 	}
-	u, known, err := UpstreamOf(a.store, subject.Upstream(), subject.Crate())
+	u, _, err := UpstreamOf(a.store, subject.Upstream(), subject.Crate())
 	if err != nil {
 		return err
 	}
 	id := a.record.Snapshot()
-	if known && u.Snapshot == id {
-		return refuse(ErrNoChange, "%s was last seen so by entry %d", subject, u.Index)
-	}
 	raw, err := a.attachment(id)
 	if err != nil {
 		return err
 	}
-	file, err := cargo.ParseUpstreamFile(subject.Crate(), raw)
-	if err != nil {
-		return refuse(ErrInvalid, "snapshot %s: %v", id, err)
+	if u, err = u.After(a.record, raw, a.entry); err != nil {
+		return err
 	}
-	switch {
-	case len(file.Lines) == 0 && !known:
-		return refuse(ErrInvalid, "the snapshot %s is empty, and nothing is known of %s: that it is not there is no change", id, subject)
-	case len(file.Lines) == 0 && u.Name != subject.Crate(), len(file.Lines) > 0 && file.Name != subject.Crate():
-		return refuse(ErrInvalid, "the crate is spelled otherwise there than in %s", subject)
-	}
-	u.see(file, id, a.entry.Time)
-	if len(u.Versions) > MaxUpstreamVersions {
-		return refuse(ErrInvalid, "%s would have %d versions; at most %d", subject, len(u.Versions), MaxUpstreamVersions)
-	}
-	u.Upstream, u.Name, u.Record, u.Index = subject.Upstream(), subject.Crate(), a.record.ID(), a.entry.Index
-	u.Snapshot, u.Size, u.Seen = id, int64(len(raw)), a.entry.Time
 	for i := range u.Versions {
 		if v := &u.Versions[i]; v.Line == id {
 			v.Line = storage.CID{}
 		}
 	}
 	return a.put(UpstreamKey(subject.Upstream(), subject.Crate()), u)
+}
+
+// After is what is known of a crate once the import record r, in the entry e, said that
+// the index file snapshot was seen, where u was known before (the zero value: nothing was).
+// Who signed r, and what it follows, is not looked at. Errors: ErrNoChange; ErrInvalid for
+// what no import record may say.
+func (u Upstream) After(r *record.Record, snapshot []byte, e Entry) (Upstream, error) {
+	subject, id, known := r.Subject(), r.Snapshot(), u.Record != ""
+	if known && u.Snapshot == id {
+		return u, refuse(ErrNoChange, "%s was last seen so by entry %d", subject, u.Index)
+	}
+	file, err := cargo.ParseUpstreamFile(subject.Crate(), snapshot)
+	if err != nil {
+		return u, refuse(ErrInvalid, "snapshot %s: %v", id, err)
+	}
+	switch {
+	case len(file.Lines) == 0 && !known:
+		return u, refuse(ErrInvalid, "the snapshot %s is empty, and nothing is known of %s: that it is not there is no change", id, subject)
+	case len(file.Lines) == 0 && u.Name != subject.Crate(), len(file.Lines) > 0 && file.Name != subject.Crate():
+		return u, refuse(ErrInvalid, "the crate is spelled otherwise there than in %s", subject)
+	}
+	u.Versions = slices.Clone(u.Versions)
+	u.see(file, id, e.Time)
+	if len(u.Versions) > MaxUpstreamVersions {
+		return u, refuse(ErrInvalid, "%s would have %d versions; at most %d", subject, len(u.Versions), MaxUpstreamVersions)
+	}
+	u.Upstream, u.Name, u.Record, u.Index = subject.Upstream(), subject.Crate(), r.ID(), e.Index
+	u.Snapshot, u.Size, u.Seen = id, int64(len(snapshot)), e.Time
+	return u, nil
 }
 
 // see takes in that file, the snapshot id, was seen at that time.
@@ -238,7 +252,7 @@ func (v *UpstreamVersion) claim(c UpstreamClaim) {
 		}
 	}
 	if len(v.Other) < MaxUpstreamClaims {
-		v.Other = append(v.Other, c)
+		v.Other = append(slices.Clip(v.Other), c)
 	}
 }
 

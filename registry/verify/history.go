@@ -77,7 +77,7 @@ func (t *trail) checkTimes() error {
 }
 
 func (h *history) apply(l *line) error {
-	if err := h.checkPrev(l); err != nil {
+	if err := checkFollows(l, h.last); err != nil {
 		return err
 	}
 	// The history's own reasons come first: that somebody was removed says more
@@ -92,13 +92,15 @@ func (h *history) apply(l *line) error {
 	return err
 }
 
-func (h *history) checkPrev(l *line) error {
+// checkFollows demands that l's prev names last, the record about the same thing before it;
+// nil: there is none.
+func checkFollows(l, last *line) error {
 	prev := l.record.Header().Prev
 	switch {
-	case h.last == nil && prev != "":
+	case last == nil && prev != "":
 		return errors.New("prev names a record before it, which is missing from the evidence")
-	case h.last != nil && prev != h.last.record.ID():
-		return fmt.Errorf("prev does not name %s, the record before it: it was signed for an earlier state, or one is missing", h.last)
+	case last != nil && prev != last.record.ID():
+		return fmt.Errorf("prev does not name %s, the record before it: it was signed for an earlier state, or one is missing", last)
 	}
 	return nil
 }

@@ -58,6 +58,8 @@ type Replayed struct {
 	Violations []Violation
 	Violated   int64
 	settings   []settingsSince
+	// imports holds a record that names each index file seen.
+	imports map[storage.CID]record.ID
 }
 
 // Replay runs all entries that the checkpoint cp covers through state.Apply
@@ -69,7 +71,7 @@ type Replayed struct {
 // With a nil error the log is complete and is cp's; whether it is clean,
 // Violated says. With an error, Replayed is what was found until then.
 func Replay(ctx context.Context, cp translog.Checkpoint, pin Pin, log Log, progress func(done int64)) (Replayed, error) {
-	r := replay{log: log, attachments: state.Attachments{}, found: Replayed{State: state.Memory{}}}
+	r := replay{log: log, attachments: state.Attachments{}, found: Replayed{State: state.Memory{}, imports: map[storage.CID]record.ID{}}}
 	if cp.Origin != string(pin.Origin) {
 		return r.found, fmt.Errorf("%w: the checkpoint is of %q, pinned is %q", ErrEntry0, cp.Origin, pin.Origin)
 	}
@@ -157,6 +159,9 @@ func (r *replay) apply(index int64, e translog.Entry, envelope []byte, attachmen
 		return nil
 	}
 	r.found.State.Put(changes)
+	if snapshot := parsed.Snapshot(); !snapshot.IsZero() {
+		r.found.imports[snapshot] = parsed.ID()
+	}
 	r.drop(added, namedDocument(parsed))
 	return r.noteSettings(index)
 }

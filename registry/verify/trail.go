@@ -126,8 +126,8 @@ func (t *trail) readItem(item Item) error {
 		return fmt.Errorf("%d attachments, at most %d", len(item.Attachments), MaxAttachments)
 	}
 	for _, a := range item.Attachments {
-		if len(a) > maxAttachment {
-			return fmt.Errorf("an attachment of %d bytes, at most %d", len(a), maxAttachment)
+		if most := max(r.MostAttached(), maxAttachment); int64(len(a)) > most {
+			return fmt.Errorf("an attachment of %d bytes, at most %d", len(a), most)
 		}
 		t.attachments[storage.CIDOf(a)] = a
 	}
@@ -170,6 +170,7 @@ func (t *trail) checkAttachments() error {
 		if l.record.Type() == record.TypeGrant {
 			named[l.record.Subject().Grant()] = true
 		}
+		named[l.record.Snapshot()] = true
 	}
 	for _, l := range t.lines {
 		for _, a := range l.item.Attachments {

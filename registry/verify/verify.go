@@ -5,7 +5,7 @@
 // It is pure: no clock, no network, no files. What it starts from is the pin
 // that `login` made: the registry's DID, the leaf hash of entry 0 and the last
 // checkpoint verified; and the time, with how old a checkpoint may be. From there Artifact walks `by` and `key` of every record
-// used down to entry 0; Replay runs the whole log through state.Apply.
+// used down to entry 0; Upstream does so for what other registries were seen to have; Replay runs the whole log through state.Apply.
 //
 // Invariants: nothing in the evidence is believed before a check passed on it;
 // what cannot be proved is a failure; a verdict that is OK names what was
@@ -176,6 +176,8 @@ type Verdict struct {
 	Time time.Time `json:"time,omitzero"`
 	// Yanked is what the history given says last.
 	Yanked bool `json:"yanked"`
+	// Upstream is what else is told of a version of another registry; nil for others.
+	Upstream *Seen `json:"upstream,omitzero"`
 	// Chain is the record and all that its authority rests on, down to entry 0.
 	Chain []Step `json:"chain"`
 	// Size is the checkpoint's, CosignedAt when the log's current key last vouched

@@ -54,13 +54,21 @@ func (t *Tx) trimAudit(ctx context.Context, keep int64) error {
 // Audit returns the newest entries with an ID below before, newest first, at
 // most limit. math.MaxInt64 as before begins with the newest of all.
 func (r Reader) Audit(ctx context.Context, before int64, limit int) ([]AuditEntry, error) {
-	return collect(ctx, r, "read the audit trail", func(rows *sql.Rows) (e AuditEntry, err error) {
-		var seconds int64
-		err = rows.Scan(&e.ID, &seconds, &e.Asker, &e.What, &e.Rule, &e.RuleID, &e.Outcome, &e.Request, &e.Count)
-		e.Time = time.Unix(seconds, 0).UTC()
-		return e, err
-	}, `SELECT id, time, asker, what, rule, rule_id, outcome, request, count FROM audit
+	return collect(ctx, r, "read the audit trail", scanAudit, `SELECT id, time, asker, what, rule, rule_id, outcome, request, count FROM audit
 		WHERE id < $1 ORDER BY id DESC LIMIT $2`, before, max(limit, 0))
+}
+
+// AuditOf is Audit of the entries with a rule alone. It may read the whole trail.
+func (r Reader) AuditOf(ctx context.Context, rule string, before int64, limit int) ([]AuditEntry, error) {
+	return collect(ctx, r, "read the audit trail", scanAudit, `SELECT id, time, asker, what, rule, rule_id, outcome, request, count FROM audit
+		WHERE rule = $1 AND id < $2 ORDER BY id DESC LIMIT $3`, clean(rule), before, max(limit, 0))
+}
+
+func scanAudit(rows *sql.Rows) (e AuditEntry, err error) {
+	var seconds int64
+	err = rows.Scan(&e.ID, &seconds, &e.Asker, &e.What, &e.Rule, &e.RuleID, &e.Outcome, &e.Request, &e.Count)
+	e.Time = time.Unix(seconds, 0).UTC()
+	return e, err
 }
 
 // auditPage is how many entries CopyAudit has in memory at once.

@@ -94,6 +94,18 @@ func (db *DB) PutScan(ctx context.Context, s Scan) error {
 	return failed(ctx, put.what, err)
 }
 
+// PutScans is PutScan of several, all or none.
+func (db *DB) PutScans(ctx context.Context, scans []Scan) error {
+	return db.note(ctx, func(t *Tx) error {
+		for _, s := range scans {
+			if err := t.PutScan(ctx, s); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // PutScan is DB's, within the transaction.
 func (t *Tx) PutScan(ctx context.Context, s Scan) error {
 	put, err := putScan(s)

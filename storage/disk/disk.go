@@ -173,7 +173,13 @@ func (s *Store) makeFolder(folder string) error {
 	if _, known := s.folders.Load(folder); known {
 		return nil
 	}
-	if err := durable.MkdirAll(folder, 0o700); err != nil {
+	if folder == s.root { // made, and synced, by Open
+		return nil
+	}
+	if err := s.makeFolder(filepath.Dir(folder)); err != nil {
+		return err
+	}
+	if err := durable.Mkdir(folder, 0o700); err != nil {
 		return err
 	}
 	s.folders.Store(folder, nil)

@@ -216,8 +216,22 @@ func testAudit(t *testing.T, db *catalog.DB) {
 		t.Errorf("a page of none is %v, %v", none, err)
 	}
 
+	other := catalog.AuditEntry{Time: at, What: "crate/other", Rule: "known-upstream", Outcome: "accepted", Count: 1}
+	if err := db.AppendAudit(ctx, []catalog.AuditEntry{other}, 100); err != nil {
+		t.Fatal(err)
+	}
+	for rule, want := range map[string]int{"known-upstream": 1, "quarantine": 3, "": 0, "known": 0} { // of the 3 newest at most
+		got, err := db.AuditOf(ctx, rule, always, 3)
+		if err != nil || len(got) != want || want == 1 && got[0].What != other.What {
+			t.Errorf("of rule %q the trail has %v, %v", rule, got, err)
+		}
+	}
+	if none, err := db.AuditOf(ctx, "quarantine", newest[0].ID-6, 3); err != nil || len(none) != 0 {
+		t.Errorf("before the first of a rule there are %v, %v", none, err)
+	}
+
 	add(2, 4)
-	if got, want := pages(10), []string{"crate/8", "crate/7", "crate/6", "crate/5"}; !slices.Equal(got, want) {
+	if got, want := pages(10), []string{"crate/8", "crate/7", "crate/other", "crate/6"}; !slices.Equal(got, want) {
 		t.Errorf("trimmed, the trail is %v, want %v", got, want)
 	}
 	add(9, 4) // a batch of more than are kept

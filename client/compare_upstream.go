@@ -1,0 +1,190 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/particle"
+	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/verify"
+	"phoenix-lab.org/aln-registry/storage"
+)
+
+// mostListed is from how many index files a registry puts one together at least: what was
+// dropped upstream in more of them, or where together they are large, it may leave out.
+const mostListed = 64
+
+// CompareUpstreams holds what the registry serves of other registries' crates against a
+// replayed log: each version's line as it was seen, byte for byte, in order, and no others.
+// It has none of those registries asked. A line that is marked yanked, and was not there, has
+// to be of a version that the registry says we may not use. It returns the differences in words.
+// ErrGrew as CompareIndex.
+func (r *Registry) CompareUpstreams(ctx context.Context, replayed verify.Replayed) ([]string, error) {
+	crates, err := replayed.Upstreams()
+	if err != nil || len(crates) == 0 {
+		return []string{}, err
+	}
+	served, offline, err := r.Upstreams(ctx)
+	if err != nil {
+		return nil, err
+	}
+	differences := []string{}
+	for _, crate := range crates {
+		if !slices.ContainsFunc(served, func(u Upstream) bool { return u.Name == crate.Upstream }) {
+			continue // it has no index here any more
+		}
+		found, err := r.compareUpstream(ctx, crate, offline)
+		if err != nil {
+			return nil, err
+		}
+		differences = append(differences, found...)
+	}
+	return r.unlessGrown(ctx, replayed, differences)
+}
+
+// comparison is one crate's index file, held against the log.
+type comparison struct {
+	crate       verify.UpstreamCrate
+	differences []string
+	// yanked are versions that the index says are yanked, and the log does not.
+	yanked []verify.UpstreamVersion
+}
+
+func (r *Registry) compareUpstream(ctx context.Context, crate verify.UpstreamCrate, offline bool) ([]string, error) {
+	file, err := r.upstreamIndexFile(ctx, crate)
+	if err != nil {
+		return nil, err
+	}
+	c := comparison{crate: crate}
+	if crate.Private {
+		if len(file) > 0 {
+			c.differs("", "its name is a private one here, and it is served as another registry's")
+		}
+		return c.differences, nil
+	}
+	lines := strings.SplitAfter(string(file), "\n")
+	if last := len(lines) - 1; lines[last] == "" {
+		lines = lines[:last]
+	}
+	seen, snapshots := map[storage.CID]cargo.UpstreamFile{}, c.snapshots()
+	for _, v := range crate.Versions {
+		if len(lines) == 0 || c.read(lines[0]).Version != v.Version {
+			if mayLack := snapshots > mostListed || len(file) > cargo.MaxUpstreamFile; !offline && !(v.Gone && mayLack) {
+				c.differs(v.Version, "it is in the log but not in the index")
+			}
+			continue
+		}
+		snapshot, ok := seen[v.Snapshot]
+		if !ok {
+			if snapshot, err = r.snapshotOf(ctx, crate, v); err != nil {
+				return nil, err
+			}
+			seen[v.Snapshot] = snapshot
+		}
+		c.compareLine(lines[0], v, snapshot)
+		lines = lines[1:]
+	}
+	for _, line := range lines {
+		c.differs(c.read(line).Version, "the index has a line of it that does not follow from the log")
+	}
+	err = r.judgeYanked(ctx, &c)
+	return c.differences, err
+}
+
+// snapshots is how many index files the lines of a crate stand in.
+func (c *comparison) snapshots() int {
+	all := map[storage.CID]bool{}
+	for _, v := range c.crate.Versions {
+		all[v.Snapshot] = true
+	}
+	return len(all)
+}
+
+func (c *comparison) differs(version, format string, args ...any) {
+	name := particle.UpstreamSource(c.crate.Upstream) + ": " + c.crate.Name
+	if version != "" {
+		name += "@" + version
+	}
+	c.differences = append(c.differences, name+": "+fmt.Sprintf(format, args...))
+}
+
+// compareLine holds a line against that in the index file as it was seen.
+func (c *comparison) compareLine(text string, v verify.UpstreamVersion, snapshot cargo.UpstreamFile) {
+	line, ok := snapshot.Line(v.Version, v.CID.Digest())
+	if !ok { // Apply found it there
+		c.differs(v.Version, "the log's snapshot %s has no line of it", v.Snapshot)
+		return
+	}
+	yanked := line.Yanked || v.Gone
+	switch text {
+	case string(line.Marshal(yanked)):
+	case string(line.Marshal(true)):
+		c.yanked = append(c.yanked, v)
+	default:
+		c.differs(v.Version, "%s", c.difference(text, v, yanked))
+	}
+}
+
+// difference says how a line differs that is of the version v.
+func (c *comparison) difference(text string, v verify.UpstreamVersion, yanked bool) string {
+	switch line := c.read(text); {
+	case line.Digest != v.CID.Digest():
+		return fmt.Sprintf("the index says checksum %x, the log %s", line.Digest, v.CID.Hex())
+	case line.Yanked != yanked:
+		return fmt.Sprintf("the index says yanked %t, the log %t", line.Yanked, yanked)
+	}
+	return "the index line is not the one that was seen"
+}
+
+// read reads one line of the crate's index file; the zero value where it is none.
+func (c *comparison) read(text string) cargo.UpstreamLine {
+	file, err := cargo.ParseUpstreamFile(c.crate.Name, []byte(text))
+	if err != nil || len(file.Lines) != 1 {
+		return cargo.UpstreamLine{}
+	}
+	return file.Lines[0]
+}
+
+// judgeYanked asks the registry whether what it says is yanked is what we may not use.
+func (r *Registry) judgeYanked(ctx context.Context, c *comparison) error {
+	var asked []Judged
+	for _, v := range c.yanked {
+		asked = append(asked, Judged{Name: c.crate.Name, Version: v.Version, SHA256: v.CID.Hex(), Source: particle.UpstreamSource(c.crate.Upstream)})
+	}
+	decided, err := r.Decide(ctx, storage.CID{}, asked)
+	if err != nil {
+		return err
+	}
+	for i, v := range c.yanked {
+		if decided[i].Listed {
+			c.differs(v.Version, "the index says yanked true, the log false")
+		}
+	}
+	return nil
+}
+
+// upstreamIndexFile is empty where the registry has none for us. No upstream is asked.
+func (r *Registry) upstreamIndexFile(ctx context.Context, crate verify.UpstreamCrate) (file []byte, err error) {
+	path := upstreamPath(crate.Upstream) + "/index/" + cargo.IndexPath(strings.ToLower(crate.Name))
+	err = r.asReader(ctx, func(token string) error {
+		file, _, err = r.web.bytes(ctx, call{method: http.MethodGet, path: path, token: token, onlyCached: true}, maxIndexFile)
+		return err
+	})
+	if status := statusOf(err); status == http.StatusNotFound || status == http.StatusGatewayTimeout {
+		return nil, nil
+	}
+	return file, err
+}
+
+// snapshotOf fetches the index file as it was seen in which the line of v stands.
+func (r *Registry) snapshotOf(ctx context.Context, crate verify.UpstreamCrate, v verify.UpstreamVersion) (cargo.UpstreamFile, error) {
+	raw, err := r.attachment(ctx, string(v.Record), v.Snapshot, record.MaxSnapshot)
+	if err != nil {
+		return cargo.UpstreamFile{}, err
+	}
+	return cargo.ParseUpstreamFile(crate.Name, raw)
+}
