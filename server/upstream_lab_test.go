@@ -129,7 +129,11 @@ func (f *fakeUpstreams) Open(ctx context.Context, _ string, want UpstreamCrate) 
 	if err != nil {
 		return nil, err
 	}
-	return &incoming{blob: blob, size: blob.Size()}, nil
+	if f.evict != nil && f.evict(want) {
+		delete(f.held, want.ID)
+		err = f.remove(ctx, want.ID)
+	}
+	return &incoming{blob: blob, size: blob.Size()}, err
 }
 
 func (f *fakeUpstreams) Hold(ctx context.Context, upstream string, want UpstreamCrate) (int64, error) {
