@@ -110,6 +110,8 @@ type PrefetchOutcome struct {
 	Bytes int64 `json:"bytes"`
 	// Detail is why it is not held.
 	Detail string `json:"detail"`
+	// Checksum is as it was asked for, "" for any.
+	Checksum string `json:"checksum"`
 }
 
 // PrefetchList is what to fetch of one upstream.
@@ -144,7 +146,7 @@ func (r *Registry) Prefetch(ctx context.Context, l PrefetchList, each func(o Pre
 		return began, r.nobody()
 	}
 	l.began = &began
-	told := map[[2]string]bool{}
+	told := map[[3]string]bool{}
 	of := len(l.Crates)
 	for _, name := range l.Whole { // one by one: how many versions each has is not known
 		failed, err := r.prefetchAll(ctx, PrefetchList{Upstream: l.Upstream, Pin: l.Pin, Whole: []string{name}, began: l.began}, told, func(o PrefetchOutcome, all int) { each(o, of+all) })
@@ -171,11 +173,11 @@ func (r *Registry) Prefetch(ctx context.Context, l PrefetchList, each func(o Pre
 }
 
 // prefetchAll does a part of a list in several rounds, and returns what failed in the last one.
-func (r *Registry) prefetchAll(ctx context.Context, l PrefetchList, told map[[2]string]bool, each func(o PrefetchOutcome, of int)) ([]PrefetchOutcome, error) {
+func (r *Registry) prefetchAll(ctx context.Context, l PrefetchList, told map[[3]string]bool, each func(o PrefetchOutcome, of int)) ([]PrefetchOutcome, error) {
 	for round := 1; ; round++ {
 		var failed []PrefetchOutcome
 		err := r.prefetchOnce(ctx, l, func(o PrefetchOutcome, of int) {
-			switch key := [2]string{o.Name, o.Version}; {
+			switch key := [3]string{o.Name, o.Version, o.Checksum}; {
 			case o.Outcome == PrefetchFailed:
 				failed = append(failed, o)
 			case !told[key]:
@@ -279,7 +281,7 @@ func causeOf(ctx context.Context, err error) error {
 }
 
 func (o PrefetchOutcome) printable() PrefetchOutcome {
-	return PrefetchOutcome{printable(o.Name), printable(o.Version), printable(o.Outcome), o.Bytes, printable(o.Detail)}
+	return PrefetchOutcome{printable(o.Name), printable(o.Version), printable(o.Outcome), o.Bytes, printable(o.Detail), printable(o.Checksum)}
 }
 
 // Lock is a name under which crates are kept from being evicted.

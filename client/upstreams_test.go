@@ -81,7 +81,7 @@ func TestPrefetchGoesOnWhereItWasCut(t *testing.T) {
 			t.Errorf("of %d", of)
 		}
 	})
-	want := []PrefetchOutcome{{"a", "1.0.0", "fetched", 5, ""}, {"c", "1.0.0", "denied", 0, "by rule  [31m"}, {"b", "1.0.0", "failed", 0, "down"}}
+	want := []PrefetchOutcome{{"a", "1.0.0", "fetched", 5, "", ""}, {"c", "1.0.0", "denied", 0, "by rule  [31m", ""}, {"b", "1.0.0", "failed", 0, "down", ""}}
 	if err != nil || !reflect.DeepEqual(told, want) || began.Unix() != 1767323045 {
 		t.Errorf("%v, %+v", err, told)
 	}
@@ -96,6 +96,23 @@ func TestPrefetchGoesOnWhereItWasCut(t *testing.T) {
 	_, sent, _ := strings.Cut((*asked)[0], " ")
 	if err := json.Unmarshal([]byte(sent), &body); err != nil || body.Lock != "" || !reflect.DeepEqual(body.Crates, list.Crates) || len(body.Whole) != 0 {
 		t.Errorf("%v, %s", err, sent)
+	}
+}
+
+// A list may name a version with two checksums, of which one is not to be had: that is told.
+func TestPrefetchTellsOfEveryChecksum(t *testing.T) {
+	f, _, r := loggedIn(t)
+	one, two := strings.Repeat("1", 64), strings.Repeat("2", 64)
+	prefetchFake(t, f, says(
+		`{"name":"a","version":"1.0.0","outcome":"held","bytes":5,"checksum":"`+one+`"}`, `{"name":"a","version":"1.0.0","outcome":"absent","detail":"none","checksum":"`+two+`"}`,
+		`{"counts":{"done":true,"error":"","of":2}}`))
+	told := map[string]string{}
+	list := PrefetchList{Upstream: "crates-io", Crates: []Prefetched{{"a", "1.0.0", one}, {"a", "1.0.0", two}}}
+	if _, err := r.Prefetch(t.Context(), list, func(o PrefetchOutcome, _ int) { told[o.Checksum] += o.Outcome }); err != nil {
+		t.Fatal(err)
+	}
+	if want := map[string]string{one: PrefetchHeld, two: PrefetchAbsent}; !reflect.DeepEqual(told, want) {
+		t.Errorf("told %v", told)
 	}
 }
 

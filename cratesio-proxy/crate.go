@@ -94,14 +94,9 @@ func (c *Crate) Close() error {
 // ctx bounds the reading as well. Who may have it was judged before.
 func (u *Upstream) Crate(ctx context.Context, w Want) (*Crate, error) {
 	for range mostRounds {
-		blob, err := u.open(ctx, w.ID)
-		if err == nil {
-			u.proxy.counts.held.Add(1)
-			u.proxy.notes.use(w.ID)
-			return &Crate{blob: blob}, nil
-		}
+		c, err := u.Open(ctx, w.ID)
 		if !errors.Is(err, storage.ErrNotFound) {
-			return nil, err
+			return c, err
 		}
 		r, err := u.receive(ctx, w)
 		if !errors.Is(err, errHeld) {
@@ -109,6 +104,17 @@ func (u *Upstream) Crate(ctx context.Context, w Want) (*Crate, error) {
 		}
 	}
 	return nil, fmt.Errorf("%w: it is stored and removed again and again", ErrBusy)
+}
+
+// Open returns a crate that is held, and asks nobody for one that is not: storage.ErrNotFound.
+func (u *Upstream) Open(ctx context.Context, id storage.CID) (*Crate, error) {
+	blob, err := u.open(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	u.proxy.counts.held.Add(1)
+	u.proxy.notes.use(id)
+	return &Crate{blob: blob}, nil
 }
 
 // open opens a crate that is held. What is stored and was never served by an upstream is not:

@@ -177,8 +177,11 @@ func (d *download) finish(ctx context.Context, err error) {
 	if err != nil && !verified && !errors.Is(err, errHeld) && !errors.Is(err, errLeft) && !errors.Is(err, errClosed) {
 		d.failed(err)
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		u.proven.put(d.want.ID, struct{}{})
+	case verified: // it was held once, or stored a moment ago, and is not noted: then nothing keeps it
+		u.proven.drop(d.want.ID)
 	}
 	u.downloads.mu.Lock()
 	defer u.downloads.mu.Unlock()

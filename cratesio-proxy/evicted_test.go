@@ -84,3 +84,38 @@ func TestWhatCannotBeKeptYetIsServed(t *testing.T) {
 		t.Errorf("when it can be kept again: %v", err)
 	}
 }
+
+// What is stored and could not be noted is not served from storage, where nothing keeps it: the
+// next one who asks has it noted, and so has who pins it.
+func TestWhatCouldNotBeNotedIsNotTakenForHeld(t *testing.T) {
+	l := newLab(t, nil)
+	data, want := crate("some", 100_000)
+	l.on(dlPath(want), sends(data))
+	if err := l.upstream.Hold(t.Context(), want); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := l.read(want); err != nil || !bytes.Equal(got, data) { // it is known to be held now
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+	l.evict(want.ID, true)
+	l.facts.mu.Lock()
+	l.facts.taken = map[storage.CID]int{want.ID: mostStores}
+	l.facts.mu.Unlock()
+	if got, err := l.read(want); err != nil || !bytes.Equal(got, data) {
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+	until(t, "it is over", func() bool { return l.proxy.Figures().Receiving == 0 })
+	if _, err := l.upstream.Open(t.Context(), want.ID); !errors.Is(err, storage.ErrNotFound) || !l.blobs.has(want.ID) {
+		t.Errorf("what is stored and not noted is opened as held: %v", err)
+	}
+	if got, err := l.read(want); err != nil || !bytes.Equal(got, data) {
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+	until(t, "it is over", func() bool { return l.proxy.Figures().Receiving == 0 })
+	if ok, err := l.facts.HasBlob(t.Context(), want.ID); !ok || err != nil || l.requests(dlPath(want)) != 3 {
+		t.Errorf("it is not noted, asked %d times: %v", l.requests(dlPath(want)), err)
+	}
+	if err := l.upstream.Hold(t.Context(), want); err != nil || l.requests(dlPath(want)) != 3 {
+		t.Errorf("asked %d times, %v", l.requests(dlPath(want)), err)
+	}
+}

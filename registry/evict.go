@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -22,8 +21,12 @@ type Evictor struct {
 	inventory storage.Inventory
 	// turn is held by whoever uses what follows.
 	turn chan struct{}
-	// g knows what the log names, which is read once; nil before.
-	g *garbage
+	// g knows what the log names, which is read once; nil before. forgot is how much it had
+	// removed when tombstones were last forgotten.
+	g      *garbage
+	forgot int64
+	// left are no longer held, and were not removed: that is tried again before anything else.
+	left []catalog.UpstreamBlob
 }
 
 // Evicted is what an Evictor did.
@@ -59,14 +62,14 @@ func (e *Evictor) giveUp() error {
 		return nil
 	}
 	names := e.g.names
-	e.g = nil
+	e.g, e.forgot = nil, 0
 	return names.Close()
 }
 
 // MakeRoom removes crates until no more than most bytes are held, what was not used for
 // longest first, or until none is left that may go. The first call reads the whole log. It
-// removes nothing (ErrUnproved, ErrBehind) where it cannot be told what that names, or what
-// a grant lists.
+// removes nothing (ErrUnproved, ErrBehind) where it cannot be told what that names. A grant whose
+// list cannot be had allows nothing, and keeps nothing.
 func (e *Evictor) MakeRoom(ctx context.Context, most int64) (done Evicted, err error) {
 	err = e.alone(ctx, func() error {
 		of, err := e.r.Catalog.UpstreamHeld(ctx)
@@ -76,10 +79,13 @@ func (e *Evictor) MakeRoom(ctx context.Context, most int64) (done Evicted, err e
 		for _, h := range of {
 			done.Held += h.Bytes
 		}
-		if done.Held <= most {
+		if done.Held <= most && len(e.left) == 0 {
 			return nil
 		}
 		if err := e.readLog(ctx); err != nil {
+			return err
+		}
+		if err := e.removeLeft(ctx); err != nil || done.Held <= most {
 			return err
 		}
 		for after := (catalog.UpstreamBlob{}); ; {
@@ -96,29 +102,6 @@ func (e *Evictor) MakeRoom(ctx context.Context, most int64) (done Evicted, err e
 	return done, err
 }
 
-// RemoveHeld removes those of ids that are held and may go, as MakeRoom does.
-func (e *Evictor) RemoveHeld(ctx context.Context, ids []storage.CID) (done Evicted, err error) {
-	err = e.alone(ctx, func() error {
-		if err := e.readLog(ctx); err != nil {
-			return err
-		}
-		for some := range slices.Chunk(ids, evictPage) {
-			page, err := e.r.Catalog.UpstreamBlobs(ctx, some)
-			if err != nil {
-				return err
-			}
-			for _, b := range page {
-				done.Held += b.Size
-			}
-			if err := e.evict(ctx, page, maxIndex, &done); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return done, err
-}
-
 // alone calls f when nobody else uses e, and forgets old tombstones then.
 func (e *Evictor) alone(ctx context.Context, f func() error) error {
 	select {
@@ -127,10 +110,14 @@ func (e *Evictor) alone(ctx context.Context, f func() error) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := f(); err != nil || e.g == nil || e.g.done.Removed == 0 {
+	if err := f(); err != nil || e.g == nil || e.g.done.Removed == e.forgot {
 		return err
 	}
-	return e.g.forget(ctx)
+	if err := e.g.forget(ctx); err != nil {
+		return err
+	}
+	e.forgot = e.g.done.Removed
+	return nil
 }
 
 // readLog brings up to date what is known of the log.
@@ -239,13 +226,8 @@ func (e *Evictor) keepListed(ctx context.Context, g state.Grant, page []catalog.
 		return nil
 	}
 	made, barred, err := e.r.grants.get(ctx, e.r, g.CID.String())
-	switch {
-	case err != nil:
+	if err != nil || barred != nil { // it was logged, and nobody gets anything by it
 		return err
-	case barred != nil:
-		return fmt.Errorf("%w: %v", ErrUnproved, barred)
-	case made.Unreadable() != "":
-		return fmt.Errorf("%w (the grant %s: %s)", ErrUnproved, g.CID, made.Unreadable())
 	}
 	for _, b := range page {
 		if made.Names(b.CID.Digest()) {
@@ -278,7 +260,58 @@ func (e *Evictor) remove(ctx context.Context, batch []catalog.UpstreamBlob, asOf
 	done.Removed += e.g.done.Removed - before.Removed
 	done.RemovedBytes += e.g.done.RemovedBytes - before.RemovedBytes
 	done.Kept += int64(len(batch)) - (e.g.done.Removed - before.Removed)
+	if e.g.done.Removed-before.Removed < int64(len(stored)) {
+		err = errors.Join(err, e.holdAgain(ctx, batch, tombs))
+	}
 	return err
+}
+
+// holdAgainTime is for noting again what could not be removed, whoever waits.
+const holdAgainTime = 10 * time.Second
+
+// holdAgain notes as held what was condemned and is still there: what is not removed is not
+// forgotten. What may not be held yet, since a store may still remove it, is left for later.
+func (e *Evictor) holdAgain(ctx context.Context, batch []catalog.UpstreamBlob, tombs map[storage.CID]time.Time) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), holdAgainTime)
+	defer cancel()
+	var there []catalog.UpstreamBlob
+	for _, b := range batch {
+		if _, ok := tombs[b.CID]; !ok {
+			continue
+		}
+		if _, err := e.r.Blobs.Stat(ctx, b.CID); !errors.Is(err, storage.ErrNotFound) {
+			there = append(there, b)
+		}
+	}
+	unheld, err := e.r.HoldEach(ctx, there)
+	for _, b := range there {
+		if why := unheld[b.CID]; err != nil || why != nil && !errors.Is(why, ErrGone) {
+			e.left = append(e.left, b)
+		}
+	}
+	return err
+}
+
+// removeLeft removes what is left of before, but for what is named or held by now.
+func (e *Evictor) removeLeft(ctx context.Context) error {
+	if len(e.left) == 0 {
+		return nil
+	}
+	named, err := e.g.names.find(cidsOf(e.left))
+	if err != nil {
+		return err
+	}
+	var stored []storage.Stored
+	for _, b := range e.left {
+		if _, ok := named[b.CID]; !ok {
+			stored = append(stored, storage.Stored{CID: b.CID, Size: b.Size})
+		}
+	}
+	if err := e.g.remove(ctx, stored); err != nil {
+		return err
+	}
+	e.left = nil
+	return nil
 }
 
 // condemn takes back that batch is held, and writes tombstones, but for what is named,

@@ -158,14 +158,11 @@ func TestRoomIsMadeByWhatNobodyNeeds(t *testing.T) {
 		t.Errorf("all: %+v, %v", done, err)
 	}
 	remain("revoked", "expired", "allowed-all", "free-1", "free-2", "used-last")
-	if done, err = e.RemoveHeld(t.Context(), []storage.CID{of["pinned"].CID, of["published"].CID, of["by-list"].CID, storage.CIDOf(nil)}); err != nil || done.Removed != 0 || done.Kept != 3 {
-		t.Errorf("by name: %+v, %v", done, err)
-	}
 	if _, err := c.r.Catalog.UnpinUpstream(t.Context(), "Cargo.lock", time.Time{}); err != nil {
 		t.Fatal(err)
 	}
-	if done, err = e.RemoveHeld(t.Context(), []storage.CID{of["pinned"].CID, of["published"].CID}); err != nil || done.Removed != 1 || done.Kept != 1 {
-		t.Errorf("by name, not pinned any more: %+v, %v", done, err)
+	if done, err = e.MakeRoom(t.Context(), 0); err != nil || done.Removed != 1 || done.Kept != 6 {
+		t.Errorf("not pinned any more: %+v, %v", done, err)
 	}
 	remain("revoked", "expired", "allowed-all", "free-1", "free-2", "used-last", "pinned")
 	c.ahead.Store(0) // by which the session of who publishes is judged
@@ -187,8 +184,8 @@ func TestRoomIsMadeByWhatNobodyNeeds(t *testing.T) {
 	}
 }
 
-// Where it cannot be told what a grant lists, or the log names, nothing is removed; and all
-// goes on when it can.
+// Where it cannot be told what the log names, nothing is removed, and all goes on when it can.
+// A list that cannot be had allows nothing, and keeps nothing: nobody's list ends eviction.
 func TestNoRoomIsMadeOnDoubt(t *testing.T) {
 	c := newCourt(t, embedded)
 	held := fetched(t, c.r.Blobs, "held", 0)
@@ -196,12 +193,15 @@ func TestNoRoomIsMadeOnDoubt(t *testing.T) {
 		t.Fatal(err)
 	}
 	list := c.publishShard(record.KindALNShard, "list", []byte(strings.Repeat("a", 64)+"\n"))
+	byDigest := fetched(t, c.r.Blobs, "by-digest", 0)
+	digest := byDigest.CID.Digest()
+	c.grant(c.admin, c.member(particle.TierCoreStakeholder), func(g *particle.EnvGrant) { g.AllowedCrates = []string{fmt.Sprintf("%x", digest)} })
 	grant := c.grant(c.admin, c.member(particle.TierCoreStakeholder), func(g *particle.EnvGrant) { g.AllowedCrates, g.AllowedCratesList = nil, &list })
 	first, err := c.r.Catalog.Entry(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, id := range map[string]storage.CID{"a list": list, "a grant": grant, "a record": first.Record} {
+	for name, id := range map[string]storage.CID{"a grant": grant, "a record": first.Record} {
 		e := c.evictor()
 		path := (&archive{world: c.w}).blob(id)
 		if err := os.Rename(path, path+".away"); err != nil {
@@ -216,8 +216,12 @@ func TestNoRoomIsMadeOnDoubt(t *testing.T) {
 		}
 	}
 	c.r.grants = newGrantCache(1 << 20)
-	if done, err := c.evictor().MakeRoom(t.Context(), 0); err != nil || done.Removed != 1 {
-		t.Errorf("with all of them: %+v, %v", done, err)
+	if err := c.r.Hold(t.Context(), []catalog.UpstreamBlob{byDigest}); err != nil {
+		t.Fatal(err)
+	}
+	removeFile(t, (&archive{world: c.w}).blob(list))
+	if done, err := c.evictor().MakeRoom(t.Context(), 0); err != nil || done.Removed != 1 || isHeld(t, c.r, held.CID) || !isHeld(t, c.r, byDigest.CID) {
+		t.Errorf("without a list: %+v, %v", done, err)
 	}
 }
 

@@ -97,7 +97,7 @@ func TestContentRulesBindUpstreamsCrates(t *testing.T) {
 		if !v.Decision.Unscanned || v.Refusal() == nil || strings.Contains(c.there(reader, u.name), yankedThere) {
 			t.Errorf("%s, before: %+v", u.name, v.Decision)
 		}
-		if _, err := c.r.OpenHeld(t.Context(), v); err == nil {
+		if _, err := c.r.OpenArtifact(t.Context(), v); err == nil {
 			t.Errorf("%s is opened unseen", u.name)
 		}
 		if _, err := c.r.LookInto(t.Context(), reader, v, nil); !errors.Is(err, storage.ErrNotFound) {
@@ -111,7 +111,7 @@ func TestContentRulesBindUpstreamsCrates(t *testing.T) {
 	if err != nil || v.Refusal() != nil || strings.Contains(c.there(reader, "plain"), yankedThere) {
 		t.Errorf("plain: %+v, %v", v, err)
 	}
-	blob, err := c.r.OpenHeld(t.Context(), v)
+	blob, err := c.r.OpenArtifact(t.Context(), v)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -90,12 +90,6 @@ func (r *Registry) LookInto(ctx context.Context, asker policy.Asker, v Judged, c
 	return r.UpstreamVersion(ctx, asker, upstream, v.Name, v.Version.Version, v.CID.Digest())
 }
 
-// OpenHeld is OpenArtifact of a version that may not be stored here: then it is
-// storage.ErrNotFound. What is opened stays whole for who opened it, whatever is evicted.
-func (r *Registry) OpenHeld(ctx context.Context, v Judged) (storage.Blob, error) {
-	return r.OpenArtifact(ctx, v)
-}
-
 // knownInside are the facts of l with what was found in those bytes that anybody looked at.
 func (r *Registry) knownInside(ctx context.Context, l *lineage) ([]policy.Facts, error) {
 	if inside := l.inside.Load(); inside != nil {

@@ -148,6 +148,11 @@ func (s *Server) attachment(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("%w: %v", registry.ErrNotFound, err)
 	}
+	release, err := s.attachments.take(r.Context(), askerOf(r)) // an index file of an upstream is large
+	if err != nil {
+		return err
+	}
+	defer release()
 	raw, err := s.registry.Attachment(r.Context(), stored, id)
 	if err != nil {
 		return err

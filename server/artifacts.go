@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"net/http"
@@ -238,7 +237,7 @@ func (s *Server) open(r *http.Request, v registry.Judged) (o opened, err error) 
 		return o, nil
 	}
 	o.waited = true
-	leave, err := s.downloads.take(r.Context(), cmp.Or(observed(r.Context()).asker, unnamed))
+	leave, err := s.downloads.take(r.Context(), askerOf(r))
 	if err != nil {
 		return o, err
 	}

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -52,7 +54,8 @@ var (
 	expiryDesc  = described("aln_tls_certificate_expiry_timestamp_seconds", "When the TLS certificate ends.")
 	placesDescs = map[string]placeDescs{"uploads": describedPlaces("uploads"), "searches": describedPlaces("searches"), "proofs": describedPlaces("proofs"),
 		"questions": describedPlaces("questions"), "decisions": describedPlaces("decisions"), "rule_tests": describedPlaces("rule_tests"),
-		"downloads": describedPlaces("downloads"), "upstream_fetches": describedPlaces("upstream_fetches"), "upstream_prefetches": describedPlaces("upstream_prefetches")}
+		"downloads": describedPlaces("downloads"), "upstream_fetches": describedPlaces("upstream_fetches"), "upstream_sends": describedPlaces("upstream_sends"),
+		"upstream_questions": describedPlaces("upstream_questions"), "attachments": describedPlaces("attachments"), "upstream_prefetches": describedPlaces("upstream_prefetches")}
 )
 
 // placeDescs are those of requests that need a place.
@@ -94,7 +97,10 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	s.decisions.collect(to, placesDescs["decisions"])
 	s.tests.collect(to, placesDescs["rule_tests"])
 	s.downloads.collect(to, placesDescs["downloads"])
-	s.fetches.collect(to, placesDescs["upstream_fetches"])
+	s.attachments.collect(to, placesDescs["attachments"])
+	s.sends.collect(to, placesDescs["upstream_sends"])
+	collectPlaces(to, placesDescs["upstream_fetches"], slices.Collect(maps.Values(s.fetches))...)
+	s.upstreamQuestions.collect(to, placesDescs["upstream_questions"])
 	s.prefetches.collect(to, placesDescs["upstream_prefetches"])
 	collectUpstreams(to, s.upstreams.State())
 	collectAudit(to, figures.Audit)
@@ -152,9 +158,19 @@ func collectCache(to chan<- prometheus.Metric, name string, s registry.Stats) {
 	level(to, bytesMostDesc, float64(s.CacheLimit), name)
 }
 
-func (p *places) collect(to chan<- prometheus.Metric, d placeDescs) {
-	level(to, d.running, float64(len(p.free)))
-	level(to, d.waiting, float64(p.waiting.Load()))
-	level(to, d.limit, float64(cap(p.free)))
-	count(to, d.turnedAway, p.turnedAway.Load())
+func (p *places) collect(to chan<- prometheus.Metric, d placeDescs) { collectPlaces(to, d, p) }
+
+// collectPlaces sums up places of one kind.
+func collectPlaces(to chan<- prometheus.Metric, d placeDescs, all ...*places) {
+	var running, limit int
+	var waiting int64
+	var turnedAway uint64
+	for _, p := range all {
+		running, limit = running+len(p.free), limit+cap(p.free)
+		waiting, turnedAway = waiting+p.waiting.Load(), turnedAway+p.turnedAway.Load()
+	}
+	level(to, d.running, float64(running))
+	level(to, d.waiting, float64(waiting))
+	level(to, d.limit, float64(limit))
+	count(to, d.turnedAway, turnedAway)
 }

@@ -63,13 +63,15 @@ type prefetchedJSON struct {
 
 // prefetchLine is a line of the answer: of a version, or of how far it is.
 type prefetchLine struct {
-	Name    string         `json:"name,omitzero"`
-	Version string         `json:"version,omitzero"`
-	Outcome string         `json:"outcome,omitzero"`
-	Bytes   int64          `json:"bytes,omitzero"`
-	Detail  string         `json:"detail,omitzero"`
-	Counts  *prefetchCount `json:"counts,omitzero"`
-	crate   UpstreamCrate
+	Name    string `json:"name,omitzero"`
+	Version string `json:"version,omitzero"`
+	Outcome string `json:"outcome,omitzero"`
+	Bytes   int64  `json:"bytes,omitzero"`
+	Detail  string `json:"detail,omitzero"`
+	// Checksum is as it was asked for: a list may name a version with two.
+	Checksum string         `json:"checksum,omitzero"`
+	Counts   *prefetchCount `json:"counts,omitzero"`
+	crate    UpstreamCrate
 }
 
 // prefetchCount is how far a list is.
@@ -192,7 +194,7 @@ func (f prefetching) run(request prefetchRequest) error {
 	for _, name := range request.Whole {
 		versions, err := f.versionsOf(name)
 		if err != nil {
-			unknown = append(unknown, f.missed(ctx, prefetchLine{Name: name}, err))
+			unknown = append(unknown, f.missed(ctx, prefetchLine{Name: name}, alike(err)))
 			continue
 		}
 		list = append(list, versions...)
@@ -266,7 +268,7 @@ func (f prefetching) versionsOf(name string) ([]prefetchedJSON, error) {
 
 // one sees to it that a version is held, if the asker may have it.
 func (f prefetching) one(ctx context.Context, c prefetchedJSON) prefetchLine {
-	line := prefetchLine{Name: c.Name, Version: c.Version}
+	line := prefetchLine{Name: c.Name, Version: c.Version, Checksum: c.Checksum}
 	if err := f.hold(ctx, c, &line); err != nil {
 		return f.missed(ctx, line, err)
 	}
@@ -315,7 +317,7 @@ func (f prefetching) hold(ctx context.Context, c prefetchedJSON, line *prefetchL
 	if err != nil {
 		return err
 	}
-	leave, err := s.fetches.take(ctx, anyone)
+	leave, err := s.placeToHold(ctx, f.by.DID, f.upstream, held[v.CID])
 	if err != nil {
 		return err
 	}

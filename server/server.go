@@ -52,6 +52,10 @@ const (
 	maxDownloads     = 256
 	maxDownloadsEach = 32
 	downloadWait     = time.Second
+	// maxAttachments is how many attachments of records are in memory at once, of up to
+	// 16 MiB each, maxAttachmentsEach of one member.
+	maxAttachments     = 16
+	maxAttachmentsEach = 4
 	// maxWait is how long a request waits for a place.
 	maxWait = 30 * time.Second
 	// drainFactor: of a refused upload so many times what is allowed is read and thrown away.
@@ -75,20 +79,24 @@ type Server struct {
 	proofs   *places
 	// questions are sent, decided and answered, decisions are those being decided,
 	// tests what a rule would hit.
-	questions *places
-	decisions *places
-	tests     *places
-	downloads *places
-	// upstreams are where crates of other registries are from; fetches are of those sent
-	// or received, prefetches lists of them.
-	upstreams        Upstreams
-	upstreamNames    []string
-	upstreamsOffline bool
-	fetches          *places
-	prefetches       *places
-	ids              *requestIDs
-	routings         sync.Pool // of *chi.Context
-	lines            sync.Map  // of slog.Handler, by *route
+	questions   *places
+	decisions   *places
+	tests       *places
+	downloads   *places
+	attachments *places
+	// upstreams are where crates of other registries are from; sends are of those that are
+	// held, fetches, by upstream, of those being received, questions upstream of what nothing
+	// is known of, prefetches lists of them.
+	upstreams         Upstreams
+	upstreamNames     []string
+	upstreamsOffline  bool
+	sends             *places
+	fetches           map[string]*places
+	upstreamQuestions *places
+	prefetches        *places
+	ids               *requestIDs
+	routings          sync.Pool // of *chi.Context
+	lines             sync.Map  // of slog.Handler, by *route
 }
 
 // Config is what a Server is made of.
@@ -126,14 +134,18 @@ func newServer(c Config) *Server {
 		registry: c.Registry, limits: c.Registry.Limits, log: c.Log, clock: c.Clock, pages: c.Pages, pace: c.Pace.orDefault(), metrics: c.Metrics,
 		uploads: newPlaces(maxUploads, maxUploadsEach), searches: newPlaces(maxSearches, maxSearches), proofs: newPlaces(maxProofs, maxProofs),
 		questions: newPlaces(maxQuestions, maxQuestionsEach), decisions: newPlaces(maxDecisions, maxDecisions), tests: newPlaces(maxTests, maxTests),
-		downloads: newPlaces(maxDownloads, maxDownloadsEach), fetches: newPlaces(maxFetches, maxFetches), prefetches: newPlaces(maxPrefetches, maxPrefetchesEach),
-		ids: newRequestIDs(), routings: sync.Pool{New: func() any { return chi.NewRouteContext() }},
+		downloads: newPlaces(maxDownloads, maxDownloadsEach), attachments: patientPlaces(maxAttachments, maxAttachmentsEach),
+		sends: patientPlaces(maxSends, maxSendsEach), fetches: map[string]*places{}, upstreamQuestions: patientPlaces(maxUpstreamQuestions, maxUpstreamQuestionsEach),
+		prefetches: newPlaces(maxPrefetches, maxPrefetchesEach),
+		ids:        newRequestIDs(), routings: sync.Pool{New: func() any { return chi.NewRouteContext() }},
 	}
-	s.ready.draining, s.downloads.wait = c.Draining, downloadWait
+	s.ready.draining, s.downloads.wait, s.sends.wait = c.Draining, downloadWait, fetchWait
 	state := c.Upstreams.State()
 	s.upstreams, s.upstreamsOffline = c.Upstreams, state.Offline
 	for _, u := range state.All {
 		s.upstreamNames = append(s.upstreamNames, u.Name)
+		s.fetches[u.Name] = patientPlaces(maxFetches, maxFetchesEach)
+		s.fetches[u.Name].wait = fetchWait
 	}
 	return s
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/policy"
@@ -16,9 +18,16 @@ import (
 )
 
 const (
-	// maxFetches is how many crates of upstreams are sent or received at once. Whoever asks for
-	// more waits: a build asks for hundreds at once, and many builds ask as one member.
-	maxFetches = 256
+	// maxSends is how many crates that are held are sent at once, maxFetches how many are
+	// received of one upstream, and passed on; maxSendsEach and maxFetchesEach are of one
+	// member. Whoever asks for more waits, fetchWait at most for each: a build asks for
+	// hundreds at once, and many builds ask as one member. Whoever reads slowly, and an
+	// upstream that sends slowly, hold no place of others.
+	maxSends       = 512
+	maxSendsEach   = 128
+	maxFetches     = 512
+	maxFetchesEach = 128
+	fetchWait      = 15 * time.Second
 	// copyBytes is how much of a crate that is being received goes on at once.
 	copyBytes = 64 << 10
 	crateType = "application/gzip"
@@ -40,15 +49,8 @@ func (s *Server) upstreamDownload(of naming) handler {
 				return err
 			}
 		}
-		leave, err := s.fetches.take(r.Context(), anyone)
-		if err != nil {
-			return err
-		}
+		v, in, leave, err := s.received(w, r, of, v)
 		defer leave()
-		v, in, err := s.received(w, r, of, v)
-		if in != nil {
-			defer in.Close()
-		}
 		if err == nil {
 			err = v.Refusal()
 		}
@@ -64,6 +66,45 @@ func (s *Server) upstreamDownload(of naming) handler {
 		w.Header().Set("ETag", crateTag(v))
 		return s.sendIncoming(w, r, in)
 	}
+}
+
+// incoming is a crate that is held, or one that is being received, and the place for sending it:
+// what is held waits for nothing that is received.
+func (s *Server) incoming(r *http.Request, upstream string, want UpstreamCrate) (in Incoming, leave func(), err error) {
+	if leave, err = s.sends.take(r.Context(), askerOf(r)); err != nil {
+		return nil, nil, err
+	}
+	in, err = s.upstreams.Open(r.Context(), upstream, want)
+	if err == nil {
+		if _, inMemory := in.Held().(interface{ Bytes() []byte }); inMemory {
+			leave()
+			leave = func() {}
+		}
+		return in, leave, nil
+	}
+	leave()
+	if !errors.Is(err, storage.ErrNotFound) {
+		return nil, nil, err
+	}
+	if leave, err = s.fetches[upstream].take(r.Context(), askerOf(r)); err != nil {
+		return nil, nil, err
+	}
+	if in, err = s.upstreams.Crate(r.Context(), upstream, want); err != nil {
+		leave()
+		return nil, nil, err
+	}
+	return in, leave, nil
+}
+
+// askerOf is whose places r takes.
+func askerOf(r *http.Request) did.DID { return cmp.Or(observed(r.Context()).asker, unnamed) }
+
+// placeToHold is a place for having a crate held that is, or is to be received.
+func (s *Server) placeToHold(ctx context.Context, asker did.DID, upstream string, held bool) (leave func(), err error) {
+	if held {
+		return s.sends.take(ctx, asker)
+	}
+	return s.fetches[upstream].take(ctx, asker)
 }
 
 func crateTag(v registry.Judged) string { return `"` + v.CID.Hex() + `"` }
@@ -88,21 +129,26 @@ func (s *Server) withoutBytes(w http.ResponseWriter, r *http.Request, v registry
 
 // received is the crate of v, held or being received, and v judged once that had begun; where a
 // rule looks inside, once it was looked into. What is evicted before that is received again.
-func (s *Server) received(w http.ResponseWriter, r *http.Request, of naming, v registry.Judged) (registry.Judged, Incoming, error) {
+// leave closes it, and gives back its place.
+func (s *Server) received(w http.ResponseWriter, r *http.Request, of naming, v registry.Judged) (_ registry.Judged, in Incoming, leave func(), err error) {
 	for looks := 1; ; looks++ {
-		in, err := s.upstreams.Crate(r.Context(), of(r), upstreamCrateOf(v))
+		in, exit, err := s.incoming(r, of(r), upstreamCrateOf(v))
 		if err != nil {
-			return v, nil, err
+			return v, nil, func() {}, err
 		}
+		leave := func() { in.Close(); exit() }
 		if !v.Decision.Unscanned {
 			v, err = s.upstreamVersion(w, r, of) // by now
-			return v, in, err
+			return v, in, leave, err
 		}
 		judged, err := s.lookedInto(w, r, v, in)
-		if !errors.Is(err, storage.ErrNotFound) || looks == mostLooks {
-			return judged, in, err
+		if !errors.Is(err, storage.ErrNotFound) {
+			return judged, in, leave, err
 		}
-		in.Close()
+		leave()
+		if looks == mostLooks {
+			return v, nil, func() {}, fmt.Errorf("%w: it is evicted as often as it is stored", ErrUpstreamBusy)
+		}
 	}
 }
 
@@ -143,8 +189,11 @@ func (s *Server) holdAndLook(ctx context.Context, upstream string, who func() (p
 			return v, 0, err
 		}
 		looked, err := s.registry.LookInto(ctx, asker, v, nil)
-		if !errors.Is(err, storage.ErrNotFound) || looks == mostLooks {
+		if !errors.Is(err, storage.ErrNotFound) {
 			return looked, size, err
+		}
+		if looks == mostLooks {
+			return v, 0, fmt.Errorf("%w: it is evicted as often as it is stored", ErrUpstreamBusy)
 		}
 	}
 }
@@ -171,7 +220,7 @@ func (s *Server) upstreamVersion(w http.ResponseWriter, r *http.Request, of nami
 // elsewhere already. Several may ask for one request.
 func (s *Server) heardOf(r *http.Request, upstream, crate, version string, digest [32]byte) (registry.Judged, error) {
 	if err := s.askable(upstream, crate); err != nil {
-		return registry.Judged{}, err
+		return registry.Judged{}, alike(err)
 	}
 	judge := func() (registry.Judged, error) {
 		asker, err := s.currentReader(r)
@@ -182,15 +231,36 @@ func (s *Server) heardOf(r *http.Request, upstream, crate, version string, diges
 	}
 	v, err := judge()
 	if !errors.Is(err, registry.ErrNotFound) || onlyCached(r) {
-		return v, unheld(r, err)
+		return v, unheld(r, alike(err))
 	}
 	if failed := s.renew(r, upstream, crate); failed != nil {
-		if errors.Is(failed, registry.ErrNotFound) { // in the words, and for the audit trail, of what is known
-			return v, err
+		if errors.Is(failed, registry.ErrNotFound) { // for the audit trail, of what is known
+			return v, alike(err)
 		}
 		return v, failed
 	}
-	return judge()
+	v, err = judge()
+	return v, alike(err)
+}
+
+// notThere is a crate of an upstream, or a version, that is not there for who asks: there is
+// none, they may not know of it, or its name is a private one. All of that is told alike.
+type notThere struct{ why error }
+
+// Error says nothing of why.
+func (notThere) Error() string {
+	return registry.ErrNotFound.Error() + ": there is no such crate, or no such version of it, from this upstream"
+}
+
+// Unwrap is for the audit trail.
+func (a notThere) Unwrap() error { return a.why }
+
+// alike is err, told as all others of its kind where nothing is to be found.
+func alike(err error) error {
+	if errors.Is(err, registry.ErrNotFound) {
+		return notThere{err}
+	}
+	return err
 }
 
 // upstreamHead says what GET would, the length where it is known.

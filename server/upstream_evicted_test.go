@@ -15,14 +15,13 @@ func TestWhatIsEvictedBeforeItIsLookedIntoIsFetchedAgain(t *testing.T) {
 	l := newLab(t)
 	l.upstreams.offer("remote", "1.0.0")
 	l.upstreams.offer("other", "1.0.0")
-	read, publish := l.session(l.member, "read"), l.session(l.member, "publish read")
-	crate := crateFile("remote", "1.0.0")
-	if _, err := l.upstreams.Hold(t.Context(), "crates-io", UpstreamCrate{Name: "remote", Version: "1.0.0", ID: storage.CIDOf(crate)}); err != nil {
+	evictions := 0
+	if _, err := l.upstreams.Hold(t.Context(), cratesIO, UpstreamCrate{"remote", "1.0.0", storage.CIDOf(crateFile("remote", "1.0.0"))}); err != nil {
 		t.Fatal(err)
 	}
-	evictions := 0
 	l.upstreams.evict = func(UpstreamCrate) bool { evictions++; return evictions%mostLooks != 0 }
-	if got := l.get(remoteDL("/crates-io"), read).want(t, 200); string(got.body) != string(crate) || evictions != 1 {
+	read, publish := l.session(l.member, "read"), l.session(l.member, "publish read")
+	if got := l.get(remoteDL("/crates-io"), read).want(t, 200); string(got.body) != string(crateFile("remote", "1.0.0")) || evictions != 1 {
 		t.Errorf("%d bytes after %d evictions", len(got.body), evictions)
 	}
 	evictions = 0

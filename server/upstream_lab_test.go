@@ -135,6 +135,23 @@ func (f *fakeUpstreams) Crate(ctx context.Context, _ string, want UpstreamCrate)
 	return in, nil
 }
 
+func (f *fakeUpstreams) Open(ctx context.Context, _ string, want UpstreamCrate) (Incoming, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.held[want.ID] {
+		return nil, storage.ErrNotFound
+	}
+	blob, err := f.registry.Blobs.Open(ctx, want.ID)
+	if err != nil {
+		return nil, err
+	}
+	if f.evict != nil && f.evict(want) {
+		delete(f.held, want.ID)
+		err = f.remove(ctx, want.ID)
+	}
+	return &incoming{blob: blob, size: blob.Size()}, err
+}
+
 func (f *fakeUpstreams) Hold(ctx context.Context, upstream string, want UpstreamCrate) (int64, error) {
 	if f.unheld != nil {
 		return 0, f.unheld

@@ -90,7 +90,7 @@ func (s *Server) upstreamIndex(of naming) handler {
 			return fmt.Errorf("%w: no such file in the index", registry.ErrNotFound)
 		}
 		if err := s.refresh(r, upstream, name); err != nil {
-			return err
+			return alike(err)
 		}
 		asker, err := s.ownReader(w, r) // by now: upstream takes as long as it likes
 		if err != nil {
@@ -98,7 +98,7 @@ func (s *Server) upstreamIndex(of naming) handler {
 		}
 		file, err := s.upstreamFile(r, asker, upstream, name)
 		if err != nil {
-			return unheld(r, err)
+			return unheld(r, alike(err))
 		}
 		w.Header()["Content-Type"] = plainText
 		s.send(w, r, file.Plain, file.Packed)
@@ -115,6 +115,14 @@ func (s *Server) upstreamFile(r *http.Request, asker policy.Asker, upstream, nam
 	return s.registry.UpstreamIndexFile(r.Context(), asker, upstream, name, s.upstreams.Held)
 }
 
+const (
+	// maxUpstreamQuestions is how many questions about crates of which nothing is known are
+	// under way, maxUpstreamQuestionsEach of one member. Whoever has more waits: cargo asks
+	// for hundreds at once, and most are answered in no time.
+	maxUpstreamQuestions     = 1024
+	maxUpstreamQuestionsEach = 128
+)
+
 // refresh has upstream asked for the index file of a crate, unless its name is one
 // that no upstream is ever asked for, or none at all, or r forbids to ask. How it ends tells nothing of what an asker may see.
 func (s *Server) refresh(r *http.Request, upstream, name string) error {
@@ -129,6 +137,17 @@ func (s *Server) renew(r *http.Request, upstream, name string) error {
 func (s *Server) askFor(r *http.Request, upstream, name string, how func(ctx context.Context, upstream, name string) error) error {
 	if err := s.askable(upstream, name); err != nil || onlyCached(r) {
 		return err
+	}
+	_, known, err := s.registry.UpstreamCrate(r.Context(), upstream, name)
+	if err != nil {
+		return err
+	}
+	if !known { // of what is known there are not so many, and nobody waits long
+		leave, err := s.upstreamQuestions.take(r.Context(), askerOf(r))
+		if err != nil {
+			return err
+		}
+		defer leave()
 	}
 	return how(r.Context(), upstream, strings.ToLower(name))
 }

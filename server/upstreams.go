@@ -30,6 +30,8 @@ type Upstreams interface {
 	// Crate returns a crate that is held, or begins or joins its reception, and returns when
 	// upstream has answered. ctx bounds the reading as well.
 	Crate(ctx context.Context, upstream string, want UpstreamCrate) (Incoming, error)
+	// Open is Crate of what is held alone, and asks nobody: storage.ErrNotFound where it is not.
+	Open(ctx context.Context, upstream string, want UpstreamCrate) (Incoming, error)
 	// Hold returns when a crate is held, durably, and how many bytes it has.
 	Hold(ctx context.Context, upstream string, want UpstreamCrate) (int64, error)
 	// Held says which of the crates named are held: those are served also when no upstream
@@ -135,6 +137,9 @@ func (noUpstreams) State() UpstreamsState                         { return Upstr
 func (noUpstreams) Refresh(context.Context, string, string) error { return registry.ErrNotFound }
 func (noUpstreams) Renew(context.Context, string, string) error   { return registry.ErrNotFound }
 func (noUpstreams) Crate(context.Context, string, UpstreamCrate) (Incoming, error) {
+	return nil, registry.ErrNotFound
+}
+func (noUpstreams) Open(context.Context, string, UpstreamCrate) (Incoming, error) {
 	return nil, registry.ErrNotFound
 }
 func (noUpstreams) Hold(context.Context, string, UpstreamCrate) (int64, error) {

@@ -84,6 +84,11 @@ const (
 	measureEvery = 20 * time.Second
 	// measureRest is how soon again, while crates come and there is a bound.
 	measureRest = time.Second
+	// measureUnbound is how often where there is no bound, for the figures.
+	measureUnbound = 5 * time.Minute
+	// crampedFor is how long it is not looked for what may go after none was found, unless
+	// more comes to be held.
+	crampedFor = 5 * time.Minute
 )
 
 // upstreams are the other registries that a server takes crates from.
@@ -97,6 +102,7 @@ type upstreams struct {
 	log   *slog.Logger
 
 	held, evicted atomic.Int64
+	cramped       cramped
 	// stored says that crates have come to be held.
 	stored chan struct{}
 	stop   func()
@@ -116,7 +122,11 @@ func (u *upstreams) close() {
 // measure looks from time to time how much is held, and makes room where that is too much.
 func (u *upstreams) measure(ctx context.Context) {
 	defer close(u.ended)
-	tick := time.NewTicker(measureEvery)
+	every := measureEvery
+	if u.limit == 0 {
+		every = measureUnbound
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		if err := u.makeRoom(ctx); err != nil && ctx.Err() == nil {
@@ -149,7 +159,7 @@ func (u *upstreams) look() {
 }
 
 func (u *upstreams) makeRoom(ctx context.Context) error {
-	if u.limit == 0 {
+	if u.limit == 0 || u.cramped.since(time.Now()) {
 		of, err := u.registry.Catalog.UpstreamHeld(ctx)
 		if err != nil {
 			return err
@@ -159,15 +169,33 @@ func (u *upstreams) makeRoom(ctx context.Context) error {
 			sum += h.Bytes
 		}
 		u.held.Store(sum)
-		return nil
+		if u.limit == 0 || u.cramped.still(sum) {
+			return nil
+		}
 	}
 	done, err := u.evictor.MakeRoom(ctx, u.limit)
 	u.evicted.Add(done.Removed)
+	u.cramped = cramped{}
+	if left := done.Held - done.RemovedBytes; err == nil && left > u.limit {
+		u.cramped = cramped{left, time.Now().Add(crampedFor)}
+	}
 	if err == nil || done.Removed > 0 {
 		u.held.Store(done.Held - done.RemovedBytes)
 	}
 	return err
 }
+
+// cramped is that no more may go of what is held: everything that is held would be looked
+// through in vain, again and again.
+type cramped struct {
+	held  int64 // then, in bytes
+	until time.Time
+}
+
+func (c cramped) since(now time.Time) bool { return now.Before(c.until) }
+
+// still reports whether no more is held by now.
+func (c cramped) still(held int64) bool { return held <= c.held }
 
 // alarmed enters an alarm into the audit trail.
 func (u *upstreams) alarmed(a cratesioproxy.Alarm) {

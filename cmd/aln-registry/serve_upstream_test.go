@@ -95,3 +95,13 @@ func TestACrateMayBeSpelledOtherwiseUpstream(t *testing.T) {
 		t.Errorf("before there are upstreams, %q have it", names)
 	}
 }
+
+// Where nothing may go of what is held, all of it is not looked through again and again: only
+// when more is held, or after a while.
+func TestWhatMayNotGoIsNotLookedThroughAgainAndAgain(t *testing.T) {
+	now := time.Now()
+	c := cramped{held: 10, until: now.Add(crampedFor)}
+	if !c.since(now) || !c.still(10) || !c.still(9) || c.still(11) || c.since(now.Add(crampedFor)) || (cramped{}).since(now) {
+		t.Errorf("%+v", c)
+	}
+}

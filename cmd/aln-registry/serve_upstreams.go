@@ -193,6 +193,19 @@ func (u *upstreams) Crate(ctx context.Context, upstream string, want server.Upst
 	return toldCrate{crate}, nil
 }
 
+// Open implements server.Upstreams.
+func (u *upstreams) Open(ctx context.Context, upstream string, want server.UpstreamCrate) (server.Incoming, error) {
+	at, err := u.at(upstream)
+	if err != nil {
+		return nil, err
+	}
+	crate, err := at.Open(ctx, want.ID)
+	if err != nil {
+		return nil, told(err)
+	}
+	return toldCrate{crate}, nil
+}
+
 // toldCrate is a crate whose errors are told.
 type toldCrate struct{ *cratesioproxy.Crate }
 

@@ -45,19 +45,21 @@ INSERT INTO upstream_alarm (upstream, name, version, kind, detail, at) SELECT 'u
 UPDATE head SET size = 100000;
 ANALYZE;`
 
+// partial indexes have no more than what is counted by them.
+var partial = []string{"scan_found"}
+
 // small tables have one row, or one for each replica.
 var small = []string{"head", "published", "replica"}
 
 // notHot is what may read more than it returns, and why. A search for less than
 // three letters is another: no index has them.
 var notHot = map[string]string{
-	"StateDigest":   "reads everything; rebuild and tests ask for it",
-	"Unscanned":     "the background asks for it, a page at a time, after a start",
-	"Beyond":        "fsck counts what there is not",
-	"Faults":        "SQLite's own check, of everything",
-	"UpstreamHeld":  "figures, and whoever makes room, sum up what there is, now and then",
-	"AuditOf":       "an auditor asks for the entries of one rule, a few at a time, and the trail is bounded",
-	"CountFindings": "each server counts a few short columns every five seconds",
+	"StateDigest":  "reads everything; rebuild and tests ask for it",
+	"Unscanned":    "the background asks for it, a page at a time, after a start",
+	"Beyond":       "fsck counts what there is not",
+	"Faults":       "SQLite's own check, of everything",
+	"UpstreamHeld": "figures, and whoever makes room, sum up what there is, now and then",
+	"AuditOf":      "an auditor asks for the entries of one rule, a few at a time, and the trail is bounded",
 }
 
 // withoutStatements have none of their own.
@@ -209,6 +211,7 @@ func hotReads(ctx context.Context, db *DB, id storage.CID) map[string]func() err
 		"Meta":             func() error { _, _, err := db.Meta(ctx, "key7"); return err },
 		"ScanOf":           func() error { _, _, err := db.ScanOf(ctx, id); return err },
 		"ScansOf":          func() error { _, err := db.ScansOf(ctx, 1, []storage.CID{id, storage.CIDOf([]byte("x"))}); return err },
+		"CountFindings":    func() error { _, err := db.CountFindings(ctx); return err },
 		"VersionsByCID":    func() error { _, err := db.VersionsByCID(ctx, id, 90000); return err },
 		"Audit":            func() error { _, err := db.Audit(ctx, math.MaxInt64, 100); return err },
 		"Condemned":        func() error { _, err := db.Condemned(ctx, []storage.CID{id}); return err },
@@ -223,11 +226,10 @@ func hotReads(ctx context.Context, db *DB, id storage.CID) map[string]func() err
 			_, err := db.UnusedUpstreamBlobs(ctx, UpstreamBlob{CID: id, Used: time.Unix(99999, 0)}, 500)
 			return err
 		},
-		"UpstreamPins":        func() error { _, err := db.UpstreamPins(ctx, "lock6", id, 100); return err },
-		"UpstreamLocks":       func() error { _, err := db.UpstreamLocks(ctx, "lock6", 10); return err },
-		"UpstreamPinned":      func() error { _, err := db.UpstreamPinned(ctx, []storage.CID{id}); return err },
-		"UpstreamAlarms":      func() error { _, err := db.UpstreamAlarms(ctx, "upstream7", math.MaxInt64, 100); return err },
-		"CountUpstreamAlarms": func() error { _, err := db.CountUpstreamAlarms(ctx, "upstream7"); return err },
+		"UpstreamPins":   func() error { _, err := db.UpstreamPins(ctx, "lock6", id, 100); return err },
+		"UpstreamLocks":  func() error { _, err := db.UpstreamLocks(ctx, "lock6", 10); return err },
+		"UpstreamPinned": func() error { _, err := db.UpstreamPinned(ctx, []storage.CID{id}); return err },
+		"UpstreamAlarms": func() error { _, err := db.UpstreamAlarms(ctx, "upstream7", math.MaxInt64, 100); return err },
 		// What fsck and gc read is read page by page.
 		"UpstreamBlobsAfter": func() error { _, err := db.UpstreamBlobsAfter(ctx, id, 100); return err },
 		"EntryRows":          func() error { _, err := db.EntryRows(ctx, 50000, 50100); return err },
@@ -277,6 +279,7 @@ func explain(t *testing.T, admin *sql.DB, statement string, args []any) (complai
 type plan struct {
 	Type      string `json:"Node Type"`
 	Relation  string `json:"Relation Name"`
+	Index     string `json:"Index Name"`
 	Condition string `json:"Index Cond"`
 	Plans     []plan
 }
@@ -284,7 +287,7 @@ type plan struct {
 // complain adds each scan of a large table that no index bounds.
 func (p plan) complain(complaints *[]string) {
 	scans := p.Type == "Seq Scan" || p.Type == "Index Scan" || p.Type == "Index Only Scan" // a bitmap's scan is below it
-	if scans && p.Condition == "" && !slices.Contains(small, p.Relation) {
+	if scans && p.Condition == "" && !slices.Contains(small, p.Relation) && !slices.Contains(partial, p.Index) {
 		*complaints = append(*complaints, fmt.Sprintf("%s of %s without a condition", p.Type, p.Relation))
 	}
 	for _, below := range p.Plans {

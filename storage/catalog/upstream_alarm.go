@@ -47,9 +47,3 @@ func scanUpstreamAlarm(rows *sql.Rows) (a UpstreamAlarm, err error) {
 	a.At = time.Unix(seconds, 0).UTC()
 	return a, err
 }
-
-// CountUpstreamAlarms is how many alarms are kept of upstream.
-func (r Reader) CountUpstreamAlarms(ctx context.Context, upstream string) (n int64, err error) {
-	err = r.one(ctx, "count alarms", []any{&n}, "SELECT COUNT(*) FROM upstream_alarm WHERE upstream = $1", upstream)
-	return n, err
-}

@@ -21,7 +21,7 @@ type UpstreamPin struct {
 // UpstreamLock is a list of pinned crates.
 type UpstreamLock struct {
 	Lock string
-	// DID is whose it is, Since when it was last added to, in whole seconds UTC.
+	// DID is who added to it last, Since when, in whole seconds UTC.
 	DID   string
 	Since time.Time
 	// Pins is how many crates it has, Held and Bytes how many of them are held.
@@ -92,7 +92,7 @@ func (r Reader) UpstreamLocks(ctx context.Context, after string, limit int) ([]U
 		err = rows.Scan(&l.Lock, &l.DID, &since, &l.Pins, &l.Held, &l.Bytes)
 		l.Since = time.Unix(since, 0).UTC()
 		return l, err
-	}, `SELECT p.lock, MAX(p.did), MAX(p.since), COUNT(*), COUNT(b.cid), CAST(COALESCE(SUM(b.size), 0) AS BIGINT)
+	}, `SELECT p.lock, (SELECT l.did FROM upstream_pin l WHERE l.lock = p.lock ORDER BY l.since DESC, l.did DESC LIMIT 1), MAX(p.since), COUNT(*), COUNT(b.cid), CAST(COALESCE(SUM(b.size), 0) AS BIGINT)
 		FROM upstream_pin p LEFT JOIN upstream_blob b ON b.cid = p.cid
 		WHERE p.lock > $1 GROUP BY p.lock ORDER BY p.lock LIMIT $2`, after, max(limit, 0))
 }
