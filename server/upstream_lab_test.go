@@ -85,17 +85,13 @@ func (f *fakeUpstreams) ask(what string) (string, error) {
 }
 
 // Refresh asks nobody where fresh says that this was done a moment ago.
-func (f *fakeUpstreams) Refresh(ctx context.Context, upstream, name string) error {
+func (f *fakeUpstreams) Refresh(ctx context.Context, upstream, name string, anew bool) error {
 	f.mu.Lock()
 	fresh := f.fresh
 	f.mu.Unlock()
-	if fresh {
+	if fresh && !anew {
 		return nil
 	}
-	return f.Renew(ctx, upstream, name)
-}
-
-func (f *fakeUpstreams) Renew(ctx context.Context, upstream, name string) error {
 	file, err := f.ask(name)
 	if err != nil {
 		return err

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"path"
@@ -126,15 +125,15 @@ const (
 // refresh has upstream asked for the index file of a crate, unless its name is one
 // that no upstream is ever asked for, or none at all, or r forbids to ask. How it ends tells nothing of what an asker may see.
 func (s *Server) refresh(r *http.Request, upstream, name string) error {
-	return s.askFor(r, upstream, name, s.upstreams.Refresh)
+	return s.askFor(r, upstream, name, false)
 }
 
 // renew is refresh for who misses something in what is known.
 func (s *Server) renew(r *http.Request, upstream, name string) error {
-	return s.askFor(r, upstream, name, s.upstreams.Renew)
+	return s.askFor(r, upstream, name, true)
 }
 
-func (s *Server) askFor(r *http.Request, upstream, name string, how func(ctx context.Context, upstream, name string) error) error {
+func (s *Server) askFor(r *http.Request, upstream, name string, anew bool) error {
 	if err := s.askable(upstream, name); err != nil || onlyCached(r) {
 		return err
 	}
@@ -149,7 +148,7 @@ func (s *Server) askFor(r *http.Request, upstream, name string, how func(ctx con
 		}
 		defer leave()
 	}
-	return how(r.Context(), upstream, strings.ToLower(name))
+	return s.upstreams.Refresh(r.Context(), upstream, strings.ToLower(name), anew)
 }
 
 // askable refuses names that no upstream is asked for, with one error for all.

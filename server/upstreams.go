@@ -22,11 +22,9 @@ type Upstreams interface {
 	// Refresh sees to it that what the registry knows of a crate, by its name in lower
 	// case, is what upstream says now, and returns when that is published and may be served. What
 	// is known is served as it is where upstream is slow or down. registry.ErrNotFound: there
-	// is nothing to serve.
-	Refresh(ctx context.Context, upstream, name string) error
-	// Renew is Refresh for who misses something in what is known: upstream is asked anew,
-	// unless it was a few seconds ago.
-	Renew(ctx context.Context, upstream, name string) error
+	// is nothing to serve. anew is for who misses something in what is known: however fresh
+	// that is, upstream is asked, unless it was a few seconds ago.
+	Refresh(ctx context.Context, upstream, name string, anew bool) error
 	// Crate returns a crate that is held, or begins or joins its reception, and returns when
 	// upstream has answered. ctx bounds the reading as well.
 	Crate(ctx context.Context, upstream string, want UpstreamCrate) (Incoming, error)
@@ -133,9 +131,8 @@ var (
 // noUpstreams is what a registry has that takes crates from nowhere else.
 type noUpstreams struct{}
 
-func (noUpstreams) State() UpstreamsState                         { return UpstreamsState{} }
-func (noUpstreams) Refresh(context.Context, string, string) error { return registry.ErrNotFound }
-func (noUpstreams) Renew(context.Context, string, string) error   { return registry.ErrNotFound }
+func (noUpstreams) State() UpstreamsState                               { return UpstreamsState{} }
+func (noUpstreams) Refresh(context.Context, string, string, bool) error { return registry.ErrNotFound }
 func (noUpstreams) Crate(context.Context, string, UpstreamCrate) (Incoming, error) {
 	return nil, registry.ErrNotFound
 }

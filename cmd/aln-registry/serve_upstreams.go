@@ -163,21 +163,15 @@ func (u *upstreams) State() server.UpstreamsState {
 }
 
 // Refresh implements server.Upstreams.
-func (u *upstreams) Refresh(ctx context.Context, upstream, name string) error {
+func (u *upstreams) Refresh(ctx context.Context, upstream, name string, anew bool) error {
 	at, err := u.at(upstream)
 	if err != nil {
 		return err
+	}
+	if anew {
+		return told(at.Renew(ctx, name))
 	}
 	return told(at.Refresh(ctx, name))
-}
-
-// Renew implements server.Upstreams.
-func (u *upstreams) Renew(ctx context.Context, upstream, name string) error {
-	at, err := u.at(upstream)
-	if err != nil {
-		return err
-	}
-	return told(at.Renew(ctx, name))
 }
 
 // Crate implements server.Upstreams.
