@@ -57,7 +57,7 @@ const (
 	// are kept for ever.
 	DefaultDayBytes = 2 << 30
 	// DefaultAhead is how many waves of dependencies are fetched before they are asked for.
-	DefaultAhead = 1
+	DefaultAhead = 8
 )
 
 // Config is what a Proxy is made of. Evidence, Blobs and Facts are needed, the rest
