@@ -132,12 +132,12 @@ type keptRecords map[string][]byte
 // RoundTrip implements http.RoundTripper; its user asks one thing at a time.
 func (k keptRecords) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !strings.HasPrefix(req.URL.Path, "/v1/records/bafkrei") {
-		return http.DefaultTransport.RoundTrip(req)
+		return patiently(req)
 	}
 	if raw, ok := k[req.URL.Path]; ok {
 		return http.ReadResponse(bufio.NewReader(bytes.NewReader(raw)), req)
 	}
-	resp, err := http.DefaultTransport.RoundTrip(req)
+	resp, err := patiently(req)
 	if err != nil || resp.StatusCode != http.StatusOK {
 		return resp, err
 	}
@@ -148,6 +148,18 @@ func (k keptRecords) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	k[req.URL.Path] = raw
 	return http.ReadResponse(bufio.NewReader(bytes.NewReader(raw)), req)
+}
+
+// patiently asks what needs no body, and comes back as a 503 asks it to: on a busy machine a
+// server may lose its lease for a moment, whenever that is.
+func patiently(req *http.Request) (*http.Response, error) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Second) {
+		resp, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil || req.Body != nil || resp.StatusCode != http.StatusServiceUnavailable || time.Now().After(deadline) {
+			return resp, err
+		}
+		resp.Body.Close()
+	}
 }
 
 // checkChanges: every other acknowledged change is the entry that its receipt names.
