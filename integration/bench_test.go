@@ -24,6 +24,7 @@ const (
 	// their median, from which a figure is not to be relied on.
 	unstableFrom = 0.10
 	serverCore   = "0"
+	everyCore    = "0-63"
 )
 
 // series is one ratio, round by round.
