@@ -19,9 +19,23 @@ type data struct {
 	next int
 }
 
+// shortest is how many bytes the shortest row has: what is between higher bytes and has
+// fewer than those is none.
+const shortest = 16
+
 // write looks at p, which goes on where the last one ended, and reports a hit.
 func (d *data) write(p []byte) bool {
-	for _, b := range p {
+	for at := 0; at < len(p); {
+		if d.low == 0 { // of every row that begins from here on, one byte is such a last one
+			for at+shortest <= len(p) && p[at+shortest-1] > 15 {
+				at += shortest
+			}
+			if at == len(p) {
+				return false
+			}
+		}
+		b := p[at]
+		at++
 		if b > 15 {
 			d.low = 0
 			continue
@@ -33,7 +47,7 @@ func (d *data) write(p []byte) bool {
 		d.by1 = d.by1.add(b)
 		w2, w4, w8 := &d.by2[i%2], &d.by4[i%4], &d.by8[i%8]
 		*w2, *w4, *w8 = w2.add(b), w4.add(b), w8.add(b)
-		if d.low < 16 {
+		if d.low < shortest {
 			continue
 		}
 		if d.by1.hit() || d.spread(*w2, 2) || d.spread(*w4, 4) || d.spread(*w8, 8) {

@@ -61,12 +61,16 @@ func (t *text) write(p []byte) bool {
 				t.extend(p[from:i])
 			}
 		case classSpace:
-			t.endWord()
+			if len(t.word[t.turn]) > 0 {
+				t.endWord()
+			}
 			t.escape.n, t.slash, t.marks.before = 0, false, 0
 			for i++; i < len(p) && classes[p[i]] == classSpace; i++ {
 			}
 		default:
-			t.endWord()
+			if len(t.word[t.turn]) > 0 {
+				t.endWord()
+			}
 			t.mark(p[i])
 			i++
 		}
@@ -96,7 +100,9 @@ func (t *text) passes(w []byte) bool {
 
 // end looks at what is left over at the end of the text.
 func (t *text) end() bool {
-	t.endWord()
+	if len(t.word[t.turn]) > 0 {
+		t.endWord()
+	}
 	t.flags.settle()
 	t.judgeFlags()
 	return t.reason != ""
@@ -131,12 +137,9 @@ func (t *text) note(hit bool, by string) {
 	}
 }
 
-// endWord takes the word under way as a whole.
+// endWord takes the word under way, of which there is something, as a whole.
 func (t *text) endWord() {
 	w := t.word[t.turn]
-	if len(w) == 0 {
-		return
-	}
 	switch {
 	case t.slash && t.escaped(w):
 	case isDigit(w[0]):
