@@ -59,7 +59,7 @@ func (r *Registry) Charter(ctx context.Context) (c Charter, all []Finding, ok bo
 // notOurs says why g lets us build nothing, apart from its time.
 func (r *Registry) notOurs(g Grant) (Finding, bool) {
 	me := r.identity.DID()
-	mend := "ask a grantor for another: aln-registry grant new --subject " + string(me)
+	mend := "ask a grantor for another: aln-registry grant new --subject " + string(me) + " --from-lockfile Cargo.lock"
 	now, err := r.Time()
 	inTime := err == nil && !now.Before(g.Env.NotBefore.Time) && now.Before(g.Env.Expires.Time)
 	switch {
