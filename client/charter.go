@@ -15,13 +15,14 @@ import (
 
 // Charter fetches the grant by which a build of ours is judged, and all that it
 // names: the bytes are held against their CIDs and must parse. What is wrong with
-// the grant itself is told as findings; without one in force there is no more to
-// check, and ok is false. The error is of a registry that cannot be asked.
+// the grant itself is told as findings, and ok is false; Without says that there is none in
+// force, which is no finding for who reads without one. The error is of a registry that cannot be asked.
 func (r *Registry) Charter(ctx context.Context) (c Charter, all []Finding, ok bool, err error) {
 	g, err := r.OwnGrant(ctx)
 	const mend = "ask a grantor: aln-registry grant new --subject "
 	switch {
 	case errors.Is(err, ErrNoGrant):
+		c.Without = true
 		return c, []Finding{found(ClauseGrant, mend+string(r.identity.DID())+" --from-lockfile Cargo.lock", "%v", err)}, false, nil
 	case errors.Is(err, ErrSeveralGrants), errors.Is(err, ErrUnknownGrant):
 		return c, []Finding{found(ClauseGrant, "name one of `aln-registry grant list --in-force` with --grant or ALN_GRANT", "%v", err)}, false, nil
@@ -58,7 +59,7 @@ func (r *Registry) Charter(ctx context.Context) (c Charter, all []Finding, ok bo
 // notOurs says why g lets us build nothing, apart from its time.
 func (r *Registry) notOurs(g Grant) (Finding, bool) {
 	me := r.identity.DID()
-	mend := "ask a grantor for another: aln-registry grant new --subject " + string(me)
+	mend := "ask a grantor for another: aln-registry grant new --subject " + string(me) + " --from-lockfile Cargo.lock"
 	now, err := r.Time()
 	inTime := err == nil && !now.Before(g.Env.NotBefore.Time) && now.Before(g.Env.Expires.Time)
 	switch {

@@ -11,8 +11,11 @@ import (
 	"time"
 
 	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/registry/particle"
+	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/registry/verify"
+	"phoenix-lab.org/aln-registry/storage"
 )
 
 // ErrGrew: the log grew while something was compared with it; compare again.
@@ -21,52 +24,83 @@ var ErrGrew = errors.New("the log grew meanwhile; run this again")
 // maxIndexFile bounds one index file, in bytes.
 const maxIndexFile = 64 << 20
 
+// Compared is what a comparison of the indexes with the log found.
+type Compared struct {
+	// Differences in words.
+	Differences []string
+	// Denied counts the versions that are marked yanked for us, since the registry says that it
+	// denies them to us, by the rule that it names.
+	Denied map[string]int
+}
+
+// Add adds what another comparison found.
+func (c *Compared) Add(other Compared) {
+	c.Differences = append(c.Differences, other.Differences...)
+	for rule, n := range other.Denied {
+		c.deny(rule, n)
+	}
+}
+
+func (c *Compared) deny(rule string, n int) {
+	if c.Denied == nil {
+		c.Denied = map[string]int{}
+	}
+	c.Denied[rule] += n
+}
+
+// admits reports whether the registry says by d that it denies that version to us: that it has
+// no such version, or cannot tell, is no denial of what the log has.
+func (d Decision) admits() bool {
+	return d.Known && !d.Listed && d.Rule != string(policy.RuleUnknown)
+}
+
 // CompareIndex holds what the hosted index serves against a replayed log: each
 // crate's versions in order, their checksums, times and yanks, and no other
 // lines; and each line against the one that follows from the .crate itself, which
-// is downloaded for that. It returns the differences in words. ErrGrew when there
-// are some, but the log has grown since it was replayed.
-func (r *Registry) CompareIndex(ctx context.Context, replayed verify.Replayed) ([]string, error) {
+// is downloaded for that. A line that is marked yanked, where the log has no yank, has to be of
+// a version that the registry says we may not use; what we may not download is not held against
+// its crate. ErrGrew when there are differences, but the log has grown since it was replayed.
+func (r *Registry) CompareIndex(ctx context.Context, replayed verify.Replayed) (Compared, error) {
 	crates, err := replayed.Crates()
 	if err != nil {
-		return nil, err
+		return Compared{}, err
 	}
 	names := make([]string, 0, len(crates))
 	for name := range crates {
 		names = append(names, name)
 	}
 	sort.Strings(names)
-	differences := []string{}
+	var all Compared
 	for _, name := range names {
 		file, err := r.indexFile(ctx, name)
 		if err != nil {
-			return nil, err
+			return Compared{}, err
 		}
 		found, err := r.compareCrate(ctx, name, crates[name], file)
 		if err != nil {
-			return nil, err
+			return Compared{}, err
 		}
-		differences = append(differences, found...)
+		all.Add(found)
 	}
-	return r.unlessGrown(ctx, replayed, differences)
+	return r.unlessGrown(ctx, replayed, all)
 }
 
-// unlessGrown is differences, or ErrGrew where they may be of what the log says by now.
-func (r *Registry) unlessGrown(ctx context.Context, replayed verify.Replayed, differences []string) ([]string, error) {
-	if len(differences) == 0 {
-		return differences, nil
+// unlessGrown is found, or ErrGrew where its differences may be of what the log says by now.
+func (r *Registry) unlessGrown(ctx context.Context, replayed verify.Replayed, found Compared) (Compared, error) {
+	if len(found.Differences) == 0 {
+		return found, nil
 	}
 	now, verdict, err := r.LogCheck(ctx)
 	if err == nil {
 		err = unproved(r.pin.URL, verdict)
 	}
 	if err != nil {
-		return nil, err
+		return Compared{}, err
 	}
 	if now.Size > replayed.Size {
-		return nil, ErrGrew
+		return Compared{}, ErrGrew
 	}
-	return differences, nil
+	return found, nil
 }
 
 // indexFile is empty where the index has none.
@@ -79,30 +113,63 @@ func (r *Registry) indexFile(ctx context.Context, name string) ([]byte, error) {
 	return file, err
 }
 
-func (r *Registry) compareCrate(ctx context.Context, name string, logged []verify.CrateVersion, file []byte) (differences []string, err error) {
+func (r *Registry) compareCrate(ctx context.Context, name string, logged []verify.CrateVersion, file []byte) (found Compared, err error) {
 	lines := strings.SplitAfter(string(file), "\n")
 	if last := len(lines) - 1; lines[last] == "" {
 		lines = lines[:last]
 	}
+	denied, err := r.deniedYanks(ctx, lines, logged)
+	if err != nil {
+		return Compared{}, err
+	}
 	for i, want := range logged {
 		if i >= len(lines) {
-			differences = append(differences, fmt.Sprintf("%s@%s is in the log (entry %d) but not in the index", name, want.Version, want.Index))
+			found.Differences = append(found.Differences, fmt.Sprintf("%s@%s is in the log (entry %d) but not in the index", name, want.Version, want.Index))
 			continue
 		}
+		d, isDenied := denied[i]
+		if isDenied {
+			want.Yanked = true
+			found.deny(named(d), 1)
+		}
 		difference := compareLine(lines[i], want)
-		if difference == "" {
+		if difference == "" && (!isDenied || d.Allow) {
 			if difference, err = r.compareManifest(ctx, lines[i], want); err != nil {
-				return nil, err
+				return Compared{}, err
 			}
 		}
 		if difference != "" {
-			differences = append(differences, fmt.Sprintf("%s@%s: %s", name, want.Version, difference))
+			found.Differences = append(found.Differences, fmt.Sprintf("%s@%s: %s", name, want.Version, difference))
 		}
 	}
 	if extra := len(lines) - len(logged); extra > 0 {
-		differences = append(differences, fmt.Sprintf("%s: %d lines of the index are not in the log", name, extra))
+		found.Differences = append(found.Differences, fmt.Sprintf("%s: %d lines of the index are not in the log", name, extra))
 	}
-	return differences, nil
+	return found, nil
+}
+
+// deniedYanks asks the registry which of the lines that say yanked are of versions that it
+// denies to us, by their place.
+func (r *Registry) deniedYanks(ctx context.Context, lines []string, logged []verify.CrateVersion) (map[int]Decision, error) {
+	var asked []Judged
+	var places []int
+	for i, want := range logged[:min(len(logged), len(lines))] {
+		if line, err := cargo.ParseLine([]byte(lines[i])); err == nil && line.Yanked {
+			asked = append(asked, Judged{Name: want.Name, Version: want.Version, SHA256: want.CID.Hex(), Source: particle.SourceHosted})
+			places = append(places, i)
+		}
+	}
+	decided, err := r.Decide(ctx, storage.CID{}, asked)
+	if err != nil {
+		return nil, err
+	}
+	denied := map[int]Decision{}
+	for i, d := range decided {
+		if d.admits() {
+			denied[places[i]] = d
+		}
+	}
+	return denied, nil
 }
 
 // compareLine holds a line against what the log itself says; "" is no difference.

@@ -21,50 +21,49 @@ const mostListed = 64
 // CompareUpstreams holds what the registry serves of other registries' crates against a
 // replayed log: each version's line as it was seen, byte for byte, in order, and no others.
 // It has none of those registries asked. A line that is marked yanked, and was not there, has
-// to be of a version that the registry says we may not use. It returns the differences in words.
-// ErrGrew as CompareIndex.
-func (r *Registry) CompareUpstreams(ctx context.Context, replayed verify.Replayed) ([]string, error) {
+// to be of a version that the registry says we may not use. ErrGrew as CompareIndex.
+func (r *Registry) CompareUpstreams(ctx context.Context, replayed verify.Replayed) (Compared, error) {
 	crates, err := replayed.Upstreams()
 	if err != nil || len(crates) == 0 {
-		return []string{}, err
+		return Compared{}, err
 	}
 	served, offline, err := r.Upstreams(ctx)
 	if err != nil {
-		return nil, err
+		return Compared{}, err
 	}
-	differences := []string{}
+	var all Compared
 	for _, crate := range crates {
 		if !slices.ContainsFunc(served, func(u Upstream) bool { return u.Name == crate.Upstream }) {
 			continue // it has no index here any more
 		}
 		found, err := r.compareUpstream(ctx, crate, offline)
 		if err != nil {
-			return nil, err
+			return Compared{}, err
 		}
-		differences = append(differences, found...)
+		all.Add(found)
 	}
-	return r.unlessGrown(ctx, replayed, differences)
+	return r.unlessGrown(ctx, replayed, all)
 }
 
 // comparison is one crate's index file, held against the log.
 type comparison struct {
-	crate       verify.UpstreamCrate
-	differences []string
+	crate verify.UpstreamCrate
+	found Compared
 	// yanked are versions that the index says are yanked, and the log does not.
 	yanked []verify.UpstreamVersion
 }
 
-func (r *Registry) compareUpstream(ctx context.Context, crate verify.UpstreamCrate, offline bool) ([]string, error) {
+func (r *Registry) compareUpstream(ctx context.Context, crate verify.UpstreamCrate, offline bool) (Compared, error) {
 	file, err := r.upstreamIndexFile(ctx, crate)
 	if err != nil {
-		return nil, err
+		return Compared{}, err
 	}
 	c := comparison{crate: crate}
 	if crate.Private {
 		if len(file) > 0 {
 			c.differs("", "its name is a private one here, and it is served as another registry's")
 		}
-		return c.differences, nil
+		return c.found, nil
 	}
 	lines := strings.SplitAfter(string(file), "\n")
 	if last := len(lines) - 1; lines[last] == "" {
@@ -81,7 +80,7 @@ func (r *Registry) compareUpstream(ctx context.Context, crate verify.UpstreamCra
 		snapshot, ok := seen[v.Snapshot]
 		if !ok {
 			if snapshot, err = r.snapshotOf(ctx, crate, v); err != nil {
-				return nil, err
+				return Compared{}, err
 			}
 			seen[v.Snapshot] = snapshot
 		}
@@ -92,7 +91,7 @@ func (r *Registry) compareUpstream(ctx context.Context, crate verify.UpstreamCra
 		c.differs(c.read(line).Version, "the index has a line of it that does not follow from the log")
 	}
 	err = r.judgeYanked(ctx, &c)
-	return c.differences, err
+	return c.found, err
 }
 
 // snapshots is how many index files the lines of a crate stand in.
@@ -109,7 +108,7 @@ func (c *comparison) differs(version, format string, args ...any) {
 	if version != "" {
 		name += "@" + version
 	}
-	c.differences = append(c.differences, name+": "+fmt.Sprintf(format, args...))
+	c.found.Differences = append(c.found.Differences, name+": "+fmt.Sprintf(format, args...))
 }
 
 // compareLine holds a line against that in the index file as it was seen.
@@ -162,7 +161,9 @@ func (r *Registry) judgeYanked(ctx context.Context, c *comparison) error {
 	for i, v := range c.yanked {
 		if decided[i].Listed {
 			c.differs(v.Version, "the index says yanked true, the log false")
+			continue
 		}
+		c.found.deny(named(decided[i]), 1)
 	}
 	return nil
 }

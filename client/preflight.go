@@ -51,6 +51,8 @@ type Charter struct {
 	Listed map[[32]byte]bool
 	// Pool is nil where the grant names none, or where it could not be had.
 	Pool *particle.MemoryPoolShard
+	// Without: there is no grant, and nothing to hold a build against but what the registry decides.
+	Without bool
 }
 
 // Locked is a crate of a lock with the place that it comes from.
@@ -102,6 +104,9 @@ type Build struct {
 // registry's decisions about Judgeable, in that order. The findings come in the
 // order of the clauses; none: the build may begin.
 func (c Charter) Check(b Build, decided []Decision, now time.Time) []Finding {
+	if c.Without {
+		return append(b.Check(), c.checkCrates(b.Locked, decided)...)
+	}
 	all := append(c.checkTime(now), b.Check()...)
 	all = append(all, c.checkCrates(b.Locked, decided)...)
 	all = append(all, c.checkSize(b)...)
@@ -114,14 +119,20 @@ func (b Build) Check() []Finding {
 }
 
 func (c Charter) checkTime(now time.Time) []Finding {
-	const mend = "ask a grantor for a grant of this time: aln-registry grant new --subject DID --supersedes "
+	mend := "ask a grantor for a grant of this time: " + c.another()
 	switch {
 	case now.Before(c.Env.NotBefore.Time):
-		return []Finding{found(ClauseTime, "wait, or "+mend+c.CID.String(), "the grant is not in force before %s", c.Env.NotBefore)}
+		return []Finding{found(ClauseTime, "wait, or "+mend, "the grant is not in force before %s", c.Env.NotBefore)}
 	case !now.Before(c.Env.Expires.Time):
-		return []Finding{found(ClauseTime, mend+c.CID.String(), "the grant expired at %s", c.Env.Expires)}
+		return []Finding{found(ClauseTime, mend, "the grant expired at %s", c.Env.Expires)}
 	}
 	return nil
+}
+
+// another is what a grantor types for a grant of the lock in the place of this one: beside
+// it, it would leave the host to name one of two.
+func (c Charter) another() string {
+	return "aln-registry grant new --subject " + string(c.Env.Subject) + " --supersedes " + c.CID.String() + " --from-lockfile Cargo.lock"
 }
 
 // checkSources names what comes from where no registry of ours decides.
@@ -228,8 +239,8 @@ func (c Charter) checkCrates(locked []Locked, decided []Decision) []Finding {
 		for i, j := range judged {
 			switch {
 			case j.path != "" && !p.isCached(): // that it differs was said
-			case !c.All && !c.Listed[j.hash]:
-				all = append(all, j.denied("the grant "+c.CID.String()+" does not list its hash, "+j.SHA256, "ask a grantor for a grant that lists it (aln-registry grant new --from-lockfile Cargo.lock), or lock a version that is allowed"))
+			case !c.Without && !c.All && !c.Listed[j.hash]:
+				all = append(all, j.denied("the grant "+c.CID.String()+" does not list its hash, "+j.SHA256, "ask a grantor for a grant that lists it ("+c.another()+"), or lock a version that is allowed"))
 			case i >= len(mine):
 				all = append(all, j.denied("the registry did not decide about it", "try again"))
 			case mine[i].unready() && j.path == "" && p.Place.UpstreamOf() != "" && p.Place.Kind != PlaceCratesIO:

@@ -74,9 +74,9 @@ func auditLog(ctx context.Context, t testing.TB, registry *client.Registry) veri
 	if !verdict.OK() || replayed.Violated != 0 {
 		t.Fatalf("the log does not hold: %+v, violations %+v", verdict, replayed.Violations)
 	}
-	differences, err := registry.CompareIndex(ctx, replayed)
-	if err != nil || len(differences) > 0 {
-		t.Fatalf("index and log differ: %v %s", err, strings.Join(differences, "; "))
+	found, err := registry.CompareIndex(ctx, replayed)
+	if err != nil || len(found.Differences) > 0 {
+		t.Fatalf("index and log differ: %v %s", err, strings.Join(found.Differences, "; "))
 	}
 	return replayed
 }

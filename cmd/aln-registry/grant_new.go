@@ -277,6 +277,9 @@ func (a *app) grantNew(ctx context.Context, f *grantFlags) error {
 	}
 	result := newGrantJSON{CID: storage.CIDOf(raw), Grant: g, Crates: len(crates.hashes), NotCoverable: append([]string{}, crates.uncovered...), Notes: []string{}}
 	if f.dryRun || f.out != "" {
+		if f.superCID == nil {
+			result.Notes = append(result.Notes, besideNotes(ctx, r, g.Subject)...)
+		}
 		return a.grantDraft(f, raw, list, result)
 	}
 	if !f.allowAll && len(f.locks)+len(f.allow)+len(f.lists) == 0 { // most likely forgotten, and the host could build nothing any more
@@ -406,6 +409,9 @@ func (a *app) grantDraft(f *grantFlags, raw, list []byte, result newGrantJSON) e
 	}
 	for _, p := range result.NotCoverable {
 		fmt.Fprintln(a.err, "not in the grant, having no checksum in the lock:", tidy(p))
+	}
+	for _, note := range result.Notes {
+		fmt.Fprintln(a.err, "note:", note)
 	}
 	fmt.Fprintln(a.err, "nothing was entered")
 	return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"phoenix-lab.org/aln-registry/client"
 	"phoenix-lab.org/aln-registry/did"
@@ -107,7 +108,13 @@ func grantNotes(ctx context.Context, r *client.Registry, host did.DID, granted *
 	case err != nil:
 		return nil
 	case granted != nil && len(mine) > 1:
-		return []string{fmt.Sprintf("%s has %d grants in force now, and has to name one: ALN_GRANT=%s (or --supersedes makes one take another's place)", host, len(mine), granted.CID)}
+		var others []string
+		for _, g := range mine {
+			if g.CID != granted.CID {
+				others = append(others, g.CID.String())
+			}
+		}
+		return []string{fmt.Sprintf("%s has %d grants in force now, and has to name one: ALN_GRANT=%s; or it has that alone once a grantor types `aln-registry grant revoke` with %s", host, len(mine), granted.CID, strings.Join(others, ", "))}
 	case granted != nil && reads && len(mine) == 1 && granted.Grant.Supersedes == nil:
 		return []string{fmt.Sprintf("%s read everything before, as hosts of the tier %s do without a grant; from now on it reads what this one allows", host, tier)}
 	case len(mine) > 0:
@@ -116,6 +123,19 @@ func grantNotes(ctx context.Context, r *client.Registry, host did.DID, granted *
 		return []string{fmt.Sprintf("%s has no grant in force now, and reads everything, as hosts of the tier %s do without one (settings set --tier-default, member add --tier, member remove)", host, tier)}
 	}
 	return []string{fmt.Sprintf("hosts of the tier %s read nothing without a grant; a grantor gives one:  aln-registry grant new --subject %s --from-lockfile Cargo.lock", tier, host)}
+}
+
+// besideNotes warn of the grants in force that another, not yet entered, would stand beside.
+func besideNotes(ctx context.Context, r *client.Registry, host did.DID) []string {
+	mine, err := r.Grants(ctx, host, true)
+	if err != nil {
+		return nil
+	}
+	var notes []string
+	for _, g := range mine {
+		notes = append(notes, fmt.Sprintf("the grant %s of %s is in force already, and the host would have to name one of the two: --supersedes %s has this one take its place", g.CID, host, g.CID))
+	}
+	return notes
 }
 
 // noGrantsThere reports whether err is of a registry that does not know of grants yet.

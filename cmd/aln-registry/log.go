@@ -5,7 +5,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -158,7 +161,9 @@ type fullJSON struct {
 	Size       int64              `json:"size"`
 	Violations []verify.Violation `json:"violations"`
 	Index      []string           `json:"index"`
-	OK         bool               `json:"ok"`
+	// Denied counts by rule the versions that are marked yanked since they are denied to who asks.
+	Denied map[string]int `json:"denied"`
+	OK     bool           `json:"ok"`
 }
 
 func (a *app) logCheckFull(ctx context.Context, r *client.Registry) error {
@@ -171,7 +176,7 @@ func (a *app) logCheckFull(ctx context.Context, r *client.Registry) error {
 	if !verdict.OK() {
 		return a.printVerdict(verdict)
 	}
-	differences, err := r.CompareIndex(ctx, replayed)
+	found, err := r.CompareIndex(ctx, replayed)
 	if err != nil {
 		return err
 	}
@@ -179,10 +184,10 @@ func (a *app) logCheckFull(ctx context.Context, r *client.Registry) error {
 	if err != nil {
 		return err
 	}
-	differences = append(differences, theirs...)
+	found.Add(theirs)
 	result := fullJSON{
-		Verdict: verdict, Size: replayed.Size, Violations: replayed.Violations, Index: differences,
-		OK: replayed.Violated == 0 && len(differences) == 0,
+		Verdict: verdict, Size: replayed.Size, Violations: replayed.Violations, Index: found.Differences, Denied: found.Denied,
+		OK: replayed.Violated == 0 && len(found.Differences) == 0,
 	}
 	if a.json {
 		if err := a.printJSON(result); err != nil {
@@ -204,9 +209,23 @@ func (a *app) printFull(result fullJSON, violated int64) {
 	for _, difference := range result.Index {
 		fmt.Fprintf(a.out, "%s  index: %s\n", a.paint(checkFail), tidy(difference))
 	}
+	a.printDenied(result.Denied)
 	if result.OK {
 		fmt.Fprintf(a.out, "%s  all %d entries follow the rules, and the index says what the log says\n", a.paint(checkOK), result.Size)
 		return
 	}
 	fmt.Fprintf(a.out, "%d of %s break the rules; the index differs in %s\n", violated, entries(result.Size), counted(int64(len(result.Index)), "place", "places"))
+}
+
+// printDenied says what of the comparison rests on the registry's word.
+func (a *app) printDenied(denied map[string]int) {
+	var all int64
+	var by []string
+	for _, rule := range slices.Sorted(maps.Keys(denied)) {
+		all += int64(denied[rule])
+		by = append(by, fmt.Sprintf("%s: %d", tidy(rule), denied[rule]))
+	}
+	if all > 0 {
+		fmt.Fprintf(a.out, "note: %s denied to you by rules (%s) and marked yanked for that: the registry's word, as are the dependencies of those that you may not download\n", counted(all, "version is", "versions are"), strings.Join(by, ", "))
+	}
 }

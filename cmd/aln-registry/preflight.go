@@ -26,7 +26,7 @@ func (a *app) preflightCommand() *cobra.Command {
 	var f preflightFlags
 	c := &cobra.Command{
 		Use: "preflight", Short: "Check, before anything compiles, that a build keeps to its EnvGrant", Args: cobra.NoArgs,
-		Long: "Check that the build of the Cargo.lock here keeps to the EnvGrant that you are judged by: every crate that it\nlocks, and those already in CARGO_HOME; where they come from; [patch], [source] and paths; memory and disk; the\nhosts that cargo asks; the grant's time, its list and its shards. Each finding says what to do. Exit status 1\nwhen there is one, and when no grant is in force for you; 3 when nothing is found but crates of another\nregistry that `prefetch` is to have fetched before anything can be said of them.\n\nRun it in the folder, with the CARGO_HOME and the configuration, of the build itself, and build with --locked.\nWhat --config says on cargo's command line is not seen.",
+		Long: "Check that the build of the Cargo.lock here keeps to the EnvGrant that you are judged by: every crate that it\nlocks, and those already in CARGO_HOME; where they come from; [patch], [source] and paths; memory and disk; the\nhosts that cargo asks; the grant's time, its list and its shards. Each finding says what to do. Exit status 1\nwhen there is one, and when no grant is in force for you, unless hosts of your tier read without: then the\nrules alone decide; 3 when nothing is found but crates of another registry that `prefetch` is to have fetched\nbefore anything can be said of them.\n\nRun it in the folder, with the CARGO_HOME and the configuration, of the build itself, and build with --locked.\nWhat --config says on cargo's command line is not seen.",
 		RunE: func(c *cobra.Command, _ []string) error { return a.preflight(c.Context(), f) },
 	}
 	c.Flags().StringVar(&f.lock, "lockfile", "", "Cargo.lock to check (default: that of the project here)")
@@ -39,7 +39,9 @@ func (a *app) preflightCommand() *cobra.Command {
 type preflightJSON struct {
 	OK bool `json:"ok"`
 	// Grant is what was checked against, "" where there was none.
-	Grant    string           `json:"grant"`
+	Grant string `json:"grant"`
+	// Tier is that of a host which reads without a grant and has none, otherwise "".
+	Tier     string           `json:"tier"`
 	Issuer   string           `json:"issuer"`
 	Expires  string           `json:"expires"`
 	Crates   int              `json:"crates"`
@@ -65,6 +67,14 @@ func (a *app) preflight(ctx context.Context, f preflightFlags) error {
 	charter, wrong, ok, err := r.Charter(ctx)
 	if err != nil {
 		return err
+	}
+	if charter.Without {
+		if result.Tier, err = freeTier(ctx, r); err != nil {
+			return err
+		}
+		if ok = result.Tier != ""; ok {
+			wrong = nil
+		}
 	}
 	result.Findings = append(result.Findings, wrong...)
 	if !charter.CID.IsZero() {
@@ -96,6 +106,19 @@ func (a *app) preflight(ctx context.Context, f preflightFlags) error {
 	}
 	result.Findings = append(append(result.Findings, charter.Check(build, decided, now)...), local...)
 	return a.printPreflight(result)
+}
+
+// freeTier is our tier where hosts of it read without a grant, otherwise "".
+func freeTier(ctx context.Context, r *client.Registry) (string, error) {
+	identity, ok := r.Identity()
+	if !ok {
+		return "", client.ErrNoIdentity
+	}
+	tier, reads, err := readsWithoutGrant(ctx, r, identity.DID())
+	if !reads {
+		tier = ""
+	}
+	return tier, err
 }
 
 // readBuild reads what of a build is on this computer.
@@ -254,9 +277,12 @@ func (a *app) printPreflight(result preflightJSON) error {
 		for _, f := range result.Findings {
 			fmt.Fprintf(a.out, "%s %s: %s -> %s\n", a.paint(checkFail), f.Clause, tidy(f.Detail), tidy(f.Mend))
 		}
-		if result.OK {
+		switch {
+		case result.OK && result.Tier != "":
+			fmt.Fprintf(a.out, "%s %s: no rule denies them; you read without a grant, as hosts of the tier %s may, and memory, disk and hosts are held against none\n", a.paint(checkOK), counted(int64(result.Crates), "package", "packages"), result.Tier)
+		case result.OK:
 			fmt.Fprintf(a.out, "%s %s keep to the grant %s of %s, which expires at %s\n", a.paint(checkOK), counted(int64(result.Crates), "package", "packages"), result.Grant, result.Issuer, result.Expires)
-		} else {
+		default:
 			fmt.Fprintf(a.out, "%s; do not build. What stands behind -> mends it.\n", counted(int64(len(result.Findings)), "finding", "findings"))
 		}
 	}
