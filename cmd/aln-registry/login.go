@@ -14,6 +14,7 @@ import (
 	"phoenix-lab.org/aln-registry/client"
 	"phoenix-lab.org/aln-registry/client/cargoconfig"
 	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/particle"
 )
 
 // identityVariable is the environment's --identity.
@@ -175,6 +176,11 @@ func (a *app) login(ctx context.Context, url string, f loginFlags) error {
 	if err != nil {
 		return err
 	}
+	if f.replace && result.Member {
+		if err := takesCratesIO(ctx, c, entered.Pin); err != nil {
+			return err
+		}
+	}
 	if err := setUpCargo(c.Home(), &result, f, entered.Pin, older); err != nil {
 		if entered.Made {
 			return fmt.Errorf("%w (the registry is known to you now, and an identity was made for you: %s)", err, entered.Identity.Path)
@@ -193,6 +199,24 @@ func (a *app) login(ctx context.Context, url string, f loginFlags) error {
 	}
 	a.printLogin(result, met.New, entered.Refusal)
 	return nil
+}
+
+// takesCratesIO refuses to send a project for its crates to a registry that has none of
+// crates.io: every build of it would fail. What the registry does not tell is not judged.
+func takesCratesIO(ctx context.Context, c *client.Client, pin client.Pin) error {
+	r, err := c.Registry(pin)
+	if err != nil {
+		return err
+	}
+	all, _, err := r.Upstreams(ctx)
+	if err != nil || hasUpstream(all, particle.SourceCratesIO) {
+		return nil
+	}
+	return fmt.Errorf("%s does not take the crates of crates.io (`aln-registry upstream list`): cargo would find none of them there; nothing was written", pin.URL)
+}
+
+func hasUpstream(all []client.Upstream, name string) bool {
+	return slices.ContainsFunc(all, func(u client.Upstream) bool { return u.Name == name })
 }
 
 // checkIdentity refuses an identity that cannot be used, before anybody is asked.
