@@ -31,3 +31,34 @@ func (d *doctor) checkUpstreams(ctx context.Context, r *client.Registry) {
 		}
 	}
 }
+
+// throughKnown tells of an index that is another registry's, taken through one that is known
+// here; false where it is none.
+func (d *doctor) throughKnown(check, index string) bool {
+	pins, err := d.client.Home().Pins()
+	if err != nil {
+		return false
+	}
+	for _, pin := range pins {
+		base := baseOf(pin.IndexURL)
+		place := client.PlaceOf(index, []string{base})
+		if place.Kind != client.PlaceProxied && place.Kind != client.PlaceUpstream {
+			continue
+		}
+		if base != pin.URL {
+			d.warn(check, "write "+client.UpstreamURL(pin.URL, upstreamNamed(place))+" in its place", "%s comes through a registry that has moved to %s", index, pin.URL)
+		} else {
+			d.ok(check, "%s, which comes through %s", index, pin.URL)
+		}
+		return true
+	}
+	return false
+}
+
+// upstreamNamed is the upstream's name at the registry that place is reached through.
+func upstreamNamed(place client.Place) string {
+	if place.Kind == client.PlaceProxied {
+		return particle.SourceCratesIO
+	}
+	return place.Upstream
+}
