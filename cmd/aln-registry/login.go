@@ -311,6 +311,11 @@ func setUpProject(result *loginResult, f loginFlags, cargoHome string, older []s
 		result.Name, err = nameHere(name, folder, cargoHome, result.IndexURL)
 		return err
 	}
+	if f.replace { // before anything is written
+		if err := cargoconfig.MayReplaceCratesIO(folder); err != nil {
+			return err
+		}
+	}
 	for _, old := range older {
 		changes, err := cargoconfig.MoveIndex(folder, old, result.IndexURL)
 		if err != nil {
@@ -345,7 +350,9 @@ func setUpCratesIO(result *loginResult, f loginFlags, folder, cargoHome string, 
 	moved := slices.ContainsFunc(older, func(index string) bool { return client.CratesIOURL(baseOf(index)) == now.Text() })
 	switch {
 	case f.restore:
-		change, err = cargoconfig.RestoreCratesIO(folder)
+		if change, err = cargoconfig.RestoreCratesIO(folder); err == nil {
+			result.Notes = append(result.Notes, restored(change))
+		}
 	case f.replace, moved:
 		before := now.Text()
 		change, err = cargoconfig.ReplaceCratesIO(folder, client.CratesIOURL(result.URL))
@@ -364,6 +371,14 @@ func setUpCratesIO(result *loginResult, f loginFlags, folder, cargoHome string, 
 		result.Notes = append(result.Notes, now.Path+" still puts "+result.CratesIO+" in the place of crates.io")
 	}
 	return nil
+}
+
+// restored says what --restore-crates-io did.
+func restored(change cargoconfig.Change) string {
+	if !change.Changed {
+		return "there was nothing to take back: " + change.Path + " has nothing that --replace-crates-io writes"
+	}
+	return change.Path + " says no more that crates of crates.io come through the registry"
 }
 
 // usualName is what a project calls a registry that has no name there.
