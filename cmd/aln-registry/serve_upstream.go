@@ -46,7 +46,12 @@ func (f upstreamFlags) settings() ([]cratesioproxy.Setting, error) {
 	}
 	var texts []string
 	for _, url := range f.urls {
-		texts = append(texts, strings.Fields(url)...)
+		for _, word := range strings.Fields(url) {
+			if word != "none" && !strings.ContainsAny(word, "=:/") {
+				return nil, usageError{errors.New("--upstream: a word of it is neither an upstream nor none; write NAME=sparse+https://host/index/, with a name of a-z, 0-9 and - that has no space in it: spaces stand between upstreams")}
+			}
+			texts = append(texts, word)
+		}
 	}
 	settings, err := cratesioproxy.ParseSettings(texts)
 	if err != nil {
