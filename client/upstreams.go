@@ -57,7 +57,7 @@ const alarmPage = 1000
 func (r *Registry) Alarms(ctx context.Context, upstream string, most int) (all []Alarm, more bool, err error) {
 	session, err := r.Bare().NewSession(ctx, particle.ScopeAudit, changeLifetime)
 	if err != nil {
-		return nil, false, err
+		return nil, false, r.noAuditor(err)
 	}
 	for before := int64(0); ; {
 		query := url.Values{"limit": {strconv.Itoa(min(most-len(all), alarmPage))}}
@@ -83,6 +83,15 @@ func (r *Registry) Alarms(ctx context.Context, upstream string, most int) (all [
 		}
 		before = *page.Next
 	}
+}
+
+// noAuditor is err, in the words of whoever asked for alarms where it is about roles.
+func (r *Registry) noAuditor(err error) error {
+	var refused *APIError
+	if r.identity == nil || !errors.As(err, &refused) || refused.Status != http.StatusForbidden || refused.Code != "role" {
+		return err
+	}
+	return fmt.Errorf("%w: the alarms of upstreams are for auditors and admins, and %s is neither; an admin gives the role auditor with `aln-registry member add`, which is told all roles that are to stay", ErrNotEntitled, r.identity.DID())
 }
 
 // Prefetched is a version to be fetched; "" as checksum is any.

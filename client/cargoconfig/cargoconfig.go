@@ -33,6 +33,8 @@ var (
 	ErrName = errors.New("not a name for a registry")
 	// ErrNameTaken: the name stands for another registry, or the registry has another name.
 	ErrNameTaken = errors.New("name and registry do not go together")
+	// ErrReplaced: something else stands in the place of crates.io.
+	ErrReplaced = errors.New("crates.io has something else in its place")
 	// ErrBinary: the provider's path is not one that cargo can run.
 	ErrBinary = errors.New("not a usable path of a credential provider")
 )
@@ -177,7 +179,7 @@ func edit(folder, lines string, change func(*document) error) (Change, error) {
 	if err == nil {
 		err = change(d)
 	}
-	if errors.Is(err, ErrNameTaken) || errors.Is(err, ErrCAInfo) {
+	if errors.Is(err, ErrNameTaken) || errors.Is(err, ErrReplaced) || errors.Is(err, ErrCAInfo) {
 		return Change{Path: path}, err
 	}
 	if err == nil && d.edited {

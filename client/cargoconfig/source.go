@@ -17,17 +17,16 @@ var (
 
 // ReplaceCratesIO has the project at dir take from the index at indexURL what belongs to
 // crates.io: [source.crates-io] replace-with = "aln-crates-io" in its .cargo/config.toml, and
-// [source.aln-crates-io] registry = "…". Errors: ErrNameTaken where something else stands in
+// [source.aln-crates-io] registry = "…". Errors: ErrReplaced where something else stands in
 // the place of crates.io already; ErrManual.
 func ReplaceCratesIO(dir, indexURL string) (Change, error) {
 	folder := filepath.Join(dir, ".cargo")
 	lines := fmt.Sprintf("[source.%s]\nreplace-with = %s\n\n[source.%s]\nregistry = %s\n", cratesIO, quote(ReplacedSource), ReplacedSource, quote(indexURL))
 	return edit(folder, lines, func(d *document) error {
-		old, replaced := lookup(d.decoded, replaceWith...)
-		if replaced && old != ReplacedSource {
-			return fmt.Errorf("%w: %s puts %v in the place of crates.io already; remove replace-with of [source.%s] there", ErrNameTaken, folder, old, cratesIO)
+		if err := notReplaced(folder, d.decoded); err != nil {
+			return err
 		}
-		if !replaced {
+		if _, replaced := lookup(d.decoded, replaceWith...); !replaced {
 			if err := d.insert(replaceWith, quote(ReplacedSource), ReplacedSource); err != nil {
 				return err
 			}
@@ -40,6 +39,23 @@ func ReplaceCratesIO(dir, indexURL string) (Change, error) {
 		}
 		return nil
 	})
+}
+
+// MayReplaceCratesIO is ErrReplaced where ReplaceCratesIO would be, and writes nothing.
+func MayReplaceCratesIO(dir string) error {
+	folder := filepath.Join(dir, ".cargo")
+	_, decoded, err := decode(folder)
+	if err != nil {
+		return err
+	}
+	return notReplaced(folder, decoded)
+}
+
+func notReplaced(folder string, config map[string]any) error {
+	if old, replaced := lookup(config, replaceWith...); replaced && old != ReplacedSource {
+		return fmt.Errorf("%w: %s puts %v in the place of crates.io already; remove replace-with of [source.%s] there", ErrReplaced, folder, old, cratesIO)
+	}
+	return nil
 }
 
 // RestoreCratesIO takes back what ReplaceCratesIO wrote: the project at dir goes to crates.io

@@ -58,7 +58,7 @@ func TestReplacingCratesIOKeepsEverythingElse(t *testing.T) {
 func TestWhatStandsInThePlaceOfCratesIOAlreadyStays(t *testing.T) {
 	vendored := "[source.crates-io]\nreplace-with = \"vendored-sources\"\n\n[source.vendored-sources]\ndirectory = \"vendor\"\n"
 	after, _, err := inFile(t, ".cargo", vendored, replaceCratesIO)
-	if !errors.Is(err, ErrNameTaken) || after != vendored {
+	if !errors.Is(err, ErrReplaced) || after != vendored {
 		t.Errorf("%v\n%s", err, after)
 	}
 	if after, change, err := inFile(t, ".cargo", vendored, RestoreCratesIO); err != nil || change.Changed || after != vendored {

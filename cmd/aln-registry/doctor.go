@@ -184,6 +184,7 @@ func (d *doctor) checkRegistry(ctx context.Context, pin client.Pin) {
 	}
 	d.checkConflicts(pin)
 	if holds && d.checkMembership(ctx, bare) {
+		d.checkUpstreams(ctx, bare)
 		d.checkGrant(ctx, r)
 	}
 }

@@ -109,7 +109,7 @@ func (d *doctor) checkProvider() {
 		d.fail(check, "mend that file by hand", "%v", err)
 	case p.Program == "":
 		d.fail(check, mend, "cargo, by its configuration in %s, does not ask this program for sessions", d.cargoHome)
-	case filepath.Dir(p.Path) != filepath.Clean(d.cargoHome):
+	case filepath.Dir(p.Path) != filepath.Clean(d.cargoHome) && !isUsersCargoHome(filepath.Dir(p.Path)):
 		d.fail(check, "remove global-credential-providers from "+p.Path+", then `aln-registry login URL`", "it is named in %s, where it breaks the build of everybody who has it elsewhere", p.Path)
 	case !isFile(p.Program):
 		d.fail(check, mend, "cargo runs %s, which is not there", p.Program)
@@ -118,6 +118,13 @@ func (d *doctor) checkProvider() {
 	default:
 		d.ok(check, "cargo runs %s", p.Program)
 	}
+}
+
+// isUsersCargoHome reports whether folder is ~/.cargo: below the home folder cargo reads that
+// file beside another CARGO_HOME's, and it is nobody else's.
+func isUsersCargoHome(folder string) bool {
+	user, err := os.UserHomeDir()
+	return err == nil && folder == filepath.Join(user, ".cargo")
 }
 
 func isFile(path string) bool {
@@ -257,6 +264,7 @@ func (d *doctor) checkNamed(name, index string) {
 	check := "project's registry " + name
 	pin, err := d.client.Home().PinOf(index)
 	switch {
+	case errors.Is(err, client.ErrNotPinned) && d.throughKnown(check, index): // is told
 	case errors.Is(err, client.ErrNotPinned):
 		d.warn(check, "aln-registry login "+baseOf(index), "%s is not known here (nothing to do where it is another make of registry)", index)
 		return

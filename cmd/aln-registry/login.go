@@ -14,6 +14,7 @@ import (
 	"phoenix-lab.org/aln-registry/client"
 	"phoenix-lab.org/aln-registry/client/cargoconfig"
 	"phoenix-lab.org/aln-registry/did"
+	"phoenix-lab.org/aln-registry/registry/particle"
 )
 
 // identityVariable is the environment's --identity.
@@ -175,6 +176,11 @@ func (a *app) login(ctx context.Context, url string, f loginFlags) error {
 	if err != nil {
 		return err
 	}
+	if f.replace && result.Member {
+		if err := takesCratesIO(ctx, c, entered.Pin); err != nil {
+			return err
+		}
+	}
 	if err := setUpCargo(c.Home(), &result, f, entered.Pin, older); err != nil {
 		if entered.Made {
 			return fmt.Errorf("%w (the registry is known to you now, and an identity was made for you: %s)", err, entered.Identity.Path)
@@ -193,6 +199,24 @@ func (a *app) login(ctx context.Context, url string, f loginFlags) error {
 	}
 	a.printLogin(result, met.New, entered.Refusal)
 	return nil
+}
+
+// takesCratesIO refuses to send a project for its crates to a registry that has none of
+// crates.io: every build of it would fail. What the registry does not tell is not judged.
+func takesCratesIO(ctx context.Context, c *client.Client, pin client.Pin) error {
+	r, err := c.Registry(pin)
+	if err != nil {
+		return err
+	}
+	all, _, err := r.Upstreams(ctx)
+	if err != nil || hasUpstream(all, particle.SourceCratesIO) {
+		return nil
+	}
+	return fmt.Errorf("%s does not take the crates of crates.io (`aln-registry upstream list`): cargo would find none of them there; nothing was written", pin.URL)
+}
+
+func hasUpstream(all []client.Upstream, name string) bool {
+	return slices.ContainsFunc(all, func(u client.Upstream) bool { return u.Name == name })
 }
 
 // checkIdentity refuses an identity that cannot be used, before anybody is asked.
@@ -287,6 +311,11 @@ func setUpProject(result *loginResult, f loginFlags, cargoHome string, older []s
 		result.Name, err = nameHere(name, folder, cargoHome, result.IndexURL)
 		return err
 	}
+	if f.replace { // before anything is written
+		if err := cargoconfig.MayReplaceCratesIO(folder); err != nil {
+			return err
+		}
+	}
 	for _, old := range older {
 		changes, err := cargoconfig.MoveIndex(folder, old, result.IndexURL)
 		if err != nil {
@@ -321,7 +350,9 @@ func setUpCratesIO(result *loginResult, f loginFlags, folder, cargoHome string, 
 	moved := slices.ContainsFunc(older, func(index string) bool { return client.CratesIOURL(baseOf(index)) == now.Text() })
 	switch {
 	case f.restore:
-		change, err = cargoconfig.RestoreCratesIO(folder)
+		if change, err = cargoconfig.RestoreCratesIO(folder); err == nil {
+			result.Notes = append(result.Notes, restored(change))
+		}
 	case f.replace, moved:
 		before := now.Text()
 		change, err = cargoconfig.ReplaceCratesIO(folder, client.CratesIOURL(result.URL))
@@ -340,6 +371,14 @@ func setUpCratesIO(result *loginResult, f loginFlags, folder, cargoHome string, 
 		result.Notes = append(result.Notes, now.Path+" still puts "+result.CratesIO+" in the place of crates.io")
 	}
 	return nil
+}
+
+// restored says what --restore-crates-io did.
+func restored(change cargoconfig.Change) string {
+	if !change.Changed {
+		return "there was nothing to take back: " + change.Path + " has nothing that --replace-crates-io writes"
+	}
+	return change.Path + " says no more that crates of crates.io come through the registry"
 }
 
 // usualName is what a project calls a registry that has no name there.

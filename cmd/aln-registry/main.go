@@ -194,13 +194,18 @@ func (a *app) root() *cobra.Command {
 	return root
 }
 
-// flagError says what a number is where Go's words would tell of its parser.
+// flagError says what a number is, or yes and no, where Go's words would tell of its parser.
 func flagError(err error) error {
 	before, parser, ok := strings.Cut(err.Error(), ": strconv.")
-	if !ok || !strings.HasPrefix(parser, "ParseInt") {
-		return err
+	switch {
+	case ok && strings.HasPrefix(parser, "ParseInt"):
+		return errors.New(before + ": write a whole number")
+	case strings.HasPrefix(err.Error(), "strconv.ParseBool"): // all of it, where a variable set it
+		return errors.New("write true or false")
+	case ok && strings.HasPrefix(parser, "ParseBool"):
+		return errors.New(before + ": write true or false")
 	}
-	return errors.New(before + ": write a whole number")
+	return err
 }
 
 // group is a command that only holds others: alone it is a wrong command line.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -24,6 +25,8 @@ import (
 type prefetchFlags struct {
 	whole         []string
 	upstream, pin string
+	// fromGiven: --from was.
+	fromGiven bool
 }
 
 // maxListBytes bounds a list of crates.
@@ -34,7 +37,10 @@ func (a *app) prefetchCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "prefetch [Cargo.lock|FILE|-]", Short: "Have the registry fetch crates of crates.io before a build asks for them", Args: cobra.MaximumNArgs(1),
 		Long: "Have the registry fetch what a Cargo.lock pins (default: that of the project here), or what a list names: a\nline each of NAME VERSION, and the checksum, if that is known; - reads it from the standard input. What is held\nis there when crates.io is not. Each is judged as if you built with it. What was cut goes on where it was: type\nit again. Exit status 1 when not all is held.",
-		RunE: func(c *cobra.Command, args []string) error { return a.prefetch(c.Context(), f, args) },
+		RunE: func(c *cobra.Command, args []string) error {
+			f.fromGiven = c.Flags().Changed("from")
+			return a.prefetch(c.Context(), f, args)
+		},
 	}
 	c.Flags().StringArrayVar(&f.whole, "all-versions-of", nil, "fetch all versions of the crate `NAME` (repeatable)")
 	c.Flags().StringVar(&f.upstream, "from", particle.SourceCratesIO, "`NAME` of the upstream that a list and --all-versions-of are about; a Cargo.lock says it itself")
@@ -182,6 +188,9 @@ func (a *app) prefetchLists(r *client.Registry, f prefetchFlags, args []string, 
 		of(f.upstream).Crates = crates
 		return lists, err
 	}
+	if f.fromGiven && len(f.whole) == 0 {
+		return nil, usageError{fmt.Errorf("%s says itself where each crate is from; --from is for a list, and for --all-versions-of", name)}
+	}
 	packages, err := cargo.ParseLock(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -225,6 +234,9 @@ func (a *app) prefetchFile(args []string) (data []byte, name string, err error) 
 		name = args[0]
 	}
 	data, err = readRegular(name, maxListBytes)
+	if errors.Is(err, fs.ErrNotExist) && cargo.ValidateName(name) == nil {
+		err = fmt.Errorf("there is no file %s here; of a crate of that name `aln-registry prefetch --all-versions-of %s` fetches all versions, and a line NAME VERSION in a list one", name, name)
+	}
 	return data, name, err
 }
 

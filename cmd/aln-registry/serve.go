@@ -152,7 +152,9 @@ func (a *app) work(ctx context.Context, f serveFlags, up *answering) error {
 	if err := node.markStarted(); err != nil {
 		return err
 	}
-	if err := a.greet(greetingOf(node, r, operator)); err != nil {
+	greeting := greetingOf(node, r, operator)
+	greeting.CratesIO, greeting.Offline = upstreams.cratesIO(), f.upstreams.offline
+	if err := a.greet(greeting); err != nil {
 		return err
 	}
 	if operator != nil {
@@ -220,6 +222,10 @@ type greeting struct {
 	Origin  did.DID `json:"origin"`
 	KeyFile string  `json:"key_file"`
 	Size    int64   `json:"size"`
+	// CratesIO is where crates of crates.io are taken from, "" for nowhere; Offline: no upstream
+	// is asked for anything.
+	CratesIO string `json:"crates_io"`
+	Offline  bool   `json:"offline"`
 	// Operator and OperatorKey are given at the very first start only.
 	Operator    did.DID `json:"operator,omitzero"`
 	OperatorKey string  `json:"operator_key,omitzero"`
@@ -259,7 +265,7 @@ func (a *app) greet(g greeting) error {
 	if filepath.Dir(g.Catalog) != g.Data || filepath.Dir(g.Blobs) != g.Data {
 		rows = append(rows, []string{"  catalog", g.Catalog}, []string{"  blobs", g.Blobs})
 	}
-	rows = append(rows, []string{"  registry", string(g.Origin)}, []string{"  its keys", g.KeyFile}, []string{"  log", entries(g.Size)})
+	rows = append(rows, []string{"  registry", string(g.Origin)}, []string{"  its keys", g.KeyFile}, []string{"  log", entries(g.Size)}, []string{"  crates.io", g.cratesIO()})
 	if g.Operator != "" {
 		rows = append(rows, []string{"  operator", string(g.Operator) + " (admin)"}, []string{"  its key", g.OperatorKey})
 	}
@@ -276,6 +282,17 @@ func (a *app) greet(g greeting) error {
 		fmt.Fprintf(a.out, "Next, in a crate's folder, type:  %s login %s\n", programName(), g.URL)
 	}
 	return nil
+}
+
+// cratesIO says where crates of crates.io come from.
+func (g greeting) cratesIO() string {
+	switch {
+	case g.CratesIO == "":
+		return "not taken (--upstream none)"
+	case g.Offline:
+		return "what is held of " + g.CratesIO + ", which is never asked (--offline)"
+	}
+	return "from " + g.CratesIO + ", when somebody asks for it"
 }
 
 // programName is what to type to run this program: its bare name if PATH finds it.

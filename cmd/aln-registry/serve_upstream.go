@@ -29,8 +29,8 @@ const mostCacheMB = 1 << 30
 
 func (f *upstreamFlags) register(c *cobra.Command) {
 	flags := c.Flags()
-	flags.StringArrayVar(&f.urls, "upstream", nil, "`URL` of another registry to take crates from, as in NAME=sparse+https://host/index/?token_file=FILE&token_host=HOST&ca=FILE&proxy=URL (repeatable; in the environment: separated by spaces); without a name where crates.io's index is, \"none\" for no crates.io (default sparse+https://index.crates.io/)")
-	flags.Lookup("upstream").DefValue = "" // the help says it in words
+	flags.StringArrayVar(&f.urls, "upstream", nil, "`URL` of another registry to take crates from, as in NAME=sparse+https://host/index/?token_file=FILE&token_host=HOST&ca=FILE&proxy=URL (repeatable; in the environment: separated by spaces); without a name where crates.io's index is, \"none\" for no crates.io")
+	flags.Lookup("upstream").DefValue = "sparse+https://index.crates.io/" // what none given means
 	flags.DurationVar(&f.fresh, "upstream-fresh", cratesioproxy.DefaultFresh, "how long an index file of another registry is served before that is asked again")
 	flags.Int64Var(&f.cacheMB, "upstream-cache-mb", 0, "disk for crates of other registries, in MiB; what was not used for longest makes room, save what is pinned or a grant lists (0: no bound)")
 	flags.BoolVar(&f.offline, "offline", false, "ask no other registry for anything, and list of theirs what is held")
@@ -46,7 +46,12 @@ func (f upstreamFlags) settings() ([]cratesioproxy.Setting, error) {
 	}
 	var texts []string
 	for _, url := range f.urls {
-		texts = append(texts, strings.Fields(url)...)
+		for _, word := range strings.Fields(url) {
+			if word != "none" && !strings.ContainsAny(word, "=:/") {
+				return nil, usageError{errors.New("--upstream: a word of it is neither an upstream nor none; write NAME=sparse+https://host/index/, with a name of a-z, 0-9 and - that has no space in it: spaces stand between upstreams")}
+			}
+			texts = append(texts, word)
+		}
 	}
 	settings, err := cratesioproxy.ParseSettings(texts)
 	if err != nil {

@@ -142,6 +142,14 @@ func (u *upstreams) at(name string) (*cratesioproxy.Upstream, error) {
 	return nil, fmt.Errorf("%w: there is no upstream of that name", registry.ErrNotFound)
 }
 
+// cratesIO is the index of crates.io as it is asked, "" where it is not.
+func (u *upstreams) cratesIO() string {
+	if at := u.proxy.Upstream(cratesioproxy.CratesIO); at != nil {
+		return at.Setting().Index
+	}
+	return ""
+}
+
 // State implements server.Upstreams.
 func (u *upstreams) State() server.UpstreamsState {
 	f := u.proxy.Figures()

@@ -38,6 +38,7 @@ func (a *app) upstreamCommand() *cobra.Command {
 	}
 	unpin := &cobra.Command{
 		Use: "unpin NAME", Short: "Let all crates go that are kept under a name (publishers, admins)", Args: cobra.ExactArgs(1),
+		Long: "Let all crates go that `prefetch --pin` keeps under a name. Exit status 1 when none is. (Publishers, admins.)",
 		RunE: func(c *cobra.Command, args []string) error { return a.unpin(c.Context(), args[0]) },
 	}
 	return group("upstream", "Look at the registries that this one takes crates from", list, alarms, locks, unpin)
@@ -150,13 +151,16 @@ func (a *app) unpin(ctx context.Context, lock string) error {
 		return err
 	}
 	if a.json {
-		return a.printJSON(struct {
+		err := a.printJSON(struct {
 			Unpinned int64 `json:"unpinned"`
 		}{n})
+		if err == nil && n == 0 {
+			err = errSilent
+		}
+		return err
 	}
 	if n == 0 {
-		fmt.Fprintln(a.out, "Nothing is kept under that name.")
-		return nil
+		return fmt.Errorf("nothing is kept under the name %s; `aln-registry upstream locks` lists the names", lock)
 	}
 	fmt.Fprintf(a.out, "%s let go\n", counted(n, "crate is", "crates are"))
 	return nil
