@@ -296,8 +296,8 @@ func (u *Upstream) believed(ctx context.Context, known bool, err error) error {
 	case failed == nil:
 		return err
 	case errors.Is(failed, ErrNotFound), errors.Is(failed, ErrBroken):
+		u.troubled(errNoIndex)
 		failed = u.say(errNoIndex)
-		u.troubled(failed)
 	}
 	return failed
 }

@@ -152,7 +152,7 @@ func (a *app) work(ctx context.Context, f serveFlags, up *answering) error {
 	if err := node.markStarted(); err != nil {
 		return err
 	}
-	if err := a.greet(greetingOf(node, r, operator)); err != nil {
+	if err := a.greet(greetingOf(node, r, operator, upstreams)); err != nil {
 		return err
 	}
 	if operator != nil {
@@ -220,6 +220,9 @@ type greeting struct {
 	Origin  did.DID `json:"origin"`
 	KeyFile string  `json:"key_file"`
 	Size    int64   `json:"size"`
+	// Upstreams are the other registries that it takes crates from, Offline that none is asked.
+	Upstreams []string `json:"upstreams"`
+	Offline   bool     `json:"offline"`
 	// Operator and OperatorKey are given at the very first start only.
 	Operator    did.DID `json:"operator,omitzero"`
 	OperatorKey string  `json:"operator_key,omitzero"`
@@ -228,10 +231,13 @@ type greeting struct {
 	Warning string  `json:"warning,omitzero"`
 }
 
-func greetingOf(n *node, r *registry.Registry, operator *client.Identity) greeting {
+func greetingOf(n *node, r *registry.Registry, operator *client.Identity, from *upstreams) greeting {
 	g := greeting{
 		Version: version, URL: r.PublicURL, IndexURL: r.IndexURL(), Data: n.folder, Catalog: n.catalogName, Blobs: n.blobsName,
-		Origin: r.Origin(), KeyFile: n.keyPath, Size: r.Size(),
+		Origin: r.Origin(), KeyFile: n.keyPath, Size: r.Size(), Upstreams: []string{}, Offline: from.offline,
+	}
+	for _, u := range from.proxy.Upstreams() {
+		g.Upstreams = append(g.Upstreams, u.Name()+" "+u.Setting().Index)
 	}
 	if operator != nil {
 		g.Operator, g.OperatorKey = operator.DID(), operator.Path
@@ -260,6 +266,15 @@ func (a *app) greet(g greeting) error {
 		rows = append(rows, []string{"  catalog", g.Catalog}, []string{"  blobs", g.Blobs})
 	}
 	rows = append(rows, []string{"  registry", string(g.Origin)}, []string{"  its keys", g.KeyFile}, []string{"  log", entries(g.Size)})
+	for _, u := range g.Upstreams {
+		if g.Offline {
+			u += " (offline: never asked)"
+		}
+		rows = append(rows, []string{"  takes from", u})
+	}
+	if len(g.Upstreams) == 0 {
+		rows = append(rows, []string{"  takes from", "no other registry (--upstream none)"})
+	}
 	if g.Operator != "" {
 		rows = append(rows, []string{"  operator", string(g.Operator) + " (admin)"}, []string{"  its key", g.OperatorKey})
 	}

@@ -29,8 +29,8 @@ const mostCacheMB = 1 << 30
 
 func (f *upstreamFlags) register(c *cobra.Command) {
 	flags := c.Flags()
-	flags.StringArrayVar(&f.urls, "upstream", nil, "`URL` of another registry to take crates from, as in NAME=sparse+https://host/index/?token_file=FILE&token_host=HOST&ca=FILE&proxy=URL (repeatable; in the environment: separated by spaces); without a name where crates.io's index is, \"none\" for no crates.io (default sparse+https://index.crates.io/)")
-	flags.Lookup("upstream").DefValue = "" // the help says it in words
+	flags.StringArrayVar(&f.urls, "upstream", nil, "`URL` of another registry to take crates from, as in NAME=sparse+https://host/index/?token_file=FILE&token_host=HOST&ca=FILE&proxy=URL (repeatable; in the environment: separated by spaces); without a name where crates.io's index is, \"none\" for no crates.io")
+	flags.Lookup("upstream").DefValue = "sparse+https://index.crates.io/"
 	flags.DurationVar(&f.fresh, "upstream-fresh", cratesioproxy.DefaultFresh, "how long an index file of another registry is served before that is asked again")
 	flags.Int64Var(&f.cacheMB, "upstream-cache-mb", 0, "disk for crates of other registries, in MiB; what was not used for longest makes room, save what is pinned or a grant lists (0: no bound)")
 	flags.BoolVar(&f.offline, "offline", false, "ask no other registry for anything, and list of theirs what is held")
