@@ -25,6 +25,10 @@ type Upstream struct {
 	IndexURL string `json:"index_url"`
 	// Down: it did not answer a moment ago.
 	Down bool `json:"down"`
+	// Trouble is why it last gave nothing, and TroubleAt when; "" and nil where it has given
+	// something since.
+	Trouble   string     `json:"trouble"`
+	TroubleAt *time.Time `json:"trouble_at"`
 }
 
 // Upstreams returns the other registries that this one takes crates from; offline says

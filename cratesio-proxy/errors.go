@@ -22,6 +22,8 @@ var (
 	ErrRefused = errors.New("upstream refuses")
 	// ErrBroken: what upstream answered cannot be used.
 	ErrBroken = errors.New("upstream's answer cannot be used")
+	// errNoIndex: nothing is where the setting says that the index is.
+	errNoIndex = fmt.Errorf("%w: there is no index at its URL, since config.json is not there either; is the URL right?", ErrBroken)
 	// ErrMismatch: the bytes that upstream serves are not those that its index names.
 	// None of them was stored. It is an ErrBroken too.
 	ErrMismatch = fmt.Errorf("%w: its bytes do not hash to what the index names", ErrBroken)

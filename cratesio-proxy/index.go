@@ -173,7 +173,7 @@ func (u *Upstream) fetchIndex(ctx context.Context, name string, fresh time.Durat
 	if !ok || file.Snapshot != known.Snapshot { // its validators are of something else
 		file = File{Status: file.Status, Checked: file.Checked}
 	}
-	err = u.askIndex(ctx, name, known, ok, file, ahead)
+	err = u.believed(ctx, ok, u.askIndex(ctx, name, known, ok, file, ahead))
 	u.remember(ctx, name, known, ok, file, err)
 	return err
 }
@@ -273,6 +273,33 @@ func (u *Upstream) learned(name string, file File, deps []string) {
 	u.entries.put(name, entry{file: file, deps: deps})
 	u.resting.drop(name)
 	u.proxy.notes.file(file)
+}
+
+// believed is err, but for a 404 that is not to be believed since there is no config.json either,
+// which every index has: a wrong URL, or an upstream out of order, has no crate at all. It is
+// looked at before the first 404, and before each of a crate that upstream had.
+func (u *Upstream) believed(ctx context.Context, known bool, err error) error {
+	var a *answered
+	if !errors.Is(err, ErrNotFound) || !errors.As(err, &a) || a.status != http.StatusNotFound {
+		return err
+	}
+	now := u.proxy.Clock()
+	if _, seen, _ := u.settings.get(now); seen && !known {
+		return err
+	}
+	r, there := u.resting.get(configName)
+	failed := r.err
+	if !there || !now.Before(r.until) {
+		failed = u.configs.join(u.proxy, configName, indexTime, u.fetchConfig).wait(ctx)
+	}
+	switch {
+	case failed == nil:
+		return err
+	case errors.Is(failed, ErrNotFound), errors.Is(failed, ErrBroken):
+		u.troubled(errNoIndex)
+		failed = u.say(errNoIndex)
+	}
+	return failed
 }
 
 // remember sees to it that what failed, or is not there, is not asked for again at once.

@@ -173,6 +173,7 @@ func TestACrateThatVanishesIsServedAndBelievedLate(t *testing.T) {
 		"not there":                 {404, nil, []int{1, 1, 2, 2}},
 		"nothing is there any more": {404, status(404), []int{1, 1, 1, 1}},
 		"upstream is not in order":  {404, text("<html>"), []int{1, 1, 1, 1}},
+		"config.json is not served": {404, status(503), []int{1, 1, 1, 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t, nil)
@@ -189,7 +190,7 @@ func TestACrateThatVanishesIsServedAndBelievedLate(t *testing.T) {
 				l.upstream.entries = newRecent[string, entry](mostEntries) // as after a restart
 				until(t, "it is noted", func() bool {
 					f, _, _ := l.facts.File(t.Context(), CratesIO, "some")
-					return i == 0 || f.Status == c.status
+					return i == 0 || c.config != nil || f.Status == c.status
 				})
 				if err := l.refresh("some"); err != nil {
 					t.Fatal(err)
@@ -198,7 +199,13 @@ func TestACrateThatVanishesIsServedAndBelievedLate(t *testing.T) {
 					t.Fatalf("after %d looks, %d imports, want %d", i+1, n, want)
 				}
 			}
-			until(t, "the alarm is noted", func() bool { return l.facts.kinds() == AlarmVanished })
+			if c.config != nil { // that is trouble of the upstream, and no crate's
+				if trouble, _ := l.upstream.LastTrouble(); l.facts.kinds() != "" || trouble.Over || trouble.What == "" {
+					t.Errorf("alarms %q, trouble %+v", l.facts.kinds(), trouble)
+				}
+			} else {
+				until(t, "the alarm is noted", func() bool { return l.facts.kinds() == AlarmVanished })
+			}
 			if n := l.evidence.imports(); l.evidence.imported[n-1] != "" && n > 1 {
 				t.Errorf("imported %q", l.evidence.imported)
 			}
@@ -208,6 +215,30 @@ func TestACrateThatVanishesIsServedAndBelievedLate(t *testing.T) {
 				t.Errorf("when it is back: %v", err)
 			}
 		})
+	}
+}
+
+// A wrong URL is told as that, not as an upstream that has no crate of any name.
+func TestWithoutAConfigNo404IsBelieved(t *testing.T) {
+	l := newLab(t, nil)
+	config := l.serve["/config.json"]
+	l.on("/config.json", status(404))
+	for _, name := range []string{"some", "other"} {
+		if err := l.refresh(name); !errors.Is(err, ErrBroken) || errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "config.json is not there") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	trouble, _ := l.upstream.LastTrouble()
+	if trouble.Over || !strings.Contains(trouble.What, "is the URL right?") || strings.Contains(trouble.What, "http://") {
+		t.Errorf("%+v", trouble)
+	}
+	l.on("/config.json", config)
+	l.pass(time.Minute)
+	if err := l.refresh("some"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("once there is an index: %v", err)
+	}
+	if trouble, _ := l.upstream.LastTrouble(); !trouble.Over {
+		t.Errorf("still %+v", trouble)
 	}
 }
 

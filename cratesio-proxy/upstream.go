@@ -41,6 +41,8 @@ type Trouble struct {
 	At time.Time
 	// What says it in a few words: no secret, URL or name of a crate is in them.
 	What string
+	// Over: upstream has given something since.
+	Over bool
 }
 
 // LastTrouble is what last kept the upstream from answering, false where nothing did since
@@ -53,9 +55,13 @@ func (u *Upstream) LastTrouble() (Trouble, bool) {
 	return *t, true
 }
 
+// troubled takes in how a question went.
 func (u *Upstream) troubled(err error) {
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		u.trouble.Store(&Trouble{u.proxy.Clock().UTC(), words(err)})
+	switch last := u.trouble.Load(); {
+	case err == nil && last != nil && !last.Over:
+		u.trouble.CompareAndSwap(last, &Trouble{last.At, last.What, true})
+	case err != nil && !errors.Is(err, ErrNotFound):
+		u.trouble.Store(&Trouble{At: u.proxy.Clock().UTC(), What: words(err)})
 	}
 }
 

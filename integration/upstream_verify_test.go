@@ -225,6 +225,7 @@ func TestPreflightWaitsForPrefetch(t *testing.T) {
 	must(t, u.aln(folder, "prefetch", "Cargo.lock"))
 	must(t, u.aln(folder, "preflight"))
 	must(t, u.aln(folder, "why", "itoa", "--source", "crates-io"))
+	mustFail(t, u.aln(folder, "why", "itoa"), "there is no crate named", "crates-io has it: `aln-registry why itoa --source crates-io`")
 	if _, err := os.Stat(filepath.Join(u.cargoHome, "registry", "cache")); err == nil {
 		t.Error("cargo has fetched what preflight was to look at")
 	}

@@ -286,7 +286,9 @@ func (f prefetching) missed(ctx context.Context, line prefetchLine, err error) p
 	default:
 		line.Outcome = prefetchFailed
 	}
-	if line.Detail = err.Error(); !classify(err).shown {
+	if line.Detail = err.Error(); line.Outcome == prefetchAbsent && f.server.upstreamsOffline && !errors.Is(err, errOtherBytes) {
+		line.Detail = "it is not held, and this registry is offline: it asks no upstream" // whatever else is the matter
+	} else if !classify(err).shown {
 		o := observed(f.r.Context())
 		line.Detail = "the registry cannot do this now; try again in a moment (request " + o.id + ")"
 		if ctx.Err() == nil {
@@ -307,7 +309,7 @@ func (f prefetching) hold(ctx context.Context, c prefetchedJSON, line *prefetchL
 	}
 	v, err := s.heardOf(f.r, f.upstream, c.Name, c.Version, digest)
 	if err != nil {
-		return err
+		return f.otherBytes(c, digest, err)
 	}
 	unscanned := v.Decision.Unscanned // then it is decided once it is here
 	if err := v.Refusal(); err != nil && !unscanned {
@@ -340,6 +342,26 @@ func (f prefetching) hold(ctx context.Context, c prefetchedJSON, line *prefetchL
 	}
 	return nil
 }
+
+// otherBytes is err, why a version is not to be had, or that upstream has it with another
+// digest than the list says, where that is so and the asker may know of the version.
+func (f prefetching) otherBytes(c prefetchedJSON, digest [32]byte, err error) error {
+	if !errors.Is(err, registry.ErrNotFound) || digest == [32]byte{} || f.server.askable(f.upstream, c.Name) != nil {
+		return err
+	}
+	asker, failed := f.server.currentReader(f.r)
+	if failed != nil {
+		return failed
+	}
+	v, other := f.server.registry.UpstreamVersion(f.r.Context(), asker, f.upstream, c.Name, c.Version, [32]byte{})
+	if other != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %s names another sha256 for it (%s)", errOtherBytes, f.upstream, v.CID.Hex())
+}
+
+// errOtherBytes is an ErrNotFound.
+var errOtherBytes = fmt.Errorf("%w: there is no such version with the checksum of the list", registry.ErrNotFound)
 
 // tell writes a line for each outcome, and pins what is held.
 func (f prefetching) tell(ctx context.Context, of int, lines <-chan prefetchLine) {

@@ -70,7 +70,7 @@ func (f *fakeUpstreams) offer(name string, versions ...string) {
 func (f *fakeUpstreams) State() UpstreamsState {
 	return UpstreamsState{Offline: f.offline, All: []Upstream{
 		{Name: "crates-io", Source: "crates-io", Index: "https://index.crates.io/"},
-		{Name: "lab", Source: "upstream/lab", Index: "https://lab.example/index/", Down: true},
+		{Name: "lab", Source: "upstream/lab", Index: "https://lab.example/index/", Down: true, Trouble: "lab: its answer stopped", TroubleAt: time.Unix(1_800_000_000, 0)},
 	}}
 }
 

@@ -174,7 +174,7 @@ func TestWhatIsHiddenOfUpstreamsIsToldAsWhatIsNotThere(t *testing.T) {
 		answers := map[string]string{}
 		answers["index"] = string(l.get("/crates-io/index/"+path, token).want(t, 404).body)
 		answers["dl"] = string(l.get("/crates-io/dl/"+name+"/1.0.0/"+hashOf(crateFile(name, "1.0.0")), token).want(t, 404).body)
-		for how, body := range map[string]string{"prefetch": `{"crates":[{"name":%q,"version":"1.0.0"}]}`, "prefetch all": `{"all_versions_of":[%q]}`} {
+		for how, body := range map[string]string{"prefetch": `{"crates":[{"name":%q,"version":"1.0.0"}]}`, "prefetch all": `{"all_versions_of":[%q]}`, "other checksum": `{"crates":[{"name":%q,"version":"1.0.0","checksum":"` + hashOf(nil) + `"}]}`} {
 			r := l.do(ask{method: http.MethodPost, path: "/v1/upstreams/crates-io/prefetch", token: token, body: fmt.Appendf(nil, body, name)}).want(t, 200)
 			line, _, _ := strings.Cut(string(r.body), "\n")
 			answers[how] = strings.ReplaceAll(line, name, "NAME")

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/cargo"
@@ -170,10 +171,13 @@ func (s *Server) listUpstreams(w http.ResponseWriter, r *http.Request) error {
 		Upstream string `json:"upstream"`
 		IndexURL string `json:"index_url"`
 		Down     bool   `json:"down"`
+		// Trouble is "" where there is none now.
+		Trouble   string     `json:"trouble"`
+		TroubleAt *time.Time `json:"trouble_at"`
 	}
 	state, items := s.upstreams.State(), []item{}
 	for _, u := range state.All {
-		items = append(items, item{u.Name, u.Source, u.Index, "sparse+" + s.registry.PublicURL + upstreamBase(u.Name) + "/index/", u.Down})
+		items = append(items, item{u.Name, u.Source, u.Index, "sparse+" + s.registry.PublicURL + upstreamBase(u.Name) + "/index/", u.Down, u.Trouble, orNever(u.TroubleAt)})
 	}
 	return s.answer(w, r, struct {
 		Offline   bool   `json:"offline"`

@@ -211,6 +211,8 @@ func TestPrefetchFetchesOnceAndPins(t *testing.T) {
 	if got := outcomes(t, post(token, list).want(t, 200)); got["done"] != "of 5 held 0 fetched 4 denied 0 absent 1 failed 0 pinned 4 " || got["remote@2.0.0"] != "fetched" {
 		t.Errorf("%v", got)
 	}
+	edited := `{"crates":[{"name":"other","version":"1.0.0","checksum":"` + hashOf(nil) + `"}]}`
+	post(token, edited).want(t, 200, `"outcome":"absent"`, "crates-io names another sha256 for it ("+hashOf(crateFile("other", "1.0.0"))+")")
 	if got := outcomes(t, post(token, list).want(t, 200)); got["done"] != "of 5 held 4 fetched 0 denied 0 absent 1 failed 0 pinned 4 " {
 		t.Errorf("again: %v", got)
 	}
@@ -251,6 +253,9 @@ func TestOfflineIndexesListWhatIsHeld(t *testing.T) {
 	r := l.do(ask{method: "GET", path: remoteDL("/crates-io"), token: token, header: http.Header{"Range": {"bytes=0-3"}}}).want(t, 206)
 	if string(r.body) != string(crateFile("remote", "1.0.0")[:4]) {
 		t.Errorf("a part of what is held: %q", r.body)
+	}
+	for _, list := range []string{`{"crates":[{"name":"third","version":"1.0.0"}]}`, `{"all_versions_of":["third"]}`} {
+		l.do(ask{method: http.MethodPost, path: "/v1/upstreams/crates-io/prefetch", token: token, body: []byte(list)}).want(t, 200, `"outcome":"absent"`, "not held, and this registry is offline")
 	}
 }
 

@@ -80,6 +80,10 @@ type Upstream struct {
 	Index string
 	// Down: it did not answer a moment ago, and is not asked just now.
 	Down bool
+	// Trouble is why it last gave nothing, and TroubleAt when; "" where it has given something
+	// since. It names no crate, address or secret.
+	Trouble   string
+	TroubleAt time.Time
 }
 
 // UpstreamFigures are counts since the start, but where they are said to be of this moment.

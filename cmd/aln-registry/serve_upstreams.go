@@ -165,7 +165,11 @@ func (u *upstreams) State() server.UpstreamsState {
 		CacheBytes: u.held.Load(), CacheLimit: u.limit, Evicted: uint64(u.evicted.Load()),
 	}}
 	for _, one := range u.proxy.Upstreams() {
-		s.All = append(s.All, server.Upstream{Name: one.Name(), Source: one.Source(), Index: one.Setting().Index, Down: down[one.Name()]})
+		is := server.Upstream{Name: one.Name(), Source: one.Source(), Index: one.Setting().Index, Down: down[one.Name()]}
+		if last, ok := one.LastTrouble(); ok && !last.Over {
+			is.Trouble, is.TroubleAt = last.What, last.At
+		}
+		s.All = append(s.All, is)
 	}
 	return s
 }

@@ -63,19 +63,36 @@ func (a *app) listUpstreams(ctx context.Context) error {
 		fmt.Fprintln(a.out, "It takes crates from no other registry.")
 		return nil
 	}
-	rows := [][]string{{"NAME", "UPSTREAM", "FOR CARGO", ""}}
+	rows, troubled := [][]string{{"NAME", "UPSTREAM", "FOR CARGO", "STATE"}}, false
 	for _, u := range all {
-		state := ""
-		switch {
-		case offline:
-			state = "never asked (--offline)"
-		case u.Down:
-			state = "does not answer"
-		}
-		rows = append(rows, []string{u.Name, u.Upstream, u.IndexURL, state})
+		rows = append(rows, []string{u.Name, u.Upstream, u.IndexURL, stateOf(u, offline)})
+		troubled = troubled || !offline && (u.Down || u.Trouble != "")
 	}
 	a.table(rows)
+	if troubled {
+		fmt.Fprintln(a.out, "What is held is served meanwhile. Whoever runs the registry looks at its log, which says more, and at --upstream (URL, ca=, proxy=, token_file=) where it does not pass.")
+	}
 	return nil
+}
+
+// stateOf is how it stands with an upstream, in a few words.
+func stateOf(u client.Upstream, offline bool) string {
+	state := "ok"
+	switch {
+	case offline:
+		return "never asked (--offline)"
+	case u.Down:
+		state = "does not answer"
+	case u.Trouble != "":
+		state = "in trouble"
+	}
+	if u.Trouble != "" {
+		state += ": " + tidy(u.Trouble)
+		if u.TroubleAt != nil {
+			state += ", last at " + u.TroubleAt.UTC().Format(time.RFC3339)
+		}
+	}
+	return state
 }
 
 func (a *app) listAlarms(ctx context.Context, name string, limit int) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,7 +38,11 @@ func (a *app) why(ctx context.Context, source, what string) error {
 	if err != nil {
 		return err
 	}
-	decisions, err := judgedAs(ctx, r).Why(ctx, source, s, a.grant.id)
+	r = judgedAs(ctx, r)
+	decisions, err := r.Why(ctx, source, s, a.grant.id)
+	if isAbsent(err) && s.Kind() == record.KindCrate {
+		err = a.elsewhere(ctx, r, source, s, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -60,6 +65,44 @@ func (a *app) why(ctx context.Context, source, what string) error {
 		err = errSilent
 	}
 	return err
+}
+
+func isAbsent(err error) bool {
+	var refused *client.APIError
+	return errors.As(err, &refused) && refused.Status == http.StatusNotFound
+}
+
+// elsewhere is err, that there is nothing to tell of s from source, with what to do. It knows no
+// more than the registry tells who asks.
+func (a *app) elsewhere(ctx context.Context, r *client.Registry, source string, s record.Subject, err error) error {
+	upstreams, offline, failed := r.Upstreams(ctx)
+	if failed != nil {
+		return err
+	}
+	if source != particle.SourceHosted {
+		switch i := slices.IndexFunc(upstreams, func(u client.Upstream) bool { return u.Source == source }); {
+		case i < 0:
+			return fmt.Errorf("%w; this registry takes crates from no --source %s now (`aln-registry upstream list` says from which)", err, source)
+		case offline:
+			return fmt.Errorf("%w; it has not been seen there yet, or is not for you, and this registry is offline", err)
+		default:
+			return fmt.Errorf("%w; it has not been seen there yet, or is not for you: `aln-registry prefetch --all-versions-of %s --from %s` has the registry look", err, s.Name(), upstreams[i].Name)
+		}
+	}
+	for _, u := range upstreams {
+		if found, failed := r.Why(ctx, u.Source, s, a.grant.id); failed == nil && len(found) > 0 {
+			return fmt.Errorf("%w; %s has it: `aln-registry why %s --source %s`", err, u.Name, bare(s), u.Source)
+		}
+	}
+	return err
+}
+
+// bare is a crate's name, and version where s has one.
+func bare(s record.Subject) string {
+	if s.Version() == "" {
+		return s.Name()
+	}
+	return s.Name() + "@" + s.Version()
 }
 
 // judgedAs is r with sessions that name its grant, where the registry gives any:
