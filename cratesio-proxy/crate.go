@@ -78,8 +78,9 @@ func (w *whole) Close() error {
 	return nil
 }
 
-// Close ends this asker's interest. The last one's that leaves ends the reception, unless
-// more than half is there: then it goes on, and is stored.
+// Close ends this asker's interest. When the last one has left the reception goes on for
+// Config.Linger, or until somebody needs its place, for one that comes again to find it; where
+// more than half is there by then it goes on to its end, and is stored.
 func (c *Crate) Close() error {
 	if c.blob != nil {
 		return c.blob.Close()
@@ -230,9 +231,7 @@ func (u *Upstream) joinDownload(w Want) *download {
 	defer u.downloads.mu.Unlock()
 	if d, ok := u.downloads.all[w.ID]; ok {
 		u.proxy.counts.joined.Add(1)
-		d.mu.Lock()
-		d.readers++
-		d.mu.Unlock()
+		d.join()
 		return d
 	}
 	if u.proxy.isStopping() {

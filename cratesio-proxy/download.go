@@ -47,6 +47,7 @@ type download struct {
 	mu       sync.Mutex
 	changed  chan struct{} // closed when something below changes
 	readers  int
+	linger   *time.Timer // that it is received on without readers; nil where it never was
 	file     *os.File
 	taken    int64 // of the budget
 	started  bool  // upstream has answered, and size is what it said
@@ -130,9 +131,57 @@ func (d *download) leave() {
 		d.release()
 		return
 	}
-	if !d.verified && d.err == nil && (d.size < 0 || 2*d.written <= d.size) {
-		d.forget()
-		d.cancel(errLeft)
+	if d.verified || d.err != nil {
+		return
+	}
+	d.u.proxy.Log.Info("who asked for an upstream's crate left before it was there", "upstream", d.u.setting.Name, "crate", d.want.Name,
+		"version", d.want.Version, "received", d.written, "of", d.size, "goes_on", d.started)
+	if !d.started { // it has no place, so that nothing bounds how many of these there are
+		d.abandon()
+		return
+	}
+	d.linger = time.AfterFunc(d.u.proxy.Linger, func() {
+		all.mu.Lock()
+		defer all.mu.Unlock()
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.abandon()
+	})
+}
+
+// join is called under the lock of downloads.
+func (d *download) join() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.readers++
+	if d.linger != nil {
+		d.linger.Stop()
+	}
+}
+
+// abandon ends what nobody waits for, unless more than half is there. It is called under both
+// locks, and reports whether it did.
+func (d *download) abandon() bool {
+	if d.readers > 0 || d.over || d.verified || d.err != nil || d.size >= 0 && 2*d.written > d.size {
+		return false
+	}
+	d.forget()
+	d.cancel(errLeft)
+	return true
+}
+
+// makeWay ends one of the downloads that nobody waits for, so that they hold no place and no
+// spool that somebody waits for.
+func (u *Upstream) makeWay() {
+	u.downloads.mu.Lock()
+	defer u.downloads.mu.Unlock()
+	for _, d := range u.downloads.all {
+		d.mu.Lock()
+		ended := d.abandon()
+		d.mu.Unlock()
+		if ended {
+			return
+		}
 	}
 }
 
@@ -188,6 +237,9 @@ func (d *download) finish(ctx context.Context, err error) {
 	d.forget()
 	d.change(func() {
 		d.over = true
+		if d.linger != nil {
+			d.linger.Stop()
+		}
 		if verified { // who reads what was verified gets all of it, stored or not
 			d.unstored = err
 		} else {
@@ -233,6 +285,9 @@ func (d *download) fetch(ctx context.Context) error {
 	address, err := c.url(d.want.Name, d.want.Version, d.want.ID.Hex())
 	if err != nil {
 		return u.say(err)
+	}
+	if len(u.bulk) == cap(u.bulk) {
+		u.makeWay()
 	}
 	select {
 	case u.bulk <- struct{}{}:
@@ -338,6 +393,9 @@ func (in *incoming) begin(ctx context.Context, size int64) error {
 // upstream only says that it sends takes nothing of what others need.
 func (in *incoming) reserve(ctx context.Context, bytes int64) error {
 	for in.taken < bytes {
+		if !in.u.spool.has(spoolStep) {
+			in.u.makeWay()
+		}
 		if err := in.u.spool.take(ctx, spoolStep); err != nil {
 			return err
 		}
