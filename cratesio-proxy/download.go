@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -302,6 +303,9 @@ func (d *download) fetch(ctx context.Context) error {
 	if got := [sha256.Size]byte(in.hash.Sum(nil)); got != d.want.ID.Digest() {
 		return u.say(fmt.Errorf("%w: %d bytes hash to %x, and not to %s", ErrMismatch, in.at, got, d.want.ID.Hex()))
 	}
+	if in.size >= 0 && in.at != in.size { // which those who read it pass on
+		return u.say(fmt.Errorf("%w: it said %d bytes, and they are %d", ErrBroken, in.size, in.at))
+	}
 	u.proxy.counts.crates.Add(1)
 	u.proxy.counts.bytes.Add(in.at)
 	return nil
@@ -337,9 +341,10 @@ func (in *incoming) take(ctx context.Context, resp *http.Response, body *watched
 	size := resp.ContentLength
 	switch {
 	case resp.StatusCode == http.StatusOK:
-	case resp.StatusCode == http.StatusPartialContent && resp.Request.Header.Get("Range") != "" && continues(resp, in.at):
-		if size >= 0 {
-			size += in.at
+	case resp.StatusCode == http.StatusPartialContent && resp.Request.Header.Get("Range") != "":
+		var ok bool
+		if size, ok = continues(resp, in.at); !ok {
+			return fmt.Errorf("%w: it sends another part than it was asked for", ErrBroken)
 		}
 	default:
 		return &answered{kind: ErrBroken, status: resp.StatusCode}
@@ -361,9 +366,18 @@ func (in *incoming) take(ctx context.Context, resp *http.Response, body *watched
 	return in.copy(ctx, body)
 }
 
-// continues reports whether a partial answer begins where it should.
-func continues(resp *http.Response, at int64) bool {
-	return strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", at))
+// continues reports whether a partial answer is all from at on, and of how many bytes then all is.
+func continues(resp *http.Response, at int64) (size int64, ok bool) {
+	part, isBytes := strings.CutPrefix(resp.Header.Get("Content-Range"), "bytes ")
+	part, total, _ := strings.Cut(part, "/")
+	first, last, _ := strings.Cut(part, "-")
+	from, err := strconv.ParseUint(first, 10, 62)
+	to, err2 := strconv.ParseUint(last, 10, 62)
+	size = int64(to) + 1
+	ok = isBytes && err == nil && err2 == nil && int64(from) == at && size > at &&
+		(total == "*" || total == strconv.FormatInt(size, 10)) &&
+		(resp.ContentLength < 0 || resp.ContentLength == size-at)
+	return size, ok
 }
 
 // begin makes the file for a crate of that size, -1 for not known. A later attempt finds it.

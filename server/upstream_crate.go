@@ -310,8 +310,11 @@ func (s *Server) pass(w http.ResponseWriter, r *http.Request, in Incoming) error
 				w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
 			}
 			began = true
-			if _, gone := w.Write(buffer[:n]); gone != nil {
-				return nil // whoever asked is
+			switch _, failed := w.Write(buffer[:n]); {
+			case errors.Is(failed, http.ErrContentLength):
+				s.cut(r, fmt.Errorf("%w: it sends more bytes than it said", ErrUpstreamBroken))
+			case failed != nil:
+				return nil // whoever asked is gone
 			}
 		}
 		switch {

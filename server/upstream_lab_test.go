@@ -42,6 +42,7 @@ type part struct {
 	data string
 	err  error
 	wait chan struct{} // before it comes
+	more int64         // than its bytes are said to come, or fewer
 }
 
 func newFakeUpstreams() *fakeUpstreams {
@@ -124,7 +125,7 @@ func (f *fakeUpstreams) Crate(ctx context.Context, _ string, want UpstreamCrate)
 	}
 	in := &incoming{parts: parts}
 	for _, p := range parts {
-		if in.size += int64(len(p.data)); p.err != nil {
+		if in.size += int64(len(p.data)) + p.more; p.err != nil {
 			in.size++ // what is held back until all was seen to be right
 		}
 	}

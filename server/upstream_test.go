@@ -101,6 +101,26 @@ func TestACrateThatIsNotWhatTheIndexNamesIsCutOff(t *testing.T) {
 	}
 }
 
+// An upstream that sends more than it said is no client that went away: it is cut off, and logged.
+func TestACrateThatIsLongerThanItWasSaidIsCutOff(t *testing.T) {
+	l := newLab(t)
+	l.lookNowhere()
+	l.upstreams.offer("remote", "1.0.0")
+	l.upstreams.crates[storage.CIDOf(crateFile("remote", "1.0.0"))] = []part{{data: strings.Repeat("x", 100<<10), more: -10}}
+	request := must(http.NewRequest(http.MethodGet, l.url+remoteDL("/crates-io"), nil))
+	request.Header.Set("Authorization", l.session(l.member, "read"))
+	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
+	if err == nil {
+		defer resp.Body.Close()
+		if got, err := io.ReadAll(resp.Body); err == nil {
+			t.Errorf("the answer ends as if it were whole: %d, %d bytes", resp.StatusCode, len(got))
+		}
+	}
+	if logged := l.log.String(); !strings.Contains(logged, "cut off") || !strings.Contains(logged, "upstream-broken") {
+		t.Errorf("the log: %s", logged)
+	}
+}
+
 func TestUpstreamsThatFailAreTold(t *testing.T) {
 	l := newLab(t)
 	l.upstreams.offer("remote", "1.0.0")
