@@ -26,7 +26,8 @@ type Crate struct {
 	reader *reader
 }
 
-// Size is the number of bytes, -1 while upstream does not say it.
+// Size is the number of bytes: until all were seen to be the crate's what upstream says, -1 where it
+// does not.
 func (c *Crate) Size() int64 {
 	if c.blob != nil {
 		return c.blob.Size()
@@ -281,6 +282,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	if err := d.wait(r.ctx, stopGrace, func() bool {
 		most = min(d.readable()-r.offset, int64(len(p)))
 		end = d.verified && r.offset == d.written
+		d.given = d.given || most > 0
 		return most > 0 || end
 	}); err != nil {
 		return 0, err

@@ -1,6 +1,7 @@
 package cratesioproxy
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -51,6 +52,7 @@ type download struct {
 	linger   *time.Timer // that it is received on without readers; nil where it never was
 	file     *os.File
 	taken    int64 // of the budget
+	given    bool  // somebody has read some of it
 	started  bool  // upstream has answered, and size is what it said
 	size     int64 // -1 where it did not say
 	written  int64
@@ -101,6 +103,9 @@ func (d *download) wait(ctx context.Context, grace time.Duration, is func() bool
 func (d *download) length() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.verified {
+		return d.written
+	}
 	return d.size
 }
 
@@ -349,21 +354,56 @@ func (in *incoming) take(ctx context.Context, resp *http.Response, body *watched
 	default:
 		return &answered{kind: ErrBroken, status: resp.StatusCode}
 	}
+	again := resp.StatusCode == http.StatusOK && in.at > 0 && !in.anew()
 	if err := in.begin(ctx, size); err != nil {
 		return err
 	}
 	if etag := validator(resp, "ETag"); !strings.HasPrefix(etag, "W/") {
 		in.etag = etag
 	}
-	if resp.StatusCode == http.StatusOK && in.at > 0 {
-		if _, err := io.CopyN(io.Discard, body, in.at); err != nil {
-			if errors.Is(err, io.EOF) {
-				return fmt.Errorf("%w: it sent less than before", ErrBroken)
-			}
+	if again {
+		if err := in.compare(body); err != nil {
 			return err
 		}
 	}
 	return in.copy(ctx, body)
+}
+
+// anew forgets what is there for an answer that brings all of it, which may be another, and
+// reports false where somebody has read some of it.
+func (in *incoming) anew() bool {
+	done := false
+	in.change(func() {
+		if done = !in.given; done {
+			in.written, in.size = 0, -1
+		}
+	})
+	if done {
+		in.at = 0
+		in.hash.Reset()
+	}
+	return done
+}
+
+// compare passes over what is there already, if it comes as it came before.
+func (in *incoming) compare(body io.Reader) error {
+	came, had := make([]byte, copyBytes), make([]byte, copyBytes)
+	for at := int64(0); at < in.at; {
+		n := min(in.at-at, copyBytes)
+		if _, err := io.ReadFull(body, came[:n]); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return fmt.Errorf("%w: it sent less than before", ErrBroken)
+		} else if err != nil {
+			return err
+		}
+		if _, err := in.file.ReadAt(had[:n], at); err != nil {
+			return fmt.Errorf("read a spooled crate: %w", err)
+		}
+		if !bytes.Equal(came[:n], had[:n]) {
+			return fmt.Errorf("%w: it sent other bytes than before", ErrBroken)
+		}
+		at += n
+	}
+	return nil
 }
 
 // continues reports whether a partial answer is all from at on, and of how many bytes then all is.
@@ -387,7 +427,10 @@ func (in *incoming) begin(ctx context.Context, size int64) error {
 		return tooLarge
 	}
 	if in.file != nil {
-		if in.size != size && size >= 0 && in.size >= 0 {
+		switch {
+		case in.at == 0:
+			in.change(func() { in.size = size })
+		case in.size != size && size >= 0 && in.size >= 0:
 			return fmt.Errorf("%w: it said %d bytes, and then %d", ErrBroken, in.size, size)
 		}
 		return nil
