@@ -302,6 +302,9 @@ func (s *Server) sendIncoming(w http.ResponseWriter, r *http.Request, in Incomin
 // pass sends what in is given, as it comes. Once something was sent the only way to
 // say that it is not to be used is to cut the connection.
 func (s *Server) pass(w http.ResponseWriter, r *http.Request, in Incoming) error {
+	if err := measured(r, in); err != nil {
+		return err
+	}
 	buffer, began := make([]byte, copyBytes), false
 	for {
 		n, err := in.Read(buffer)
@@ -327,6 +330,19 @@ func (s *Server) pass(w http.ResponseWriter, r *http.Request, in Incoming) error
 			s.cut(r, err)
 		}
 	}
+}
+
+// measured waits until the size of in is known where r is of HTTP/1.0, to which an answer without
+// one that is cut looks whole.
+func measured(r *http.Request, in Incoming) error {
+	if r.ProtoAtLeast(1, 1) || in.Size() >= 0 {
+		return nil
+	}
+	whole, err := in.Whole(r.Context())
+	if err != nil || whole == nil {
+		return err
+	}
+	return whole.Close()
 }
 
 // cut ends the answer's connection, for what has a line of the log of its own.

@@ -34,7 +34,9 @@ type fakeUpstreams struct {
 	during func()
 	evict  func(UpstreamCrate) bool
 	unheld error
-	remove func(context.Context, storage.CID) error
+	// unsized: upstream does not say how large a crate is.
+	unsized bool
+	remove  func(context.Context, storage.CID) error
 }
 
 // part is some bytes of a crate, or how its reception ends.
@@ -129,6 +131,9 @@ func (f *fakeUpstreams) Crate(ctx context.Context, _ string, want UpstreamCrate)
 			in.size++ // what is held back until all was seen to be right
 		}
 	}
+	if f.unsized {
+		in.size = -1
+	}
 	return in, nil
 }
 
@@ -212,6 +217,10 @@ func (i *incoming) Whole(ctx context.Context) (io.ReadCloser, error) {
 	}
 	again := &incoming{parts: slices.Clone(i.parts)}
 	all, err := io.ReadAll(again)
+	if err != nil {
+		return nil, err
+	}
+	i.size = int64(len(all))
 	return io.NopCloser(bytes.NewReader(all)), err
 }
 
