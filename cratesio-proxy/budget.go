@@ -42,6 +42,9 @@ func (b *budget) take(ctx context.Context, n int64) error {
 	}
 }
 
+// has reports whether n are free.
+func (b *budget) has(n int64) bool { return b.most-b.used() >= n }
+
 func (b *budget) give(n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

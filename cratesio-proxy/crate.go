@@ -26,7 +26,8 @@ type Crate struct {
 	reader *reader
 }
 
-// Size is the number of bytes, -1 while upstream does not say it.
+// Size is the number of bytes: until all were seen to be the crate's what upstream says, -1 where it
+// does not.
 func (c *Crate) Size() int64 {
 	if c.blob != nil {
 		return c.blob.Size()
@@ -78,8 +79,9 @@ func (w *whole) Close() error {
 	return nil
 }
 
-// Close ends this asker's interest. The last one's that leaves ends the reception, unless
-// more than half is there: then it goes on, and is stored.
+// Close ends this asker's interest. When the last one has left the reception goes on for
+// Config.Linger, or until somebody needs its place, for one that comes again to find it; where
+// more than half is there by then it goes on to its end, and is stored.
 func (c *Crate) Close() error {
 	if c.blob != nil {
 		return c.blob.Close()
@@ -230,9 +232,7 @@ func (u *Upstream) joinDownload(w Want) *download {
 	defer u.downloads.mu.Unlock()
 	if d, ok := u.downloads.all[w.ID]; ok {
 		u.proxy.counts.joined.Add(1)
-		d.mu.Lock()
-		d.readers++
-		d.mu.Unlock()
+		d.join()
 		return d
 	}
 	if u.proxy.isStopping() {
@@ -282,6 +282,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	if err := d.wait(r.ctx, stopGrace, func() bool {
 		most = min(d.readable()-r.offset, int64(len(p)))
 		end = d.verified && r.offset == d.written
+		d.given = d.given || most > 0
 		return most > 0 || end
 	}); err != nil {
 		return 0, err

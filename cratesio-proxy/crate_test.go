@@ -242,13 +242,15 @@ func TestWhoLeavesDoesNotEndItForOthers(t *testing.T) {
 		part   int // of 400,000 bytes, there when the first reader leaves
 		others bool
 		stored bool
+		linger time.Duration
 	}{
-		"others wait":           {1000, true, true},
-		"alone, more than half": {300_000, false, true},
-		"alone, less than half": {100_000, false, false},
+		"others wait":                         {1000, true, true, time.Millisecond},
+		"alone, more than half":               {300_000, false, true, time.Millisecond},
+		"alone, less than half, for a while":  {100_000, false, true, time.Minute},
+		"alone, less than half, for too long": {100_000, false, false, time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newLab(t, func(c *Config) { c.Stall = 10 * time.Second })
+			l := newLab(t, func(proxy *Config) { proxy.Stall, proxy.Linger = 10*time.Second, c.linger })
 			data, want := crate("some", 400_000)
 			release, ended := make(chan struct{}), make(chan struct{})
 			var once sync.Once
@@ -303,6 +305,62 @@ func TestWhoLeavesDoesNotEndItForOthers(t *testing.T) {
 				t.Errorf("asked %d times", n)
 			}
 		})
+	}
+}
+
+// cargo leaves where nothing comes for half a minute, as with a crate that is looked into first,
+// and asks again: what has come by then is not asked for once more. But who left holds no place
+// that somebody waits for.
+func TestWhoComesAgainFindsWhatHasCome(t *testing.T) {
+	l := newLab(t, func(c *Config) { c.Stall = 10 * time.Second })
+	l.upstream.bulk = make(chan struct{}, 1)
+	data, want := crate("slow", 400_000)
+	parts := make(chan int)
+	l.on(dlPath(want), func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+		for begun := 0; begun < len(data); {
+			select {
+			case n := <-parts:
+				w.Write(data[begun : begun+n])
+				w.(http.Flusher).Flush()
+				begun += n
+			case <-r.Context().Done():
+				return
+			}
+		}
+	})
+	visit := func(n int) {
+		t.Helper()
+		ctx, leave := context.WithCancel(t.Context())
+		defer leave()
+		go func() { parts <- n }()
+		c, err := l.upstream.Crate(ctx, want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		leave()
+		if _, err := c.Whole(ctx); !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		visit(50_000)
+	}
+	go func() { parts <- len(data) - 150_000 }()
+	if got, err := l.read(want); err != nil || !bytes.Equal(got, data) || l.requests(dlPath(want)) != 1 {
+		t.Errorf("%d bytes, %v after %d requests", len(got), err, l.requests(dlPath(want)))
+	}
+	until(t, "it is stored", func() bool { return l.blobs.has(want.ID) })
+	l.evict(want.ID, true)
+	l.upstream.proven.drop(want.ID)
+	until(t, "it is over", func() bool { return l.proxy.Figures().Receiving == 0 })
+
+	visit(50_000)
+	other, next := crate("other", 1000)
+	l.on(dlPath(next), sends(other))
+	if got, err := l.read(next); err != nil || !bytes.Equal(got, other) {
+		t.Errorf("who waits for the place of one that nobody waits for: %d bytes, %v", len(got), err)
 	}
 }
 

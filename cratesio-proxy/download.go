@@ -1,6 +1,7 @@
 package cratesioproxy
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -47,8 +49,10 @@ type download struct {
 	mu       sync.Mutex
 	changed  chan struct{} // closed when something below changes
 	readers  int
+	linger   *time.Timer // that it is received on without readers; nil where it never was
 	file     *os.File
 	taken    int64 // of the budget
+	given    bool  // somebody has read some of it
 	started  bool  // upstream has answered, and size is what it said
 	size     int64 // -1 where it did not say
 	written  int64
@@ -99,6 +103,9 @@ func (d *download) wait(ctx context.Context, grace time.Duration, is func() bool
 func (d *download) length() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.verified {
+		return d.written
+	}
 	return d.size
 }
 
@@ -130,9 +137,57 @@ func (d *download) leave() {
 		d.release()
 		return
 	}
-	if !d.verified && d.err == nil && (d.size < 0 || 2*d.written <= d.size) {
-		d.forget()
-		d.cancel(errLeft)
+	if d.verified || d.err != nil {
+		return
+	}
+	d.u.proxy.Log.Info("who asked for an upstream's crate left before it was there", "upstream", d.u.setting.Name, "crate", d.want.Name,
+		"version", d.want.Version, "received", d.written, "of", d.size, "goes_on", d.started)
+	if !d.started { // it has no place, so that nothing bounds how many of these there are
+		d.abandon()
+		return
+	}
+	d.linger = time.AfterFunc(d.u.proxy.Linger, func() {
+		all.mu.Lock()
+		defer all.mu.Unlock()
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.abandon()
+	})
+}
+
+// join is called under the lock of downloads.
+func (d *download) join() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.readers++
+	if d.linger != nil {
+		d.linger.Stop()
+	}
+}
+
+// abandon ends what nobody waits for, unless more than half is there. It is called under both
+// locks, and reports whether it did.
+func (d *download) abandon() bool {
+	if d.readers > 0 || d.over || d.verified || d.err != nil || d.size >= 0 && 2*d.written > d.size {
+		return false
+	}
+	d.forget()
+	d.cancel(errLeft)
+	return true
+}
+
+// makeWay ends one of the downloads that nobody waits for, so that they hold no place and no
+// spool that somebody waits for.
+func (u *Upstream) makeWay() {
+	u.downloads.mu.Lock()
+	defer u.downloads.mu.Unlock()
+	for _, d := range u.downloads.all {
+		d.mu.Lock()
+		ended := d.abandon()
+		d.mu.Unlock()
+		if ended {
+			return
+		}
 	}
 }
 
@@ -188,6 +243,9 @@ func (d *download) finish(ctx context.Context, err error) {
 	d.forget()
 	d.change(func() {
 		d.over = true
+		if d.linger != nil {
+			d.linger.Stop()
+		}
 		if verified { // who reads what was verified gets all of it, stored or not
 			d.unstored = err
 		} else {
@@ -234,6 +292,9 @@ func (d *download) fetch(ctx context.Context) error {
 	if err != nil {
 		return u.say(err)
 	}
+	if len(u.bulk) == cap(u.bulk) {
+		u.makeWay()
+	}
 	select {
 	case u.bulk <- struct{}{}:
 		defer func() { <-u.bulk }()
@@ -246,6 +307,9 @@ func (d *download) fetch(ctx context.Context) error {
 	}
 	if got := [sha256.Size]byte(in.hash.Sum(nil)); got != d.want.ID.Digest() {
 		return u.say(fmt.Errorf("%w: %d bytes hash to %x, and not to %s", ErrMismatch, in.at, got, d.want.ID.Hex()))
+	}
+	if in.size >= 0 && in.at != in.size { // which those who read it pass on
+		return u.say(fmt.Errorf("%w: it said %d bytes, and they are %d", ErrBroken, in.size, in.at))
 	}
 	u.proxy.counts.crates.Add(1)
 	u.proxy.counts.bytes.Add(in.at)
@@ -282,33 +346,78 @@ func (in *incoming) take(ctx context.Context, resp *http.Response, body *watched
 	size := resp.ContentLength
 	switch {
 	case resp.StatusCode == http.StatusOK:
-	case resp.StatusCode == http.StatusPartialContent && resp.Request.Header.Get("Range") != "" && continues(resp, in.at):
-		if size >= 0 {
-			size += in.at
+	case resp.StatusCode == http.StatusPartialContent && resp.Request.Header.Get("Range") != "":
+		var ok bool
+		if size, ok = continues(resp, in.at); !ok {
+			return fmt.Errorf("%w: it sends another part than it was asked for", ErrBroken)
 		}
 	default:
 		return &answered{kind: ErrBroken, status: resp.StatusCode}
 	}
+	again := resp.StatusCode == http.StatusOK && in.at > 0 && !in.anew()
 	if err := in.begin(ctx, size); err != nil {
 		return err
 	}
 	if etag := validator(resp, "ETag"); !strings.HasPrefix(etag, "W/") {
 		in.etag = etag
 	}
-	if resp.StatusCode == http.StatusOK && in.at > 0 {
-		if _, err := io.CopyN(io.Discard, body, in.at); err != nil {
-			if errors.Is(err, io.EOF) {
-				return fmt.Errorf("%w: it sent less than before", ErrBroken)
-			}
+	if again {
+		if err := in.compare(body); err != nil {
 			return err
 		}
 	}
 	return in.copy(ctx, body)
 }
 
-// continues reports whether a partial answer begins where it should.
-func continues(resp *http.Response, at int64) bool {
-	return strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", at))
+// anew forgets what is there for an answer that brings all of it, which may be another, and
+// reports false where somebody has read some of it.
+func (in *incoming) anew() bool {
+	done := false
+	in.change(func() {
+		if done = !in.given; done {
+			in.written, in.size = 0, -1
+		}
+	})
+	if done {
+		in.at = 0
+		in.hash.Reset()
+	}
+	return done
+}
+
+// compare passes over what is there already, if it comes as it came before.
+func (in *incoming) compare(body io.Reader) error {
+	came, had := make([]byte, copyBytes), make([]byte, copyBytes)
+	for at := int64(0); at < in.at; {
+		n := min(in.at-at, copyBytes)
+		if _, err := io.ReadFull(body, came[:n]); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return fmt.Errorf("%w: it sent less than before", ErrBroken)
+		} else if err != nil {
+			return err
+		}
+		if _, err := in.file.ReadAt(had[:n], at); err != nil {
+			return fmt.Errorf("read a spooled crate: %w", err)
+		}
+		if !bytes.Equal(came[:n], had[:n]) {
+			return fmt.Errorf("%w: it sent other bytes than before", ErrBroken)
+		}
+		at += n
+	}
+	return nil
+}
+
+// continues reports whether a partial answer is all from at on, and of how many bytes then all is.
+func continues(resp *http.Response, at int64) (size int64, ok bool) {
+	part, isBytes := strings.CutPrefix(resp.Header.Get("Content-Range"), "bytes ")
+	part, total, _ := strings.Cut(part, "/")
+	first, last, _ := strings.Cut(part, "-")
+	from, err := strconv.ParseUint(first, 10, 62)
+	to, err2 := strconv.ParseUint(last, 10, 62)
+	size = int64(to) + 1
+	ok = isBytes && err == nil && err2 == nil && int64(from) == at && size > at &&
+		(total == "*" || total == strconv.FormatInt(size, 10)) &&
+		(resp.ContentLength < 0 || resp.ContentLength == size-at)
+	return size, ok
 }
 
 // begin makes the file for a crate of that size, -1 for not known. A later attempt finds it.
@@ -318,7 +427,10 @@ func (in *incoming) begin(ctx context.Context, size int64) error {
 		return tooLarge
 	}
 	if in.file != nil {
-		if in.size != size && size >= 0 && in.size >= 0 {
+		switch {
+		case in.at == 0:
+			in.change(func() { in.size = size })
+		case in.size != size && size >= 0 && in.size >= 0:
 			return fmt.Errorf("%w: it said %d bytes, and then %d", ErrBroken, in.size, size)
 		}
 		return nil
@@ -338,6 +450,9 @@ func (in *incoming) begin(ctx context.Context, size int64) error {
 // upstream only says that it sends takes nothing of what others need.
 func (in *incoming) reserve(ctx context.Context, bytes int64) error {
 	for in.taken < bytes {
+		if !in.u.spool.has(spoolStep) {
+			in.u.makeWay()
+		}
 		if err := in.u.spool.take(ctx, spoolStep); err != nil {
 			return err
 		}

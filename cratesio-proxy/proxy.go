@@ -49,6 +49,9 @@ const (
 	// DefaultPatience is how long an asker waits for news of a crate of which something
 	// is known already, before that is served.
 	DefaultPatience = 5 * time.Second
+	// DefaultLinger is how long a crate is received on when the last who asked for it has left:
+	// cargo leaves where nothing comes for 30 seconds, and asks again.
+	DefaultLinger = 2 * time.Minute
 	// DefaultCrateBytes bounds one crate, DefaultSpoolBytes all that are under way: every
 	// upstream has the same share of it, and never less than one crate.
 	DefaultCrateBytes = 512 << 20
@@ -72,8 +75,8 @@ type Config struct {
 	Spool string
 	// Offline: no upstream is ever asked.
 	Offline bool
-	// Fresh, Negative, Stall and Patience are times as explained beside their defaults.
-	Fresh, Negative, Stall, Patience time.Duration
+	// Fresh, Negative, Stall, Patience and Linger are times as explained beside their defaults.
+	Fresh, Negative, Stall, Patience, Linger time.Duration
 	// CrateBytes, SpoolBytes and DayBytes are bounds as explained beside their defaults.
 	CrateBytes, SpoolBytes, DayBytes int64
 	// Ahead is DefaultAhead where it is 0, and none where it is negative.
@@ -98,6 +101,7 @@ func (c Config) orDefault() Config {
 	c.Negative = cmp.Or(c.Negative, DefaultNegative)
 	c.Stall = cmp.Or(c.Stall, DefaultStall)
 	c.Patience = cmp.Or(c.Patience, DefaultPatience)
+	c.Linger = cmp.Or(c.Linger, DefaultLinger)
 	c.CrateBytes = cmp.Or(c.CrateBytes, DefaultCrateBytes)
 	c.SpoolBytes = cmp.Or(c.SpoolBytes, DefaultSpoolBytes)
 	c.DayBytes = cmp.Or(c.DayBytes, DefaultDayBytes)

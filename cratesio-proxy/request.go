@@ -33,6 +33,9 @@ const (
 var (
 	errStalled = errors.New("its answer stopped")
 	errSlow    = errors.New("its answer is too slow")
+	// errProtocol: what came over a connection that several share ended it. Which of their
+	// answers that was nobody says, so that all are tried again.
+	errProtocol = fmt.Errorf("an answer of it does not keep to HTTP/2, or its headers are larger than %d bytes", headerBytes)
 )
 
 // try makes attempts until one succeeds, or fails for good: what upstream is only
@@ -112,6 +115,7 @@ func (u *Upstream) ask(ctx context.Context, q question, use func(*http.Response,
 		case err == nil || isAnswer(err):
 			q.host.succeeded()
 			q.host.leave(RetryAfter(err))
+		case errors.Is(err, errProtocol): // it lives
 		case errors.Is(err, ErrUnavailable):
 			q.host.failed(begun)
 		}
@@ -226,10 +230,21 @@ func network(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: %w", ErrBroken, errRedirect)
 	case errors.As(err, &untrusted):
 		return &unreached{ErrBroken, "its certificate is not trusted; give the certificates to trust for it with ca=FILE", words(err)}
+	case tooMuchHeader(err): // of this file alone
+		return fmt.Errorf("%w: its headers are larger than %d bytes", ErrBroken, headerBytes)
 	case cause != nil: // more telling than that something was canceled
 		return fmt.Errorf("%w: %w", ErrUnavailable, cause)
+	case strings.Contains(err.Error(), "connection error: PROTOCOL_ERROR"):
+		return fmt.Errorf("%w: %w", ErrUnavailable, errProtocol)
 	}
 	return &unreached{ErrUnavailable, "it cannot be reached, or its answer broke off", words(err)}
+}
+
+// tooMuchHeader reports whether err is that of net/http, which has no value for it, for headers
+// beyond headerBytes. In HTTP/2 it is mostly errProtocol.
+func tooMuchHeader(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "server response headers exceeded") || strings.Contains(text, "response header list larger than")
 }
 
 // agent says who asks, as crates.io wants to know of everybody.

@@ -266,3 +266,46 @@ func TestTheLastTroubleIsTold(t *testing.T) {
 		t.Errorf("%t, %+v", ok, trouble)
 	}
 }
+
+// One file with headers that are too large says nothing of its host. It is not asked for again but
+// where others may have shared its connection.
+func TestTooLargeHeadersAreOfTheirFileAlone(t *testing.T) {
+	for proto, c := range map[int]struct {
+		want  error
+		asked int
+	}{1: {ErrBroken, 1}, 2: {ErrUnavailable, 1 + mostRetries}} {
+		t.Run(fmt.Sprintf("HTTP/%d", proto), func(t *testing.T) {
+			l := newLab(t, nil)
+			server := httptest.NewUnstartedServer(l)
+			server.EnableHTTP2 = proto == 2
+			server.StartTLS()
+			defer server.Close()
+			l.upstream.client = newClient(server.Client().Transport.(*http.Transport))
+			l.upstream.client.Transport.(*http.Transport).MaxResponseHeaderBytes = headerBytes
+			defer l.upstream.client.CloseIdleConnections()
+			l.on("/config.json", text(`{"dl":"`+server.URL+`/dl/{crate}/{version}"}`))
+			l.upstream.setting.Index = server.URL + "/"
+			l.slow.Store(int64(deadAfter))
+			good, other := crate("good", 5000)
+			l.on(dlPath(other), sends(good))
+			for _, name := range []string{"one", "two", "three"} {
+				_, want := crate(name, 5000)
+				l.on(dlPath(want), func(w http.ResponseWriter, r *http.Request) {
+					if r.ProtoMajor != proto {
+						t.Errorf("asked by %s", r.Proto)
+					}
+					for i := range 20 {
+						w.Header().Set(fmt.Sprintf("X-Large-%d", i), strings.Repeat("x", 4<<10))
+					}
+				})
+				_, err := l.read(want)
+				if !errors.Is(err, c.want) || !strings.Contains(err.Error(), "headers") || l.requests(dlPath(want)) != c.asked {
+					t.Errorf("%v, asked %d times", err, l.requests(dlPath(want)))
+				}
+			}
+			if got, err := l.read(other); err != nil || string(got) != string(good) {
+				t.Errorf("another of the host: %d bytes, %v", len(got), err)
+			}
+		})
+	}
+}

@@ -302,6 +302,9 @@ func (s *Server) sendIncoming(w http.ResponseWriter, r *http.Request, in Incomin
 // pass sends what in is given, as it comes. Once something was sent the only way to
 // say that it is not to be used is to cut the connection.
 func (s *Server) pass(w http.ResponseWriter, r *http.Request, in Incoming) error {
+	if err := measured(r, in); err != nil {
+		return err
+	}
 	buffer, began := make([]byte, copyBytes), false
 	for {
 		n, err := in.Read(buffer)
@@ -310,8 +313,11 @@ func (s *Server) pass(w http.ResponseWriter, r *http.Request, in Incoming) error
 				w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
 			}
 			began = true
-			if _, gone := w.Write(buffer[:n]); gone != nil {
-				return nil // whoever asked is
+			switch _, failed := w.Write(buffer[:n]); {
+			case errors.Is(failed, http.ErrContentLength):
+				s.cut(r, fmt.Errorf("%w: it sends more bytes than it said", ErrUpstreamBroken))
+			case failed != nil:
+				return nil // whoever asked is gone
 			}
 		}
 		switch {
@@ -324,6 +330,19 @@ func (s *Server) pass(w http.ResponseWriter, r *http.Request, in Incoming) error
 			s.cut(r, err)
 		}
 	}
+}
+
+// measured waits until the size of in is known where r is of HTTP/1.0, to which an answer without
+// one that is cut looks whole.
+func measured(r *http.Request, in Incoming) error {
+	if r.ProtoAtLeast(1, 1) || in.Size() >= 0 {
+		return nil
+	}
+	whole, err := in.Whole(r.Context())
+	if err != nil || whole == nil {
+		return err
+	}
+	return whole.Close()
 }
 
 // cut ends the answer's connection, for what has a line of the log of its own.

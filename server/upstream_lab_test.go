@@ -34,7 +34,9 @@ type fakeUpstreams struct {
 	during func()
 	evict  func(UpstreamCrate) bool
 	unheld error
-	remove func(context.Context, storage.CID) error
+	// unsized: upstream does not say how large a crate is.
+	unsized bool
+	remove  func(context.Context, storage.CID) error
 }
 
 // part is some bytes of a crate, or how its reception ends.
@@ -42,6 +44,7 @@ type part struct {
 	data string
 	err  error
 	wait chan struct{} // before it comes
+	more int64         // than its bytes are said to come, or fewer
 }
 
 func newFakeUpstreams() *fakeUpstreams {
@@ -124,9 +127,12 @@ func (f *fakeUpstreams) Crate(ctx context.Context, _ string, want UpstreamCrate)
 	}
 	in := &incoming{parts: parts}
 	for _, p := range parts {
-		if in.size += int64(len(p.data)); p.err != nil {
+		if in.size += int64(len(p.data)) + p.more; p.err != nil {
 			in.size++ // what is held back until all was seen to be right
 		}
+	}
+	if f.unsized {
+		in.size = -1
 	}
 	return in, nil
 }
@@ -211,6 +217,10 @@ func (i *incoming) Whole(ctx context.Context) (io.ReadCloser, error) {
 	}
 	again := &incoming{parts: slices.Clone(i.parts)}
 	all, err := io.ReadAll(again)
+	if err != nil {
+		return nil, err
+	}
+	i.size = int64(len(all))
 	return io.NopCloser(bytes.NewReader(all)), err
 }
 

@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/policy"
@@ -98,6 +100,55 @@ func TestACrateThatIsNotWhatTheIndexNamesIsCutOff(t *testing.T) {
 	}
 	if logged := l.log.String(); !strings.Contains(logged, "cut off") || strings.Contains(logged, "remote") {
 		t.Errorf("the log: %s", logged)
+	}
+}
+
+// An upstream that sends more than it said is no client that went away: it is cut off, and logged.
+func TestACrateThatIsLongerThanItWasSaidIsCutOff(t *testing.T) {
+	l := newLab(t)
+	l.lookNowhere()
+	l.upstreams.offer("remote", "1.0.0")
+	l.upstreams.crates[storage.CIDOf(crateFile("remote", "1.0.0"))] = []part{{data: strings.Repeat("x", 100<<10), more: -10}}
+	request := must(http.NewRequest(http.MethodGet, l.url+remoteDL("/crates-io"), nil))
+	request.Header.Set("Authorization", l.session(l.member, "read"))
+	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
+	if err == nil {
+		defer resp.Body.Close()
+		if got, err := io.ReadAll(resp.Body); err == nil {
+			t.Errorf("the answer ends as if it were whole: %d, %d bytes", resp.StatusCode, len(got))
+		}
+	}
+	if logged := l.log.String(); !strings.Contains(logged, "cut off") || !strings.Contains(logged, "upstream-broken") {
+		t.Errorf("the log: %s", logged)
+	}
+}
+
+// To a client of HTTP/1.0 an answer without a length that is cut looks whole: it is sent nothing
+// before the length is known.
+func TestACrateThatBreaksOffIsNotWholeToHTTP10(t *testing.T) {
+	l := newLab(t)
+	l.lookNowhere()
+	l.upstreams.offer("remote", "1.0.0")
+	l.upstreams.unsized = true
+	data := crateFile("remote", "1.0.0")
+	for name, c := range map[string]struct {
+		parts []part
+		want  string
+	}{
+		"broken": {[]part{{data: strings.Repeat("x", 100<<10)}, {err: ErrUpstreamBroken}}, "HTTP/1.0 502 "},
+		"right":  {[]part{{data: string(data)}}, fmt.Sprintf("\r\nContent-Length: %d\r\n", len(data))},
+	} {
+		l.upstreams.mu.Lock()
+		l.upstreams.crates[storage.CIDOf(data)] = c.parts
+		l.upstreams.mu.Unlock()
+		conn := must(net.Dial("tcp", strings.TrimPrefix(l.url, "http://")))
+		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		fmt.Fprintf(conn, "GET %s HTTP/1.0\r\nAuthorization: %s\r\n\r\n", remoteDL("/crates-io"), l.session(l.member, "read"))
+		got, _ := io.ReadAll(conn)
+		conn.Close()
+		if !strings.Contains(string(got), c.want) {
+			t.Errorf("%s: %.300q of %d bytes", name, got, len(got))
+		}
 	}
 }
 

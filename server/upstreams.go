@@ -59,7 +59,7 @@ type Incoming interface {
 	// Whole waits until all bytes were seen to be right, and reads them from the first on,
 	// whatever else is read, also after Close: it is closed by itself. It returns nil where Held does not.
 	Whole(ctx context.Context) (io.ReadCloser, error)
-	// Size is the number of bytes, -1 while upstream does not say it.
+	// Size is the number of bytes, -1 where upstream does not say it, until all were seen to be right.
 	Size() int64
 }
 
