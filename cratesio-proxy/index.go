@@ -54,13 +54,13 @@ type rest struct {
 	until time.Time
 }
 
-// refresh is Refresh that fetches as many waves of dependencies ahead.
-func (u *Upstream) refresh(ctx context.Context, name string, ahead int) error {
+// refresh is Refresh that fetches that much ahead.
+func (u *Upstream) refresh(ctx context.Context, name string, ahead cascade) error {
 	return u.refreshOlder(ctx, name, ahead, u.proxy.Fresh)
 }
 
 // refreshOlder is refresh of what upstream was not asked for so long.
-func (u *Upstream) refreshOlder(ctx context.Context, name string, ahead int, fresh time.Duration) error {
+func (u *Upstream) refreshOlder(ctx context.Context, name string, ahead cascade, fresh time.Duration) error {
 	if cargo.ValidateName(name) != nil || strings.ToLower(name) != name {
 		return u.say(ErrNotFound)
 	}
@@ -95,7 +95,7 @@ func (k Known) elsewhere(name string) bool {
 }
 
 // renew sees to it that what is known is fresh, or cannot be made so now.
-func (u *Upstream) renew(ctx context.Context, name string, known Known, ok bool, fresh time.Duration, ahead int) error {
+func (u *Upstream) renew(ctx context.Context, name string, known Known, ok bool, fresh time.Duration, ahead cascade) error {
 	now := u.proxy.Clock()
 	if e, _ := u.entries.get(name); ok && isFresh(e.file, known, now, fresh) {
 		u.proxy.counts.fresh.Add(1)
@@ -107,6 +107,9 @@ func (u *Upstream) renew(ctx context.Context, name string, known Known, ok bool,
 			return nil
 		}
 		return r.err
+	}
+	if ahead.behind && !u.mayAhead(ahead) {
+		return errEnough
 	}
 	u.wantConfig()
 	asked := u.flights.join(u.proxy, name, indexTime, func(ctx context.Context) error { return u.fetchIndex(ctx, name, fresh, ahead) })
@@ -153,7 +156,7 @@ func isFresh(f File, known Known, now time.Time, fresh time.Duration) bool {
 
 // fetchIndex asks upstream for a crate's index file and hands to the registry what is new. What it
 // depends on is fetched ahead as soon as it is known.
-func (u *Upstream) fetchIndex(ctx context.Context, name string, fresh time.Duration, ahead int) error {
+func (u *Upstream) fetchIndex(ctx context.Context, name string, fresh time.Duration, ahead cascade) error {
 	known, ok, err := u.proxy.Evidence.Known(ctx, u.setting.Name, cargo.CanonicalName(name))
 	if err != nil {
 		return err
@@ -189,7 +192,7 @@ func (u *Upstream) noted(ctx context.Context, name string) File {
 }
 
 // askIndex is fetchIndex with what is known, and validators where they are of that.
-func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bool, file File, ahead int) error {
+func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bool, file File, ahead cascade) error {
 	var found answer
 	err := u.try(ctx, never, func(ctx context.Context) (err error) {
 		found, err = u.getIndex(ctx, name, file)
@@ -232,7 +235,7 @@ func (u *Upstream) enter(ctx context.Context, name string, snapshot []byte, tell
 	case strings.ToLower(file.Name) != name:
 		return nil, u.say(ErrNotFound)
 	}
-	if !u.entered.take(u.proxy.Clock(), int64(len(snapshot)), u.proxy.DayBytes) {
+	if !u.entered.take(u.proxy.Clock(), day, int64(len(snapshot)), u.proxy.DayBytes) {
 		return nil, u.say(errExcess)
 	}
 	deps := dependencies(file)

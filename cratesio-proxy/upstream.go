@@ -32,7 +32,8 @@ type Upstream struct {
 	large     chan struct{}                  // holds a place for every large index file in memory
 	ahead     chan struct{}                  // holds a place for every name being fetched ahead
 	waiting   atomic.Int64                   // names that are to be fetched ahead
-	entered   daily                          // bytes of index files
+	asked     tally                          // names fetched ahead within a minute
+	entered   tally                          // bytes of index files within a day
 	trouble   atomic.Pointer[Trouble]        // the last one
 }
 
@@ -106,11 +107,11 @@ type Want struct {
 // includes names that are never asked of an upstream, and ErrUnavailable, ErrRefused
 // or ErrBroken where nothing is known and upstream did not tell.
 func (u *Upstream) Refresh(ctx context.Context, name string) error {
-	return u.refresh(ctx, name, u.proxy.Ahead)
+	return u.refresh(ctx, name, u.newCascade())
 }
 
 // Renew is Refresh for who misses something in what is known: upstream is asked anew, unless
 // it was a few seconds ago.
 func (u *Upstream) Renew(ctx context.Context, name string) error {
-	return u.refreshOlder(ctx, name, u.proxy.Ahead, min(renewRest, u.proxy.Fresh))
+	return u.refreshOlder(ctx, name, u.newCascade(), min(renewRest, u.proxy.Fresh))
 }
