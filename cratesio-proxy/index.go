@@ -33,6 +33,7 @@ const (
 	vanishedFor = 10 * time.Minute // that a crate is not there before that is believed
 
 	indexTime   = 90 * time.Second // that a question may take in all, publication included
+	answerTime  = 24 * time.Second // that an asker waits for an answer, however slowly it comes: cargo gives up after 30
 	troubleRest = 2 * time.Second  // after a failure, where nothing is known
 	slowFor     = 10 * time.Second // that nobody waits for news of what is known
 	staleRest   = 15 * time.Second // where something is, or what came is of no use
@@ -114,7 +115,7 @@ func (u *Upstream) renew(ctx context.Context, name string, known Known, ok bool,
 	u.wantConfig()
 	asked := u.flights.join(u.proxy, name, indexTime, func(ctx context.Context) error { return u.fetchIndex(ctx, name, fresh, ahead) })
 	if !ok {
-		return asked.wait(ctx)
+		return u.patiently(ctx, asked.wait)
 	}
 	return u.renewKnown(ctx, asked)
 }

@@ -32,6 +32,7 @@ type Upstream struct {
 	large     chan struct{}                  // holds a place for every large index file in memory
 	ahead     chan struct{}                  // holds a place for every name being fetched ahead
 	waiting   atomic.Int64                   // names that are to be fetched ahead
+	patience  time.Duration                  // that an asker waits for its answer
 	asked     tally                          // names fetched ahead within a minute
 	entered   tally                          // bytes of index files within a day
 	trouble   atomic.Pointer[Trouble]        // the last one
@@ -75,7 +76,7 @@ func newUpstream(p *Proxy, s Setting, of int) (*Upstream, error) {
 		entries: newRecent[string, entry](mostEntries), resting: newRecent[string, rest](mostResting),
 		waves: newRecent[string, wave](mostEntries), proven: newRecent[storage.CID, struct{}](mostProven), bulk: make(chan struct{}, mostBulk),
 	}
-	u.client = newClient(transport)
+	u.client, u.patience = newClient(transport), answerTime
 	u.spool = newBudget(max(p.SpoolBytes/int64(of), p.CrateBytes))
 	u.large, u.ahead = make(chan struct{}, mostLarge), make(chan struct{}, mostAhead)
 	u.flights.places = make(chan struct{}, mostFlights)
