@@ -15,6 +15,16 @@ type tally struct {
 	taken int64
 }
 
+// versionBytes is about what an import writes of each version that is known of its crate, listed
+// or not, besides the snapshot.
+const versionBytes = 300
+
+// enters counts what is about to be entered of a crate, and is false where that is too much.
+func (u *Upstream) enters(known Known, snapshot, versions int) bool {
+	n := int64(snapshot) + versionBytes*int64(max(known.Versions, versions))
+	return u.entered.take(u.proxy.Clock(), day, n, u.proxy.DayBytes)
+}
+
 // errExcess is why an index file is not entered.
 var errExcess = fmt.Errorf("%w: its index files change more than this registry enters within a day", ErrBusy)
 

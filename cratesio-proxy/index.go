@@ -215,7 +215,7 @@ func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bo
 	var deps []string
 	if found.file.Snapshot = storage.CIDOf(found.body); !ok || found.file.Snapshot != known.Snapshot {
 		ahead := func(deps []string) { u.spreadOnce(name, found.file.Checked, deps, ahead) }
-		if deps, err = u.enter(ctx, name, found.body, ahead); err != nil {
+		if deps, err = u.enter(ctx, name, known, found.body, ahead); err != nil {
 			return err
 		}
 	}
@@ -226,7 +226,7 @@ func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bo
 // enter hands a snapshot to the registry, and returns what it depends on, which it tells
 // before: publication takes its time. One that is another crate's is not there: some file
 // systems know one file by several names.
-func (u *Upstream) enter(ctx context.Context, name string, snapshot []byte, tell func(deps []string)) ([]string, error) {
+func (u *Upstream) enter(ctx context.Context, name string, known Known, snapshot []byte, tell func(deps []string)) ([]string, error) {
 	file, err := cargo.ParseUpstreamFile(name, snapshot)
 	switch {
 	case err != nil:
@@ -236,7 +236,7 @@ func (u *Upstream) enter(ctx context.Context, name string, snapshot []byte, tell
 	case strings.ToLower(file.Name) != name:
 		return nil, u.say(ErrNotFound)
 	}
-	if !u.entered.take(u.proxy.Clock(), day, int64(len(snapshot)), u.proxy.DayBytes) {
+	if !u.enters(known, len(snapshot), len(file.Lines)) {
 		return nil, u.say(errExcess)
 	}
 	deps := dependencies(file)
@@ -292,7 +292,7 @@ func (u *Upstream) remember(ctx context.Context, name string, known Known, ok bo
 		}
 		return
 	case errors.Is(err, errExcess):
-		u.proxy.alarm(Alarm{Upstream: u.setting.Name, Kind: AlarmExcess, Detail: words(err), At: now})
+		u.exceeded(err)
 		u.resting.put(name, rest{err, now.Add(u.proxy.Fresh)})
 	case errors.Is(err, ErrBroken):
 		if errors.Is(err, ErrSnapshot) {
@@ -308,6 +308,11 @@ func (u *Upstream) remember(ctx context.Context, name string, known Known, ok bo
 		return
 	}
 	u.proxy.Log.WarnContext(ctx, "an upstream's index file cannot be had", "upstream", u.setting.Name, "crate", name, "known", ok, "error", err, "cause", inside(err))
+}
+
+// exceeded raises the alarm that more changes than is entered.
+func (u *Upstream) exceeded(err error) {
+	u.proxy.alarm(Alarm{Upstream: u.setting.Name, Kind: AlarmExcess, Detail: words(err), At: u.proxy.Clock()})
 }
 
 // vanished takes in that upstream no longer has what it had. That it is gone is entered where
@@ -331,6 +336,10 @@ func (u *Upstream) vanished(ctx context.Context, name string, known Known, file 
 	u.entries.put(name, entry{file: gone})
 	u.proxy.notes.file(gone)
 	if status == http.StatusNotFound && (now.Sub(gone.Checked) < vanishedFor || u.fetchConfig(ctx) != nil) {
+		return
+	}
+	if !u.enters(known, 0, 0) {
+		u.exceeded(u.say(errExcess))
 		return
 	}
 	if _, err := u.proxy.Evidence.Import(ctx, u.setting.Name, name, nil); err != nil {
