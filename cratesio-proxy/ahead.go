@@ -2,9 +2,11 @@ package cratesioproxy
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"phoenix-lab.org/aln-registry/registry/cargo"
@@ -17,7 +19,38 @@ const (
 	mostVersions   = 3   // the newest, whose dependencies are fetched ahead
 	mostDeps       = 64
 	mostReread     = 2 << 20 // bytes of a stored snapshot that is read again for that
+
+	// An upstream answers with as many names as it likes, and whatever is fetched is kept for ever:
+	// one question has no more than mostCascade fetched ahead, all of them mostMinute a minute.
+	// Who needs what is beyond asks for it.
+	mostCascade = 512
+	mostMinute  = 2000
 )
+
+// errEnough is why a name is not fetched ahead. Nobody waits for it.
+var errEnough = fmt.Errorf("%w: enough is fetched ahead", ErrBusy)
+
+// cascade is what a question has fetched ahead: as many waves more, and as many names in all
+// of them as are left.
+type cascade struct {
+	waves  int
+	left   *atomic.Int64
+	behind bool // it goes on behind what was asked for
+}
+
+func (u *Upstream) newCascade() cascade {
+	c := cascade{waves: u.proxy.Ahead, left: new(atomic.Int64)}
+	c.left.Store(mostCascade)
+	return c
+}
+
+// next is c one wave behind.
+func (c cascade) next() cascade { return cascade{c.waves - 1, c.left, true} }
+
+// mayAhead counts one name that upstream is asked for ahead, and is false where it must not be.
+func (u *Upstream) mayAhead(c cascade) bool {
+	return c.left.Add(-1) >= 0 && u.asked.take(u.proxy.Clock(), time.Minute, 1, mostMinute)
+}
 
 // wave notes that dependencies were fetched ahead, after their crate was looked at then.
 type wave struct {
@@ -26,26 +59,26 @@ type wave struct {
 }
 
 // fetchAhead fetches what a crate that was asked for depends on, so that what cargo asks next is
-// answered from memory: as many waves, whatever of it is not fresh.
-func (u *Upstream) fetchAhead(name string, waves int) {
+// answered from memory: all of ahead's waves, whatever of it is not fresh.
+func (u *Upstream) fetchAhead(name string, ahead cascade) {
 	e, there := u.entries.get(name)
-	if waves <= 0 || !there || e.deps != nil && len(e.deps) == 0 {
+	if ahead.waves <= 0 || !there || e.deps != nil && len(e.deps) == 0 {
 		return
 	}
 	if e.deps != nil {
-		u.spreadOnce(name, e.file.Checked, e.deps, waves)
+		u.spreadOnce(name, e.file.Checked, e.deps, ahead)
 		return
 	}
-	if !u.begins(name, e.file.Checked, waves) {
+	if !u.begins(name, e.file.Checked, ahead.waves) {
 		return
 	}
-	u.proxy.tasks.begin(func() { u.spread(u.reread(u.proxy.ctx, name, e.file.Snapshot), waves) })
+	u.proxy.tasks.begin(func() { u.spread(u.reread(u.proxy.ctx, name, e.file.Snapshot), ahead) })
 }
 
 // spreadOnce fetches names, which name depends on by what was seen then, ahead once.
-func (u *Upstream) spreadOnce(name string, checked time.Time, names []string, waves int) {
-	if waves > 0 && len(names) > 0 && u.begins(name, checked, waves) {
-		u.spread(names, waves)
+func (u *Upstream) spreadOnce(name string, checked time.Time, names []string, ahead cascade) {
+	if ahead.waves > 0 && len(names) > 0 && u.begins(name, checked, ahead.waves) {
+		u.spread(names, ahead)
 	}
 }
 
@@ -59,8 +92,11 @@ func (u *Upstream) begins(name string, checked time.Time, waves int) bool {
 }
 
 // spread fetches names ahead, each with its own dependencies for one wave less.
-func (u *Upstream) spread(names []string, waves int) {
+func (u *Upstream) spread(names []string, ahead cascade) {
 	for _, name := range names {
+		if ahead.left.Load() <= 0 {
+			return
+		}
 		if r, there := u.resting.get(name); there && u.proxy.Clock().Before(r.until) {
 			continue
 		}
@@ -77,7 +113,7 @@ func (u *Upstream) spread(names []string, waves int) {
 				return
 			}
 			u.proxy.counts.ahead.Add(1)
-			_ = u.refresh(u.proxy.ctx, name, waves-1) // who asks for it is told why not
+			_ = u.refresh(u.proxy.ctx, name, ahead.next()) // who asks for it is told why not
 		})
 		if !begun {
 			u.waiting.Add(-1)

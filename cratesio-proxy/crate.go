@@ -100,7 +100,7 @@ func (u *Upstream) Crate(ctx context.Context, w Want) (*Crate, error) {
 		if !errors.Is(err, storage.ErrNotFound) {
 			return c, err
 		}
-		r, err := u.receive(ctx, w)
+		r, err := u.receive(ctx, w, func(r *reader) error { return u.patiently(ctx, r.begun) })
 		if !errors.Is(err, errHeld) {
 			return r, err
 		}
@@ -169,7 +169,7 @@ func (u *Upstream) Hold(ctx context.Context, w Want) error {
 		if !errors.Is(err, storage.ErrNotFound) {
 			return err
 		}
-		c, err := u.receive(ctx, w)
+		c, err := u.receive(ctx, w, func(r *reader) error { return r.begun(ctx) })
 		if err == nil {
 			err = c.reader.stored(ctx)
 			c.reader.close()
@@ -181,8 +181,8 @@ func (u *Upstream) Hold(ctx context.Context, w Want) error {
 	return fmt.Errorf("%w: it is stored and removed again and again", ErrBusy)
 }
 
-// receive joins the reception of a crate that is not held.
-func (u *Upstream) receive(ctx context.Context, w Want) (*Crate, error) {
+// receive joins the reception of a crate that is not held, and returns once it has begun.
+func (u *Upstream) receive(ctx context.Context, w Want, begun func(*reader) error) (*Crate, error) {
 	if err := u.checkWant(w); err != nil {
 		return nil, err
 	}
@@ -195,7 +195,7 @@ func (u *Upstream) receive(ctx context.Context, w Want) (*Crate, error) {
 		return nil, errClosed
 	}
 	r := &reader{ctx: ctx, of: d}
-	if err := r.begun(); err != nil {
+	if err := begun(r); err != nil {
 		r.close()
 		return nil, err
 	}
@@ -258,8 +258,8 @@ type reader struct {
 }
 
 // begun waits until upstream has answered.
-func (r *reader) begun() error {
-	return r.of.wait(r.ctx, 0, func() bool { return r.of.started })
+func (r *reader) begun(ctx context.Context) error {
+	return r.of.wait(ctx, 0, func() bool { return r.of.started })
 }
 
 // stored waits until the crate is held.

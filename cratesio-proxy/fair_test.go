@@ -219,7 +219,7 @@ func TestASlowUpstreamTakesNoSpoolOfOthers(t *testing.T) {
 // What an upstream has entered here stays for ever: it cannot fill this registry by changing
 // its index files again and again.
 func TestAnUpstreamCannotEnterWithoutEnd(t *testing.T) {
-	l := newLab(t, func(c *Config) { c.DayBytes = int64(5 * len(line("some", "1.0.0"))) })
+	l := newLab(t, func(c *Config) { c.DayBytes = int64(5 * (len(line("some", "1.0.0")) + versionBytes)) })
 	for i := range 20 {
 		l.on("/so/me/some", text(line("some", fmt.Sprintf("1.0.%d", i%10))))
 		if err := l.refresh("some"); err != nil {
@@ -239,6 +239,32 @@ func TestAnUpstreamCannotEnterWithoutEnd(t *testing.T) {
 	}
 	l.pass(24 * time.Hour)
 	if err := l.refresh("some"); err != nil || l.evidence.imports() != 6 {
+		t.Errorf("on the next day: %v", err)
+	}
+}
+
+// A crate of many versions is written anew with every import, however small its index file has
+// become: that counts, and so does that it is gone.
+func TestWhatAnImportWritesBesideTheIndexFileCounts(t *testing.T) {
+	const versions = 20_000
+	l := newLab(t, func(c *Config) { c.DayBytes = 10 * versions * versionBytes })
+	l.evidence.versions = versions
+	for i := range 30 {
+		l.on("/so/me/some", status(http.StatusGone))
+		if i%2 == 0 {
+			l.on("/so/me/some", text(line("some", fmt.Sprintf("1.0.%d", i))))
+		}
+		_ = l.refresh("some") // what is known, or that it is gone
+		l.pass(DefaultFresh)
+	}
+	if n := l.evidence.imports(); n < 8 || n > 10 {
+		t.Errorf("%d imports within a day, each of %d bytes, where ten fit", n, versions*versionBytes)
+	}
+	until(t, "there is an alarm", func() bool { return strings.Contains(l.facts.kinds(), AlarmExcess) })
+	l.pass(24 * time.Hour)
+	l.on("/so/me/some", text(line("some", "2.0.0")))
+	before := l.evidence.imports()
+	if err := l.refresh("some"); err != nil || l.evidence.imports() != before+1 {
 		t.Errorf("on the next day: %v", err)
 	}
 }

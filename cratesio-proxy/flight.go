@@ -2,6 +2,7 @@ package cratesioproxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -131,6 +132,18 @@ func (o *flight) takePlace(p *Proxy, placed bool) error {
 		return errLeft
 	}
 	return nil
+}
+
+// patiently waits for upstream's answer, but not as long as what was asked may take: it is
+// there for who asks later.
+func (u *Upstream) patiently(ctx context.Context, wait func(context.Context) error) error {
+	patient, cancel := context.WithTimeout(ctx, u.patience)
+	defer cancel()
+	err := wait(patient)
+	if errors.Is(err, context.DeadlineExceeded) && patient.Err() != nil && ctx.Err() == nil {
+		return u.say(fmt.Errorf("%w: it has not answered within %s", ErrUnavailable, u.patience))
+	}
+	return err
 }
 
 // leave is called by everybody who waited, once.

@@ -33,6 +33,7 @@ const (
 	vanishedFor = 10 * time.Minute // that a crate is not there before that is believed
 
 	indexTime   = 90 * time.Second // that a question may take in all, publication included
+	answerTime  = 24 * time.Second // that an asker waits for an answer, however slowly it comes: cargo gives up after 30
 	troubleRest = 2 * time.Second  // after a failure, where nothing is known
 	slowFor     = 10 * time.Second // that nobody waits for news of what is known
 	staleRest   = 15 * time.Second // where something is, or what came is of no use
@@ -54,13 +55,13 @@ type rest struct {
 	until time.Time
 }
 
-// refresh is Refresh that fetches as many waves of dependencies ahead.
-func (u *Upstream) refresh(ctx context.Context, name string, ahead int) error {
+// refresh is Refresh that fetches that much ahead.
+func (u *Upstream) refresh(ctx context.Context, name string, ahead cascade) error {
 	return u.refreshOlder(ctx, name, ahead, u.proxy.Fresh)
 }
 
 // refreshOlder is refresh of what upstream was not asked for so long.
-func (u *Upstream) refreshOlder(ctx context.Context, name string, ahead int, fresh time.Duration) error {
+func (u *Upstream) refreshOlder(ctx context.Context, name string, ahead cascade, fresh time.Duration) error {
 	if cargo.ValidateName(name) != nil || strings.ToLower(name) != name {
 		return u.say(ErrNotFound)
 	}
@@ -95,7 +96,7 @@ func (k Known) elsewhere(name string) bool {
 }
 
 // renew sees to it that what is known is fresh, or cannot be made so now.
-func (u *Upstream) renew(ctx context.Context, name string, known Known, ok bool, fresh time.Duration, ahead int) error {
+func (u *Upstream) renew(ctx context.Context, name string, known Known, ok bool, fresh time.Duration, ahead cascade) error {
 	now := u.proxy.Clock()
 	if e, _ := u.entries.get(name); ok && isFresh(e.file, known, now, fresh) {
 		u.proxy.counts.fresh.Add(1)
@@ -108,10 +109,13 @@ func (u *Upstream) renew(ctx context.Context, name string, known Known, ok bool,
 		}
 		return r.err
 	}
+	if ahead.behind && !u.mayAhead(ahead) {
+		return errEnough
+	}
 	u.wantConfig()
 	asked := u.flights.join(u.proxy, name, indexTime, func(ctx context.Context) error { return u.fetchIndex(ctx, name, fresh, ahead) })
 	if !ok {
-		return asked.wait(ctx)
+		return u.patiently(ctx, asked.wait)
 	}
 	return u.renewKnown(ctx, asked)
 }
@@ -153,7 +157,7 @@ func isFresh(f File, known Known, now time.Time, fresh time.Duration) bool {
 
 // fetchIndex asks upstream for a crate's index file and hands to the registry what is new. What it
 // depends on is fetched ahead as soon as it is known.
-func (u *Upstream) fetchIndex(ctx context.Context, name string, fresh time.Duration, ahead int) error {
+func (u *Upstream) fetchIndex(ctx context.Context, name string, fresh time.Duration, ahead cascade) error {
 	known, ok, err := u.proxy.Evidence.Known(ctx, u.setting.Name, cargo.CanonicalName(name))
 	if err != nil {
 		return err
@@ -189,7 +193,7 @@ func (u *Upstream) noted(ctx context.Context, name string) File {
 }
 
 // askIndex is fetchIndex with what is known, and validators where they are of that.
-func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bool, file File, ahead int) error {
+func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bool, file File, ahead cascade) error {
 	var found answer
 	err := u.try(ctx, never, func(ctx context.Context) (err error) {
 		found, err = u.getIndex(ctx, name, file)
@@ -211,7 +215,7 @@ func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bo
 	var deps []string
 	if found.file.Snapshot = storage.CIDOf(found.body); !ok || found.file.Snapshot != known.Snapshot {
 		ahead := func(deps []string) { u.spreadOnce(name, found.file.Checked, deps, ahead) }
-		if deps, err = u.enter(ctx, name, found.body, ahead); err != nil {
+		if deps, err = u.enter(ctx, name, known, found.body, ahead); err != nil {
 			return err
 		}
 	}
@@ -222,7 +226,7 @@ func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bo
 // enter hands a snapshot to the registry, and returns what it depends on, which it tells
 // before: publication takes its time. One that is another crate's is not there: some file
 // systems know one file by several names.
-func (u *Upstream) enter(ctx context.Context, name string, snapshot []byte, tell func(deps []string)) ([]string, error) {
+func (u *Upstream) enter(ctx context.Context, name string, known Known, snapshot []byte, tell func(deps []string)) ([]string, error) {
 	file, err := cargo.ParseUpstreamFile(name, snapshot)
 	switch {
 	case err != nil:
@@ -232,7 +236,7 @@ func (u *Upstream) enter(ctx context.Context, name string, snapshot []byte, tell
 	case strings.ToLower(file.Name) != name:
 		return nil, u.say(ErrNotFound)
 	}
-	if !u.entered.take(u.proxy.Clock(), int64(len(snapshot)), u.proxy.DayBytes) {
+	if !u.enters(known, len(snapshot), len(file.Lines)) {
 		return nil, u.say(errExcess)
 	}
 	deps := dependencies(file)
@@ -315,7 +319,7 @@ func (u *Upstream) remember(ctx context.Context, name string, known Known, ok bo
 		}
 		return
 	case errors.Is(err, errExcess):
-		u.proxy.alarm(Alarm{Upstream: u.setting.Name, Kind: AlarmExcess, Detail: words(err), At: now})
+		u.exceeded(err)
 		u.resting.put(name, rest{err, now.Add(u.proxy.Fresh)})
 	case errors.Is(err, ErrBroken):
 		if errors.Is(err, ErrSnapshot) {
@@ -331,6 +335,11 @@ func (u *Upstream) remember(ctx context.Context, name string, known Known, ok bo
 		return
 	}
 	u.proxy.Log.WarnContext(ctx, "an upstream's index file cannot be had", "upstream", u.setting.Name, "crate", name, "known", ok, "error", err, "cause", inside(err))
+}
+
+// exceeded raises the alarm that more changes than is entered.
+func (u *Upstream) exceeded(err error) {
+	u.proxy.alarm(Alarm{Upstream: u.setting.Name, Kind: AlarmExcess, Detail: words(err), At: u.proxy.Clock()})
 }
 
 // vanished takes in that upstream no longer has what it had. That it is gone is entered where
@@ -354,6 +363,10 @@ func (u *Upstream) vanished(ctx context.Context, name string, known Known, file 
 	u.entries.put(name, entry{file: gone})
 	u.proxy.notes.file(gone)
 	if status == http.StatusNotFound && (now.Sub(gone.Checked) < vanishedFor || u.fetchConfig(ctx) != nil) {
+		return
+	}
+	if !u.enters(known, 0, 0) {
+		u.exceeded(u.say(errExcess))
 		return
 	}
 	if _, err := u.proxy.Evidence.Import(ctx, u.setting.Name, name, nil); err != nil {

@@ -215,6 +215,7 @@ type evidence struct {
 	private  string   // a prefix
 	err      error
 	finds    Imported
+	versions int // known of each crate
 	during   func() // Import
 }
 
@@ -241,6 +242,7 @@ func (e *evidence) Known(_ context.Context, upstream, canonical string) (Known, 
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	k, ok := e.crates[upstream+" "+canonical]
+	k.Versions = e.versions
 	return k, ok, nil
 }
 

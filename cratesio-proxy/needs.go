@@ -41,6 +41,8 @@ type Known struct {
 	// replica: upstream said so a moment before.
 	Snapshot storage.CID
 	Seen     time.Time
+	// Versions is how many are known of it: each import writes them all anew.
+	Versions int
 }
 
 // Facts keeps what is worth keeping and is no evidence. All methods may be called

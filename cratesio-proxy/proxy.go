@@ -56,8 +56,8 @@ const (
 	// upstream has the same share of it, and never less than one crate.
 	DefaultCrateBytes = 512 << 20
 	DefaultSpoolBytes = 2 << 30
-	// DefaultDayBytes bounds the index files of one upstream that are entered within a day: they
-	// are kept for ever.
+	// DefaultDayBytes bounds what is entered of one upstream within a day, which is kept for
+	// ever: its index files, and what is known of their crates' versions each time.
 	DefaultDayBytes = 2 << 30
 	// DefaultAhead is how many waves of dependencies are fetched before they are asked for.
 	DefaultAhead = 8

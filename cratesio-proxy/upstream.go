@@ -32,7 +32,9 @@ type Upstream struct {
 	large     chan struct{}                  // holds a place for every large index file in memory
 	ahead     chan struct{}                  // holds a place for every name being fetched ahead
 	waiting   atomic.Int64                   // names that are to be fetched ahead
-	entered   daily                          // bytes of index files
+	patience  time.Duration                  // that an asker waits for its answer
+	asked     tally                          // names fetched ahead within a minute
+	entered   tally                          // bytes of index files within a day
 	trouble   atomic.Pointer[Trouble]        // the last one
 }
 
@@ -80,7 +82,7 @@ func newUpstream(p *Proxy, s Setting, of int) (*Upstream, error) {
 		entries: newRecent[string, entry](mostEntries), resting: newRecent[string, rest](mostResting),
 		waves: newRecent[string, wave](mostEntries), proven: newRecent[storage.CID, struct{}](mostProven), bulk: make(chan struct{}, mostBulk),
 	}
-	u.client = newClient(transport)
+	u.client, u.patience = newClient(transport), answerTime
 	u.spool = newBudget(max(p.SpoolBytes/int64(of), p.CrateBytes))
 	u.large, u.ahead = make(chan struct{}, mostLarge), make(chan struct{}, mostAhead)
 	u.flights.places = make(chan struct{}, mostFlights)
@@ -112,11 +114,11 @@ type Want struct {
 // includes names that are never asked of an upstream, and ErrUnavailable, ErrRefused
 // or ErrBroken where nothing is known and upstream did not tell.
 func (u *Upstream) Refresh(ctx context.Context, name string) error {
-	return u.refresh(ctx, name, u.proxy.Ahead)
+	return u.refresh(ctx, name, u.newCascade())
 }
 
 // Renew is Refresh for who misses something in what is known: upstream is asked anew, unless
 // it was a few seconds ago.
 func (u *Upstream) Renew(ctx context.Context, name string) error {
-	return u.refreshOlder(ctx, name, u.proxy.Ahead, min(renewRest, u.proxy.Fresh))
+	return u.refreshOlder(ctx, name, u.newCascade(), min(renewRest, u.proxy.Fresh))
 }

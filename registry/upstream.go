@@ -31,6 +31,8 @@ type UpstreamCrate struct {
 	// Snapshot is the last index file that was seen, Size that in bytes.
 	Snapshot storage.CID
 	Size     int64
+	// Versions is how many are known of it, listed or not.
+	Versions int
 	// Record, Index and Seen (its entry's time) are of the import record that names it.
 	Record record.ID
 	Index  int64
@@ -49,7 +51,7 @@ func (r *Registry) UpstreamCrate(ctx context.Context, upstream, name string) (Up
 		if err != nil || !ok {
 			return found{}, err
 		}
-		return found{&UpstreamCrate{u.Name, u.Snapshot, u.Size, u.Record, u.Index, u.Seen}, stateBytes}, nil
+		return found{&UpstreamCrate{u.Name, u.Snapshot, u.Size, len(u.Versions), u.Record, u.Index, u.Seen}, stateBytes}, nil
 	})
 	if err != nil || value == nil {
 		return UpstreamCrate{}, false, err
