@@ -181,6 +181,12 @@ func TestACrateThatVanishesIsServedAndBelievedLate(t *testing.T) {
 			if err := l.refresh("some"); err != nil {
 				t.Fatal(err)
 			}
+			until(t, "config.json is known", func() bool { _, known, _ := l.upstream.settings.get(l.proxy.Clock()); return known })
+			until(t, "nobody asks for it", func() bool {
+				l.upstream.configs.mu.Lock()
+				defer l.upstream.configs.mu.Unlock()
+				return len(l.upstream.configs.all) == 0
+			})
 			l.on("/so/me/some", status(c.status))
 			if c.config != nil {
 				l.on("/config.json", c.config)
