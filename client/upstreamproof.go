@@ -23,9 +23,11 @@ const mostSnapshots = 256 << 20
 // PlaceProxied or PlaceUpstream as a rule. ErrNotPinned, ErrURL.
 func (c *Client) Behind(source string) (*Registry, Place, error) {
 	source = strings.TrimPrefix(source, "registry+")
-	pin, err := c.home.PinOf(source)
+	known := source
+	pin, err := c.home.PinOf(known)
 	if base, ok := behind(source); ok && errors.Is(err, ErrNotPinned) {
-		pin, err = c.home.PinOf(base)
+		known = base
+		pin, err = c.home.PinOf(known)
 	}
 	if err != nil {
 		return nil, Place{}, err
@@ -38,11 +40,15 @@ func (c *Client) Behind(source string) (*Registry, Place, error) {
 	if err != nil {
 		return nil, Place{}, err
 	}
-	base, err := ParseURL(source)
-	if err != nil {
-		return nil, Place{}, err
+	for _, url := range []string{known, source} {
+		base, err := ParseURL(url)
+		if err != nil {
+			return nil, Place{}, err
+		}
+		bases = append(bases, base) // known may be a name that it had, and has no more
 	}
-	return r, PlaceOf(IndexURL(base), bases), nil
+	last := len(bases) - 1
+	return r, PlaceOf(IndexURL(bases[last]), bases[:last]), nil
 }
 
 // UpstreamOf is the name of the upstream that a place is, "" for what is hosted.

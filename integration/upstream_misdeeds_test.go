@@ -37,6 +37,7 @@ const (
 	noMatch   = "its bytes do not hash to what the index names"
 	noGoing   = "its redirect is not followed"
 	isRefused = "upstream refuses: HTTP 403 Forbidden"
+	notFound  = "not found: there is no such crate, or no such version of it, from this upstream"
 )
 
 // indexMisdeeds are those of index files; the last two leave the host for dead.
@@ -50,8 +51,8 @@ var indexMisdeeds = []misdeed{
 	{testbed.RedirectsToHTTP(), 502, "upstream-broken", noGoing, neverCut},
 	{testbed.RedirectsForEver(), 502, "upstream-broken", noGoing, neverCut},
 	{testbed.Answers(403), 502, "upstream-refused", isRefused, neverCut},
-	{testbed.Answers(404), 404, "not-found", "HTTP 404", neverCut},
-	{testbed.Answers(451), 404, "not-found", "HTTP 451", neverCut},
+	{testbed.Answers(404), 404, "not-found", notFound, neverCut},
+	{testbed.Answers(451), 404, "not-found", notFound, neverCut},
 	{testbed.Answers(418), 502, "upstream-broken", "HTTP 418", neverCut},
 	{testbed.Answers(500), 503, "upstream-down", "HTTP 500", neverCut},
 	{testbed.Huge(200 * mib), 502, "upstream-broken", tooLarge, neverCut},
@@ -190,7 +191,7 @@ func (l *misbehaved) ofIndex(m misdeed) {
 	}
 	var both sync.WaitGroup
 	both.Go(func() { l.wants(m, l.fetch(l.client, first.path, l.token), first.want, neverCut) })
-	if m.status == http.StatusNotFound && m.words == "HTTP 451" { // that is believed at once
+	if m.status == http.StatusNotFound && m.String() == "451" { // that is believed at once
 		second.want = bytes.ReplaceAll(second.want, []byte(`"yanked":false`), []byte(`"yanked":true`))
 	}
 	both.Go(func() {

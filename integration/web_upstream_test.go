@@ -67,7 +67,7 @@ func TestPagesOfUpstreamsTellAndFit(t *testing.T) {
 	b.do(chromedp.SetValue(chromedp.CSS("#session"), u.session("audit", 30*time.Minute)))
 	b.leave("form.signin button")
 	for page, says := range map[string][]string{
-		"/upstreams":           {"Last trouble", "connection refused", "ci/the-nightly-build", "crate/ryu@0.1.0", "The bound is 64.0 MiB", "2 crates"},
+		"/upstreams":           {"Last trouble", "it cannot be reached", "ci/the-nightly-build", "crate/ryu@0.1.0", "The bound is 64.0 MiB", "2 crates"},
 		"/upstreams/crates-io": {longThere, "itoa", "serde"},
 		"/upstreams/crates-io/crates/" + longThere: {"What crates-io said otherwise later", "changed", "gone", "held", fmt.Sprint(last)},
 		"/upstreams/crates-io/crates/ryu":          {"is published here too"},

@@ -1,6 +1,8 @@
 package registry
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -74,4 +76,23 @@ func TestWhatIsHeldIsFoundAgain(t *testing.T) {
 	if want := []string{"crates-io left-pad 1.0.0 14 false", "crates-io right-pad 1.0.0 4 false"}; !slices.Equal(names, want) {
 		t.Errorf("held are %q, want %q", names, want)
 	}
+}
+
+// fetchOne stores and holds a crate, as often as it takes, and says that it was used.
+func fetchOne(t *testing.T, r *Registry, text string) {
+	for tries := 0; tries < 20; tries++ {
+		b := fetched(t, r.Blobs, text, 0)
+		err := r.Hold(context.Background(), []catalog.UpstreamBlob{b})
+		if err == nil {
+			if err := r.Catalog.UseUpstreamBlobs(t.Context(), []storage.CID{b.CID}, time.Now()); err != nil {
+				t.Error(err)
+			}
+			return
+		}
+		if !errors.Is(err, ErrUnavailable) {
+			t.Error(err)
+			return
+		}
+	}
+	t.Errorf("%s could not be held", text)
 }

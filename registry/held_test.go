@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -580,23 +579,4 @@ func TestCratesAreHeldWhileRoomIsMade(t *testing.T) {
 	if found, done := a.fsck(nil); len(found) > 0 || done.Unreferenced > 0 {
 		t.Errorf("fsck: %q, %+v", found, done)
 	}
-}
-
-// fetchOne stores and holds a crate, as often as it takes, and says that it was used.
-func fetchOne(t *testing.T, r *Registry, text string) {
-	for tries := 0; tries < 20; tries++ {
-		b := fetched(t, r.Blobs, text, 0)
-		err := r.Hold(context.Background(), []catalog.UpstreamBlob{b})
-		if err == nil {
-			if err := r.Catalog.UseUpstreamBlobs(t.Context(), []storage.CID{b.CID}, time.Now()); err != nil {
-				t.Error(err)
-			}
-			return
-		}
-		if !errors.Is(err, ErrUnavailable) {
-			t.Error(err)
-			return
-		}
-	}
-	t.Errorf("%s could not be held", text)
 }
