@@ -215,7 +215,7 @@ type evidence struct {
 	private  string   // a prefix
 	err      error
 	finds    Imported
-	versions int // known of each crate
+	versions int    // known of each crate
 	during   func() // Import
 }
 
