@@ -128,15 +128,19 @@ func (r *Registry) compareCrate(ctx context.Context, name string, logged []verif
 			continue
 		}
 		d, isDenied := denied[i]
-		if isDenied {
-			want.Yanked = true
-			found.deny(named(d), 1)
-		}
+		want.Yanked = want.Yanked || isDenied
 		difference := compareLine(lines[i], want)
 		if difference == "" && (!isDenied || d.Allow) {
-			if difference, err = r.compareManifest(ctx, lines[i], want); err != nil {
+			difference, err = r.compareManifest(ctx, lines[i], want)
+			if statusOf(err) == http.StatusForbidden && want.Yanked && !isDenied {
+				d, isDenied, err = r.deniedDownload(ctx, want, err)
+			}
+			if err != nil {
 				return Compared{}, err
 			}
+		}
+		if isDenied {
+			found.deny(named(d), 1)
 		}
 		if difference != "" {
 			found.Differences = append(found.Differences, fmt.Sprintf("%s@%s: %s", name, want.Version, difference))
@@ -148,18 +152,18 @@ func (r *Registry) compareCrate(ctx context.Context, name string, logged []verif
 	return found, nil
 }
 
-// deniedYanks asks the registry which of the lines that say yanked are of versions that it
-// denies to us, by their place.
+// deniedYanks asks the registry which of the lines that say yanked, where the log has no yank,
+// are of versions that it denies to us, by their place.
 func (r *Registry) deniedYanks(ctx context.Context, lines []string, logged []verify.CrateVersion) (map[int]Decision, error) {
 	var asked []Judged
 	var places []int
 	for i, want := range logged[:min(len(logged), len(lines))] {
-		if line, err := cargo.ParseLine([]byte(lines[i])); err == nil && line.Yanked {
-			asked = append(asked, Judged{Name: want.Name, Version: want.Version, SHA256: want.CID.Hex(), Source: particle.SourceHosted})
+		if line, err := cargo.ParseLine([]byte(lines[i])); err == nil && line.Yanked && !want.Yanked {
+			asked = append(asked, hosted(want))
 			places = append(places, i)
 		}
 	}
-	decided, err := r.Decide(ctx, storage.CID{}, asked)
+	decided, err := r.denials(ctx, asked)
 	if err != nil {
 		return nil, err
 	}
@@ -170,6 +174,33 @@ func (r *Registry) deniedYanks(ctx context.Context, lines []string, logged []ver
 		}
 	}
 	return denied, nil
+}
+
+// deniedDownload asks the registry whether a version that the log says is yanked, and whose
+// download it refused, is one that it denies to us; refused where it is not.
+func (r *Registry) deniedDownload(ctx context.Context, want verify.CrateVersion, refused error) (Decision, bool, error) {
+	decided, err := r.denials(ctx, []Judged{hosted(want)})
+	if err != nil {
+		return Decision{}, false, err
+	}
+	if len(decided) == 0 || !decided[0].admits() {
+		return Decision{}, false, refused
+	}
+	return decided[0], true, nil
+}
+
+func hosted(v verify.CrateVersion) Judged {
+	return Judged{Name: v.Name, Version: v.Version, SHA256: v.CID.Hex(), Source: particle.SourceHosted}
+}
+
+// denials is what the registry decides of each that is asked; none where it refuses to say,
+// for a registry that does not answer for its denials has none to be believed.
+func (r *Registry) denials(ctx context.Context, asked []Judged) ([]Decision, error) {
+	decided, err := r.Decide(ctx, storage.CID{}, asked)
+	if status := statusOf(err); status == http.StatusNotFound || status == http.StatusForbidden {
+		return nil, nil
+	}
+	return decided, err
 }
 
 // compareLine holds a line against what the log itself says; "" is no difference.

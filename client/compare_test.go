@@ -19,10 +19,11 @@ func TestAYankThatTheLogLacksIsADenialOrALie(t *testing.T) {
 		decision, line, want string
 		denied               int
 	}{
-		"denied":      {`"known":true,"listed":false,"allow":false,"rule":"quarantine","rule_id":"q1"`, line, "", 1},
-		"allowed":     {`"known":true,"listed":true,"allow":true,"rule":"tier"`, line, "the index says yanked true, the log false", 0},
-		"not known":   {`"known":false,"listed":false,"allow":false,"rule":"unknown"`, line, "the index says yanked true, the log false", 0},
-		"other bytes": {`"known":true,"listed":false,"allow":false,"rule":"unknown"`, line, "the index says yanked true, the log false", 0},
+		"denied":                    {`"known":true,"listed":false,"allow":false,"rule":"quarantine","rule_id":"q1"`, line, "", 1},
+		"allowed":                   {`"known":true,"listed":true,"allow":true,"rule":"tier"`, line, "the index says yanked true, the log false", 0},
+		"not known":                 {`"known":false,"listed":false,"allow":false,"rule":"unknown"`, line, "the index says yanked true, the log false", 0},
+		"other bytes":               {`"known":true,"listed":false,"allow":false,"rule":"unknown"`, line, "the index says yanked true, the log false", 0},
+		"the registry does not say": {"", line, "the index says yanked true, the log false", 0},
 		"denied, of another checksum": {
 			`"known":true,"listed":false,"allow":false,"rule":"cooldown"`, strings.Replace(line, id.Hex(), strings.Repeat("0", 64), 1), "the index says checksum", 1,
 		},
@@ -32,6 +33,10 @@ func TestAYankThatTheLogLacksIsADenialOrALie(t *testing.T) {
 			f.tamper = func(w http.ResponseWriter, req *http.Request) bool {
 				if req.URL.Path != decisionsPath {
 					return false
+				}
+				if test.decision == "" {
+					http.Error(w, "no such page", http.StatusNotFound)
+					return true
 				}
 				_, _ = w.Write([]byte(`{"decisions":[{"kind":"crate","name":"demo","version":"0.1.0",` + test.decision + `}]}`))
 				return true

@@ -154,12 +154,12 @@ func (r *Registry) judgeYanked(ctx context.Context, c *comparison) error {
 	for _, v := range c.yanked {
 		asked = append(asked, Judged{Name: c.crate.Name, Version: v.Version, SHA256: v.CID.Hex(), Source: particle.UpstreamSource(c.crate.Upstream)})
 	}
-	decided, err := r.Decide(ctx, storage.CID{}, asked)
+	decided, err := r.denials(ctx, asked)
 	if err != nil {
 		return err
 	}
 	for i, v := range c.yanked {
-		if decided[i].Listed {
+		if len(decided) == 0 || decided[i].Listed {
 			c.differs(v.Version, "the index says yanked true, the log false")
 			continue
 		}

@@ -176,15 +176,10 @@ func (a *app) logCheckFull(ctx context.Context, r *client.Registry) error {
 	if !verdict.OK() {
 		return a.printVerdict(verdict)
 	}
-	found, err := r.CompareIndex(ctx, replayed)
-	if err != nil {
-		return err
+	found, compared := compareIndexes(ctx, r, replayed)
+	if compared != nil && replayed.Violated == 0 {
+		return compared
 	}
-	theirs, err := r.CompareUpstreams(ctx, replayed)
-	if err != nil {
-		return err
-	}
-	found.Add(theirs)
 	result := fullJSON{
 		Verdict: verdict, Size: replayed.Size, Violations: replayed.Violations, Index: found.Differences, Denied: found.Denied,
 		OK: replayed.Violated == 0 && len(found.Differences) == 0,
@@ -196,10 +191,25 @@ func (a *app) logCheckFull(ctx context.Context, r *client.Registry) error {
 	} else {
 		a.printFull(result, replayed.Violated)
 	}
+	if compared != nil { // what the replay found is said all the same
+		return fmt.Errorf("the indexes were not compared to their end: %w", compared)
+	}
 	if !result.OK {
 		return errSilent
 	}
 	return nil
+}
+
+// compareIndexes is what was found in the hosted index and in those of other registries, as
+// far as it got.
+func compareIndexes(ctx context.Context, r *client.Registry, replayed verify.Replayed) (client.Compared, error) {
+	found, err := r.CompareIndex(ctx, replayed)
+	if err != nil {
+		return found, err
+	}
+	theirs, err := r.CompareUpstreams(ctx, replayed)
+	found.Add(theirs)
+	return found, err
 }
 
 func (a *app) printFull(result fullJSON, violated int64) {
