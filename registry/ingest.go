@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -190,6 +191,11 @@ var errTooLong = errors.New("too long")
 
 // readBlob reads a whole blob of at most most bytes.
 func readBlob(ctx context.Context, blobs storage.Blobs, id storage.CID, most int64) ([]byte, error) {
+	return readBlobWhen(ctx, blobs, id, most, func(int64) error { return nil })
+}
+
+// readBlobWhen is readBlob that reads when may, which knows the size, returns nil.
+func readBlobWhen(ctx context.Context, blobs storage.Blobs, id storage.CID, most int64, may func(size int64) error) ([]byte, error) {
 	size, err := blobs.Stat(ctx, id) // opening hashes all of it
 	if err != nil {
 		return nil, err
@@ -197,10 +203,16 @@ func readBlob(ctx context.Context, blobs storage.Blobs, id storage.CID, most int
 	if size > most {
 		return nil, fmt.Errorf("%w: blob %s has %d bytes; at most %d were expected", errTooLong, id, size, most)
 	}
+	if err := may(size); err != nil {
+		return nil, err
+	}
 	blob, err := blobs.Open(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	defer blob.Close()
-	return io.ReadAll(io.LimitReader(blob, most))
+	var data bytes.Buffer
+	data.Grow(int(size) + bytes.MinRead) // one that grows by itself leaves as much behind again
+	_, err = data.ReadFrom(io.LimitReader(blob, most))
+	return data.Bytes(), err
 }

@@ -104,6 +104,7 @@ type Registry struct {
 	trail     *trail
 	scans     *scans
 	snapshots *snapshots
+	large     chan struct{} // holds a place for every large index file being made
 	queue     chan *submission
 	entered   chan batch      // what is to be published; closed by the sequencer
 	running   context.Context // ends with Close
@@ -197,7 +198,7 @@ func prepare(ctx context.Context, c Config) (*Registry, error) {
 	c = c.withClock()
 	r := &Registry{
 		Config: c, cache: newCache(c.halfCache()), artifacts: newBlobCache(c.halfCache()), verified: newSessionCache(), grants: newGrantCache(c.halfCache()), trail: newTrail(c),
-		scans: newScans(), snapshots: newSnapshots(),
+		scans: newScans(), snapshots: newSnapshots(), large: make(chan struct{}, mostLargeFiles),
 		queue: make(chan *submission, queueLength), entered: make(chan batch), done: make(chan struct{}), failed: make(chan error, 1),
 	}
 	settings, ok, err := state.SettingsOf(r.viewAt(ctx, &c.Catalog.Reader, maxIndex))

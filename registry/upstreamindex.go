@@ -100,7 +100,9 @@ func (r *Registry) upstreamFile(ctx context.Context, upstream, name string) (*In
 
 // makeUpstreamFile puts together the index file of all versions of u, in the order first seen.
 func (r *Registry) makeUpstreamFile(ctx context.Context, u state.Upstream) (*IndexFile, error) {
-	lines, err := r.upstreamLines(ctx, u)
+	turn := turn{of: r.large}
+	defer turn.end()
+	lines, err := r.upstreamLines(ctx, u, &turn)
 	if err != nil {
 		return nil, err
 	}
@@ -109,6 +111,7 @@ func (r *Registry) makeUpstreamFile(ctx context.Context, u state.Upstream) (*Ind
 		of: upstreamLineage(u), lines: make([]indexLine, 0, len(lines)),
 	}
 	var text bytes.Buffer
+	text.Grow(textBytes(lines)) // one that grows by itself leaves as much behind again
 	for i, v := range u.Versions {
 		line, ok := lines[i]
 		if !ok {
@@ -137,7 +140,7 @@ func (r *Registry) makeUpstreamFile(ctx context.Context, u state.Upstream) (*Ind
 // upstreamLines are the lines of u's versions, by their place there. Those of what upstream
 // dropped long ago are left out where they stand in too many snapshots, or where all
 // together would be larger than an index file may be.
-func (r *Registry) upstreamLines(ctx context.Context, u state.Upstream) (map[int]cargo.UpstreamLine, error) {
+func (r *Registry) upstreamLines(ctx context.Context, u state.Upstream, turn *turn) (map[int]cargo.UpstreamLine, error) {
 	in := map[storage.CID][]int{}
 	for i, v := range u.Versions {
 		in[v.Line] = append(in[v.Line], i)
@@ -159,7 +162,7 @@ func (r *Registry) upstreamLines(ctx context.Context, u state.Upstream) (map[int
 	}
 	lines, room := make(map[int]cargo.UpstreamLine, len(u.Versions)), maxIndexFile
 	for _, id := range snapshots {
-		file, err := r.snapshot(ctx, u.Name, id)
+		file, err := r.snapshot(ctx, u.Name, id, turn)
 		if err != nil {
 			return nil, err
 		}
@@ -178,12 +181,16 @@ func (r *Registry) upstreamLines(ctx context.Context, u state.Upstream) (map[int
 	return lines, nil
 }
 
-// snapshot is an index file as it was seen.
-func (r *Registry) snapshot(ctx context.Context, name string, id storage.CID) (cargo.UpstreamFile, error) {
+// snapshot is an index file as it was seen. It is read when turn has come for what is large.
+func (r *Registry) snapshot(ctx context.Context, name string, id storage.CID, turn *turn) (cargo.UpstreamFile, error) {
 	if file, ok := r.snapshots.take(id); ok {
-		return file, nil
+		size := 0
+		for _, l := range file.Lines {
+			size += len(l.Raw)
+		}
+		return file, turn.wait(ctx, int64(size))
 	}
-	raw, err := readBlob(ctx, r.Blobs, id, cargo.MaxUpstreamFile)
+	raw, err := readBlobWhen(ctx, r.Blobs, id, cargo.MaxUpstreamFile, func(size int64) error { return turn.wait(ctx, size) })
 	if err != nil {
 		return cargo.UpstreamFile{}, fmt.Errorf("the index file of %s as it was seen: %w", name, err)
 	}

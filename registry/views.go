@@ -163,6 +163,11 @@ func (r *Registry) makeView(ctx context.Context, asker *policy.Asker, t *terms, 
 			}
 		}
 	}
+	turn := turn{of: r.large}
+	defer turn.end()
+	if err := turn.wait(ctx, int64(len(file.Plain.Bytes))); err != nil {
+		return nil, err
+	}
 	text := file.seenBy(decisions, held)
 	switch {
 	case text == nil:
