@@ -205,3 +205,19 @@ func (c *court) publishShard(kind record.Kind, name string, raw []byte) storage.
 	c.admin.publish(subject, bytes.Clone(raw))
 	return storage.CIDOf(raw)
 }
+
+// eventually waits until done says nil, at most for a while.
+func eventually(t testing.TB, most time.Duration, done func() error) {
+	t.Helper()
+	begun := time.Now()
+	for {
+		err := done()
+		if err == nil {
+			return
+		}
+		if time.Since(begun) > most {
+			t.Fatalf("after %s: %v", most, err)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}

@@ -122,22 +122,6 @@ func through(t testing.TB, database, address string) string {
 	return u.String()
 }
 
-// eventually waits until done says nil, at most for a while.
-func eventually(t testing.TB, most time.Duration, done func() error) {
-	t.Helper()
-	begun := time.Now()
-	for {
-		err := done()
-		if err == nil {
-			return
-		}
-		if time.Since(begun) > most {
-			t.Fatalf("after %s: %v", most, err)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
-
 // shows waits until r shows u as a whole.
 func (g *group) shows(r *replica, u upload, most time.Duration) {
 	g.t.Helper()
