@@ -14,7 +14,8 @@
 // names, is not seen: this finds copies and ports, not somebody who hides one.
 //
 // Everything is bounded: by Limits the bytes unpacked, the entries, the depth,
-// and how many bzip2 streams there are; the memory needed is some hundred KiB whatever the size.
+// and how many bzip2 streams there are; the memory needed is at most 2 MiB for each archive within
+// another, whatever the size.
 package content
 
 import (

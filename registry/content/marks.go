@@ -18,6 +18,16 @@ type marks struct {
 	breaks                  bool // one of them ends what belongs together
 }
 
+// breaking are the marks that end what belongs together.
+var breaking = marked(";,={}):")
+
+func marked(these string) (m [256]bool) {
+	for i := range len(these) {
+		m[these[i]] = true
+	}
+	return m
+}
+
 // take takes the mark b, which is no space.
 func (m *marks) take(b byte) {
 	before := m.before
@@ -38,10 +48,9 @@ func (m *marks) take(b byte) {
 	case '#':
 		m.hash = true
 	case ';':
-		m.semi, m.breaks = true, true
-	case ',', '=', '{', '}', ')', ':':
-		m.breaks = true
+		m.semi = true
 	}
+	m.breaks = m.breaks || breaking[b]
 	m.since++
 }
 

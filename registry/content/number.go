@@ -89,6 +89,31 @@ func (v *view) push(n number) bool {
 	return hit
 }
 
+// views are the views of a text.
+type views [viewCount]view
+
+// push takes the next number, where marks are what they are, and reports a hit.
+func (v *views) push(n number, marks *marks) (hit bool) {
+	for i := range v {
+		if !marks.hidden(i) {
+			hit = v[i].push(n) || hit
+		}
+	}
+	return hit
+}
+
+// escape takes the value of a byte's escape that begins with first: it is a number as well
+// where it is written as one.
+func (v *views) escape(first byte, value uint64) (hit bool) {
+	if first|0x20 != 'x' && !isDigit(first) {
+		return false
+	}
+	for i := range v {
+		hit = v[i].push(number{value: value, octal: value}) || hit
+	}
+	return hit
+}
+
 // named follows the numbers that index each name: m[2], m2, [m + 2]. Where two
 // names meet in a place the older one is forgotten.
 type named [256]indexed
@@ -119,8 +144,8 @@ type hexes struct {
 
 // word takes a word that begins with a digit or is long, and reports a hit.
 func (h *hexes) word(w []byte) bool {
-	if len(w) > 2 && w[0] == '0' && w[1]|0x20 == 'x' {
-		w = w[2:]
+	if digits, ok := bare(w); ok {
+		w = digits
 		if h.bytes(w) {
 			return true
 		}
@@ -148,32 +173,48 @@ func (h *hexes) word(w []byte) bool {
 
 // bytes takes the digits of a word of two to eight bytes.
 func (h *hexes) bytes(w []byte) bool {
-	var digits [17]byte
+	var buf [maxHexDigits]byte
+	digits := hexBytes(&buf, w)
+	hit := false
+	for i := 0; i < len(digits); i += 2 {
+		hit = h.big.push(uint64(digits[i]<<4|digits[i+1])) || hit
+		j := len(digits) - 2 - i
+		hit = h.little.push(uint64(digits[j]<<4|digits[j+1])) || hit
+	}
+	return hit
+}
+
+// bare is what follows 0x.
+func bare(w []byte) (digits []byte, ok bool) {
+	if len(w) > 2 && w[0] == '0' && w[1]|0x20 == 'x' {
+		return w[2:], true
+	}
+	return nil, false
+}
+
+const maxHexDigits = 18
+
+// hexBytes are the digits, in pairs, of what follows 0x in a word of two to eight bytes; none of any other.
+func hexBytes(buf *[maxHexDigits]byte, w []byte) []byte {
 	n := 0
 	for _, b := range w {
 		v := hexValue(b)
 		if b == '_' {
 			continue
 		}
-		if v > 15 || n == len(digits) { // a suffix, or too long
+		if v > 15 || n == 17 { // a suffix, or too long
 			break
 		}
-		digits[n] = v
+		buf[n] = v
 		n++
 	}
 	if n < 4 || n > 16 {
-		return false
+		return nil
 	}
 	if n%2 == 1 { // a leading zero that is not written
-		copy(digits[1:], digits[:n])
-		digits[0] = 0
+		copy(buf[1:], buf[:n])
+		buf[0] = 0
 		n++
 	}
-	hit := false
-	for i := 0; i < n; i += 2 {
-		hit = h.big.push(uint64(digits[i]<<4|digits[i+1])) || hit
-		j := n - 2 - i
-		hit = h.little.push(uint64(digits[j]<<4|digits[j+1])) || hit
-	}
-	return hit
+	return buf[:n]
 }

@@ -8,7 +8,7 @@ type text struct {
 	turn   int
 	marks  marks
 	slash  bool // a backslash is right before the word under way
-	views  [viewCount]view
+	views  views
 	byName named
 	hexes  hexes
 	flags  flags
@@ -169,11 +169,7 @@ func (t *text) name(w []byte) {
 func (t *text) number(w []byte) {
 	t.escape.n = 0
 	n := parseNumber(w)
-	for i := range t.views {
-		if !t.marks.hidden(i) {
-			t.note(t.views[i].push(n), byRow)
-		}
-	}
+	t.note(t.views.push(n, &t.marks), byRow)
 	if name := t.word[1-t.turn]; len(name) > 0 && t.marks.since <= 2 && !t.marks.breaks {
 		t.note(t.byName.push(name, n.value), byRow)
 	}
@@ -191,12 +187,7 @@ func (t *text) escaped(w []byte) bool {
 		return false
 	}
 	t.note(t.escape.push(v), byEscape)
-	if w[0]|0x20 == 'x' || isDigit(w[0]) { // a number as well
-		n := number{value: v, octal: v}
-		for i := range t.views {
-			t.note(t.views[i].push(n), byRow)
-		}
-	}
+	t.note(t.views.escape(w[0], v), byRow)
 	if size < len(w) {
 		t.escape.n = 0
 	}

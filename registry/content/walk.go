@@ -5,12 +5,14 @@ import (
 	"bufio"
 	"bytes"
 	"compress/bzip2"
-	"compress/flate"
-	"compress/gzip"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+
+	"github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/gzip"
 )
 
 // walk is one look through nested archives.
@@ -248,13 +250,24 @@ func below(path, name string) string {
 	return name[:min(len(name), mostPath)]
 }
 
+// check is what Check says.
+func (w *walk) check() error {
+	if w.limits.Check != nil {
+		w.stopped = w.limits.Check()
+	}
+	return w.stopped
+}
+
 // lookedAt is one file that is being looked at.
 type lookedAt struct {
 	w    *walk
 	path string
 	in   *bufio.Reader
-	text text
 	data data
+	// closer: the glance was not enough, and text looks at the file.
+	closer bool
+	glance glance
+	text   text
 }
 
 // begin makes one, of an old one where there is any.
@@ -265,7 +278,7 @@ func (w *walk) begin(path string) *lookedAt {
 	} else {
 		f = &lookedAt{in: bufio.NewReaderSize(nil, bufferBytes)}
 	}
-	*f = lookedAt{w: w, path: path, in: f.in, text: text{word: f.text.word}}
+	*f = lookedAt{w: w, path: path, in: f.in, glance: glance{held: f.glance.held[:0]}, text: text{word: f.text.word}}
 	for i := range f.text.word {
 		f.text.word[i] = f.text.word[i][:0]
 	}
@@ -281,12 +294,12 @@ func (f *lookedAt) Write(p []byte) (int, error) {
 	if w.bytes += int64(len(p)); w.bytes > w.limits.Bytes {
 		return 0, fmt.Errorf("%w: more than %d bytes unpacked, at %q", ErrUnreadable, w.limits.Bytes, f.path)
 	}
-	if check := w.limits.Check; check != nil {
-		if w.stopped = check(); w.stopped != nil {
-			return 0, w.stopped
-		}
+	if err := w.check(); err != nil {
+		return 0, err
 	}
-	if f.text.write(p) {
+	if found, err := f.sees(p); err != nil {
+		return 0, err
+	} else if found {
 		return 0, f.hit(f.text.reason)
 	}
 	if f.data.write(p) {
@@ -295,8 +308,42 @@ func (f *lookedAt) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// sees looks at p as text, at first at a glance.
+func (f *lookedAt) sees(p []byte) (bool, error) {
+	if f.closer {
+		return f.text.write(p), nil
+	}
+	if f.closer = f.glance.write(p); !f.closer {
+		return false, nil
+	}
+	return f.again()
+}
+
+// again has text look at what a glance has held.
+func (f *lookedAt) again() (bool, error) {
+	for part := range slices.Chunk(f.glance.held, bufferBytes) {
+		if f.text.write(part) {
+			return true, nil
+		}
+		if err := f.w.check(); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
 func (f *lookedAt) end() error {
-	if f.text.end() {
+	found := false
+	if !f.closer {
+		if !f.glance.end() {
+			return nil
+		}
+		var err error
+		if found, err = f.again(); err != nil {
+			return err
+		}
+	}
+	if found || f.text.end() {
 		return f.hit(f.text.reason)
 	}
 	return nil
