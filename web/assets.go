@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 
 	"github.com/go-chi/chi/v5"
 )
@@ -26,8 +27,13 @@ type assetFile struct {
 var (
 	assets       = readAssets("style.css", "icon.svg")
 	assetsByName = byName(assets)
-	templates    = parseTemplates("front", "me", "search", "kinds", "list", "artifact", "log", "record", "rules", "grants", "audit", "upstreams", "upstream", "seen", "alarms", "problem")
 )
+
+// templates are parsed when the first page is made: the program is cargo's credential provider
+// too, which is started for every build.
+var templates = sync.OnceValue(func() map[string]*template.Template {
+	return parseTemplates("front", "me", "search", "kinds", "list", "artifact", "log", "record", "rules", "grants", "audit", "upstreams", "upstream", "seen", "alarms", "problem")
+})
 
 func readAssets(names ...string) map[string]assetFile {
 	types := map[string]string{".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}

@@ -233,7 +233,7 @@ func renderMarkdown(source []byte) (rendered template.HTML, ok bool) {
 	if err := markdown.Convert(source, &raw); err != nil || raw.Len() > maxRendered {
 		return "", false
 	}
-	clean, err := fitIn(allowed.SanitizeBytes(raw.Bytes()))
+	clean, err := fitIn(allowed().SanitizeBytes(raw.Bytes()))
 	if err != nil || len(clean) > maxRendered {
 		return "", false
 	}
@@ -299,7 +299,7 @@ func (taskBox) RegisterFuncs(r renderer.NodeRendererFuncRegisterer) {
 }
 
 // allowed is what of HTML may come out of a README. Whatever is not named here goes.
-var allowed = allowList()
+var allowed = sync.OnceValue(allowList)
 
 func allowList() *bluemonday.Policy {
 	p := bluemonday.NewPolicy()

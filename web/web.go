@@ -348,7 +348,7 @@ func (v *visit) render(w http.ResponseWriter, r *http.Request, status int, name,
 // show sends a page. One that nobody in particular gets can be revalidated.
 func (v *visit) show(w http.ResponseWriter, r *http.Request, status int, name, title string, body any) {
 	var page bytes.Buffer
-	if err := templates[name].ExecuteTemplate(&page, "layout", shown{v, title, body}); err != nil {
+	if err := templates()[name].ExecuteTemplate(&page, "layout", shown{v, title, body}); err != nil {
 		v.Log.Error("page failed", "page", name, "error", err)
 		http.Error(w, "internal error", http.StatusInternalServerError)
 		return
