@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -81,11 +82,28 @@ func (a *app) quarantineAdd(ctx context.Context, id string, f *ruleFlags) error 
 	if before == nil {
 		fmt.Fprintf(a.out, "made the rule %s: record %s, log index %d\n", id, done.Record, done.Index)
 		a.table(indented(ruleRows(rule)))
+		a.noteAbsent(ctx, r, f.sources)
 		return nil
 	}
 	fmt.Fprintf(a.out, "amended the rule %s: record %s, log index %d\n", id, done.Record, done.Index)
 	a.table(ruleDifferences(*before, rule))
+	a.noteAbsent(ctx, r, f.sources)
 	return nil
+}
+
+// noteAbsent says which of sources are upstreams that the registry does not take crates from now:
+// a rule about one is no mistake, but a slip of the pen looks the same.
+func (a *app) noteAbsent(ctx context.Context, r *client.Registry, sources []string) {
+	upstreams, _, err := r.Upstreams(ctx)
+	if err != nil {
+		return // the rule is made
+	}
+	for _, source := range sources {
+		_, ok := particle.UpstreamOf(source)
+		if ok && !slices.ContainsFunc(upstreams, func(u client.Upstream) bool { return u.Source == source }) {
+			fmt.Fprintf(a.out, "note: this registry takes no crates from %s now (`aln-registry upstream list` says from where)\n", source)
+		}
+	}
 }
 
 // ruleBefore is the rule of that id in force or expired, nil where there is none.

@@ -310,6 +310,9 @@ func (a *app) settingsSet(ctx context.Context, f *settingsFlags) error {
 		fmt.Fprintf(a.out, "proposed to change the settings: record %s, log index %d\n", done.Record, done.Index)
 	}
 	a.table(differences(before, after))
+	if added := *f.add["private-name"]; len(added) > 0 {
+		fmt.Fprintf(a.out, "note: once in force, no other registry is asked for crates whose names begin so (%s), and none of them that was taken from one before is served; --remove-private-name ends that\n", strings.Join(added, ", "))
+	}
 	if !enacted {
 		fmt.Fprintf(a.out, "In force once %d more of the admins type:  aln-registry approve %s\n", before.AdminThreshold-1, done.Record)
 	}
