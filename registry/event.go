@@ -25,6 +25,10 @@ const (
 // another registry, its RuleID, has too.
 const RuleKnownUpstream = "known-upstream"
 
+// RuleUntoldUpstream is the rule of one about such a publish, of which another registry, its
+// RuleID, did not tell whether it has that name.
+const RuleUntoldUpstream = "untold-upstream"
+
 // RuleUpstreamAlarm is the rule of a refused Event about something that another registry
 // should never have done; its RuleID is the kind of the alarm.
 const RuleUpstreamAlarm = "upstream-alarm"

@@ -85,8 +85,8 @@ type Config struct {
 	Elapsed func() time.Duration
 	Log     *slog.Logger
 	// KnownUpstream, unless nil, returns the other registries that have a crate of that name,
-	// however spelled; none where that cannot be told soon. It is never called for private names.
-	KnownUpstream func(ctx context.Context, name string) []string
+	// however spelled, and those that did not tell soon. It is never called for private names.
+	KnownUpstream func(ctx context.Context, name string) (has, untold []string)
 	// Batch, unless nil, is told of each batch of changes. It must not block.
 	Batch func(Batch)
 }

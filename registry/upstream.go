@@ -100,11 +100,14 @@ func (r *Registry) alsoUpstream(ctx context.Context, asker policy.Asker, subject
 	}
 	ctx, cancel := context.WithTimeout(ctx, upstreamPatience)
 	defer cancel()
-	upstreams := r.KnownUpstream(ctx, subject.Name())
-	for _, upstream := range upstreams {
+	has, untold := r.KnownUpstream(ctx, subject.Name())
+	for _, upstream := range has {
 		r.Note(Event{Asker: asker.DID, What: subject.String(), Rule: RuleKnownUpstream, RuleID: upstream, Outcome: OutcomeAccepted})
 	}
-	return upstreams
+	for _, upstream := range untold { // a name is published for the first time only once
+		r.Note(Event{Asker: asker.DID, What: subject.String(), Rule: RuleUntoldUpstream, RuleID: upstream, Outcome: OutcomeAccepted})
+	}
+	return has
 }
 
 // Imported is what came of an import. Its Receipt is Repeated where the snapshot was the

@@ -203,15 +203,18 @@ func TestImportsOfOneCrateDoNotFail(t *testing.T) {
 func TestAFirstPublishIsToldOfUpstreams(t *testing.T) {
 	var asked []string
 	c := newCourt(t, func(config *Config) {
-		config.KnownUpstream = func(ctx context.Context, name string) []string {
+		config.KnownUpstream = func(ctx context.Context, name string) (has, untold []string) {
 			asked = append(asked, name)
 			if _, bounded := ctx.Deadline(); !bounded {
 				t.Error("it may take for ever")
 			}
-			if name == "serde" {
-				return []string{cratesIO}
+			switch name {
+			case "serde":
+				return []string{cratesIO}, []string{"lame"}
+			case "ours":
+				return nil, []string{"lame"}
 			}
-			return nil
+			return nil, nil
 		}
 	})
 	settings := c.r.Settings().Registry
@@ -230,9 +233,13 @@ func TestAFirstPublishIsToldOfUpstreams(t *testing.T) {
 		t.Errorf("asked for %q", asked)
 	}
 	entries, _, err := c.r.Audit(t.Context(), 0, 10)
-	if err != nil || !slices.ContainsFunc(entries, func(e AuditEntry) bool {
-		return e.What == "crate/serde@1.0.0" && e.Rule == RuleKnownUpstream && e.RuleID == cratesIO && e.Outcome == OutcomeAccepted
-	}) {
-		t.Errorf("%+v, %v", entries, err)
+	for _, want := range [][3]string{
+		{"crate/serde@1.0.0", RuleKnownUpstream, cratesIO}, {"crate/serde@1.0.0", RuleUntoldUpstream, "lame"}, {"crate/ours@1.0.0", RuleUntoldUpstream, "lame"},
+	} {
+		if err != nil || !slices.ContainsFunc(entries, func(e AuditEntry) bool {
+			return [3]string{e.What, e.Rule, e.RuleID} == want && e.Outcome == OutcomeAccepted
+		}) {
+			t.Errorf("%q is not in %+v, %v", want, entries, err)
+		}
 	}
 }

@@ -59,8 +59,8 @@ func TestWhyACrateOfAnotherRegistryIsDecidedSo(t *testing.T) {
 // Who first publishes a name that another registry has is warned.
 func TestAPublisherIsWarnedOfAnotherRegistrysCrate(t *testing.T) {
 	l := newLab(t, func(c *registry.Config) {
-		c.KnownUpstream = func(_ context.Context, name string) []string {
-			return map[string][]string{"serde": {"crates-io"}}[name]
+		c.KnownUpstream = func(_ context.Context, name string) (has, untold []string) {
+			return map[string][]string{"serde": {"crates-io"}}[name], nil
 		}
 	})
 	for _, test := range []struct {

@@ -2,38 +2,35 @@ package main
 
 import (
 	"context"
-	"slices"
-	"strings"
+	"sync"
 	"sync/atomic"
-
-	"phoenix-lab.org/aln-registry/registry/cargo"
 )
 
 // lookout tells which upstreams have a crate, once it is given them: a registry is opened
 // before what talks to them for it.
 type lookout struct{ at atomic.Pointer[upstreams] }
 
-// known implements registry.Config's KnownUpstream. A crate may be spelled otherwise there.
-func (l *lookout) known(ctx context.Context, name string) (names []string) {
+// known implements registry.Config's KnownUpstream. All are asked at once, so that a slow one
+// hides no other.
+func (l *lookout) known(ctx context.Context, name string) (has, untold []string) {
 	u := l.at.Load()
 	if u == nil {
-		return nil
+		return nil, nil
 	}
-	for _, one := range u.proxy.Upstreams() {
-		for _, spelled := range spellings(name) {
-			if one.Refresh(ctx, spelled) == nil {
-				names = append(names, one.Name())
-				break
-			}
+	all := u.proxy.Upstreams()
+	there, errs := make([]bool, len(all)), make([]error, len(all))
+	var asked sync.WaitGroup
+	for i, one := range all {
+		asked.Go(func() { there[i], errs[i] = one.Has(ctx, name) })
+	}
+	asked.Wait()
+	for i, one := range all {
+		switch {
+		case errs[i] != nil:
+			untold = append(untold, one.Name())
+		case there[i]:
+			has = append(has, one.Name())
 		}
 	}
-	return names
-}
-
-// spellings are the usual ones of a crate's name, in lower case.
-func spellings(name string) []string {
-	lower := strings.ToLower(name)
-	all := []string{lower, cargo.CanonicalName(name), strings.ReplaceAll(lower, "_", "-")}
-	slices.Sort(all)
-	return slices.Compact(all)
+	return has, untold
 }

@@ -1,0 +1,45 @@
+package cratesioproxy
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/storage"
+)
+
+// Has reports whether upstream has a crate of that name, however spelled: by what is known of
+// it, or else by asking for it in the usual spellings. It returns ErrUnavailable, ErrRefused or
+// ErrBroken where upstream did not tell. A name that is never asked of an upstream is none of its.
+func (u *Upstream) Has(ctx context.Context, name string) (bool, error) {
+	canonical := cargo.CanonicalName(name)
+	if cargo.ValidateName(name) != nil || u.proxy.Evidence.PrivateName(canonical) {
+		return false, nil
+	}
+	known, ok, err := u.proxy.Evidence.Known(ctx, u.setting.Name, canonical)
+	if err != nil {
+		return false, err
+	}
+	if ok && known.Snapshot != storage.CIDOf(nil) {
+		return true, nil
+	}
+	for _, spelled := range spellings(name) {
+		switch err := u.Refresh(ctx, spelled); {
+		case err == nil:
+			return true, nil
+		case !errors.Is(err, ErrNotFound):
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// spellings are the usual ones of a crate's name, in lower case.
+func spellings(name string) []string {
+	lower := strings.ToLower(name)
+	all := []string{lower, cargo.CanonicalName(name), strings.ReplaceAll(lower, "_", "-")}
+	slices.Sort(all)
+	return slices.Compact(all)
+}

@@ -1,0 +1,44 @@
+package cratesioproxy
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"testing"
+)
+
+func TestACrateMayBeSpelledOtherwiseUpstream(t *testing.T) {
+	for name, want := range map[string][]string{"Serde": {"serde"}, "a-B_c": {"a-b-c", "a-b_c", "a_b_c"}} {
+		if got := spellings(name); !slices.Equal(got, want) {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
+// Whether upstream has a crate is told however its name is spelled here and there, also where
+// that is none of the usual spellings and the crate was seen before.
+func TestWhetherUpstreamHasACrate(t *testing.T) {
+	l := newLab(t, nil)
+	l.evidence.private = "lab_"
+	l.on("/us/ua/usual-name", text(line("usual-name", "1.0.0")))
+	l.on("/mi/xe/mixed-up_name", text(line("mixed-up_name", "1.0.0")))
+	l.on("/la/b-/lab-tools", text(line("lab-tools", "1.0.0")))
+	if err := l.refresh("mixed-up_name"); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{
+		"usual-name": true, "usual_name": true, "Usual_Name": true, "mixed_up_name": true, "mixed-up-name": true, "MIXED_up-name": true,
+		"no-such": false, "lab-tools": false, "lab_tools": false, "../x": false,
+	} {
+		if got, err := l.upstream.Has(t.Context(), name); got != want || err != nil {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+	if n := l.requests("/la/b-/lab-tools"); n != 0 {
+		t.Errorf("a private name is asked for %d times", n)
+	}
+	l.on("/br/ok/broken", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
+	if got, err := l.upstream.Has(t.Context(), "broken"); got || !errors.Is(err, ErrRefused) {
+		t.Errorf("what upstream does not tell: %v, %v", got, err)
+	}
+}
