@@ -236,6 +236,12 @@ func TestADeadUpstreamHoldsNobodyElse(t *testing.T) {
 			t.Errorf("of what only that upstream has: %s", f)
 		}
 	}
+	// Who publishes a name for the first time hears of the one that tells, and admins of the other.
+	u := l.operator
+	wantSays(t, must(t, u.publish(l.lab, u.crate(cold[0].Name, "0.0.1", "", ""))).stderr, "other has a crate named "+cold[0].Name)
+	if _, _, trail := l.get("/v1/audit", u.session(particle.ScopeAudit, time.Minute)); !strings.Contains(string(trail), `"untold-upstream"`) {
+		t.Errorf("the audit trail does not say who did not tell: %s", trail)
+	}
 	wantSays(t, l.figures(), `aln_upstream_down{upstream="crates-io"} 1`, `aln_upstream_down{upstream="other"} 0`)
 }
 
