@@ -60,7 +60,7 @@ func TestADeadHostHoldsNobody(t *testing.T) {
 func TestAHostThatAsksForAPauseGetsIt(t *testing.T) {
 	now := time.Duration(0)
 	c := newCircuit(func() time.Duration { return now })
-	c.leave(time.Hour)
+	c.leave(24 * time.Hour)
 	now = longestWait - 1
 	if _, err := c.begin(); RetryAfter(err) != 1 {
 		t.Errorf("asked again during the pause: %v", err)

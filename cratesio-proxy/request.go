@@ -16,7 +16,9 @@ import (
 const (
 	mostRetries = 3
 	firstPause  = 200 * time.Millisecond
-	longestWait = 30 * time.Second // that a host that asked for it is left alone
+	// longestWait is how long a host that asked for it is left alone: a mistaken header is not to
+	// keep a lab from its upstream for a day.
+	longestWait = time.Hour
 	// tryTime is how long after the first attempt, or after something came, another may
 	// begin: cargo gives up on who says nothing for 30 seconds, and then shows that, and not
 	// what is wrong.

@@ -17,6 +17,20 @@ import (
 	"time"
 )
 
+func TestPausesHaveJitter(t *testing.T) {
+	for tries, d := range map[int]time.Duration{1: firstPause, 2: 2 * firstPause, 3: 4 * firstPause} {
+		for random, want := range map[float64]time.Duration{0: d / 2, 0.5: d * 3 / 4, 0.999: d/2 + time.Duration(0.999*float64(d/2))} {
+			if got := pause(tries, func() float64 { return random }); got != want || got >= d {
+				t.Errorf("after %d tries, %v: %s, want %s", tries, random, got, want)
+			}
+		}
+	}
+	random := Config{}.orDefault().Random
+	if random() == random() && random() == random() {
+		t.Error("it is always the same")
+	}
+}
+
 func TestTroubleIsTriedAgainWithGrowingPauses(t *testing.T) {
 	growing := []time.Duration{150 * time.Millisecond, 300 * time.Millisecond, 600 * time.Millisecond}
 	for name, c := range map[string]struct {
@@ -61,7 +75,40 @@ func TestTroubleIsTriedAgainWithGrowingPauses(t *testing.T) {
 	}
 }
 
-func TestRetryAfterIsHonouredByAll(t *testing.T) {
+// An upstream that asks to be left alone for minutes is left alone by everybody, who are told
+// for how long, and served what is known.
+func TestAPauseOfMinutesIsKeptByAll(t *testing.T) {
+	l := newLab(t, nil)
+	l.on("/kn/ow/known", text(line("known", "1.0.0")))
+	if err := l.refresh("known"); err != nil {
+		t.Fatal(err)
+	}
+	l.on("/so/me/some", status(429, "Retry-After", "600"))
+	l.on("/ot/he/other", text(line("other", "1.0.0")))
+	if err := l.refresh("some"); !errors.Is(err, ErrUnavailable) {
+		t.Fatal(err)
+	}
+	for _, passed := range []time.Duration{0, 5 * time.Minute, 4 * time.Minute} {
+		l.pass(passed)
+		l.elapsed.Add(int64(passed))
+		if err := l.refresh("other"); !errors.Is(err, ErrUnavailable) || RetryAfter(err) <= 0 {
+			t.Errorf("another is told %v, after %s", err, RetryAfter(err))
+		}
+		if err := l.refresh("known"); err != nil {
+			t.Errorf("what is known is not served: %v", err)
+		}
+	}
+	if n := l.requests("/ot/he/other"); n != 0 {
+		t.Errorf("upstream is asked %d times during its pause", n)
+	}
+	l.pass(time.Minute + 10*time.Second)
+	l.elapsed.Add(int64(time.Minute + 10*time.Second))
+	if err := l.refresh("other"); err != nil {
+		t.Errorf("after the pause: %v", err)
+	}
+}
+
+func TestRetryAfterIsHonoured(t *testing.T) {
 	l := newLab(t, nil)
 	l.slow.Store(1)
 	first := true
