@@ -116,6 +116,50 @@ func TestLargeIndexFilesAreFewInMemoryUntilTheyAreEntered(t *testing.T) {
 
 // However many names are asked for, an upstream gets only so many questions at a time; who
 // leaves before it was their turn asked nothing.
+// However much is asked for at once, a host has so many connections and no more, and crates
+// leave some of them to the index.
+func TestConnectionsToAnUpstreamAreBounded(t *testing.T) {
+	l := newLab(t, nil)
+	var crates, files atomic.Int64
+	gate := make(chan struct{})
+	held := func(now *atomic.Int64, answer string) http.HandlerFunc { // over HTTP/1.1, so each has a connection
+		return func(w http.ResponseWriter, _ *http.Request) {
+			now.Add(1)
+			<-gate
+			now.Add(-1)
+			io.WriteString(w, answer)
+		}
+	}
+	const each = 100
+	errs := make(chan error, 2*each)
+	for i := range each {
+		name := fmt.Sprintf("crate%d", i)
+		data, w := crate(name, 100)
+		l.on(dlPath(w), held(&crates, string(data)))
+		go func() {
+			_, err := l.read(w)
+			errs <- err
+		}()
+	}
+	until(t, "as many crates come as may", func() bool { return crates.Load() >= mostBulk })
+	for i := range each {
+		name := fmt.Sprintf("name%d", i)
+		l.on("/"+cargo.IndexPath(name), held(&files, line(name, "1.0.0")))
+		go func() { errs <- l.refresh(name) }()
+	}
+	until(t, "all connections are used", func() bool { return crates.Load()+files.Load() >= mostConnections })
+	time.Sleep(50 * time.Millisecond) // in which more would come
+	if c, f := crates.Load(), files.Load(); c != mostBulk || f != mostConnections-mostBulk {
+		t.Errorf("%d crates and %d index files are asked for at a time; want %d and %d", c, f, mostBulk, mostConnections-mostBulk)
+	}
+	close(gate)
+	for range cap(errs) {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestQuestionsToAnUpstreamAreBounded(t *testing.T) {
 	l := newLab(t, nil)
 	l.upstream.flights.places = make(chan struct{}, 2)

@@ -29,7 +29,7 @@ func hashOf(b []byte) string {
 // revalidatable are answers whose ETag is the hash of their bytes.
 func revalidatable(l *lab) []string {
 	return []string{
-		"/index/config.json", "/index/de/mo/demo-one", "/api/v1/crates/demo-one/0.1.0/download", "/v1/records/1",
+		"/index/config.json", "/index/de/mo/demo-one", "/crates-io/index/config.json", "/crates-io/index/re/mo/remote", "/upstream/lab/index/re/mo/remote", "/api/v1/crates/demo-one/0.1.0/download", "/v1/records/1",
 		"/v1/records/" + l.ownRecord + "/attachments/" + l.intent, "/log/checkpoint", "/log/tile/0/000.p/1", "/log/tile/entries/000.p/1",
 	}
 }
@@ -37,6 +37,7 @@ func revalidatable(l *lab) []string {
 func TestETagIsTheHashAndAnswers304(t *testing.T) {
 	l := newLab(t)
 	l.demo()
+	l.upstreams.offer("remote", "1.0.0")
 	token := l.session(l.member, "read")
 	for _, path := range revalidatable(l) {
 		t.Run(path, func(t *testing.T) {
@@ -68,6 +69,7 @@ func TestETagIsTheHashAndAnswers304(t *testing.T) {
 func TestConditionalsAreLookedAtAfterTheDecision(t *testing.T) {
 	l := newLab(t)
 	l.demo()
+	l.upstreams.offer("remote", "1.0.0")
 	token, useless := l.session(l.member, "read"), l.forge(l.member, "chat")
 	for _, path := range revalidatable(l) {
 		if strings.HasPrefix(path, "/log/") {

@@ -60,8 +60,11 @@ func (s *S3Server) Start() error {
 // "osd" or "mon"; without names, everything.
 func (s *S3Server) Kill(names ...string) { s.daemons.kill(names...) }
 
+// stopTime is how long a daemon may take to end: RADOS's gateway takes its time on a busy machine.
+const stopTime = 2 * time.Minute
+
 // Stop ends everything as an operator would.
-func (s *S3Server) Stop() error { return s.daemons.end(syscall.SIGTERM, 30*time.Second, nil) }
+func (s *S3Server) Stop() error { return s.daemons.end(syscall.SIGTERM, stopTime, nil) }
 
 // Folder is where the store keeps what it is given.
 func (s *S3Server) Folder() string { return s.daemons.folder }
