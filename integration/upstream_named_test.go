@@ -80,8 +80,8 @@ func TestANamedUpstreamIsReachedWithATokenByAProxy(t *testing.T) {
 	}
 	asked := l.crates.Asked()
 	for _, one := range asked {
-		if one.Authorization != firstToken || !strings.HasPrefix(one.UserAgent, "aln-registry/") {
-			t.Errorf("%s was asked with Authorization %q as %q", one.Path, one.Authorization, one.UserAgent)
+		if one.Authorization != firstToken || !strings.HasPrefix(one.UserAgent, "aln-registry/") || one.Proto != "HTTP/2.0" {
+			t.Errorf("%s was asked by %s with Authorization %q as %q", one.Path, one.Proto, one.Authorization, one.UserAgent)
 		}
 	}
 	tunnels := 0
