@@ -26,8 +26,8 @@ func TestPausesHaveJitter(t *testing.T) {
 		}
 	}
 	random := Config{}.orDefault().Random
-	if random() == random() && random() == random() {
-		t.Error("it is always the same")
+	if first, second := random(), random(); first == second {
+		t.Errorf("it is always %v", first)
 	}
 }
 
