@@ -223,6 +223,7 @@ func TestTheGuideHasEveryRefusalToStart(t *testing.T) {
 		"a future":          s.serve(nil, "--upstream-fresh", "-1s"),
 		"less than no room": s.serve(nil, "--upstream-cache-mb", "-1"),
 		"a bad upstream":    s.serve(nil, "--upstream", "https://index.crates.io/"),
+		"no word":           s.serve(nil, "--upstream", "bonn sparse+https://registry.bonn.example/index/"),
 		"no token":          s.serve(nil, "--upstream", "sparse+https://index.crates.io/?token_file="+key+".not"),
 		"half of TLS":       s.serve(nil, "--tls-key", key),
 		"no certificate":    s.serve(nil, "--tls-cert", key+".not", "--tls-key", key),
