@@ -14,8 +14,9 @@
 // names, is not seen: this finds copies and ports, not somebody who hides one.
 //
 // Everything is bounded: by Limits the bytes unpacked, the entries, the depth,
-// and how many bzip2 streams there are; the memory needed is at most 2 MiB for each archive within
-// another, whatever the size.
+// and how many bzip2 streams there are; the memory needed is 1.3 MiB for the file
+// looked at, some hundred KiB for each archive around it, and 3.6 MB for each of those that is
+// bzip2, whatever the size.
 package content
 
 import (

@@ -329,8 +329,14 @@ func (f *lookedAt) again() (bool, error) {
 			return false, err
 		}
 	}
+	if cap(f.glance.held) > keptHeld {
+		f.glance.held = nil // archives may lie within each other
+	}
 	return false, nil
 }
+
+// keptHeld is how much of a glance's memory is kept for the next file.
+const keptHeld = 128 << 10
 
 func (f *lookedAt) end() error {
 	found := false
