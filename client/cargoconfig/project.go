@@ -59,6 +59,21 @@ func readManifest(dir string) (manifest, bool) {
 	return m, true
 }
 
+// PackageIn is the name of the package whose Cargo.toml is in dir, "" where there is none.
+func PackageIn(dir string) string {
+	data, err := os.ReadFile(filepath.Join(dir, "Cargo.toml"))
+	if err != nil {
+		return ""
+	}
+	var decoded map[string]any
+	if toml.Unmarshal(data, &decoded) != nil {
+		return ""
+	}
+	value, _ := lookup(decoded, "package", "name")
+	name, _ := value.(string)
+	return name
+}
+
 // excludes reports whether the workspace at root leaves member out: below a
 // folder that it excludes, and below none that it names as a member.
 func (m manifest) excludes(root, member string) bool {

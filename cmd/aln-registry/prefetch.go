@@ -8,9 +8,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
+	"net/http"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +24,7 @@ import (
 type prefetchFlags struct {
 	whole         []string
 	upstream, pin string
+	noPin         bool
 	// fromGiven: --from was.
 	fromGiven bool
 }
@@ -36,15 +36,22 @@ func (a *app) prefetchCommand() *cobra.Command {
 	var f prefetchFlags
 	c := &cobra.Command{
 		Use: "prefetch [Cargo.lock|FILE|-]", Short: "Have the registry fetch crates of crates.io before a build asks for them", Args: cobra.MaximumNArgs(1),
-		Long: "Have the registry fetch what a Cargo.lock pins (default: that of the project here), or what a list names: a\nline each of NAME VERSION, and the checksum, if that is known; - reads it from the standard input. What is held\nis there when crates.io is not. Each is judged as if you built with it. What was cut goes on where it was: type\nit again. Exit status 1 when not all is held.",
+		Long: "Have the registry fetch what a Cargo.lock pins (default: that of the project here), or what a list names: a\nline each of NAME VERSION, and the checksum, if that is known; - reads it from the standard input. What is held\nis there when crates.io is not. Each is judged as if you built with it. What was cut goes on where it was: type\nit again. Exit status 1 when not all is held.\n\nWhat a Cargo.lock pins is kept, so that none of it is evicted: under the name of the project's package and\n/Cargo.lock (as app/Cargo.lock), or that of --pin, in place of what the name kept before. That takes a publisher or\nan admin; others have it fetched all the same. A list is kept with --pin alone.",
 		RunE: func(c *cobra.Command, args []string) error {
 			f.fromGiven = c.Flags().Changed("from")
+			switch {
+			case c.Flags().Changed("pin") && f.noPin:
+				return usageError{errors.New("--pin and --no-pin are for different ends; give one of them")}
+			case c.Flags().Changed("pin") && f.pin == "":
+				return usageError{errors.New("--pin takes a name; --no-pin keeps nothing")}
+			}
 			return a.prefetch(c.Context(), f, args)
 		},
 	}
 	c.Flags().StringArrayVar(&f.whole, "all-versions-of", nil, "fetch all versions of the crate `NAME` (repeatable)")
 	c.Flags().StringVar(&f.upstream, "from", particle.SourceCratesIO, "`NAME` of the upstream that a list and --all-versions-of are about; a Cargo.lock says it itself")
-	c.Flags().StringVar(&f.pin, "pin", "", "keep them under this `NAME`, so that none is evicted, in place of what it kept before; takes a publisher or an admin")
+	c.Flags().StringVar(&f.pin, "pin", "", "keep them under this `NAME`, so that none is evicted, in place of what it kept before; takes a publisher or an admin (default for a Cargo.lock: PACKAGE/Cargo.lock)")
+	c.Flags().BoolVar(&f.noPin, "no-pin", false, "do not keep what a Cargo.lock pins: it may be evicted")
 	return c
 }
 
@@ -60,20 +67,25 @@ type prefetchResult struct {
 	Bytes int64 `json:"bytes"`
 	// Elsewhere are packages of the lock that no upstream of the registry has.
 	Elsewhere int `json:"elsewhere"`
-	// Unpinned are crates that --pin kept before and that this list does not name.
+	// KeptAs is the name under which what is held is kept, "" where it is not. NotKept is why
+	// that of a lock is not, "" where it is, or is not to be.
+	KeptAs  string `json:"kept_as"`
+	NotKept string `json:"not_kept"`
+	// Unpinned are crates that the name kept before and that this list does not name.
 	Unpinned int64                    `json:"unpinned"`
 	Missing  []client.PrefetchOutcome `json:"missing"`
 }
 
-func (r *prefetchResult) add(o client.PrefetchOutcome) {
+// add counts one, and reports whether it is held.
+func (r *prefetchResult) add(o client.PrefetchOutcome) (held bool) {
 	switch o.Outcome {
 	case client.PrefetchHeld:
 		r.Held++
-		return
+		return true
 	case client.PrefetchFetched:
 		r.Fetched++
 		r.Bytes += o.Bytes
-		return
+		return true
 	case client.PrefetchDenied:
 		r.Denied++
 	case client.PrefetchAbsent:
@@ -82,6 +94,7 @@ func (r *prefetchResult) add(o client.PrefetchOutcome) {
 		r.Failed++
 	}
 	r.Missing = append(r.Missing, o)
+	return false
 }
 
 func (a *app) prefetch(ctx context.Context, f prefetchFlags, args []string) error {
@@ -94,32 +107,61 @@ func (a *app) prefetch(ctx context.Context, f prefetchFlags, args []string) erro
 	if err != nil {
 		return err
 	}
-	p := a.progress("crates")
-	before, done, first := 0, 0, time.Time{}
-	for _, name := range slices.Sorted(maps.Keys(lists)) {
-		l := lists[name]
-		all := 0
-		began, err := r.Prefetch(ctx, *l, func(o client.PrefetchOutcome, of int) {
-			result.add(o)
-			done, all = done+1, max(all, of)
-			p.at(int64(done), int64(before+all))
-		})
-		if err != nil {
-			p.done()
-			return ifInterrupted(ctx, err, fmt.Sprintf("%s held by now; type it again to go on", areHeld(result)))
-		}
-		before += all
-		if first.IsZero() || began.Before(first) {
-			first = began
-		}
+	first, err := a.fetchLists(ctx, r, f, lists, &result)
+	if err != nil {
+		return err
 	}
-	p.done()
-	if f.pin != "" && len(result.Missing) == 0 && !first.IsZero() {
-		if result.Unpinned, err = r.Unpin(ctx, f.pin, first.Add(-pinSlack)); err != nil {
-			return fmt.Errorf("all is held and kept as %s, but what that kept before cannot be let go: %w", f.pin, err)
+	if result.KeptAs != "" && len(result.Missing) == 0 {
+		if result.Unpinned, err = r.Unpin(ctx, result.KeptAs, first.Add(-pinSlack)); err != nil {
+			return fmt.Errorf("all is held and kept as %s, but what that kept before cannot be let go: %w", result.KeptAs, err)
 		}
 	}
 	return a.printPrefetch(result)
+}
+
+// fetchLists has all lists fetched; began is when the registry began with the first that is kept.
+func (a *app) fetchLists(ctx context.Context, r *client.Registry, f prefetchFlags, lists []*client.PrefetchList, result *prefetchResult) (began time.Time, err error) {
+	p := a.progress("crates")
+	defer p.done()
+	before, done := 0, 0
+	for _, l := range lists {
+		all, held := 0, 0
+		fetch := func() (time.Time, error) {
+			return r.Prefetch(ctx, *l, func(o client.PrefetchOutcome, of int) {
+				if result.add(o) {
+					held++
+				}
+				done, all = done+1, max(all, of)
+				p.at(int64(done), int64(before+all))
+			})
+		}
+		if result.NotKept != "" && f.pin == "" {
+			l.Pin = ""
+		}
+		at, err := fetch()
+		if l.Pin != "" && f.pin == "" && all == 0 && mayNotKeep(err) { // nobody asked for that
+			l.Pin, result.NotKept = "", "a publisher or an admin has it kept"
+			at, err = fetch()
+		}
+		if err != nil {
+			p.done()
+			return began, ifInterrupted(ctx, err, fmt.Sprintf("%s held by now; type it again to go on", areHeld(*result)))
+		}
+		before += all
+		if l.Pin != "" && held > 0 {
+			result.KeptAs = l.Pin
+		}
+		if l.Pin != "" && (began.IsZero() || at.Before(began)) {
+			began = at
+		}
+	}
+	return began, nil
+}
+
+// mayNotKeep reports whether err says that crates are kept for others than who asks.
+func mayNotKeep(err error) bool {
+	var refused *client.APIError
+	return errors.As(err, &refused) && refused.Status == http.StatusForbidden && refused.Code == "role"
 }
 
 // pinSlack is by how much the clocks of a registry's servers may differ.
@@ -154,6 +196,12 @@ func (a *app) printPrefetch(result prefetchResult) error {
 			text += fmt.Sprintf("; %s let go", counted(result.Unpinned, "other is", "others are"))
 		}
 		fmt.Fprintln(a.out, text)
+		switch {
+		case result.KeptAs != "":
+			fmt.Fprintf(a.out, "kept as %s until `aln-registry upstream unpin %s`\n", result.KeptAs, result.KeptAs)
+		case result.NotKept != "":
+			fmt.Fprintf(a.out, "not kept, and may be evicted one day: %s\n", result.NotKept)
+		}
 	}
 	if !result.OK {
 		return errSilent
@@ -161,20 +209,23 @@ func (a *app) printPrefetch(result prefetchResult) error {
 	return nil
 }
 
-// prefetchLists are what to fetch, by upstream.
-func (a *app) prefetchLists(r *client.Registry, f prefetchFlags, args []string, result *prefetchResult) (map[string]*client.PrefetchList, error) {
-	lists := map[string]*client.PrefetchList{}
-	of := func(upstream string) *client.PrefetchList {
-		if lists[upstream] == nil {
-			lists[upstream] = &client.PrefetchList{Upstream: upstream, Pin: f.pin}
+// prefetchLists are what to fetch: of each upstream what is kept, and what is not.
+func (a *app) prefetchLists(r *client.Registry, f prefetchFlags, args []string, result *prefetchResult) (lists []*client.PrefetchList, err error) {
+	of := func(upstream, pin string) *client.PrefetchList {
+		for _, l := range lists {
+			if l.Upstream == upstream && l.Pin == pin {
+				return l
+			}
 		}
-		return lists[upstream]
+		lists = append(lists, &client.PrefetchList{Upstream: upstream, Pin: pin})
+		return lists[len(lists)-1]
 	}
 	for _, name := range f.whole {
 		if err := cargo.ValidateName(name); err != nil {
 			return nil, usageError{fmt.Errorf("--all-versions-of: %w", err)}
 		}
-		of(f.upstream).Whole = append(of(f.upstream).Whole, name)
+		l := of(f.upstream, f.pin)
+		l.Whole = append(l.Whole, name)
 	}
 	if len(args) == 0 && len(f.whole) > 0 {
 		return lists, nil
@@ -185,7 +236,7 @@ func (a *app) prefetchLists(r *client.Registry, f prefetchFlags, args []string, 
 	}
 	if !isLock(name, data) {
 		crates, err := parseList(name, data)
-		of(f.upstream).Crates = crates
+		of(f.upstream, f.pin).Crates = crates
 		return lists, err
 	}
 	if f.fromGiven && len(f.whole) == 0 {
@@ -194,6 +245,10 @@ func (a *app) prefetchLists(r *client.Registry, f prefetchFlags, args []string, 
 	packages, err := cargo.ParseLock(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	pin := f.pin
+	if pin == "" && !f.noPin {
+		pin = pinOfLock(name, packages)
 	}
 	bases, err := r.Bases()
 	if err != nil {
@@ -212,7 +267,8 @@ func (a *app) prefetchLists(r *client.Registry, f prefetchFlags, args []string, 
 			result.Elsewhere++
 			continue
 		}
-		of(upstream).Crates = append(of(upstream).Crates, client.Prefetched{Name: p.Name, Version: p.Version, Checksum: p.Checksum})
+		l := of(upstream, pin)
+		l.Crates = append(l.Crates, client.Prefetched{Name: p.Name, Version: p.Version, Checksum: p.Checksum})
 	}
 	return lists, nil
 }

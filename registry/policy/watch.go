@@ -34,13 +34,16 @@ func JudgeFor(asker Asker, subject did.DID) *Denial {
 }
 
 // Keep decides whether asker may have crates of other registries kept here: what is
-// kept takes room for as long as somebody wants it.
+// kept takes room for as long as somebody wants it. The scope alone does not say who may:
+// every member gets it, and what it is good for hangs on their roles.
 func Keep(asker Asker) *Denial {
 	switch {
 	case asker.Anonymous():
 		return deny(RuleAnonymous, "crates are kept for members; type `aln-registry login URL`")
+	case !asker.Admin && !slices.Contains(asker.Roles, "publisher"):
+		return deny(RuleRole, "crates are kept under a name for publishers and admins; without one they are fetched all the same, and stay while there is room")
 	case asker.HasScope(particle.ScopePublish), asker.HasScope(particle.ScopeAdmin):
 		return nil
 	}
-	return deny(RuleScope, "crates are kept under a lock for sessions with the scope publish or admin, which publishers and admins get; without a lock they are fetched all the same, and stay while there is room")
+	return deny(RuleScope, "crates are kept under a name for sessions with the scope publish or admin; without one they are fetched all the same, and stay while there is room")
 }

@@ -36,6 +36,26 @@ func TestWhoReadsTheAuditTrailAndAsksForOthers(t *testing.T) {
 	}
 }
 
+func TestPublishersAndAdminsHaveCratesKept(t *testing.T) {
+	for name, c := range map[string]struct {
+		asker Asker
+		want  Rule // "" for may
+	}{
+		"nobody":                              {Asker{}, RuleAnonymous},
+		"a publisher who reads":               {Asker{DID: "did:key:a", Roles: []string{"publisher"}, Scopes: []string{"read"}}, RuleScope},
+		"a publisher":                         {Asker{DID: "did:key:a", Roles: []string{"publisher"}, Scopes: []string{"read", "publish"}}, ""},
+		"an auditor with a publisher's scope": {Asker{DID: "did:key:a", Roles: []string{"auditor"}, Scopes: []string{"read", "publish"}}, RuleRole},
+		"a member without roles":              {Asker{DID: "did:key:a", Scopes: []string{"publish"}}, RuleRole},
+		"an admin who reads":                  {Asker{DID: "did:key:a", Admin: true, Scopes: []string{"read"}}, RuleScope},
+		"an admin":                            {Asker{DID: "did:key:a", Admin: true, Scopes: []string{"admin"}}, ""},
+		"an admin who publishes":              {Asker{DID: "did:key:a", Admin: true, Scopes: []string{"publish"}}, ""},
+	} {
+		if got := ruleOrNone(Keep(c.asker)); got != c.want {
+			t.Errorf("%s: %q, not %q", name, got, c.want)
+		}
+	}
+}
+
 func ruleOrNone(d *Denial) Rule {
 	if d == nil {
 		return ""

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"phoenix-lab.org/aln-registry/client/cargoconfig"
+	"phoenix-lab.org/aln-registry/registry/cargo"
+)
+
+// maxPinStem bounds the part of a lock's name that is the package's: it has 100 bytes in all.
+const maxPinStem = 64
+
+// pinOfLock is the name under which a lock is kept that is given none: that of the package
+// beside it, or of the first by name of its own packages where it is a workspace's, which
+// stays as versions change and is the same in every checkout. /Cargo.lock keeps it apart
+// from names that people think of.
+func pinOfLock(file string, packages []cargo.Locked) string {
+	var own []string
+	for _, p := range packages {
+		if p.Source == "" {
+			own = append(own, p.Name)
+		}
+	}
+	slices.Sort(own)
+	stem := "project"
+	if len(own) > 0 {
+		stem = own[0]
+	}
+	if beside := cargoconfig.PackageIn(filepath.Dir(file)); slices.Contains(own, beside) {
+		stem = beside
+	}
+	stem = strings.Map(func(c rune) rune { // cargo takes letters of all alphabets
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' {
+			return c
+		}
+		return '_'
+	}, stem)
+	return stem[:min(len(stem), maxPinStem)] + "/" + lockName
+}
