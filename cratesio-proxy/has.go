@@ -36,10 +36,33 @@ func (u *Upstream) Has(ctx context.Context, name string) (bool, error) {
 	return false, nil
 }
 
-// spellings are the usual ones of a crate's name, in lower case.
+// mostSeparators is how many of a name are tried in either spelling, each of which doubles the
+// questions: nearly no crate has more.
+const mostSeparators = 3
+
+// spellings are those of a crate's name in lower case: all of them, or of a name of many words
+// the usual ones.
 func spellings(name string) []string {
 	lower := strings.ToLower(name)
-	all := []string{lower, cargo.CanonicalName(name), strings.ReplaceAll(lower, "_", "-")}
+	all := []string{lower}
+	if n := strings.Count(cargo.CanonicalName(name), "_"); n > mostSeparators {
+		all = append(all, cargo.CanonicalName(name), strings.ReplaceAll(lower, "_", "-"))
+	} else {
+		all = respelled(cargo.CanonicalName(name))
+	}
 	slices.Sort(all)
 	return slices.Compact(all)
+}
+
+// respelled are all names that are canonical where every - of them is a _.
+func respelled(canonical string) []string {
+	before, after, found := strings.Cut(canonical, "_")
+	if !found {
+		return []string{canonical}
+	}
+	var all []string
+	for _, rest := range respelled(after) {
+		all = append(all, before+"_"+rest, before+"-"+rest)
+	}
+	return all
 }

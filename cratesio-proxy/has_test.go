@@ -8,7 +8,9 @@ import (
 )
 
 func TestACrateMayBeSpelledOtherwiseUpstream(t *testing.T) {
-	for name, want := range map[string][]string{"Serde": {"serde"}, "a-B_c": {"a-b-c", "a-b_c", "a_b_c"}} {
+	for name, want := range map[string][]string{
+		"Serde": {"serde"}, "a-B_c": {"a-b-c", "a-b_c", "a_b-c", "a_b_c"}, "a-b_c_d_e": {"a-b-c-d-e", "a-b_c_d_e", "a_b_c_d_e"},
+	} {
 		if got := spellings(name); !slices.Equal(got, want) {
 			t.Errorf("%s: %q", name, got)
 		}
@@ -16,19 +18,20 @@ func TestACrateMayBeSpelledOtherwiseUpstream(t *testing.T) {
 }
 
 // Whether upstream has a crate is told however its name is spelled here and there, also where
-// that is none of the usual spellings and the crate was seen before.
+// that is none of those that are asked for and the crate was seen before.
 func TestWhetherUpstreamHasACrate(t *testing.T) {
 	l := newLab(t, nil)
 	l.evidence.private = "lab_"
 	l.on("/us/ua/usual-name", text(line("usual-name", "1.0.0")))
-	l.on("/mi/xe/mixed-up_name", text(line("mixed-up_name", "1.0.0")))
+	l.on("/so/-m/so-mixed_up-a-name", text(line("so-mixed_up-a-name", "1.0.0")))
+	l.on("/tw/o-/two-mixed_words", text(line("two-mixed_words", "1.0.0")))
 	l.on("/la/b-/lab-tools", text(line("lab-tools", "1.0.0")))
-	if err := l.refresh("mixed-up_name"); err != nil {
+	if err := l.refresh("so-mixed_up-a-name"); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]bool{
-		"usual-name": true, "usual_name": true, "Usual_Name": true, "mixed_up_name": true, "mixed-up-name": true, "MIXED_up-name": true,
-		"no-such": false, "lab-tools": false, "lab_tools": false, "../x": false,
+		"usual-name": true, "usual_name": true, "Usual_Name": true, "so_mixed_up_a_name": true, "so-mixed-up-a-name": true, "SO_mixed-up_a_name": true,
+		"two_mixed_words": true, "no-such": false, "lab-tools": false, "lab_tools": false, "../x": false,
 	} {
 		if got, err := l.upstream.Has(t.Context(), name); got != want || err != nil {
 			t.Errorf("%s: %v, %v", name, got, err)

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -92,10 +93,17 @@ func (l *upstreamLab) evictUnderLoad(scraped string) {
 	l.fsck()
 }
 
-// needed are crates that may not be evicted: pinned, listed by a grant, and named by a record.
+// needed are crates that may not be evicted: in a lock that was given to prefetch, pinned, listed
+// by a grant, and named by a record.
 func (l *upstreamLab) needed() []testbed.IndexLine {
 	l.t.Helper()
-	pinned, granted := l.offer("pinned", 3, 100<<10), l.offer("granted", 2, 100<<10)
+	locked, pinned, granted := l.offer("locked", 3, 100<<10), l.offer("pinned", 3, 100<<10), l.offer("granted", 2, 100<<10)
+	lock := "version = 4\n\n[[package]]\nname = \"mine\"\nversion = \"0.1.0\"\n"
+	for _, line := range locked {
+		lock += fmt.Sprintf("\n[[package]]\nname = %q\nversion = %q\nsource = \"registry+https://github.com/rust-lang/crates.io-index\"\nchecksum = %q\n", line.Name, line.Vers, line.Cksum)
+	}
+	writeFiles(l.t, l.operator.folder, map[string]string{"locked/Cargo.lock": lock})
+	wantSays(l.t, must(l.t, l.operator.aln(l.operator.folder, "prefetch", "locked/Cargo.lock")).stdout, "kept as mine/Cargo.lock until")
 	list := filepath.Join(l.operator.folder, "list")
 	text := ""
 	for _, line := range pinned {
@@ -117,7 +125,7 @@ func (l *upstreamLab) needed() []testbed.IndexLine {
 	if _, err := people[0].publish(l.t.Context(), named); err != nil {
 		l.t.Fatal(err)
 	}
-	return slices.Concat(pinned, granted, []testbed.IndexLine{line})
+	return slices.Concat(locked, pinned, granted, []testbed.IndexLine{line})
 }
 
 // heldBytes is how much the catalog says is held.

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -14,7 +15,10 @@ func TestASiteWithoutAWayOutIsFilledFromABackup(t *testing.T) {
 	folder := l.needing(u, "offline", "serde = { version = \"1\", features = [\"derive\"] }\nitoa = \"1\"\nringbuffer = { package = \"ryu\", version = \"1\" }")
 	must(t, u.cargo(folder, "generate-lockfile"))
 	lock := textOf(t, filepath.Join(folder, "Cargo.lock"))
-	wantSays(t, must(t, u.aln(folder, "prefetch", "Cargo.lock", "--pin", "ci/main")).stdout, "8 crates are held", "8 fetched")
+	wantSays(t, must(t, u.aln(folder, "prefetch", "Cargo.lock")).stdout, "8 crates are held", "8 fetched", "kept as needing/Cargo.lock until")
+	wantSays(t, must(t, u.aln(folder, "prefetch", "Cargo.lock", "--pin", "ci/main")).stdout, "8 were", "kept as ci/main until")
+	all := len(l.crates.Lines("itoa"))
+	wantSays(t, must(t, u.aln(folder, "prefetch", "--all-versions-of", "itoa", "--json")).stdout, `"held": 1,`, fmt.Sprintf(`"fetched": %d,`, all-1), `"kept_as": ""`)
 	carried := filepath.Join(t.TempDir(), "carried")
 	must(t, u.aln(folder, "backup", "--data", l.data, "--to", carried))
 
@@ -40,7 +44,7 @@ func TestASiteWithoutAWayOutIsFilledFromABackup(t *testing.T) {
 	if again := textOf(t, filepath.Join(folder, "Cargo.lock")); again != lock {
 		t.Errorf("another lock came of what is held:\n%s", again)
 	}
-	wantSays(t, must(t, u.aln(folder, "upstream", "locks")).stdout, "ci/main  8       8 ")
+	wantSays(t, must(t, u.aln(folder, "upstream", "locks")).stdout, "ci/main             8       8 ", "needing/Cargo.lock  8       8 ")
 	wantSays(t, must(t, u.aln(folder, "upstream", "list")).stdout, "never asked (--offline)")
 	mustFail(t, u.cargo(l.needing(u, "absent", `anyhow = "1"`), "fetch"), "no matching package named `anyhow` found")
 	must(t, u.aln(folder, "log", "check", "--full"))

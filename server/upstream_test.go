@@ -258,6 +258,9 @@ func TestPrefetchFetchesOnceAndPins(t *testing.T) {
 	}
 	list := `{"lock":"ci/main","all_versions_of":["remote"],"crates":[{"name":"other","version":"1.0.0","checksum":"` + hashOf(crateFile("other", "1.0.0")) + `"},{"name":"other","version":"1.0.0","checksum":"` + hashOf(nil) + `"}]}`
 	post(l.session(l.member, "read"), list).want(t, 403, "scope publish")
+	auditor := l.session(l.newHost(particle.TierCoreStakeholder, "auditor"), "publish read") // a scope that every member gets
+	post(auditor, list).want(t, 403, `"code":"role"`, "publishers and admins")
+	l.do(ask{method: http.MethodDelete, path: "/v1/locks/ci/main", token: auditor}).want(t, 403, `"code":"role"`)
 	token := l.session(l.member, "publish read")
 	if got := outcomes(t, post(token, list).want(t, 200)); got["done"] != "of 5 held 0 fetched 4 denied 0 absent 1 failed 0 pinned 4 " || got["remote@2.0.0"] != "fetched" {
 		t.Errorf("%v", got)
@@ -328,8 +331,13 @@ func TestWhatChangedWhileUpstreamWasAskedHolds(t *testing.T) {
 	}
 }
 
+// unpinning is done by a session that names the role which it takes, for whoever has it.
 func unpinning(l *lab, who int) ask {
-	return ask{method: http.MethodDelete, path: "/v1/locks/ci/main", token: l.token(who, particle.ScopePublish, nil)}
+	token := l.token(who, particle.ScopePublish, nil)
+	if who > stranger {
+		token = l.forge(l.key(who), particle.ScopePublish, func(t *particle.SessionToken) { t.Roles = []string{"publisher"} })
+	}
+	return ask{method: http.MethodDelete, path: "/v1/locks/ci/main", token: token}
 }
 
 // A version that was published a moment ago may be locked elsewhere already: who asks for it
@@ -347,5 +355,48 @@ func TestWhatIsLockedElsewhereIsFoundAtOnce(t *testing.T) {
 	crate := l.get(remoteDL("/crates-io"), token).want(t, 200)
 	if string(crate.body) != string(crateFile("remote", "1.0.0")) {
 		t.Errorf("not the crate: %v", crate.header)
+	}
+}
+
+// A list is fetched many at once: sixteen crates are received before the first of them is here,
+// the others of it when a place is free.
+func TestPrefetchFetchesManyAtOnce(t *testing.T) {
+	l := newLab(t)
+	l.lookNowhere()
+	const crates = 2 * prefetchers
+	gate, list := make(chan struct{}), []string{}
+	for i := range crates {
+		name := fmt.Sprintf("remote-%d", i)
+		l.upstreams.offer(name, "1.0.0")
+		id := storage.CIDOf(crateFile(name, "1.0.0"))
+		l.upstreams.crates[id][0].wait = gate
+		list = append(list, fmt.Sprintf(`{"name":%q,"version":"1.0.0","checksum":%q}`, name, id.Hex()))
+	}
+	asked := func() (n int) {
+		l.upstreams.mu.Lock()
+		defer l.upstreams.mu.Unlock()
+		for _, what := range l.upstreams.asked {
+			if strings.Contains(what, "@") {
+				n++
+			}
+		}
+		return n
+	}
+	token, answered := l.session(l.member, "read"), make(chan reply, 1)
+	go func() {
+		defer close(answered)
+		answered <- l.do(ask{method: http.MethodPost, path: "/v1/upstreams/crates-io/prefetch", token: token, body: []byte(`{"crates":[` + strings.Join(list, ",") + `]}`)})
+	}()
+	for deadline := time.Now().Add(20 * time.Second); asked() < prefetchers && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(50 * time.Millisecond) // in which one too many would be asked for
+	if n := asked(); n != prefetchers {
+		t.Errorf("%d crates are received at once, want %d", n, prefetchers)
+	}
+	close(gate)
+	got := outcomes(t, (<-answered).want(t, 200))
+	if want := fmt.Sprintf("of %d held 0 fetched %d denied 0 absent 0 failed 0 pinned 0 ", crates, crates); got["done"] != want || asked() != crates {
+		t.Errorf("%v after %d were asked for", got["done"], asked())
 	}
 }

@@ -33,12 +33,12 @@ func (a *app) upstreamCommand() *cobra.Command {
 	}
 	alarms.Flags().IntVar(&limit, "limit", limit, "how many to show")
 	locks := &cobra.Command{
-		Use: "locks", Short: "List the names under which `prefetch --pin` keeps crates", Args: cobra.NoArgs,
+		Use: "locks", Short: "List the names under which `prefetch` keeps crates", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return a.listLocks(c.Context()) },
 	}
 	unpin := &cobra.Command{
 		Use: "unpin NAME", Short: "Let all crates go that are kept under a name (publishers, admins)", Args: cobra.ExactArgs(1),
-		Long: "Let all crates go that `prefetch --pin` keeps under a name. Exit status 1 when none is. (Publishers, admins.)",
+		Long: "Let all crates go that `prefetch` keeps under a name. Exit status 1 when none is. (Publishers, admins.)",
 		RunE: func(c *cobra.Command, args []string) error { return a.unpin(c.Context(), args[0]) },
 	}
 	return group("upstream", "Look at the registries that this one takes crates from", list, alarms, locks, unpin)
@@ -147,7 +147,7 @@ func (a *app) listLocks(ctx context.Context) error {
 		}{append([]client.Lock{}, locks...)})
 	}
 	if len(locks) == 0 {
-		fmt.Fprintln(a.out, "Nothing is kept; `aln-registry prefetch --pin NAME` does.")
+		fmt.Fprintln(a.out, "Nothing is kept; `aln-registry prefetch Cargo.lock` keeps what it pins.")
 		return nil
 	}
 	rows := [][]string{{"NAME", "CRATES", "HELD", "BYTES", "LAST PINNED", "BY"}}

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"phoenix-lab.org/aln-registry/registry/cargo"
+)
+
+// A lock is kept under a name that stays while its crates change, and that the registry takes.
+func TestALockHasANameOfItsProject(t *testing.T) {
+	registry := cargo.Locked{Name: "aaa", Version: "1.0.0", Source: "registry+https://example.org"}
+	for name, c := range map[string]struct {
+		beside, want string
+		own          []string
+	}{
+		"a package":                   {"", "app/Cargo.lock", []string{"app"}},
+		"the root of a workspace":     {"zoo", "zoo/Cargo.lock", []string{"app", "zoo"}},
+		"a workspace without one":     {"", "app/Cargo.lock", []string{"zoo", "app"}},
+		"a Cargo.toml of another one": {"other", "app/Cargo.lock", []string{"app"}},
+		"letters that are not taken":  {"", "_pp/Cargo.lock", []string{"äpp"}},
+		"a long name":                 {"", strings.Repeat("a", 64) + "/Cargo.lock", []string{strings.Repeat("a", 200)}},
+		"nobody's":                    {"", "project/Cargo.lock", nil},
+	} {
+		dir, packages := t.TempDir(), []cargo.Locked{registry}
+		if c.beside != "" {
+			if err := os.WriteFile(filepath.Join(dir, "Cargo.toml"), []byte("[package]\nname = \""+c.beside+"\"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, own := range c.own {
+			packages = append(packages, cargo.Locked{Name: own, Version: "0.1.0"})
+		}
+		if got := pinOfLock(filepath.Join(dir, "Cargo.lock"), packages); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+}
