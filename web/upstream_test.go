@@ -268,7 +268,7 @@ func TestLocksAreListed(t *testing.T) {
 	l.fillUpstream()
 	token := l.session(l.member, "read")
 	asker := knowing(l.member)
-	asker.Scopes = []string{particle.ScopePublish}
+	asker.Roles, asker.Scopes = []string{"publisher"}, []string{particle.ScopePublish}
 	if err := l.registry.Pin(t.Context(), asker, "ci/main", []storage.CID{storage.CIDOf([]byte("d")), storage.CIDOf([]byte("e"))}); err != nil {
 		t.Fatal(err)
 	}
