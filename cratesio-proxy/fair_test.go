@@ -114,8 +114,6 @@ func TestLargeIndexFilesAreFewInMemoryUntilTheyAreEntered(t *testing.T) {
 	}
 }
 
-// However many names are asked for, an upstream gets only so many questions at a time; who
-// leaves before it was their turn asked nothing.
 // However much is asked for at once, a host has so many connections and no more, and crates
 // leave some of them to the index.
 func TestConnectionsToAnUpstreamAreBounded(t *testing.T) {
@@ -160,6 +158,8 @@ func TestConnectionsToAnUpstreamAreBounded(t *testing.T) {
 	}
 }
 
+// However many names are asked for, an upstream gets only so many questions at a time; who
+// leaves before it was their turn asked nothing.
 func TestQuestionsToAnUpstreamAreBounded(t *testing.T) {
 	l := newLab(t, nil)
 	l.upstream.flights.places = make(chan struct{}, 2)
