@@ -45,7 +45,7 @@ func TestRulesAndGrantsBindBuildsWithCratesOfUpstream(t *testing.T) {
 	mustFail(t, host.cargo(folder, "fetch", "--locked"), "403", "itoa 1.99.0 is denied by rule quarantine watched")
 }
 
-func lockOf(t *testing.T, folder string) string {
+func lockOf(t testing.TB, folder string) string {
 	t.Helper()
 	lock, err := os.ReadFile(filepath.Join(folder, "Cargo.lock"))
 	if err != nil {

@@ -20,12 +20,8 @@ type lockedCrate struct{ Name, Version, Source string }
 // lockedCrates are those in folder's.
 func lockedCrates(t testing.TB, folder string) (crates []lockedCrate) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(folder, "Cargo.lock"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var lock struct{ Package []lockedCrate }
-	if err := toml.Unmarshal(text, &lock); err != nil {
+	if err := toml.Unmarshal([]byte(lockOf(t, folder)), &lock); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range lock.Package {

@@ -18,7 +18,7 @@ const (
 
 // turn is a place among of, taken once what it is for has become large. It is for one goroutine.
 type turn struct {
-	of    chan struct{} // nil: there is no bound
+	of    chan struct{}
 	bytes int64
 	has   bool
 }
@@ -26,7 +26,7 @@ type turn struct {
 // wait counts so many bytes more, and waits for a place where they are large in all.
 func (t *turn) wait(ctx context.Context, bytes int64) error {
 	t.bytes += bytes
-	if t.has || t.of == nil || t.bytes <= largeFile {
+	if t.has || t.bytes <= largeFile {
 		return nil
 	}
 	patience := time.NewTimer(turnTime)

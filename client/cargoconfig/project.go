@@ -35,15 +35,17 @@ func FindProject(dir string) (string, bool) {
 	}
 }
 
-// manifest is what a Cargo.toml says of workspaces.
+// manifest is what a Cargo.toml says of its package and of workspaces.
 type manifest struct {
+	// name is its package.name, "" for none.
+	name string
 	// workspace is its [workspace], nil for none.
 	workspace map[string]any
 	// pointer is its package.workspace, the way to the root, "" for none.
 	pointer string
 }
 
-// readManifest reads the Cargo.toml in dir; one that is no TOML says nothing of workspaces.
+// readManifest reads the Cargo.toml in dir; one that is no TOML says nothing.
 func readManifest(dir string) (manifest, bool) {
 	data, err := os.ReadFile(filepath.Join(dir, "Cargo.toml"))
 	if err != nil {
@@ -55,23 +57,16 @@ func readManifest(dir string) (manifest, bool) {
 		m.workspace, _ = decoded["workspace"].(map[string]any)
 		pointer, _ := lookup(decoded, "package", "workspace")
 		m.pointer, _ = pointer.(string)
+		name, _ := lookup(decoded, "package", "name")
+		m.name, _ = name.(string)
 	}
 	return m, true
 }
 
 // PackageIn is the name of the package whose Cargo.toml is in dir, "" where there is none.
 func PackageIn(dir string) string {
-	data, err := os.ReadFile(filepath.Join(dir, "Cargo.toml"))
-	if err != nil {
-		return ""
-	}
-	var decoded map[string]any
-	if toml.Unmarshal(data, &decoded) != nil {
-		return ""
-	}
-	value, _ := lookup(decoded, "package", "name")
-	name, _ := value.(string)
-	return name
+	m, _ := readManifest(dir)
+	return m.name
 }
 
 // excludes reports whether the workspace at root leaves member out: below a
