@@ -70,13 +70,16 @@ func (w *watcher) bounded(ctx context.Context, migrating bool, work func(context
 	err := work(within)
 	over := within.Err() != nil || lockTimedOut(err)
 	cancel()
-	sessions := last()
+	saw := last()
 	if err == nil || ctx.Err() != nil || !over {
 		return err
 	}
 	whom := "somebody whom the database does not name"
-	if len(sessions) > 0 {
-		whom = SessionList(sessions)
+	switch {
+	case len(saw.sessions) > 0:
+		whom = SessionList(saw.sessions)
+	case saw.err != nil:
+		whom += " (" + saw.err.Error() + ")"
 	}
 	return fmt.Errorf("%w: nothing was changed, since for %s others have held what is to be replaced: %s; end these programs, "+
 		"or what the database has of them with SELECT pg_terminate_backend(NUMBER), and type it again", ErrInUse, time.Since(began).Round(time.Second), whom)
@@ -97,12 +100,34 @@ func lockTimedOut(err error) bool {
 	return errors.As(err, &e) && e.Code == "55P03"
 }
 
-// watch tells whom is waited for until ctx ends; last waits for that, and returns whom it
-// was at last.
-func (w *watcher) watch(ctx context.Context, migrating bool) (last func() []Session) {
-	done := make(chan []Session, 1)
+// sight is what a watcher saw at last.
+type sight struct {
+	sessions []Session
+	nobody   int   // looks since then that found nobody
+	err      error // of the last look
+}
+
+// look takes what one more look has found. A single one that finds nobody forgets nobody:
+// between two locks, and when the database has just ended the wait, nobody is waited for.
+func (s *sight) look(found []Session, err error) {
+	s.err = err
+	switch {
+	case err != nil: // who waits is not kept from it; it is only not told
+	case len(found) > 0:
+		s.sessions, s.nobody = found, 0
+	default:
+		if s.nobody++; s.nobody > 1 {
+			s.sessions = nil
+		}
+	}
+}
+
+// watch tells whom is waited for until ctx ends; last waits for that, and returns what was
+// seen at last.
+func (w *watcher) watch(ctx context.Context, migrating bool) (last func() sight) {
+	done := make(chan sight, 1)
 	go func() {
-		var seen []Session
+		var seen sight
 		defer func() { done <- seen }()
 		tick := time.NewTicker(lookForBlockers)
 		defer tick.Stop()
@@ -113,15 +138,12 @@ func (w *watcher) watch(ctx context.Context, migrating bool) (last func() []Sess
 			case <-tick.C:
 			}
 			now, err := w.blockers(ctx, migrating)
-			if err != nil {
-				continue // who waits is not kept from it; it is only not told
-			}
-			if seen = now; len(seen) > 0 && w.told != nil {
-				w.told(seen)
+			if seen.look(now, err); len(now) > 0 && w.told != nil {
+				w.told(now)
 			}
 		}
 	}()
-	return func() []Session { return <-done }
+	return func() sight { return <-done }
 }
 
 // blockers are the sessions that those of the watcher's name wait for, and whom these

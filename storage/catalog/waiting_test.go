@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -170,12 +171,41 @@ func TestAReplacementGivesUpOnAClientThatTakesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn.PgConn().Exec(t.Context(), "SELECT repeat('x', 1000000) FROM head, generate_series(1, 100)")
-	const patience = 4 * time.Second
+	const patience = 8 * time.Second // on a busy machine a look takes long
 	h := &heard{}
 	r := replacing(t, url, patience, h)
 	began := time.Now()
 	_, err = r.Finish(t.Context(), began)
 	wantGivenUp(t, err, began, patience, fmt.Sprint("session ", pid), "active, waits: ClientWrite")
+}
+
+// Whom was waited for is said at last, though the last look came between two waits or failed.
+func TestWhomAWatcherSawLast(t *testing.T) {
+	t.Parallel()
+	first, second, refused := []Session{{PID: 1}}, []Session{{PID: 2}}, errors.New("too many connections")
+	for name, c := range map[string]struct {
+		found []([]Session)
+		errs  []error
+		want  []Session
+		err   error
+	}{
+		"nobody yet":                   {found: [][]Session{nil}, errs: []error{nil}},
+		"one, then another":            {found: [][]Session{first, second}, errs: []error{nil, nil}, want: second},
+		"one, and once nobody":         {found: [][]Session{first, nil}, errs: []error{nil, nil}, want: first},
+		"one, and twice nobody":        {found: [][]Session{first, nil, nil}, errs: []error{nil, nil, nil}},
+		"one, nobody, one, nobody":     {found: [][]Session{first, nil, first, nil}, errs: []error{nil, nil, nil, nil}, want: first},
+		"one, and a look that failed":  {found: [][]Session{first, nil}, errs: []error{nil, refused}, want: first, err: refused},
+		"only looks that failed":       {found: [][]Session{nil, nil}, errs: []error{refused, refused}, err: refused},
+		"a look that failed, then one": {found: [][]Session{nil, first}, errs: []error{refused, nil}, want: first},
+	} {
+		var s sight
+		for i := range c.found {
+			s.look(c.found[i], c.errs[i])
+		}
+		if !slices.Equal(s.sessions, c.want) || s.err != c.err {
+			t.Errorf("%s: %v, %v; want %v, %v", name, s.sessions, s.err, c.want, c.err)
+		}
+	}
 }
 
 // The lock of migrations is waited for as well, and its holder told.
