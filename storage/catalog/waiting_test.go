@@ -202,7 +202,7 @@ func TestWhomAWatcherSawLast(t *testing.T) {
 		for i := range c.found {
 			s.look(c.found[i], c.errs[i])
 		}
-		if !slices.Equal(s.sessions, c.want) || s.err != c.err {
+		if !slices.Equal(s.sessions, c.want) || !errors.Is(s.err, c.err) {
 			t.Errorf("%s: %v, %v; want %v, %v", name, s.sessions, s.err, c.want, c.err)
 		}
 	}
