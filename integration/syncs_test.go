@@ -42,6 +42,8 @@ type recording struct {
 	acks []int
 	// promised[k] looks for what the acknowledgement k promised.
 	promised []promise
+	// also, if set, looks for what is so whether acknowledged or not.
+	also     func(ctx context.Context, r *registry.Registry, store *disk.Store) error
 	seed     maphash.Seed
 	verdicts map[verdictKey]error
 	opened   int
@@ -263,6 +265,11 @@ func (rec *recording) look(left tree, acks int) error {
 	for k := range acks {
 		if err := rec.promised[k](ctx, r); err != nil {
 			return fmt.Errorf("change %d was acknowledged: %w", k+1, err)
+		}
+	}
+	if rec.also != nil {
+		if err := rec.also(ctx, r, store); err != nil {
+			return err
 		}
 	}
 	return wholeLog(ctx, r)

@@ -274,3 +274,38 @@ func (l *upstreamLab) awaitHeld(token string, files [][]upstreamFile) {
 		})
 	}
 }
+
+// A cold resolve of hundreds of crates waits for a few entries' worth of publication: the index
+// files that come meanwhile are entered together.
+func TestIndexFilesThatComeTogetherAreEnteredTogether(t *testing.T) {
+	const crates, most = 300, 60
+	l := newUpstreamLab(t)
+	token, client := l.readers(1)[0], manyClients(t)
+	lines := sized(t, crates, 0, 1<<30)
+	_, before := l.batches()
+	var all sync.WaitGroup
+	for _, line := range lines {
+		all.Go(func() {
+			file := filesOf(t, l.crates, "/crates-io", line)[0]
+			if f := l.fetch(client, file.path, token); f.status != http.StatusOK || f.err != nil || !bytes.Equal(f.body, file.want) {
+				t.Errorf("%s; not the %d bytes of upstream", f, len(file.want))
+			}
+		})
+	}
+	all.Wait()
+	records, after := l.batches()
+	t.Logf("%d records in %d batches", records, after-before)
+	if records < crates || after-before > most {
+		t.Errorf("%d index files were asked for at once; %d records were entered in %d batches, want at most %d", crates, records, after-before, most)
+	}
+}
+
+// batches says how many records the lab has entered since it started, and in how many batches.
+func (l *upstreamLab) batches() (records, batches int) {
+	l.t.Helper()
+	for line := range strings.Lines(l.figures()) {
+		fmt.Sscanf(line, "aln_log_batch_records_sum %d", &records)
+		fmt.Sscanf(line, "aln_log_batch_records_count %d", &batches)
+	}
+	return records, batches
+}

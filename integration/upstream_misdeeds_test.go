@@ -139,35 +139,54 @@ func (l *misbehaved) logged(m misdeed, f gotten) {
 }
 
 // How upstream misbehaves is told to who asks; nothing wrong is kept, and once it behaves all
-// that it has is served as it has it.
+// that it has is served as it has it. Most of it is waiting, hence beside one another.
 func TestMisdeedsOfUpstreamReachNobody(t *testing.T) {
-	l := &misbehaved{upstreamLab: newUpstreamLab(t, "--upstream-fresh", "0s"), client: manyClients(t)}
-	l.token = l.readers(1)[0]
-	l.looksNowhere()
-	l.small, l.large = sized(t, 70, 2<<10, 50<<10), sized(t, len(crateMisdeeds), 200<<10, 8<<20)
-	for _, m := range indexMisdeeds {
-		l.ofIndex(m)
+	for _, part := range []struct {
+		name         string
+		small, large int // crates that it takes
+		do           func(l *misbehaved)
+		alarms       []string
+	}{
+		{"index files", 2 * len(indexMisdeeds), 0, func(l *misbehaved) { l.each(indexMisdeeds, l.ofIndex) }, []string{"vanished"}},
+		{"crates", len(crateMisdeeds), len(crateMisdeeds), func(l *misbehaved) { l.each(crateMisdeeds, l.ofCrate) }, []string{"mismatch"}},
+		{"pauses", 8, 0, (*misbehaved).pauses, nil},
+		{"what is taken back", 4, 0, (*misbehaved).takesBack, []string{"mismatch", "changed", "dropped"}},
+	} {
+		t.Run(part.name, func(t *testing.T) {
+			t.Parallel()
+			l := &misbehaved{upstreamLab: newUpstreamLab(t, "--upstream-fresh", "0s"), client: manyClients(t)}
+			l.token = l.readers(1)[0]
+			l.looksNowhere()
+			l.small, l.large = sized(t, part.small, 2<<10, 50<<10), sized(t, part.large, 200<<10, 8<<20)
+			part.do(l)
+			for _, kind := range part.alarms {
+				l.awaitAlarm(kind + " ")
+			}
+			l.asItShould()
+		})
 	}
-	l.again()
-	for _, m := range crateMisdeeds {
-		l.ofCrate(m)
-	}
-	l.again()
-	l.pauses()
-	l.takesBack()
-	for _, kind := range []string{"mismatch", "changed", "dropped", "vanished"} {
-		l.awaitAlarm(kind + " ")
-	}
+}
 
+// each does one misdeed after the other.
+func (l *misbehaved) each(misdeeds []misdeed, do func(misdeed)) {
+	for _, m := range misdeeds {
+		do(m)
+	}
+}
+
+// asItShould holds all that something was asked for against what upstream has, which behaves
+// from then on, and the registry against its log and its storage.
+func (l *misbehaved) asItShould() {
+	l.t.Helper()
 	l.again()
 	for _, line := range l.used {
-		for i, file := range filesOf(t, l.crates, "/crates-io", line) {
+		for i, file := range filesOf(l.t, l.crates, "/crates-io", line) {
 			if f := l.fetch(l.client, file.path, l.token); f.status != http.StatusOK || f.err != nil || !bytes.Equal(f.body, file.want) {
-				t.Errorf("once upstream behaves (%d): %s", i, f)
+				l.t.Errorf("once upstream behaves (%d): %s", i, f)
 			}
 		}
 	}
-	must(t, l.operator.aln(l.operator.folder, "log", "check", "--full"))
+	must(l.t, l.operator.aln(l.operator.folder, "log", "check", "--full"))
 	l.stop()
 	l.fsck()
 }
