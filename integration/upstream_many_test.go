@@ -281,7 +281,9 @@ func TestIndexFilesThatComeTogetherAreEnteredTogether(t *testing.T) {
 	const crates, most = 300, 60
 	l := newUpstreamLab(t)
 	token, client := l.readers(1)[0], manyClients(t)
-	lines := sized(t, crates, 0, 1<<30)
+	lines := slices.DeleteFunc(sized(t, crates+1, 0, 1<<30), func(line testbed.IndexLine) bool {
+		return line.Name == "blake3" // the quarantine that every registry begins with yanks it
+	})
 	_, before := l.batches()
 	var all sync.WaitGroup
 	for _, line := range lines {
@@ -295,8 +297,8 @@ func TestIndexFilesThatComeTogetherAreEnteredTogether(t *testing.T) {
 	all.Wait()
 	records, after := l.batches()
 	t.Logf("%d records in %d batches", records, after-before)
-	if records < crates || after-before > most {
-		t.Errorf("%d index files were asked for at once; %d records were entered in %d batches, want at most %d", crates, records, after-before, most)
+	if records < len(lines) || after-before > most {
+		t.Errorf("%d index files were asked for at once; %d records were entered in %d batches, want at most %d", len(lines), records, after-before, most)
 	}
 }
 
