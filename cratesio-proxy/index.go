@@ -174,6 +174,9 @@ func (u *Upstream) fetchIndex(ctx context.Context, name string, fresh time.Durat
 			return nil
 		}
 	}
+	if file.IndexURL != u.setting.Index { // another index said it
+		file = File{}
+	}
 	if !ok || file.Snapshot != known.Snapshot { // its validators are of something else
 		file = File{Status: file.Status, Checked: file.Checked}
 	}
@@ -204,7 +207,7 @@ func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bo
 	}
 	defer found.leave()
 	u.slow.Store(0)
-	found.file.Upstream, found.file.Name = u.setting.Name, name
+	found.file.Upstream, found.file.Name, found.file.IndexURL = u.setting.Name, name, u.setting.Index
 	found.file.Checked, found.file.Status = u.proxy.Clock(), http.StatusOK
 	if found.body == nil {
 		u.proxy.counts.unchanged.Add(1)
@@ -354,7 +357,7 @@ func (u *Upstream) vanished(ctx context.Context, name string, known Known, file 
 		status = a.status
 	}
 	now := u.proxy.Clock()
-	gone := File{Upstream: u.setting.Name, Name: name, Snapshot: known.Snapshot, Checked: now, Status: status}
+	gone := File{Upstream: u.setting.Name, Name: name, IndexURL: u.setting.Index, Snapshot: known.Snapshot, Checked: now, Status: status}
 	if first := file.Status == 0 || file.Status == http.StatusOK; first {
 		u.proxy.alarm(Alarm{Upstream: u.setting.Name, Name: name, Kind: AlarmVanished, Detail: words(err), At: now})
 	} else {

@@ -72,6 +72,9 @@ type Facts interface {
 type File struct {
 	Upstream, Name     string // Name in lower case, as it was asked
 	ETag, LastModified string // as upstream sent them, "" where it did not
+	// IndexURL is the index that said all this: of another, a mirror of the same perhaps, it
+	// tells nothing.
+	IndexURL string
 	// Snapshot is what the validators are of: they are used while that is the last that
 	// the registry knows.
 	Snapshot storage.CID

@@ -78,7 +78,7 @@ func TestWhatIsNotedOfOthersIsTakenOver(t *testing.T) {
 	for i := range many {
 		id, name := storage.CIDOf(fmt.Append(nil, i)), fmt.Sprint("crate-", i)
 		ids = append(ids, id)
-		files = append(files, catalog.UpstreamFile{Upstream: "crates-io", Name: name, ETag: `"x"`, LastModified: "y", Snapshot: id, Status: 200, Checked: at})
+		files = append(files, catalog.UpstreamFile{Upstream: "crates-io", Name: name, ETag: `"x"`, LastModified: "y", IndexURL: "https://index.example/", Snapshot: id, Status: 200, Checked: at})
 		blobs = append(blobs, catalog.UpstreamBlob{CID: id, Upstream: "crates-io", Name: name, Version: "1.0.0", Size: int64(i), Fetched: at, Used: at.Add(time.Duration(i) * time.Second)})
 	}
 	err := from.PutUpstreamFiles(ctx, files)

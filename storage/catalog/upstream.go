@@ -17,6 +17,8 @@ type UpstreamFile struct {
 	// ETag and LastModified are as the other registry sent them. What is too long to be
 	// stored, or unclean, is kept as "", which only costs a request.
 	ETag, LastModified string
+	// IndexURL is the URL of the index that they came from, "" where that is not known.
+	IndexURL string
 	// Snapshot is the file that they are of, zero for none.
 	Snapshot storage.CID
 	// Status is HTTP's, of the last answer.
@@ -35,12 +37,12 @@ func (r Reader) UpstreamFile(ctx context.Context, upstream, name string) (Upstre
 	return found[0], true, nil
 }
 
-const upstreamFileColumns = "upstream, name, etag, last_modified, snapshot, status, checked"
+const upstreamFileColumns = "upstream, name, etag, last_modified, index_url, snapshot, status, checked"
 
 func scanUpstreamFile(rows *sql.Rows) (f UpstreamFile, err error) {
 	var snapshot string
 	var checked int64
-	if err := rows.Scan(&f.Upstream, &f.Name, &f.ETag, &f.LastModified, &snapshot, &f.Status, &checked); err != nil {
+	if err := rows.Scan(&f.Upstream, &f.Name, &f.ETag, &f.LastModified, &f.IndexURL, &snapshot, &f.Status, &checked); err != nil {
 		return f, err
 	}
 	f.Checked = time.Unix(checked, 0).UTC()
@@ -70,10 +72,10 @@ func (t *Tx) putUpstreamFile(ctx context.Context, f UpstreamFile) error {
 	if !f.Snapshot.IsZero() {
 		snapshot = f.Snapshot.String()
 	}
-	return t.write(ctx, statement{what: "note an index file", query: `INSERT INTO upstream_file (upstream, name, etag, last_modified, snapshot, status, checked)
-		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (upstream, name) DO UPDATE SET etag = excluded.etag, last_modified = excluded.last_modified,
-		snapshot = excluded.snapshot, status = excluded.status, checked = excluded.checked`,
-		args: []any{f.Upstream, f.Name, exactly(f.ETag), exactly(f.LastModified), snapshot, f.Status, f.Checked.Unix()}})
+	return t.write(ctx, statement{what: "note an index file", query: `INSERT INTO upstream_file (upstream, name, etag, last_modified, index_url, snapshot, status, checked)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (upstream, name) DO UPDATE SET etag = excluded.etag, last_modified = excluded.last_modified,
+		index_url = excluded.index_url, snapshot = excluded.snapshot, status = excluded.status, checked = excluded.checked`,
+		args: []any{f.Upstream, f.Name, exactly(f.ETag), exactly(f.LastModified), exactly(f.IndexURL), snapshot, f.Status, f.Checked.Unix()}})
 }
 
 // exactly is s, or "" where it cannot be stored as it is.

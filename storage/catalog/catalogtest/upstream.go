@@ -26,8 +26,8 @@ func testUpstreamFiles(t *testing.T, db *catalog.DB) {
 	}
 	for name, test := range map[string]struct{ put, want catalog.UpstreamFile }{
 		"all of it": {
-			catalog.UpstreamFile{ETag: `W/"é"`, LastModified: "Thu, 01 Jan 1970 00:00:00 GMT", Snapshot: snapshot, Status: 200, Checked: noted},
-			catalog.UpstreamFile{ETag: `W/"é"`, LastModified: "Thu, 01 Jan 1970 00:00:00 GMT", Snapshot: snapshot, Status: 200, Checked: noted},
+			catalog.UpstreamFile{ETag: `W/"é"`, LastModified: "Thu, 01 Jan 1970 00:00:00 GMT", IndexURL: "https://index.example/", Snapshot: snapshot, Status: 200, Checked: noted},
+			catalog.UpstreamFile{ETag: `W/"é"`, LastModified: "Thu, 01 Jan 1970 00:00:00 GMT", IndexURL: "https://index.example/", Snapshot: snapshot, Status: 200, Checked: noted},
 		},
 		"that there is none": {catalog.UpstreamFile{Status: 404, Checked: noted.Add(time.Second)}, catalog.UpstreamFile{Status: 404, Checked: noted.Add(time.Second)}},
 		"a part of a second": {catalog.UpstreamFile{Status: 200, Checked: noted.Add(1)}, catalog.UpstreamFile{Status: 200, Checked: noted}},
