@@ -104,8 +104,9 @@ func (s *Server) revalidated(w http.ResponseWriter, r *http.Request, body []byte
 	return nil
 }
 
-// send answers with the representation that r takes, or 304 where the client
-// has one of them. The compressed one has an ETag of its own (RFC 9110 §8.8.3).
+// send answers with the representation that r takes, or 304 where the client has one that it
+// takes: who asks for plain bytes may be a cache, on behalf of somebody who cannot read the
+// compressed ones that it has. These have an ETag of their own (RFC 9110 §8.8.3).
 func (s *Server) send(w http.ResponseWriter, r *http.Request, plain, packed registry.Representation) {
 	h := w.Header()
 	if vary := h["Vary"]; len(vary) == 1 && vary[0] == varyAsker[0] {
@@ -117,17 +118,16 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, plain, packed regi
 		h["Cache-Control"] = noCache
 	}
 	compressed := packed.Bytes != nil && acceptsGzip(r.Header.Get("Accept-Encoding"))
-	chosen, other := plain, packed
+	chosen := plain
 	if compressed {
-		chosen, other = packed, plain
+		chosen = packed
 	}
 	h["Etag"] = chosen.ETag // in net/http's spelling
-	held := r.Header.Get("If-None-Match")
 	switch {
-	case matches(held, chosen.ETag[0]):
+	case matches(r, chosen.ETag[0]):
 		w.WriteHeader(http.StatusNotModified)
-	case matches(held, other.ETag[0]): // the tag says which of its copies the client may go on using (RFC 9111 §4.3.4)
-		h["Etag"] = other.ETag
+	case compressed && matches(r, plain.ETag[0]): // the tag says which of its copies the client may go on using (RFC 9111 §4.3.4)
+		h["Etag"] = plain.ETag
 		w.WriteHeader(http.StatusNotModified)
 	case compressed:
 		h["Content-Encoding"], h["Content-Length"] = gzipCoding, packed.ContentLength
@@ -164,20 +164,6 @@ func acceptsGzip(header string) bool {
 		value, ok := strings.CutPrefix(strings.ToLower(strings.TrimSpace(weight)), "q=")
 		q, err := strconv.ParseFloat(value, 64)
 		return ok && err == nil && q > 0
-	}
-	return false
-}
-
-// matches looks for one of the tags in an If-None-Match header, by weak comparison.
-func matches(header, tag string) bool {
-	if header == "" {
-		return false
-	}
-	for part := range strings.SplitSeq(header, ",") {
-		candidate := strings.TrimPrefix(strings.TrimSpace(part), "W/")
-		if candidate == "*" || candidate == tag {
-			return true
-		}
 	}
 	return false
 }

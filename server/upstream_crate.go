@@ -115,7 +115,7 @@ func (s *Server) withoutBytes(w http.ResponseWriter, r *http.Request, v registry
 		return false, err
 	}
 	s.noteDryRun(r, v)
-	if matches(r.Header.Get("If-None-Match"), crateTag(v)) {
+	if matches(r, crateTag(v)) {
 		w.Header().Set("Content-Type", crateType)
 		w.Header().Set("ETag", crateTag(v))
 		w.WriteHeader(http.StatusNotModified)
