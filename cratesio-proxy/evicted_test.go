@@ -105,7 +105,7 @@ func TestWhatCouldNotBeNotedIsNotTakenForHeld(t *testing.T) {
 		t.Fatalf("%d bytes, %v", len(got), err)
 	}
 	until(t, "it is over", func() bool { return l.proxy.Figures().Receiving == 0 })
-	if _, err := l.upstream.Open(t.Context(), want.ID); !errors.Is(err, storage.ErrNotFound) || !l.blobs.has(want.ID) {
+	if _, err := l.upstream.Open(t.Context(), want); !errors.Is(err, storage.ErrNotFound) || !l.blobs.has(want.ID) {
 		t.Errorf("what is stored and not noted is opened as held: %v", err)
 	}
 	if got, err := l.read(want); err != nil || !bytes.Equal(got, data) {

@@ -351,6 +351,9 @@ type blobs struct {
 	held map[storage.CID][]byte
 	err  error // of Put
 	puts atomic.Int64
+	// rotten is why what is stored cannot be opened, away why the store cannot be asked.
+	rotten map[storage.CID]error
+	away   error
 }
 
 func (b *blobs) Put(ctx context.Context, id storage.CID, size int64, r io.Reader) error {
@@ -365,6 +368,7 @@ func (b *blobs) Put(ctx context.Context, id storage.CID, size int64, r io.Reader
 		return b.err
 	}
 	b.held[id] = data.Bytes()
+	delete(b.rotten, id)
 	return nil
 }
 
@@ -372,7 +376,12 @@ func (b *blobs) Open(_ context.Context, id storage.CID) (storage.Blob, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	data, ok := b.held[id]
-	if !ok {
+	switch {
+	case b.away != nil:
+		return nil, b.away
+	case b.rotten[id] != nil:
+		return nil, b.rotten[id]
+	case !ok:
 		return nil, storage.ErrNotFound
 	}
 	return opened{bytes.NewReader(data)}, nil
@@ -382,7 +391,10 @@ func (b *blobs) Stat(_ context.Context, id storage.CID) (int64, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	data, ok := b.held[id]
-	if !ok {
+	switch {
+	case b.away != nil:
+		return 0, b.away
+	case !ok:
 		return 0, storage.ErrNotFound
 	}
 	return int64(len(data)), nil

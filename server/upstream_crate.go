@@ -86,6 +86,9 @@ func (s *Server) incoming(r *http.Request, upstream string, want UpstreamCrate) 
 	if !errors.Is(err, storage.ErrNotFound) {
 		return nil, nil, err
 	}
+	if onlyCached(r) { // it was held a moment ago
+		return nil, nil, notHeld{err}
+	}
 	if leave, err = s.fetches[upstream].take(r.Context(), askerOf(r)); err != nil {
 		return nil, nil, err
 	}
@@ -189,13 +192,27 @@ func (s *Server) holdAndLook(ctx context.Context, upstream string, who func() (p
 			return v, 0, err
 		}
 		looked, err := s.registry.LookInto(ctx, asker, v, nil)
+		if errors.Is(err, storage.ErrCorrupt) || errors.Is(err, storage.ErrUnavailable) {
+			err = s.reopen(ctx, upstream, v)
+		}
 		if !errors.Is(err, storage.ErrNotFound) {
 			return looked, size, err
 		}
 		if looks == mostLooks {
-			return v, 0, fmt.Errorf("%w: it is evicted as often as it is stored", ErrUpstreamBusy)
+			return v, 0, fmt.Errorf("%w: it is evicted, or damaged, as often as it is stored", ErrUpstreamBusy)
 		}
 	}
+}
+
+// reopen opens what could not be looked into: what is damaged is fetched anew once that was
+// found so. storage.ErrNotFound: it is to be held again.
+func (s *Server) reopen(ctx context.Context, upstream string, v registry.Judged) error {
+	in, err := s.upstreams.Open(ctx, upstream, upstreamCrateOf(v))
+	if err != nil {
+		return err
+	}
+	in.Close()
+	return storage.ErrNotFound // it was there: whoever looks again finds it
 }
 
 // upstreamVersion judges the version that the path names for who asks. Where the

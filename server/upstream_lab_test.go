@@ -144,6 +144,10 @@ func (f *fakeUpstreams) Open(ctx context.Context, _ string, want UpstreamCrate) 
 		return nil, storage.ErrNotFound
 	}
 	blob, err := f.registry.Blobs.Open(ctx, want.ID)
+	if errors.Is(err, storage.ErrCorrupt) {
+		delete(f.held, want.ID)
+		return nil, storage.ErrNotFound
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -111,6 +111,7 @@ func (f facts) PutAlarm(ctx context.Context, a cratesioproxy.Alarm) error {
 // told is an error of an upstream as package server has them.
 func told(err error) error {
 	for _, of := range []struct{ err, as error }{
+		{cratesioproxy.ErrDamaged, server.ErrHeldDamaged}, // whatever upstream said
 		{cratesioproxy.ErrNotFound, registry.ErrNotFound}, {cratesioproxy.ErrRefused, server.ErrUpstreamRefused},
 		{cratesioproxy.ErrBroken, server.ErrUpstreamBroken}, {cratesioproxy.ErrSnapshot, server.ErrUpstreamBroken},
 		{cratesioproxy.ErrBusy, server.ErrUpstreamBusy}, {cratesioproxy.ErrUnavailable, server.ErrUpstreamDown},
@@ -161,7 +162,7 @@ func (u *upstreams) State() server.UpstreamsState {
 		Requests: uint64(f.Requests), Retries: uint64(f.Retries), Joined: uint64(f.Joined),
 		Fresh: uint64(f.Fresh), Unchanged: uint64(f.Unchanged), Imported: uint64(f.Imported), Stale: uint64(f.Stale), Rested: uint64(f.Rested),
 		Ahead: uint64(f.Ahead), Held: uint64(f.Held), Received: uint64(f.Crates), Bytes: uint64(f.Bytes), Mismatches: uint64(f.Mismatches),
-		Unstored: uint64(f.Unstored), Passed: uint64(f.Passed), Alarms: uint64(f.Alarms), Receiving: f.Receiving, SpoolBytes: f.Spool,
+		Unstored: uint64(f.Unstored), Passed: uint64(f.Passed), Alarms: uint64(f.Alarms), Damaged: uint64(f.Damaged), Receiving: f.Receiving, SpoolBytes: f.Spool,
 		CacheBytes: u.held.Load(), CacheLimit: u.limit, Evicted: uint64(u.evicted.Load()),
 	}}
 	for _, one := range u.proxy.Upstreams() {
@@ -205,7 +206,7 @@ func (u *upstreams) Open(ctx context.Context, upstream string, want server.Upstr
 	if err != nil {
 		return nil, err
 	}
-	crate, err := at.Open(ctx, want.ID)
+	crate, err := at.Open(ctx, cratesioproxy.Want(want))
 	if err != nil {
 		return nil, told(err)
 	}
