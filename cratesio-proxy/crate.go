@@ -121,8 +121,8 @@ func (u *Upstream) Open(ctx context.Context, w Want) (*Crate, error) {
 	return &Crate{blob: blob}, nil
 }
 
-// open opens a crate that is held. What is stored and was never served by an upstream is not:
-// an index could name anybody's bytes, and they would be served as its own.
+// open opens a crate that is held. What is stored and was never served by this upstream is not:
+// an index could name anybody's bytes, another upstream's say, and they would be served as its own.
 func (u *Upstream) open(ctx context.Context, w Want) (storage.Blob, error) {
 	if err := u.prove(ctx, w.ID); err != nil {
 		return nil, err
@@ -141,7 +141,7 @@ func (u *Upstream) open(ctx context.Context, w Want) (storage.Blob, error) {
 // stat is nil for a crate that is held: noted as such now, since what is opened may be on
 // its way out, and not known to be damaged.
 func (u *Upstream) stat(ctx context.Context, id storage.CID) error {
-	ok, err := u.proxy.Facts.HasBlob(ctx, id)
+	ok, err := u.proxy.Facts.HasBlob(ctx, u.setting.Name, id)
 	switch {
 	case err != nil:
 		return err
@@ -170,7 +170,7 @@ func (u *Upstream) prove(ctx context.Context, id storage.CID) error {
 	if _, ok := u.proven.get(id); ok {
 		return nil
 	}
-	ok, err := u.proxy.Facts.HasBlob(ctx, id)
+	ok, err := u.proxy.Facts.HasBlob(ctx, u.setting.Name, id)
 	switch {
 	case err != nil:
 		return err

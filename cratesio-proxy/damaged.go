@@ -3,7 +3,6 @@ package cratesioproxy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 
 	"phoenix-lab.org/aln-registry/storage"
@@ -67,7 +66,7 @@ func (u *Upstream) whyUnopened(ctx context.Context, w Want, err error, since int
 	case errors.Is(err, storage.ErrNotFound) && errors.Is(missing, storage.ErrNotFound):
 		// Who makes room takes the note away first.
 		u.proven.drop(w.ID)
-		if ok, failed := u.proxy.Facts.HasBlob(ctx, w.ID); failed != nil || !ok {
+		if ok, failed := u.proxy.Facts.HasBlob(ctx, u.setting.Name, w.ID); failed != nil || !ok {
 			return errors.Join(failed, err)
 		}
 	case errors.Is(err, storage.ErrUnavailable) && missing == nil:
@@ -89,5 +88,18 @@ func (u *Upstream) orDamaged(ctx context.Context, w Want, err error) error {
 	if err == nil || ctx.Err() != nil || errors.Is(err, errHeld) || !u.proxy.damages.has(w.ID) {
 		return err
 	}
-	return fmt.Errorf("%w, and it cannot be fetched anew: %w", ErrDamaged, err)
+	return &damagedError{err}
 }
+
+// damagedError is ErrDamaged, and why the crate cannot be fetched anew.
+type damagedError struct{ why error }
+
+func (e *damagedError) Error() string {
+	why := words(e.why)
+	if errors.Is(e.why, ErrOffline) { // which says that it is not held
+		why = "this registry asks no upstream"
+	}
+	return ErrDamaged.Error() + ", and it cannot be fetched anew: " + why
+}
+
+func (e *damagedError) Unwrap() []error { return []error{ErrDamaged, e.why} }

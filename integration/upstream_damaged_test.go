@@ -75,7 +75,7 @@ func TestAHeldCrateThatRotsIsFetchedAnew(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-			} else if !errors.As(err, &refused) || refused.status != 503 || !strings.Contains(refused.text, "damaged on the registry's storage") || !strings.Contains(refused.text, "asks no upstream") {
+			} else if !errors.As(err, &refused) || refused.status != 503 || !strings.Contains(refused.text, "damaged on its storage, and it cannot be fetched anew: this registry asks no upstream;") {
 				t.Errorf("offline, %s: %v", line.Name, err)
 			}
 		}

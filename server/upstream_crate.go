@@ -40,12 +40,12 @@ func (s *Server) upstreamDownload(of naming) handler {
 		if err != nil {
 			return err
 		}
-		if err := s.checkHeld(r, v); err != nil {
+		if err := s.checkHeld(r, of(r), v); err != nil {
 			return err
 		}
 		unscanned := v.Decision.Unscanned // a rule looks inside, and nothing else stands against it
 		if !unscanned {
-			if done, err := s.withoutBytes(w, r, v); done || err != nil {
+			if done, err := s.withoutBytes(w, r, of(r), v); done || err != nil {
 				return err
 			}
 		}
@@ -58,7 +58,7 @@ func (s *Server) upstreamDownload(of naming) handler {
 			return err
 		}
 		if unscanned {
-			if done, err := s.withoutBytes(w, r, v); done || err != nil {
+			if done, err := s.withoutBytes(w, r, of(r), v); done || err != nil {
 				return err
 			}
 		}
@@ -113,7 +113,7 @@ func (s *Server) placeToHold(ctx context.Context, asker did.DID, upstream string
 func crateTag(v registry.Judged) string { return `"` + v.CID.Hex() + `"` }
 
 // withoutBytes refuses v, or answers what needs none of its bytes.
-func (s *Server) withoutBytes(w http.ResponseWriter, r *http.Request, v registry.Judged) (done bool, err error) {
+func (s *Server) withoutBytes(w http.ResponseWriter, r *http.Request, upstream string, v registry.Judged) (done bool, err error) {
 	if err := v.Refusal(); err != nil {
 		return false, err
 	}
@@ -125,7 +125,7 @@ func (s *Server) withoutBytes(w http.ResponseWriter, r *http.Request, v registry
 		return true, nil
 	}
 	if r.Method == http.MethodHead {
-		return true, s.upstreamHead(w, r, v)
+		return true, s.upstreamHead(w, r, upstream, v)
 	}
 	return false, nil
 }
@@ -281,8 +281,8 @@ func alike(err error) error {
 }
 
 // upstreamHead says what GET would, the length where it is known.
-func (s *Server) upstreamHead(w http.ResponseWriter, r *http.Request, v registry.Judged) error {
-	held, err := s.upstreams.Held(r.Context(), []storage.CID{v.CID})
+func (s *Server) upstreamHead(w http.ResponseWriter, r *http.Request, upstream string, v registry.Judged) error {
+	held, err := s.upstreams.Held(r.Context(), upstream, []storage.CID{v.CID})
 	if err != nil {
 		return err
 	}

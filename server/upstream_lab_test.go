@@ -183,7 +183,7 @@ func (f *fakeUpstreams) Hold(ctx context.Context, upstream string, want Upstream
 	return int64(len(all)), err
 }
 
-func (f *fakeUpstreams) Held(_ context.Context, ids []storage.CID) (map[storage.CID]bool, error) {
+func (f *fakeUpstreams) Held(_ context.Context, _ string, ids []storage.CID) (map[storage.CID]bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	held := map[storage.CID]bool{}

@@ -33,9 +33,9 @@ type Upstreams interface {
 	Open(ctx context.Context, upstream string, want UpstreamCrate) (Incoming, error)
 	// Hold returns when a crate is held, durably, and how many bytes it has.
 	Hold(ctx context.Context, upstream string, want UpstreamCrate) (int64, error)
-	// Held says which of the crates named are held: those are served also when no upstream
-	// is there.
-	Held(ctx context.Context, ids []storage.CID) (map[storage.CID]bool, error)
+	// Held says which of the crates named are held of an upstream: those are served also when it is
+	// not there. What another one served, of the same bytes, is not held of this one.
+	Held(ctx context.Context, upstream string, ids []storage.CID) (map[storage.CID]bool, error)
 	// Alarms are an upstream's, newest first, older than the one with the id before (0:
 	// from the newest), at most limit.
 	Alarms(ctx context.Context, upstream string, before int64, limit int) ([]UpstreamAlarm, error)
@@ -132,7 +132,7 @@ var (
 	// ErrUpstreamBroken: what upstream answered cannot be used, or is not what its index names.
 	ErrUpstreamBroken = errors.New("upstream's answer cannot be used")
 	// ErrHeldDamaged: what is held of a crate is damaged on storage, and could not be fetched anew.
-	ErrHeldDamaged = errors.New("what is held of this crate is damaged on the registry's storage, and could not be fetched anew")
+	ErrHeldDamaged = errors.New("what this registry holds of the crate is damaged on its storage, and cannot be fetched anew")
 	// ErrUpstreamBusy: as much is being fetched as may be; trying again soon is right.
 	ErrUpstreamBusy = errors.New("too much is being fetched from upstream")
 )
@@ -151,7 +151,7 @@ func (noUpstreams) Open(context.Context, string, UpstreamCrate) (Incoming, error
 func (noUpstreams) Hold(context.Context, string, UpstreamCrate) (int64, error) {
 	return 0, registry.ErrNotFound
 }
-func (noUpstreams) Held(context.Context, []storage.CID) (map[storage.CID]bool, error) {
+func (noUpstreams) Held(context.Context, string, []storage.CID) (map[storage.CID]bool, error) {
 	return nil, nil
 }
 func (noUpstreams) Alarms(context.Context, string, int64, int) ([]UpstreamAlarm, error) {

@@ -59,8 +59,8 @@ func (f facts) PutFiles(ctx context.Context, files []cratesioproxy.File) error {
 }
 
 // HasBlob implements cratesioproxy.Facts.
-func (f facts) HasBlob(ctx context.Context, id storage.CID) (bool, error) {
-	held, err := f.registry.Catalog.UpstreamBlobs(ctx, []storage.CID{id})
+func (f facts) HasBlob(ctx context.Context, upstream string, id storage.CID) (bool, error) {
+	held, err := f.registry.Catalog.UpstreamHolds(ctx, upstream, []storage.CID{id})
 	return len(held) == 1, err
 }
 
@@ -244,22 +244,9 @@ func (u *upstreams) Hold(ctx context.Context, upstream string, want server.Upstr
 	return held[0].Size, nil
 }
 
-// heldPage is how many crates are asked for at once.
-const heldPage = 500
-
 // Held implements server.Upstreams.
-func (u *upstreams) Held(ctx context.Context, ids []storage.CID) (map[storage.CID]bool, error) {
-	held := map[storage.CID]bool{}
-	for from := 0; from < len(ids); from += heldPage {
-		found, err := u.registry.Catalog.UpstreamBlobs(ctx, ids[from:min(from+heldPage, len(ids))])
-		if err != nil {
-			return nil, err
-		}
-		for _, b := range found {
-			held[b.CID] = true
-		}
-	}
-	return held, nil
+func (u *upstreams) Held(ctx context.Context, upstream string, ids []storage.CID) (map[storage.CID]bool, error) {
+	return u.registry.HeldUpstream(ctx, upstream, ids)
 }
 
 // Alarms implements server.Upstreams.
