@@ -93,60 +93,84 @@ func (c *Crate) Close() error {
 // Crate returns a crate that is held, or begins or joins its reception: upstream is asked
 // once however many ask here. It returns when upstream has answered: ErrNotFound, ErrRefused,
 // ErrUnavailable and ErrBroken are those of its answer, and stand for a while; ErrMismatch, too.
+// Where it is held, and damaged, it is received anew: they are ErrDamaged, too, then.
 // ctx bounds the reading as well. Who may have it was judged before.
 func (u *Upstream) Crate(ctx context.Context, w Want) (*Crate, error) {
 	for range mostRounds {
-		c, err := u.Open(ctx, w.ID)
+		c, err := u.Open(ctx, w)
 		if !errors.Is(err, storage.ErrNotFound) {
 			return c, err
 		}
 		r, err := u.receive(ctx, w, func(r *reader) error { return u.patiently(ctx, r.begun) })
 		if !errors.Is(err, errHeld) {
-			return r, err
+			return r, u.orDamaged(ctx, w, err)
 		}
 	}
 	return nil, fmt.Errorf("%w: it is stored and removed again and again", ErrBusy)
 }
 
-// Open returns a crate that is held, and asks nobody for one that is not: storage.ErrNotFound.
-func (u *Upstream) Open(ctx context.Context, id storage.CID) (*Crate, error) {
-	blob, err := u.open(ctx, id)
+// Open returns a crate that is held, and asks nobody for one that is not, or is damaged:
+// storage.ErrNotFound.
+func (u *Upstream) Open(ctx context.Context, w Want) (*Crate, error) {
+	blob, err := u.open(ctx, w)
 	if err != nil {
 		return nil, err
 	}
 	u.proxy.counts.held.Add(1)
-	u.proxy.notes.use(id)
+	u.proxy.notes.use(w.ID)
 	return &Crate{blob: blob}, nil
 }
 
-// open opens a crate that is held. What is stored and was never served by an upstream is not:
-// an index could name anybody's bytes, and they would be served as its own.
-func (u *Upstream) open(ctx context.Context, id storage.CID) (storage.Blob, error) {
-	if err := u.prove(ctx, id); err != nil {
+// open opens a crate that is held. What is stored and was never served by this upstream is not:
+// an index could name anybody's bytes, another upstream's say, and they would be served as its own.
+func (u *Upstream) open(ctx context.Context, w Want) (storage.Blob, error) {
+	if err := u.prove(ctx, w.ID); err != nil {
 		return nil, err
 	}
-	return u.proxy.Blobs.Open(ctx, id)
+	since := u.proxy.damages.moment()
+	blob, err := u.proxy.Blobs.Open(ctx, w.ID)
+	if err != nil {
+		return nil, u.whyUnopened(ctx, w, err, since)
+	}
+	if u.proxy.damages.has(w.ID) { // somebody has put it back
+		u.proxy.damages.mend(w.ID)
+	}
+	return blob, nil
 }
 
 // stat is nil for a crate that is held: noted as such now, since what is opened may be on
-// its way out.
+// its way out, and not known to be damaged.
 func (u *Upstream) stat(ctx context.Context, id storage.CID) error {
-	ok, err := u.proxy.Facts.HasBlob(ctx, id)
+	ok, err := u.proxy.Facts.HasBlob(ctx, u.setting.Name, id)
 	switch {
 	case err != nil:
 		return err
-	case !ok:
+	case !ok, u.proxy.damages.has(id):
 		return storage.ErrNotFound
 	}
 	_, err = u.proxy.Blobs.Stat(ctx, id)
 	return err
 }
 
+// statAgain is stat after another look at what was damaged or is gone.
+func (u *Upstream) statAgain(ctx context.Context, w Want) error {
+	err := u.stat(ctx, w.ID)
+	if !errors.Is(err, storage.ErrNotFound) {
+		return err
+	}
+	blob, err := u.open(ctx, w)
+	if err != nil {
+		return err
+	}
+	blob.Close()
+	return u.stat(ctx, w.ID)
+}
+
 func (u *Upstream) prove(ctx context.Context, id storage.CID) error {
 	if _, ok := u.proven.get(id); ok {
 		return nil
 	}
-	ok, err := u.proxy.Facts.HasBlob(ctx, id)
+	ok, err := u.proxy.Facts.HasBlob(ctx, u.setting.Name, id)
 	switch {
 	case err != nil:
 		return err
@@ -161,7 +185,7 @@ func (u *Upstream) prove(ctx context.Context, id storage.CID) error {
 // crate that is held already is noted as used.
 func (u *Upstream) Hold(ctx context.Context, w Want) error {
 	for range mostRounds {
-		err := u.stat(ctx, w.ID)
+		err := u.statAgain(ctx, w)
 		if err == nil {
 			u.proxy.notes.use(w.ID)
 			return nil
@@ -175,7 +199,7 @@ func (u *Upstream) Hold(ctx context.Context, w Want) error {
 			c.reader.close()
 		}
 		if !errors.Is(err, errHeld) {
-			return err
+			return u.orDamaged(ctx, w, err)
 		}
 	}
 	return fmt.Errorf("%w: it is stored and removed again and again", ErrBusy)

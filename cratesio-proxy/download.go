@@ -235,6 +235,9 @@ func (d *download) finish(ctx context.Context, err error) {
 	switch {
 	case err == nil:
 		u.proven.put(d.want.ID, struct{}{})
+		if u.proxy.damages.mend(d.want.ID) {
+			u.proxy.Log.Info("a damaged crate of an upstream was stored anew", "upstream", u.setting.Name, "crate", d.want.Name, "version", d.want.Version, "blob", d.want.ID.String())
+		}
 	case verified: // it was held once, or stored a moment ago, and is not noted: then nothing keeps it
 		u.proven.drop(d.want.ID)
 	}

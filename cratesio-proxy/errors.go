@@ -36,6 +36,9 @@ var (
 	// ErrSettling: what is stored now might be removed by what was asked for before. It is
 	// served, and not kept, for some minutes.
 	ErrSettling = errors.New("not to be kept yet, since it was removed a short while ago")
+	// ErrDamaged: a crate is held, and is damaged on storage. What is wrapped beside it says why it
+	// could not be fetched anew.
+	ErrDamaged = errors.New("what this registry holds of it is damaged on its storage")
 	// ErrOffline: what is not held is not to be had, since no upstream is asked.
 	// It is an ErrNotFound too.
 	ErrOffline = fmt.Errorf("%w: it is not held, and this registry asks no upstream", ErrNotFound)

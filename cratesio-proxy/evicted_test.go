@@ -30,7 +30,7 @@ func TestWhatIsEvictedIsFetchedAgain(t *testing.T) {
 		if err := l.upstream.Hold(t.Context(), want); err != nil || l.requests(dlPath(want)) != n+1 {
 			t.Fatalf("asked %d times, %v", l.requests(dlPath(want)), err)
 		}
-		if ok, err := l.facts.HasBlob(t.Context(), want.ID); !ok || err != nil {
+		if ok, err := l.facts.HasBlob(t.Context(), CratesIO, want.ID); !ok || err != nil {
 			t.Errorf("it is not noted: %v", err)
 		}
 		l.evict(want.ID, whole)
@@ -105,14 +105,14 @@ func TestWhatCouldNotBeNotedIsNotTakenForHeld(t *testing.T) {
 		t.Fatalf("%d bytes, %v", len(got), err)
 	}
 	until(t, "it is over", func() bool { return l.proxy.Figures().Receiving == 0 })
-	if _, err := l.upstream.Open(t.Context(), want.ID); !errors.Is(err, storage.ErrNotFound) || !l.blobs.has(want.ID) {
+	if _, err := l.upstream.Open(t.Context(), want); !errors.Is(err, storage.ErrNotFound) || !l.blobs.has(want.ID) {
 		t.Errorf("what is stored and not noted is opened as held: %v", err)
 	}
 	if got, err := l.read(want); err != nil || !bytes.Equal(got, data) {
 		t.Fatalf("%d bytes, %v", len(got), err)
 	}
 	until(t, "it is over", func() bool { return l.proxy.Figures().Receiving == 0 })
-	if ok, err := l.facts.HasBlob(t.Context(), want.ID); !ok || err != nil || l.requests(dlPath(want)) != 3 {
+	if ok, err := l.facts.HasBlob(t.Context(), CratesIO, want.ID); !ok || err != nil || l.requests(dlPath(want)) != 3 {
 		t.Errorf("it is not noted, asked %d times: %v", l.requests(dlPath(want)), err)
 	}
 	if err := l.upstream.Hold(t.Context(), want); err != nil || l.requests(dlPath(want)) != 3 {

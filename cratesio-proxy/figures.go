@@ -8,6 +8,7 @@ type counts struct {
 	fresh, unchanged, imported, stale, rested                 atomic.Int64
 	ahead                                                     atomic.Int64
 	held, crates, bytes, mismatches, unstored, passed, alarms atomic.Int64
+	damaged                                                   atomic.Int64
 }
 
 // Figures are what an operator watches, for /metrics: counts since the start, but where
@@ -26,7 +27,9 @@ type Figures struct {
 	// Mismatches were not what the index names, Unstored could not be stored or noted, Passed
 	// were not kept since they were evicted a short while ago.
 	Held, Crates, Bytes, Mismatches, Unstored, Passed int64
-	Alarms                                            int64
+	// Damaged are crates that were held, and found damaged on storage.
+	Damaged int64
+	Alarms  int64
 	// Receiving are the crates under way and Spool the bytes that they take, at this moment.
 	Receiving, Spool int64
 	// Dead are the names of upstreams that are taken for dead at this moment.
@@ -41,7 +44,7 @@ func (p *Proxy) Figures() Figures {
 		Fresh: c.fresh.Load(), Unchanged: c.unchanged.Load(), Imported: c.imported.Load(), Stale: c.stale.Load(), Rested: c.rested.Load(),
 		Ahead: c.ahead.Load(),
 		Held:  c.held.Load(), Crates: c.crates.Load(), Bytes: c.bytes.Load(), Mismatches: c.mismatches.Load(), Unstored: c.unstored.Load(), Passed: c.passed.Load(),
-		Alarms: c.alarms.Load(),
+		Alarms: c.alarms.Load(), Damaged: c.damaged.Load(),
 	}
 	for _, u := range p.upstreams {
 		f.Spool += u.spool.used()

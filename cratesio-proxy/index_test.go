@@ -528,7 +528,9 @@ func TestOfflineNothingIsAsked(t *testing.T) {
 	l.evidence.crates[CratesIO+" some"] = Known{Name: "some"}
 	data, want := crate("some", 100)
 	l.blobs.held[want.ID] = data
-	l.facts.blobs[want.ID] = Blob{ID: want.ID}
+	if unheld, err := l.facts.PutBlobs(t.Context(), []Blob{{ID: want.ID, Upstream: CratesIO}}); err != nil || len(unheld) > 0 {
+		t.Fatal(unheld, err)
+	}
 	if err := l.refresh("some"); err != nil {
 		t.Errorf("what is known is not served: %v", err)
 	}

@@ -72,7 +72,7 @@ func (l *lab) begin(t *testing.T, change func(*Config), s Setting) {
 	t.Helper()
 	l.blobs = &blobs{held: map[storage.CID][]byte{}}
 	l.evidence = &evidence{crates: map[string]Known{}}
-	l.facts = &facts{files: map[string]File{}, blobs: map[storage.CID]Blob{}}
+	l.facts = &facts{files: map[string]File{}, blobs: map[storage.CID]Blob{}, sources: map[storage.CID]map[string]bool{}}
 	c := Config{
 		Evidence: l.evidence, Blobs: l.blobs, Facts: l.facts, Version: "1.2.3", PublicURL: "https://registry.example", Spool: t.TempDir(),
 		Stall: 200 * time.Millisecond, Patience: 2 * time.Second, Ahead: -1,
@@ -257,13 +257,15 @@ func (e *evidence) imports() int {
 }
 
 type facts struct {
-	mu     sync.Mutex
-	files  map[string]File
-	blobs  map[storage.CID]Blob
-	used   []storage.CID
-	alarms []Alarm
-	refuse int                 // as many times, to note blobs
-	taken  map[storage.CID]int // how often blobs are removed before they are noted
+	mu    sync.Mutex
+	files map[string]File
+	blobs map[storage.CID]Blob
+	// sources are who served them.
+	sources map[storage.CID]map[string]bool
+	used    []storage.CID
+	alarms  []Alarm
+	refuse  int                 // as many times, to note blobs
+	taken   map[storage.CID]int // how often blobs are removed before they are noted
 	// settling are blobs that cannot be noted yet.
 	settling map[storage.CID]bool
 }
@@ -284,10 +286,11 @@ func (f *facts) PutFiles(_ context.Context, files []File) error {
 	return nil
 }
 
-func (f *facts) HasBlob(_ context.Context, id storage.CID) (bool, error) {
+func (f *facts) HasBlob(_ context.Context, upstream string, id storage.CID) (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	_, ok := f.blobs[id]
+	ok = ok && f.sources[id][upstream]
 	return ok, nil
 }
 
@@ -303,6 +306,10 @@ func (f *facts) PutBlobs(_ context.Context, list []Blob) (map[storage.CID]error,
 		switch f.taken[b.ID] {
 		case 0:
 			f.blobs[b.ID] = b
+			if f.sources[b.ID] == nil {
+				f.sources[b.ID] = map[string]bool{}
+			}
+			f.sources[b.ID][b.Upstream] = true
 		default:
 			f.taken[b.ID]--
 			unheld[b.ID] = ErrGone
@@ -351,6 +358,9 @@ type blobs struct {
 	held map[storage.CID][]byte
 	err  error // of Put
 	puts atomic.Int64
+	// rotten is why what is stored cannot be opened, away why the store cannot be asked.
+	rotten map[storage.CID]error
+	away   error
 }
 
 func (b *blobs) Put(ctx context.Context, id storage.CID, size int64, r io.Reader) error {
@@ -365,6 +375,7 @@ func (b *blobs) Put(ctx context.Context, id storage.CID, size int64, r io.Reader
 		return b.err
 	}
 	b.held[id] = data.Bytes()
+	delete(b.rotten, id)
 	return nil
 }
 
@@ -372,7 +383,12 @@ func (b *blobs) Open(_ context.Context, id storage.CID) (storage.Blob, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	data, ok := b.held[id]
-	if !ok {
+	switch {
+	case b.away != nil:
+		return nil, b.away
+	case b.rotten[id] != nil:
+		return nil, b.rotten[id]
+	case !ok:
 		return nil, storage.ErrNotFound
 	}
 	return opened{bytes.NewReader(data)}, nil
@@ -382,7 +398,10 @@ func (b *blobs) Stat(_ context.Context, id storage.CID) (int64, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	data, ok := b.held[id]
-	if !ok {
+	switch {
+	case b.away != nil:
+		return 0, b.away
+	case !ok:
 		return 0, storage.ErrNotFound
 	}
 	return int64(len(data)), nil

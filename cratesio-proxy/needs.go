@@ -52,8 +52,8 @@ type Facts interface {
 	File(ctx context.Context, upstream, name string) (File, bool, error)
 	// PutFiles notes index files, each in place of what was noted of it.
 	PutFiles(ctx context.Context, files []File) error
-	// HasBlob reports whether a blob is noted as one that an upstream served.
-	HasBlob(ctx context.Context, id storage.CID) (bool, error)
+	// HasBlob reports whether a blob is noted as one that upstream itself served.
+	HasBlob(ctx context.Context, upstream string, id storage.CID) (bool, error)
 	// PutBlobs notes blobs that are stored durably. unheld says why of those that cannot be
 	// noted, after an error nothing is known of any. Until it returns, they may be taken for
 	// garbage: ErrGone is that of one that was, and has to be stored anew.
@@ -85,7 +85,7 @@ type File struct {
 	Checked time.Time
 }
 
-// Blob is a crate that is held.
+// Blob is a crate that is held: of Upstream, and of every other one for which it is noted.
 type Blob struct {
 	ID                      storage.CID
 	Upstream, Name, Version string

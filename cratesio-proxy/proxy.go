@@ -10,6 +10,7 @@
 //
 //   - A crate's bytes are those that hash to the digest it was asked by. The last of
 //     them leaves here only after all were seen to (Crate), and only then are they stored.
+//     What is found not to any more, on storage, is fetched anew.
 //   - An index file is handed on only through the registry, which signs what it saw.
 //   - Whatever comes from outside is bounded: bytes on the wire and decoded, lines,
 //     redirects, tries, connections, time without progress, time in all, spool, memory.
@@ -143,6 +144,7 @@ type Proxy struct {
 	buffers   sync.Pool     // of *[]byte, for index files that are large
 	storing   chan struct{} // holds a place for every crate being stored
 	alarms    alarmed
+	damages   *damages
 	notes     *notes
 	counts    counts
 
@@ -154,7 +156,7 @@ type Proxy struct {
 // New makes a proxy of the upstreams that settings name. It asks none of them, but
 // reads their files: one that cannot be read, or holds nothing usable, is an error.
 func New(config Config, settings []Setting) (*Proxy, error) {
-	p := &Proxy{Config: config.orDefault(), storing: make(chan struct{}, mostStored)}
+	p := &Proxy{Config: config.orDefault(), storing: make(chan struct{}, mostStored), damages: newDamages()}
 	p.alarms.last = newRecent[string, time.Time](mostAlarmed)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	for _, s := range settings {

@@ -299,7 +299,7 @@ func TestASchemaIsMigratedOnPurpose(t *testing.T) {
 	l := newLabOn(t, pair{}.onPostgres(t).onMinIO(t))
 	l.stop()
 	execPostgres(t, l.engines.db, "DELETE FROM goose_db_version WHERE version_id >= 4",
-		"DROP TABLE upstream_file", "DROP TABLE upstream_blob", "DROP TABLE upstream_pin", "DROP TABLE upstream_alarm", "DROP INDEX scan_found")
+		"DROP TABLE upstream_source", "DROP TABLE upstream_file", "DROP TABLE upstream_blob", "DROP TABLE upstream_pin", "DROP TABLE upstream_alarm", "DROP INDEX scan_found")
 	migrate := func(verb string) result {
 		return l.engines.server.aln(t.TempDir(), "migrate", verb, "--db", l.engines.db)
 	}

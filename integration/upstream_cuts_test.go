@@ -130,7 +130,7 @@ func TestPowerCutsLeaveNoCrateInPart(t *testing.T) {
 
 // wholeHeld says how many of ids count as held, whose bytes have all to be there.
 func wholeHeld(ctx context.Context, r *registry.Registry, store *disk.Store, ids []storage.CID) (n int, err error) {
-	held, err := r.HeldUpstream(ctx, ids)
+	held, err := r.HeldUpstream(ctx, "crates-io", ids)
 	if err != nil {
 		return 0, err
 	}

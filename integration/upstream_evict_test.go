@@ -133,12 +133,9 @@ func (l *lab) heldBytes() (sum int64) {
 	l.t.Helper()
 	db := l.openCatalog()
 	defer db.Close()
-	of, err := db.UpstreamHeld(l.t.Context())
+	sum, err := db.UpstreamHeldBytes(l.t.Context())
 	if err != nil {
 		l.t.Fatal(err)
-	}
-	for _, h := range of {
-		sum += h.Bytes
 	}
 	return sum
 }

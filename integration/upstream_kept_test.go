@@ -10,6 +10,7 @@ import (
 
 	"phoenix-lab.org/aln-registry/integration/testbed"
 	"phoenix-lab.org/aln-registry/storage"
+	"phoenix-lab.org/aln-registry/storage/catalog"
 )
 
 // upstreamFacts is all that the catalog has of other registries and the log has not.
@@ -23,6 +24,13 @@ func (l *lab) upstreamFacts() (facts []string) {
 	}
 	for _, b := range held {
 		facts = append(facts, fmt.Sprintf("held %+v", b))
+	}
+	served, err := db.UpstreamSourcesAfter(ctx, catalog.UpstreamSource{}, 1000)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, s := range served {
+		facts = append(facts, fmt.Sprintf("served %+v", s))
 	}
 	pins, err := db.UpstreamPins(ctx, "ci", storage.CID{}, 1000)
 	if err != nil {
@@ -38,7 +46,7 @@ func (l *lab) upstreamFacts() (facts []string) {
 	for _, a := range alarms {
 		facts = append(facts, fmt.Sprintf("alarm %+v", a))
 	}
-	if len(held) == 0 || len(pins) == 0 || len(alarms) == 0 {
+	if len(held) == 0 || len(served) != len(held) || len(pins) == 0 || len(alarms) == 0 {
 		l.t.Errorf("there are %d crates, %d pins, %d alarms", len(held), len(pins), len(alarms))
 	}
 	return facts

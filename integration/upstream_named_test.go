@@ -14,6 +14,7 @@ import (
 
 	"phoenix-lab.org/aln-registry/integration/testbed"
 	"phoenix-lab.org/aln-registry/registry/particle"
+	"phoenix-lab.org/aln-registry/storage/catalog"
 )
 
 // namedLab takes crates from a registry called bonn, which wants a token and is reached by a
@@ -179,6 +180,56 @@ func (l *namedLab) tokensStay() {
 		for _, secret := range []string{"s3cr3t", l.token} {
 			if strings.Contains(text, secret) && !(where == "the log" && secret == l.token) {
 				l.t.Errorf("%s has %q:\n%s", where, secret, text)
+			}
+		}
+	}
+}
+
+// Two upstreams that serve the same crates: one of which both have served is held of both, one that
+// only the first has served is not to be had of the other where nobody is asked.
+func TestWhatIsHeldIsHeldOfWhoServedIt(t *testing.T) {
+	l := newNamedLab(t)
+	lines := sized(t, 2, 20<<10, 1<<20)
+	dl := func(upstream string, line testbed.IndexLine) string {
+		return "/upstream/" + upstream + "/dl/" + line.Name + "/" + line.Vers + "/" + line.Cksum
+	}
+	token := l.operator.session(particle.ScopeRead, 20*time.Minute)
+	for _, upstream := range []string{"bonn", "near"} {
+		for i, line := range lines {
+			l.wants(upstream, line, http.StatusOK, `"`+line.Vers+`"`)
+			if upstream == "near" && i == 1 {
+				continue
+			}
+			if f := l.fetch(http.DefaultClient, dl(upstream, line), token); f.status != http.StatusOK {
+				t.Errorf("%s", f)
+			}
+		}
+	}
+	if n := l.crates.Requests(testbed.Download(lines[0].Name, lines[0].Vers)); n != 2 {
+		t.Errorf("what both serve was asked for %d times", n)
+	}
+	eventually(t, time.Minute, "all is held", func() bool {
+		db := l.openCatalog()
+		defer db.Close()
+		served, err := db.UpstreamSourcesAfter(t.Context(), catalog.UpstreamSource{}, 10)
+		return err == nil && len(served) == 3
+	})
+	l.stop()
+	l.flags = append(l.flags, "--offline")
+	l.start()
+	token = l.operator.session(particle.ScopeRead, 20*time.Minute)
+	for _, upstream := range []string{"bonn", "near"} {
+		for i, line := range lines {
+			status := http.StatusOK
+			if upstream == "near" && i == 1 {
+				status = http.StatusNotFound
+			}
+			file := l.fetch(http.DefaultClient, "/upstream/"+upstream+"/index/"+testbed.IndexPath(strings.ToLower(line.Name)), token)
+			if listed := strings.Contains(string(file.body), line.Cksum); listed != (status == http.StatusOK) {
+				t.Errorf("%s lists %s: %v", upstream, line.Name, listed)
+			}
+			if f := l.fetch(http.DefaultClient, dl(upstream, line), token); f.status != status {
+				t.Errorf("%s: %s; want %d", upstream, f, status)
 			}
 		}
 	}

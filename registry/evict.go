@@ -72,12 +72,8 @@ func (e *Evictor) giveUp() error {
 // list cannot be had allows nothing, and keeps nothing.
 func (e *Evictor) MakeRoom(ctx context.Context, most int64) (done Evicted, err error) {
 	err = e.alone(ctx, func() error {
-		of, err := e.r.Catalog.UpstreamHeld(ctx)
-		if err != nil {
+		if done.Held, err = e.r.Catalog.UpstreamHeldBytes(ctx); err != nil {
 			return err
-		}
-		for _, h := range of {
-			done.Held += h.Bytes
 		}
 		if done.Held <= most && len(e.left) == 0 {
 			return nil
@@ -261,9 +257,12 @@ func (e *Evictor) remove(ctx context.Context, batch []catalog.UpstreamBlob, asOf
 	done.RemovedBytes += e.g.done.RemovedBytes - before.RemovedBytes
 	done.Kept += int64(len(batch)) - (e.g.done.Removed - before.Removed)
 	if e.g.done.Removed-before.Removed < int64(len(stored)) {
-		err = errors.Join(err, e.holdAgain(ctx, batch, tombs))
+		return errors.Join(err, e.holdAgain(ctx, batch, tombs))
 	}
-	return err
+	if err != nil || len(stored) == 0 {
+		return err
+	}
+	return e.forgetSources(ctx, cidsOf(batch))
 }
 
 // holdAgainTime is for noting again what could not be removed, whoever waits.
@@ -310,8 +309,14 @@ func (e *Evictor) removeLeft(ctx context.Context) error {
 	if err := e.g.remove(ctx, stored); err != nil {
 		return err
 	}
+	left := cidsOf(e.left)
 	e.left = nil
-	return nil
+	return e.forgetSources(ctx, left)
+}
+
+// forgetSources forgets who served what is not held any more.
+func (e *Evictor) forgetSources(ctx context.Context, ids []storage.CID) error {
+	return e.r.Catalog.Update(ctx, func(tx *catalog.Tx) error { return tx.ForgetUpstreamSources(ctx, ids) })
 }
 
 // condemn takes back that batch is held, and writes tombstones, but for what is named,

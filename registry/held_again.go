@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"phoenix-lab.org/aln-registry/registry/state"
 	"phoenix-lab.org/aln-registry/storage"
@@ -21,7 +22,7 @@ func FindHeld(ctx context.Context, c Config, of storage.Inventory, temp string) 
 	if any, err := c.Catalog.StateRange(ctx, prefix, catalog.PrefixEnd(prefix), maxIndex, 1); err != nil || len(any) == 0 {
 		return 0, err
 	}
-	f := finder{r: offline(c.withClock()), sought: map[storage.CID]catalog.UpstreamBlob{}}
+	f := finder{r: offline(c.withClock()), sought: map[storage.CID][]catalog.UpstreamBlob{}}
 	for _, list := range []**spill{&f.stored, &f.names} {
 		if *list, err = newSpill(temp); err != nil {
 			return 0, err
@@ -55,8 +56,9 @@ func FindHeld(ctx context.Context, c Config, of storage.Inventory, temp string) 
 type finder struct {
 	r             *Registry
 	stored, names *spill
-	sought        map[storage.CID]catalog.UpstreamBlob
-	held          int64
+	// sought are the crates of which those bytes are, the first one of each upstream.
+	sought map[storage.CID][]catalog.UpstreamBlob
+	held   int64
 }
 
 // readNames notes what entries name: that may be somebody's secret, whatever others say.
@@ -90,9 +92,10 @@ func (f *finder) seek(ctx context.Context, row catalog.StateRow) error {
 	}
 	for _, v := range u.Versions {
 		id := storage.CIDFromDigest(v.Digest)
-		if _, first := f.sought[id]; !first {
-			f.sought[id] = catalog.UpstreamBlob{CID: id, Upstream: u.Upstream, Name: u.Name, Version: v.Version}
+		if slices.ContainsFunc(f.sought[id], func(b catalog.UpstreamBlob) bool { return b.Upstream == u.Upstream }) {
+			continue
 		}
+		f.sought[id] = append(f.sought[id], catalog.UpstreamBlob{CID: id, Upstream: u.Upstream, Name: u.Name, Version: v.Version})
 	}
 	if len(f.sought) < findAtOnce {
 		return nil
@@ -117,18 +120,26 @@ func (f *finder) find(ctx context.Context) error {
 	var found []catalog.UpstreamBlob
 	for id, s := range stored {
 		if _, ours := named[id]; !ours {
-			b := f.sought[id]
-			b.Size, b.Fetched, b.Used = s.Size, s.Modified, s.Modified
-			found = append(found, b)
+			for _, b := range f.sought[id] {
+				b.Size, b.Fetched, b.Used = s.Size, s.Modified, s.Modified
+				found = append(found, b)
+			}
 		}
 	}
 	clear(f.sought)
-	for some := range slices.Chunk(found, heldPage) {
+	slices.SortFunc(found, func(a, b catalog.UpstreamBlob) int { return strings.Compare(a.CID.String(), b.CID.String()) })
+	for len(found) > 0 { // all rows of the same bytes together
+		n := min(heldPage, len(found))
+		for n < len(found) && found[n].CID == found[n-1].CID {
+			n++
+		}
+		some := found[:n]
+		found = found[n:]
 		condemned, err := f.r.hold(ctx, some)
 		if err != nil {
 			return err
 		}
-		f.held += int64(len(some) - len(condemned))
+		f.held += int64(len(slices.CompactFunc(cidsOf(some), func(a, b storage.CID) bool { return a == b })) - len(condemned))
 	}
 	return nil
 }

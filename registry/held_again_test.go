@@ -38,6 +38,9 @@ func TestWhatIsHeldIsFoundAgain(t *testing.T) {
 	c.sees("left-pad", linesOf("left-pad", old, away, evidence))
 	c.sees("left-pad", linesOf("left-pad", storage.CIDOf([]byte("said later")), away, evidence))
 	c.sees("right-pad", linesOf("right-pad", held, condemned, storage.CIDOf(hosted)))
+	if _, err := c.r.storeAndSubmit(t.Context(), c.importsFrom("mirror", "left-pad", linesOf("left-pad", old, held))); err != nil {
+		t.Fatal(err)
+	}
 	c.w.closeAll(c.r)
 	w := c.w
 	w.stores()
@@ -71,6 +74,11 @@ func TestWhatIsHeldIsFoundAgain(t *testing.T) {
 	var names []string
 	for _, b := range rows {
 		names = append(names, fmt.Sprintf("%s %s %s %d %t", b.Upstream, b.Name, b.Version, b.Size, b.Fetched.IsZero() || !b.Used.Equal(b.Fetched)))
+	}
+	for upstream, want := range map[string]int{"crates-io": 2, "mirror": 2, "another": 0} { // all whose index named the bytes
+		if of, err := w.config.Catalog.UpstreamHolds(t.Context(), upstream, []storage.CID{held, old, condemned, evidence, storage.CIDOf(hosted)}); err != nil || len(of) != want {
+			t.Errorf("of %s are found %d, want %d, %v", upstream, len(of), want, err)
+		}
 	}
 	slices.Sort(names)
 	if want := []string{"crates-io left-pad 1.0.0 14 false", "crates-io right-pad 1.0.0 4 false"}; !slices.Equal(names, want) {

@@ -23,7 +23,13 @@ func seenLine(name, version, text string) string {
 // imports is a record that the registry saw file as the index file of a crate of crates.io.
 func (c *court) imports(crate, file string) *submission {
 	c.t.Helper()
-	subject, err := record.UpstreamSubject("crates-io", crate)
+	return c.importsFrom("crates-io", crate, file)
+}
+
+// importsFrom is imports of another upstream.
+func (c *court) importsFrom(upstream, crate, file string) *submission {
+	c.t.Helper()
+	subject, err := record.UpstreamSubject(upstream, crate)
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -163,34 +163,39 @@ func (r *Registry) SeenUpstreams(ctx context.Context, asker policy.Asker, upstre
 	}
 }
 
-// HeldUpstream says which of ids are held of other registries.
-func (r *Registry) HeldUpstream(ctx context.Context, ids []storage.CID) (map[storage.CID]bool, error) {
-	rows, err := r.Catalog.UpstreamBlobs(ctx, ids)
+// HeldUpstream says which of ids are held, and were served by upstream itself: an index names
+// what it likes, and what another one served is not to be had by that.
+func (r *Registry) HeldUpstream(ctx context.Context, upstream string, ids []storage.CID) (map[storage.CID]bool, error) {
+	found, err := r.Catalog.UpstreamHolds(ctx, upstream, ids)
 	if err != nil {
 		return nil, err
 	}
-	held := make(map[storage.CID]bool, len(rows))
-	for _, b := range rows {
-		held[b.CID] = true
+	held := make(map[storage.CID]bool, len(found))
+	for _, id := range found {
+		held[id] = true
 	}
 	return held, nil
 }
 
-// UpstreamHoldings says how much is held of each other registry, by its name; nil to who may
-// not know of all crates, since the sums are of them all.
-func (r *Registry) UpstreamHoldings(ctx context.Context, asker policy.Asker) (map[string]catalog.UpstreamHeld, error) {
+// UpstreamHoldings says how much is held of each other registry, by its name, and how many bytes
+// of all together, which is less where several served the same; nil to who may not know of all
+// crates, since the sums are of them all.
+func (r *Registry) UpstreamHoldings(ctx context.Context, asker policy.Asker) (held map[string]catalog.UpstreamHeld, bytes int64, err error) {
 	if r.seesUpstreams(&asker) != nil || hides(&asker) {
-		return nil, r.Current()
+		return nil, 0, r.Current()
 	}
 	of, err := r.Catalog.UpstreamHeld(ctx)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	held := make(map[string]catalog.UpstreamHeld, len(of))
+	if bytes, err = r.Catalog.UpstreamHeldBytes(ctx); err != nil {
+		return nil, 0, err
+	}
+	held = make(map[string]catalog.UpstreamHeld, len(of))
 	for _, h := range of {
 		held[h.Upstream] = h
 	}
-	return held, nil
+	return held, bytes, nil
 }
 
 // UpstreamAlarms are the newest alarms of another registry with an ID below before, newest

@@ -61,6 +61,7 @@ var table = []struct {
 	{cargo.ErrManifest, outcome{http.StatusBadRequest, "crate-manifest", true}},
 	{registry.ErrRequest, outcome{http.StatusBadRequest, "bad-request", true}},
 	{registry.ErrUnpublished, outcome{http.StatusServiceUnavailable, codeUnpublished, false}},
+	{ErrHeldDamaged, outcome{http.StatusServiceUnavailable, "held-damaged", true}},
 	{ErrUpstreamDown, outcome{http.StatusServiceUnavailable, "upstream-down", true}},
 	{ErrUpstreamBusy, outcome{http.StatusServiceUnavailable, "upstream-busy", true}},
 	{ErrUpstreamRefused, outcome{http.StatusBadGateway, "upstream-refused", true}},
@@ -127,6 +128,7 @@ func asJSON(w http.ResponseWriter, status int, code, detail string) {
 
 // advice is what who asks can do about trouble that is not this registry's, by code.
 var advice = map[string]string{
+	"held-damaged":     "tell the operator of this registry: `aln-registry fsck` finds all that is damaged",
 	"upstream-down":    "what is held here is served meanwhile, and this is not: try again later",
 	"upstream-refused": "tell the operator of this registry",
 	"upstream-broken":  "nothing of it was kept; try again later, and tell the operator of this registry (aln-registry upstream list says what is wrong with it, and what it should never do is an alarm: aln-registry upstream alarms)",

@@ -33,7 +33,7 @@ func TestErrorsHaveTheirStatus(t *testing.T) {
 		{registry.ErrUnpublished, 503, false}, {fmt.Errorf("%w: %v", registry.ErrUnpublished, storage.ErrFull), 503, false}, {errDraining, 503, true}, {errNotReady, 503, true},
 		{context.Canceled, 503, false}, {context.DeadlineExceeded, 503, false}, {registry.ErrUnavailable, 503, false},
 		{registry.ErrNoDatabase, 503, false}, {storage.ErrUnavailable, 503, false}, {registry.ErrRemoving, 503, true},
-		{ErrUpstreamDown, 503, true}, {ErrUpstreamBusy, 503, true}, {ErrUpstreamRefused, 502, true}, {ErrUpstreamBroken, 502, true}, {notHeld{registry.ErrNotFound}, 504, true},
+		{ErrHeldDamaged, 503, true}, {ErrUpstreamDown, 503, true}, {ErrUpstreamBusy, 503, true}, {ErrUpstreamRefused, 502, true}, {ErrUpstreamBroken, 502, true}, {notHeld{registry.ErrNotFound}, 504, true},
 	}
 	if len(want)-2 != len(table) { // two of them twice
 		t.Errorf("%d errors are tested, the table has %d", len(want), len(table))

@@ -48,11 +48,11 @@ func unheld(r *http.Request, err error) error {
 
 // checkHeld is errNotHeld where r wants only what is here, nothing but that stands against
 // the crate v, and it is not.
-func (s *Server) checkHeld(r *http.Request, v registry.Judged) error {
+func (s *Server) checkHeld(r *http.Request, upstream string, v registry.Judged) error {
 	if !onlyCached(r) || !v.Decision.Allow && !v.Decision.Unscanned {
 		return nil
 	}
-	held, err := s.upstreams.Held(r.Context(), []storage.CID{v.CID})
+	held, err := s.upstreams.Held(r.Context(), upstream, []storage.CID{v.CID})
 	if err == nil && !held[v.CID] {
 		err = notHeld{errNotHeld}
 	}

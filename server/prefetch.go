@@ -315,7 +315,7 @@ func (f prefetching) hold(ctx context.Context, c prefetchedJSON, line *prefetchL
 	if err := v.Refusal(); err != nil && !unscanned {
 		return err
 	}
-	held, err := s.upstreams.Held(ctx, []storage.CID{v.CID})
+	held, err := s.upstreams.Held(ctx, f.upstream, []storage.CID{v.CID})
 	if err != nil {
 		return err
 	}
@@ -418,7 +418,7 @@ func (f prefetching) pin(ctx context.Context, crates []UpstreamCrate) error {
 	if err := f.server.registry.Pin(ctx, f.by, f.lock, ids); err != nil {
 		return err
 	}
-	held, err := f.server.upstreams.Held(ctx, ids)
+	held, err := f.server.upstreams.Held(ctx, f.upstream, ids)
 	for _, c := range crates {
 		if err == nil && !held[c.ID] {
 			_, err = f.server.upstreams.Hold(ctx, f.upstream, c)

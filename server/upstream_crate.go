@@ -40,12 +40,12 @@ func (s *Server) upstreamDownload(of naming) handler {
 		if err != nil {
 			return err
 		}
-		if err := s.checkHeld(r, v); err != nil {
+		if err := s.checkHeld(r, of(r), v); err != nil {
 			return err
 		}
 		unscanned := v.Decision.Unscanned // a rule looks inside, and nothing else stands against it
 		if !unscanned {
-			if done, err := s.withoutBytes(w, r, v); done || err != nil {
+			if done, err := s.withoutBytes(w, r, of(r), v); done || err != nil {
 				return err
 			}
 		}
@@ -58,7 +58,7 @@ func (s *Server) upstreamDownload(of naming) handler {
 			return err
 		}
 		if unscanned {
-			if done, err := s.withoutBytes(w, r, v); done || err != nil {
+			if done, err := s.withoutBytes(w, r, of(r), v); done || err != nil {
 				return err
 			}
 		}
@@ -86,6 +86,9 @@ func (s *Server) incoming(r *http.Request, upstream string, want UpstreamCrate) 
 	if !errors.Is(err, storage.ErrNotFound) {
 		return nil, nil, err
 	}
+	if onlyCached(r) { // it was held a moment ago
+		return nil, nil, notHeld{err}
+	}
 	if leave, err = s.fetches[upstream].take(r.Context(), askerOf(r)); err != nil {
 		return nil, nil, err
 	}
@@ -110,7 +113,7 @@ func (s *Server) placeToHold(ctx context.Context, asker did.DID, upstream string
 func crateTag(v registry.Judged) string { return `"` + v.CID.Hex() + `"` }
 
 // withoutBytes refuses v, or answers what needs none of its bytes.
-func (s *Server) withoutBytes(w http.ResponseWriter, r *http.Request, v registry.Judged) (done bool, err error) {
+func (s *Server) withoutBytes(w http.ResponseWriter, r *http.Request, upstream string, v registry.Judged) (done bool, err error) {
 	if err := v.Refusal(); err != nil {
 		return false, err
 	}
@@ -122,7 +125,7 @@ func (s *Server) withoutBytes(w http.ResponseWriter, r *http.Request, v registry
 		return true, nil
 	}
 	if r.Method == http.MethodHead {
-		return true, s.upstreamHead(w, r, v)
+		return true, s.upstreamHead(w, r, upstream, v)
 	}
 	return false, nil
 }
@@ -189,13 +192,27 @@ func (s *Server) holdAndLook(ctx context.Context, upstream string, who func() (p
 			return v, 0, err
 		}
 		looked, err := s.registry.LookInto(ctx, asker, v, nil)
+		if errors.Is(err, storage.ErrCorrupt) || errors.Is(err, storage.ErrUnavailable) {
+			err = s.reopen(ctx, upstream, v)
+		}
 		if !errors.Is(err, storage.ErrNotFound) {
 			return looked, size, err
 		}
 		if looks == mostLooks {
-			return v, 0, fmt.Errorf("%w: it is evicted as often as it is stored", ErrUpstreamBusy)
+			return v, 0, fmt.Errorf("%w: it is evicted, or damaged, as often as it is stored", ErrUpstreamBusy)
 		}
 	}
+}
+
+// reopen opens what could not be looked into: what is damaged is fetched anew once that was
+// found so. storage.ErrNotFound: it is to be held again.
+func (s *Server) reopen(ctx context.Context, upstream string, v registry.Judged) error {
+	in, err := s.upstreams.Open(ctx, upstream, upstreamCrateOf(v))
+	if err != nil {
+		return err
+	}
+	in.Close()
+	return storage.ErrNotFound // it was there: whoever looks again finds it
 }
 
 // upstreamVersion judges the version that the path names for who asks. Where the
@@ -264,8 +281,8 @@ func alike(err error) error {
 }
 
 // upstreamHead says what GET would, the length where it is known.
-func (s *Server) upstreamHead(w http.ResponseWriter, r *http.Request, v registry.Judged) error {
-	held, err := s.upstreams.Held(r.Context(), []storage.CID{v.CID})
+func (s *Server) upstreamHead(w http.ResponseWriter, r *http.Request, upstream string, v registry.Judged) error {
+	held, err := s.upstreams.Held(r.Context(), upstream, []storage.CID{v.CID})
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,8 @@ package server
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"phoenix-lab.org/aln-registry/registry"
@@ -29,6 +31,41 @@ func TestWhatIsEvictedBeforeItIsLookedIntoIsFetchedAgain(t *testing.T) {
 	answer := l.do(ask{method: http.MethodPost, path: "/v1/upstreams/crates-io/prefetch", token: publish, body: []byte(list)}).want(t, 200)
 	if got := outcomes(t, answer); got["other@1.0.0"] != prefetchFetched || evictions != mostLooks {
 		t.Errorf("%v after %d evictions", got, evictions)
+	}
+}
+
+// What has to be looked into and rots before that is fetched again, too; who wants only what is
+// held has nobody asked for it.
+func TestWhatRotsBeforeItIsLookedIntoIsFetchedAgain(t *testing.T) {
+	l := newLab(t)
+	l.upstreams.offer("remote", "1.0.0")
+	rotten := 0
+	rot := func(of UpstreamCrate) bool {
+		if rotten++; rotten > 1 {
+			return false
+		}
+		name := of.ID.String()
+		if err := os.WriteFile(filepath.Join(l.folder, "store", "blobs", name[len(name)-3:len(name)-1], name), []byte("rotten"), 0o600); err != nil {
+			t.Error(err)
+		}
+		return false
+	}
+	l.upstreams.evict = rot
+	publish := l.session(l.member, "publish read")
+	list := `{"crates":[{"name":"remote","version":"1.0.0"}]}`
+	answer := l.do(ask{method: http.MethodPost, path: "/v1/upstreams/crates-io/prefetch", token: publish, body: []byte(list)}).want(t, 200)
+	if got := outcomes(t, answer); got["remote@1.0.0"] != prefetchFetched || rotten != 2 {
+		t.Errorf("%v, held %d times", got, rotten)
+	}
+	rotten = 0
+	rot(UpstreamCrate{ID: storage.CIDOf(crateFile("remote", "1.0.0"))})
+	asked := len(l.upstreams.asked)
+	l.do(ask{method: http.MethodGet, path: remoteDL("/crates-io"), token: publish, header: http.Header{"Cache-Control": {"only-if-cached"}}}).want(t, 504)
+	if got := l.upstreams.asked[asked:]; len(got) > 0 {
+		t.Errorf("upstream was asked for %q", got)
+	}
+	if got := l.get(remoteDL("/crates-io"), publish).want(t, 200); string(got.body) != string(crateFile("remote", "1.0.0")) {
+		t.Errorf("%d bytes", len(got.body))
 	}
 }
 

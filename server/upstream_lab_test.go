@@ -144,6 +144,10 @@ func (f *fakeUpstreams) Open(ctx context.Context, _ string, want UpstreamCrate) 
 		return nil, storage.ErrNotFound
 	}
 	blob, err := f.registry.Blobs.Open(ctx, want.ID)
+	if errors.Is(err, storage.ErrCorrupt) {
+		delete(f.held, want.ID)
+		return nil, storage.ErrNotFound
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +183,7 @@ func (f *fakeUpstreams) Hold(ctx context.Context, upstream string, want Upstream
 	return int64(len(all)), err
 }
 
-func (f *fakeUpstreams) Held(_ context.Context, ids []storage.CID) (map[storage.CID]bool, error) {
+func (f *fakeUpstreams) Held(_ context.Context, _ string, ids []storage.CID) (map[storage.CID]bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	held := map[storage.CID]bool{}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"path"
@@ -14,6 +15,7 @@ import (
 	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/storage"
 )
 
 // Sizes of pages of alarms.
@@ -112,7 +114,10 @@ func (s *Server) upstreamFile(r *http.Request, asker policy.Asker, upstream, nam
 	if !s.upstreamsOffline {
 		return s.registry.UpstreamIndexFile(r.Context(), asker, upstream, name, nil)
 	}
-	return s.registry.UpstreamIndexFile(r.Context(), asker, upstream, name, s.upstreams.Held)
+	held := func(ctx context.Context, ids []storage.CID) (map[storage.CID]bool, error) {
+		return s.upstreams.Held(ctx, upstream, ids)
+	}
+	return s.registry.UpstreamIndexFile(r.Context(), asker, upstream, name, held)
 }
 
 const (

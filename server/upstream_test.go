@@ -156,7 +156,7 @@ func TestUpstreamsThatFailAreTold(t *testing.T) {
 	l := newLab(t)
 	l.upstreams.offer("remote", "1.0.0")
 	token := l.session(l.member, "read")
-	for err, status := range map[error]int{ErrUpstreamDown: 503, ErrUpstreamBusy: 503, ErrUpstreamRefused: 502, ErrUpstreamBroken: 502} {
+	for err, status := range map[error]int{ErrHeldDamaged: 503, ErrUpstreamDown: 503, ErrUpstreamBusy: 503, ErrUpstreamRefused: 502, ErrUpstreamBroken: 502} {
 		l.upstreams.down = fmt.Errorf("crates-io: %w", err)
 		for _, path := range []string{"/crates-io/index/re/mo/remote", remoteDL("/crates-io")} {
 			r := l.get(path, token).want(t, status, err.Error())

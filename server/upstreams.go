@@ -13,8 +13,8 @@ import (
 // Upstreams are the registries that this one takes crates from, crates.io as a rule. What
 // an asker may see of what they have is decided by package registry; here is asked for
 // the bytes. All methods may be called concurrently and repeated after any error. Errors match
-// registry.ErrNotFound, ErrUpstreamDown, ErrUpstreamRefused, ErrUpstreamBroken or
-// ErrUpstreamBusy, and hold nothing that is secret.
+// registry.ErrNotFound, ErrUpstreamDown, ErrUpstreamRefused, ErrUpstreamBroken,
+// ErrUpstreamBusy or ErrHeldDamaged, and hold nothing that is secret.
 type Upstreams interface {
 	// State tells of all of them as they are now, in the order in which they were given.
 	// It asks nobody.
@@ -28,13 +28,14 @@ type Upstreams interface {
 	// Crate returns a crate that is held, or begins or joins its reception, and returns when
 	// upstream has answered. ctx bounds the reading as well.
 	Crate(ctx context.Context, upstream string, want UpstreamCrate) (Incoming, error)
-	// Open is Crate of what is held alone, and asks nobody: storage.ErrNotFound where it is not.
+	// Open is Crate of what is held alone, and asks nobody: storage.ErrNotFound where it is not,
+	// or is damaged, so that Crate and Hold have it fetched anew from then on.
 	Open(ctx context.Context, upstream string, want UpstreamCrate) (Incoming, error)
 	// Hold returns when a crate is held, durably, and how many bytes it has.
 	Hold(ctx context.Context, upstream string, want UpstreamCrate) (int64, error)
-	// Held says which of the crates named are held: those are served also when no upstream
-	// is there.
-	Held(ctx context.Context, ids []storage.CID) (map[storage.CID]bool, error)
+	// Held says which of the crates named are held of an upstream: those are served also when it is
+	// not there. What another one served, of the same bytes, is not held of this one.
+	Held(ctx context.Context, upstream string, ids []storage.CID) (map[storage.CID]bool, error)
 	// Alarms are an upstream's, newest first, older than the one with the id before (0:
 	// from the newest), at most limit.
 	Alarms(ctx context.Context, upstream string, before int64, limit int) ([]UpstreamAlarm, error)
@@ -100,7 +101,9 @@ type UpstreamFigures struct {
 	// were not what the index names; those that could not be stored or noted; and those that
 	// were not kept, since they were evicted a short while ago.
 	Held, Received, Bytes, Mismatches, Unstored, Passed uint64
-	Alarms                                              uint64
+	// Damaged were held, and found damaged on storage.
+	Damaged uint64
+	Alarms  uint64
 	// Receiving are the crates under way, SpoolBytes what they take, at this moment.
 	Receiving, SpoolBytes int64
 	// CacheBytes are those of the crates that are held, as last counted, and CacheLimit
@@ -128,6 +131,8 @@ var (
 	ErrUpstreamRefused = errors.New("upstream refuses")
 	// ErrUpstreamBroken: what upstream answered cannot be used, or is not what its index names.
 	ErrUpstreamBroken = errors.New("upstream's answer cannot be used")
+	// ErrHeldDamaged: what is held of a crate is damaged on storage, and could not be fetched anew.
+	ErrHeldDamaged = errors.New("what this registry holds of the crate is damaged on its storage, and cannot be fetched anew")
 	// ErrUpstreamBusy: as much is being fetched as may be; trying again soon is right.
 	ErrUpstreamBusy = errors.New("too much is being fetched from upstream")
 )
@@ -146,7 +151,7 @@ func (noUpstreams) Open(context.Context, string, UpstreamCrate) (Incoming, error
 func (noUpstreams) Hold(context.Context, string, UpstreamCrate) (int64, error) {
 	return 0, registry.ErrNotFound
 }
-func (noUpstreams) Held(context.Context, []storage.CID) (map[storage.CID]bool, error) {
+func (noUpstreams) Held(context.Context, string, []storage.CID) (map[storage.CID]bool, error) {
 	return nil, nil
 }
 func (noUpstreams) Alarms(context.Context, string, int64, int) ([]UpstreamAlarm, error) {

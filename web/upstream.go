@@ -110,14 +110,11 @@ func (p *Pages) upstreamList(w http.ResponseWriter, r *http.Request, v *visit) e
 	}
 	defer leave()
 	body := upstreamsPage{UpstreamsNow: p.upstreams()}
-	held, err := p.Registry.UpstreamHoldings(r.Context(), v.Asker)
+	held, bytes, err := p.Registry.UpstreamHoldings(r.Context(), v.Asker)
 	if err != nil {
 		return err
 	}
-	body.Sums = held != nil
-	for _, h := range held {
-		body.Held += h.Bytes
-	}
+	body.Sums, body.Held = held != nil, bytes
 	for _, u := range body.All {
 		body.Rows = append(body.Rows, upstreamRow{u, p.upstreamIndex(u.Name), held[u.Name].Blobs, held[u.Name].Bytes})
 	}
@@ -221,7 +218,7 @@ type seenPage struct {
 	Asked    bool
 	Newest   registry.SeenVersion
 	Count    int
-	// Page is a page of the versions; Held are those whose bytes are here.
+	// Page is a page of the versions; Held are those whose bytes this upstream served, and are here.
 	Page           []registry.SeenVersion
 	Held           map[storage.CID]bool
 	Previous, Next string // links
@@ -292,7 +289,7 @@ func (p *Pages) fillSeen(ctx context.Context, v *visit, body *seenPage) (err err
 	for i, s := range body.Page {
 		ids[i] = s.CID
 	}
-	if body.Held, err = p.Registry.HeldUpstream(ctx, ids); err != nil {
+	if body.Held, err = p.Registry.HeldUpstream(ctx, body.Upstream.Name, ids); err != nil {
 		return err
 	}
 	if body.Imports, err = p.imports(ctx, v, body.Last.Record); err != nil {

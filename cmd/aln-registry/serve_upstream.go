@@ -165,13 +165,9 @@ func (u *upstreams) look() {
 
 func (u *upstreams) makeRoom(ctx context.Context) error {
 	if u.limit == 0 || u.cramped.since(time.Now()) {
-		of, err := u.registry.Catalog.UpstreamHeld(ctx)
+		sum, err := u.registry.Catalog.UpstreamHeldBytes(ctx)
 		if err != nil {
 			return err
-		}
-		sum := int64(0)
-		for _, h := range of {
-			sum += h.Bytes
 		}
 		u.held.Store(sum)
 		if u.limit == 0 || u.cramped.still(sum) {

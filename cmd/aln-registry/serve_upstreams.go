@@ -59,8 +59,8 @@ func (f facts) PutFiles(ctx context.Context, files []cratesioproxy.File) error {
 }
 
 // HasBlob implements cratesioproxy.Facts.
-func (f facts) HasBlob(ctx context.Context, id storage.CID) (bool, error) {
-	held, err := f.registry.Catalog.UpstreamBlobs(ctx, []storage.CID{id})
+func (f facts) HasBlob(ctx context.Context, upstream string, id storage.CID) (bool, error) {
+	held, err := f.registry.Catalog.UpstreamHolds(ctx, upstream, []storage.CID{id})
 	return len(held) == 1, err
 }
 
@@ -111,6 +111,7 @@ func (f facts) PutAlarm(ctx context.Context, a cratesioproxy.Alarm) error {
 // told is an error of an upstream as package server has them.
 func told(err error) error {
 	for _, of := range []struct{ err, as error }{
+		{cratesioproxy.ErrDamaged, server.ErrHeldDamaged}, // whatever upstream said
 		{cratesioproxy.ErrNotFound, registry.ErrNotFound}, {cratesioproxy.ErrRefused, server.ErrUpstreamRefused},
 		{cratesioproxy.ErrBroken, server.ErrUpstreamBroken}, {cratesioproxy.ErrSnapshot, server.ErrUpstreamBroken},
 		{cratesioproxy.ErrBusy, server.ErrUpstreamBusy}, {cratesioproxy.ErrUnavailable, server.ErrUpstreamDown},
@@ -161,7 +162,7 @@ func (u *upstreams) State() server.UpstreamsState {
 		Requests: uint64(f.Requests), Retries: uint64(f.Retries), Joined: uint64(f.Joined),
 		Fresh: uint64(f.Fresh), Unchanged: uint64(f.Unchanged), Imported: uint64(f.Imported), Stale: uint64(f.Stale), Rested: uint64(f.Rested),
 		Ahead: uint64(f.Ahead), Held: uint64(f.Held), Received: uint64(f.Crates), Bytes: uint64(f.Bytes), Mismatches: uint64(f.Mismatches),
-		Unstored: uint64(f.Unstored), Passed: uint64(f.Passed), Alarms: uint64(f.Alarms), Receiving: f.Receiving, SpoolBytes: f.Spool,
+		Unstored: uint64(f.Unstored), Passed: uint64(f.Passed), Alarms: uint64(f.Alarms), Damaged: uint64(f.Damaged), Receiving: f.Receiving, SpoolBytes: f.Spool,
 		CacheBytes: u.held.Load(), CacheLimit: u.limit, Evicted: uint64(u.evicted.Load()),
 	}}
 	for _, one := range u.proxy.Upstreams() {
@@ -205,7 +206,7 @@ func (u *upstreams) Open(ctx context.Context, upstream string, want server.Upstr
 	if err != nil {
 		return nil, err
 	}
-	crate, err := at.Open(ctx, want.ID)
+	crate, err := at.Open(ctx, cratesioproxy.Want(want))
 	if err != nil {
 		return nil, told(err)
 	}
@@ -243,22 +244,9 @@ func (u *upstreams) Hold(ctx context.Context, upstream string, want server.Upstr
 	return held[0].Size, nil
 }
 
-// heldPage is how many crates are asked for at once.
-const heldPage = 500
-
 // Held implements server.Upstreams.
-func (u *upstreams) Held(ctx context.Context, ids []storage.CID) (map[storage.CID]bool, error) {
-	held := map[storage.CID]bool{}
-	for from := 0; from < len(ids); from += heldPage {
-		found, err := u.registry.Catalog.UpstreamBlobs(ctx, ids[from:min(from+heldPage, len(ids))])
-		if err != nil {
-			return nil, err
-		}
-		for _, b := range found {
-			held[b.CID] = true
-		}
-	}
-	return held, nil
+func (u *upstreams) Held(ctx context.Context, upstream string, ids []storage.CID) (map[storage.CID]bool, error) {
+	return u.registry.HeldUpstream(ctx, upstream, ids)
 }
 
 // Alarms implements server.Upstreams.

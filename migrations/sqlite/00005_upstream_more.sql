@@ -2,3 +2,15 @@
 
 -- The URL of the index that etag and last_modified came from: they say nothing of another.
 ALTER TABLE upstream_file ADD COLUMN index_url TEXT NOT NULL DEFAULT '';
+
+-- Who has served which crates that are held, or were: a crate is held of each of them, and of
+-- nobody else. name and version are of the first for which the bytes were fetched there. A row
+-- of upstream_blob alone, which the release before writes, counts as one of its own upstream.
+CREATE TABLE upstream_source (
+    cid      TEXT NOT NULL,
+    upstream TEXT NOT NULL,
+    name     TEXT NOT NULL,
+    version  TEXT NOT NULL,
+    PRIMARY KEY (cid, upstream)
+) STRICT, WITHOUT ROWID;
+INSERT INTO upstream_source (cid, upstream, name, version) SELECT cid, upstream, name, version FROM upstream_blob;

@@ -7,7 +7,7 @@ import (
 
 // UpstreamCopied is what CopyUpstream took over, in rows.
 type UpstreamCopied struct {
-	Files, Blobs, Pins, Alarms int64
+	Files, Blobs, Sources, Pins, Alarms int64
 }
 
 // copyPage is how many rows CopyUpstream has in memory at once.
@@ -21,7 +21,7 @@ func (db *DB) CopyUpstream(ctx context.Context, from *DB) (copied UpstreamCopied
 		for _, of := range []struct {
 			rows *int64
 			copy func(context.Context, *DB) (int64, error)
-		}{{&copied.Files, t.copyUpstreamFiles}, {&copied.Blobs, t.copyUpstreamBlobs}, {&copied.Pins, t.copyUpstreamPins}, {&copied.Alarms, t.copyUpstreamAlarms}} {
+		}{{&copied.Files, t.copyUpstreamFiles}, {&copied.Blobs, t.copyUpstreamBlobs}, {&copied.Sources, t.copyUpstreamSources}, {&copied.Pins, t.copyUpstreamPins}, {&copied.Alarms, t.copyUpstreamAlarms}} {
 			if *of.rows, err = of.copy(ctx, from); err != nil {
 				return err
 			}
@@ -58,6 +58,21 @@ func (t *Tx) copyUpstreamBlobs(ctx context.Context, from *DB) (copied int64, err
 		}
 		if err := t.PutUpstreamBlobs(ctx, page); err != nil {
 			return 0, err
+		}
+		copied, last = copied+int64(len(page)), page[len(page)-1]
+	}
+}
+
+func (t *Tx) copyUpstreamSources(ctx context.Context, from *DB) (copied int64, err error) {
+	for last := (UpstreamSource{}); ; {
+		page, err := from.UpstreamSourcesAfter(ctx, last, copyPage)
+		if err != nil || len(page) == 0 {
+			return copied, err
+		}
+		for _, s := range page {
+			if err := t.putUpstreamSource(ctx, s); err != nil {
+				return 0, err
+			}
 		}
 		copied, last = copied+int64(len(page)), page[len(page)-1]
 	}

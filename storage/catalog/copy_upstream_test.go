@@ -16,10 +16,11 @@ import (
 
 // upstreamRows is all that a catalog has noted of other registries.
 type upstreamRows struct {
-	Files  []catalog.UpstreamFile
-	Blobs  []catalog.UpstreamBlob
-	Pins   []catalog.UpstreamPin
-	Alarms []catalog.UpstreamAlarm
+	Files   []catalog.UpstreamFile
+	Blobs   []catalog.UpstreamBlob
+	Sources []catalog.UpstreamSource
+	Pins    []catalog.UpstreamPin
+	Alarms  []catalog.UpstreamAlarm
 }
 
 func allOfUpstream(t *testing.T, db *catalog.DB, files int) (all upstreamRows) {
@@ -40,6 +41,8 @@ func allOfUpstream(t *testing.T, db *catalog.DB, files int) (all upstreamRows) {
 	}
 	var err error
 	all.Blobs, err = db.UpstreamBlobsAfter(ctx, storage.CID{}, 10_000)
+	must(err)
+	all.Sources, err = db.UpstreamSourcesAfter(ctx, catalog.UpstreamSource{}, 10_000)
 	must(err)
 	locks, err := db.UpstreamLocks(ctx, "", 10_000)
 	must(err)
@@ -85,6 +88,12 @@ func TestWhatIsNotedOfOthersIsTakenOver(t *testing.T) {
 	if err == nil {
 		err = from.Update(ctx, func(tx *catalog.Tx) error { return tx.PutUpstreamBlobs(ctx, blobs) })
 	}
+	if err == nil { // some of them another has served, too
+		for i := range blobs[:7] {
+			blobs[i].Upstream = "mirror"
+		}
+		err = from.Update(ctx, func(tx *catalog.Tx) error { return tx.PutUpstreamBlobs(ctx, blobs[:7]) })
+	}
 	for i := 0; i < 2 && err == nil; i++ {
 		err = from.PinUpstream(ctx, fmt.Sprint("lock-", i), "did:key:a", ids[i:many/2], at)
 	}
@@ -95,7 +104,7 @@ func TestWhatIsNotedOfOthersIsTakenOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := allOfUpstream(t, from, many)
-	counts := catalog.UpstreamCopied{Files: many, Blobs: many, Pins: 2*(many/2) - 1, Alarms: 5}
+	counts := catalog.UpstreamCopied{Files: many, Blobs: many, Sources: many + 7, Pins: 2*(many/2) - 1, Alarms: 5}
 	if len(want.Files) != many || len(want.Blobs) != many || len(want.Pins) != int(counts.Pins) || len(want.Alarms) != 5 {
 		t.Fatalf("there are %d, %d, %d, %d rows", len(want.Files), len(want.Blobs), len(want.Pins), len(want.Alarms))
 	}

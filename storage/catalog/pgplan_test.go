@@ -40,6 +40,7 @@ INSERT INTO audit (time, asker, what, rule, rule_id, outcome, request, count) SE
 INSERT INTO condemned SELECT 'bafkrei' || encode(sha256(int8send(i)), 'hex'), i FROM generate_series(0, 99999) i;
 INSERT INTO upstream_file SELECT 'crates-io', 'crate' || i, '', '', '', 200, i FROM generate_series(0, 99999) i;
 INSERT INTO upstream_blob SELECT 'bafkrei' || encode(sha256(int8send(i)), 'hex'), 'crates-io', 'crate' || i % 2000, '1.0.' || i / 2000, i, i, i FROM generate_series(0, 99999) i;
+INSERT INTO upstream_source SELECT 'bafkrei' || encode(sha256(int8send(i)), 'hex'), 'upstream' || i % 20, 'crate' || i % 2000, '1.0.' || i / 2000 FROM generate_series(0, 99999) i;
 INSERT INTO upstream_pin SELECT 'bafkrei' || encode(sha256(int8send(i)), 'hex'), 'lock' || i % 500, i, 'did:key:1' FROM generate_series(0, 99999, 2) i;
 INSERT INTO upstream_alarm (upstream, name, version, kind, detail, at) SELECT 'upstream' || i % 100, 'a', 'b', 'c', 'd', i FROM generate_series(0, 99999) i;
 UPDATE head SET size = 100000;
@@ -54,12 +55,13 @@ var small = []string{"head", "published", "replica"}
 // notHot is what may read more than it returns, and why. A search for less than
 // three letters is another: no index has them.
 var notHot = map[string]string{
-	"StateDigest":  "reads everything; rebuild and tests ask for it",
-	"Unscanned":    "the background asks for it, a page at a time, after a start",
-	"Beyond":       "fsck counts what there is not",
-	"Faults":       "SQLite's own check, of everything",
-	"UpstreamHeld": "figures, and whoever makes room, sum up what there is, now and then",
-	"AuditOf":      "an auditor asks for the entries of one rule, a few at a time, and the trail is bounded",
+	"StateDigest":       "reads everything; rebuild and tests ask for it",
+	"Unscanned":         "the background asks for it, a page at a time, after a start",
+	"Beyond":            "fsck counts what there is not",
+	"Faults":            "SQLite's own check, of everything",
+	"UpstreamHeld":      "a page that tells of upstreams sums up what there is of each, for who may know of all",
+	"UpstreamHeldBytes": "figures, and whoever makes room, sum up what there is, now and then",
+	"AuditOf":           "an auditor asks for the entries of one rule, a few at a time, and the trail is bounded",
 }
 
 // withoutStatements have none of their own.
@@ -165,6 +167,7 @@ func callHot(t *testing.T, db *DB) {
 		call("PutScan", tx.PutScan(ctx, Scan{CID: id}))
 		call("PutUpstreamBlobs", tx.PutUpstreamBlobs(ctx, []UpstreamBlob{{CID: id, Upstream: "crates-io", Name: "a", Version: "b"}}))
 		call("RemoveUpstreamBlobs", tx.RemoveUpstreamBlobs(ctx, []storage.CID{id}))
+		call("ForgetUpstreamSources", tx.ForgetUpstreamSources(ctx, []storage.CID{id}))
 		call("Condemn", tx.Condemn(ctx, []storage.CID{id}, time.Unix(1, 0)))
 		call("Pardon", tx.Pardon(ctx, []storage.CID{id}))
 		call("Hold", tx.Hold(ctx))
@@ -220,6 +223,14 @@ func hotReads(ctx context.Context, db *DB, id storage.CID) map[string]func() err
 		"UpstreamFile":     func() error { _, _, err := db.UpstreamFile(ctx, "crates-io", "crate7"); return err },
 		"UpstreamBlobs": func() error {
 			_, err := db.UpstreamBlobs(ctx, []storage.CID{id, storage.CIDOf([]byte("x"))})
+			return err
+		},
+		"UpstreamHolds": func() error {
+			_, err := db.UpstreamHolds(ctx, "upstream7", []storage.CID{id, storage.CIDOf([]byte("x"))})
+			return err
+		},
+		"UpstreamSourcesAfter": func() error {
+			_, err := db.UpstreamSourcesAfter(ctx, UpstreamSource{CID: id, Upstream: "upstream7"}, 100)
 			return err
 		},
 		"UnusedUpstreamBlobs": func() error {

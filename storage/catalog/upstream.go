@@ -89,7 +89,8 @@ func exactly(s string) string {
 // UpstreamBlob is a crate of another registry that is held.
 type UpstreamBlob struct {
 	CID storage.CID
-	// Upstream, Name and Version are of the first crate for which the bytes were fetched.
+	// Upstream, Name and Version are of the first crate for which the bytes were fetched; for
+	// which others they were, UpstreamSource says.
 	Upstream, Name, Version string
 	// Size is in bytes.
 	Size int64
@@ -150,22 +151,8 @@ func textOf(id storage.CID) string {
 	return id.String()
 }
 
-// UpstreamHeld is how much is held of another registry.
-type UpstreamHeld struct {
-	Upstream     string
-	Blobs, Bytes int64
-}
-
-// UpstreamHeld says how much is held of each other registry, by name.
-func (r Reader) UpstreamHeld(ctx context.Context) ([]UpstreamHeld, error) {
-	return collect(ctx, r, "measure what is held of other registries", func(rows *sql.Rows) (h UpstreamHeld, err error) {
-		err = rows.Scan(&h.Upstream, &h.Blobs, &h.Bytes)
-		return h, err
-	}, "SELECT upstream, COUNT(*), CAST(SUM(size) AS BIGINT) FROM upstream_blob GROUP BY upstream ORDER BY upstream")
-}
-
-// PutUpstreamBlobs notes that blobs are held. Of one that is held already, Fetched, and
-// Used where that is later, are what changes. Whoever does this has looked, in the same
+// PutUpstreamBlobs notes that blobs are held, and were served by their Upstream. Of one that is
+// held already, Fetched, and Used where that is later, are what changes. Whoever does this has looked, in the same
 // transaction, that they are not condemned.
 func (t *Tx) PutUpstreamBlobs(ctx context.Context, blobs []UpstreamBlob) error {
 	for _, b := range blobs {
@@ -183,13 +170,17 @@ func (t *Tx) putUpstreamBlob(ctx context.Context, b UpstreamBlob) error {
 	if err := errors.Join(checkText("upstream", b.Upstream), checkText("crate name", b.Name), checkText("crate version", b.Version)); err != nil {
 		return err
 	}
+	if err := t.putUpstreamSource(ctx, UpstreamSource{b.CID, b.Upstream, b.Name, b.Version}); err != nil {
+		return err
+	}
 	return t.write(ctx, statement{what: "note what is held of another registry", query: `INSERT INTO upstream_blob (cid, upstream, name, version, size, fetched, used)
 		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (cid) DO UPDATE SET fetched = excluded.fetched,
 		used = CASE WHEN excluded.used > upstream_blob.used THEN excluded.used ELSE upstream_blob.used END`,
 		args: []any{b.CID.String(), b.Upstream, b.Name, b.Version, b.Size, b.Fetched.Unix(), b.Used.Unix()}})
 }
 
-// RemoveUpstreamBlobs notes that ids are not held any more, if they were.
+// RemoveUpstreamBlobs notes that ids are not held any more, if they were. Who has served them is
+// known until ForgetUpstreamSources: they may be held again.
 func (t *Tx) RemoveUpstreamBlobs(ctx context.Context, ids []storage.CID) error {
 	for _, text := range textsOf(ids) {
 		if err := t.write(ctx, statement{what: "note what is not held any more", query: "DELETE FROM upstream_blob WHERE cid = $1", args: []any{text}}); err != nil {

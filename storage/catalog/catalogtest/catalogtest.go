@@ -65,6 +65,7 @@ func Run(t *testing.T, open func(t *testing.T) *catalog.DB) {
 		{"index files of others are noted", testUpstreamFiles},
 		{"what is held of others is found by its bytes", testUpstreamBlobs},
 		{"what is held of others is measured", testUpstreamHeld},
+		{"what is held is held of who has served it, and of nobody else", testUpstreamSources},
 		{"what was not used for longest is found first, and never what is pinned", testUpstreamUse},
 		{"pins are a list's", testUpstreamPins},
 		{"alarms are paged newest first, and bounded for each", testUpstreamAlarms},

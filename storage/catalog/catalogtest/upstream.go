@@ -147,6 +147,61 @@ func testUpstreamHeld(t *testing.T, db *catalog.DB) {
 	}
 }
 
+func testUpstreamSources(t *testing.T, db *catalog.DB) {
+	ctx, all := t.Context(), heldCrates(600) // more than one statement asks for
+	for i := range all {
+		all[i].CID = storage.CIDOf(fmt.Append(nil, i))
+	}
+	holds := func(upstream string, want []catalog.UpstreamBlob) {
+		t.Helper()
+		got, err := db.UpstreamHolds(ctx, upstream, idsOf(all))
+		slices.SortFunc(got, func(a, b storage.CID) int { return strings.Compare(a.String(), b.String()) })
+		if err != nil || !slices.Equal(got, byText(idsOf(want))) {
+			t.Errorf("of %s are held %d, want %d, %v", upstream, len(got), len(want), err)
+		}
+	}
+	holds("crates-io", nil)
+	hold(t, db, all[:598]...)
+	both := slices.Clone(all[590:599])
+	for i := range both {
+		both[i].Upstream, both[i].Name = "mirror", "as there"
+	}
+	hold(t, db, both...)
+	holds("crates-io", all[:598])
+	holds("mirror", both)
+	holds("another", nil)
+	sums := []catalog.UpstreamHeld{{Upstream: "crates-io", Blobs: 598}, {Upstream: "mirror", Blobs: 9}}
+	total := int64(0)
+	for i, b := range all[:599] {
+		if total += b.Size; i < 598 {
+			sums[0].Bytes += b.Size
+		}
+		if i >= 590 {
+			sums[1].Bytes += b.Size
+		}
+	}
+	if got, err := db.UpstreamHeld(ctx); err != nil || !slices.Equal(got, sums) {
+		t.Errorf("of each are held %v, want %v, %v", got, sums, err)
+	}
+	if got, err := db.UpstreamHeldBytes(ctx); err != nil || got != total {
+		t.Errorf("%d bytes are held, want %d, %v", got, total, err)
+	}
+	if got, err := db.UpstreamSourcesAfter(ctx, catalog.UpstreamSource{}, 1000); err != nil || len(got) != 607 {
+		t.Errorf("%d were served, %v", len(got), err)
+	}
+
+	// What is removed and held again, since it was not removed after all, is held of both.
+	gone := all[592:596]
+	update(t, db, func(tx *catalog.Tx) error { return tx.RemoveUpstreamBlobs(ctx, idsOf(gone)) })
+	holds("mirror", append(slices.Clone(both[:2]), both[6:]...))
+	hold(t, db, gone[:2]...)
+	update(t, db, func(tx *catalog.Tx) error { return tx.ForgetUpstreamSources(ctx, idsOf(gone)) })
+	holds("mirror", append(slices.Clone(both[:4]), both[6:]...))
+	hold(t, db, gone[2:]...)
+	holds("mirror", append(slices.Clone(both[:4]), both[6:]...))
+	holds("crates-io", all[:598])
+}
+
 func testUpstreamUse(t *testing.T, db *catalog.DB) {
 	ctx, all := t.Context(), heldCrates(6)
 	hold(t, db, all...)
