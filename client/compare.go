@@ -1,11 +1,13 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -31,13 +33,30 @@ type Compared struct {
 	// Denied counts the versions that are marked yanked for us, since the registry says that it
 	// denies them to us, by the rule that it names.
 	Denied map[string]int
+	// LeftOut counts the versions of other registries' crates that the log has and the indexes
+	// need not, by why: LeftOutOffline, LeftOutGone, LeftOutEnded. That it is so is the registry's
+	// word, of LeftOutEnded that of whoever compares.
+	LeftOut map[string]int
 }
+
+// Why a version of another registry's crate may be left out of its index.
+const (
+	// LeftOutOffline: the registry says that it asks nobody, and so serves only what is held.
+	LeftOutOffline = "offline"
+	// LeftOutGone: it was dropped there, and stands in an old index file of many.
+	LeftOutGone = "gone"
+	// LeftOutEnded: no index is served of that registry any more, as whoever compares knows.
+	LeftOutEnded = "ended"
+)
 
 // Add adds what another comparison found.
 func (c *Compared) Add(other Compared) {
 	c.Differences = append(c.Differences, other.Differences...)
 	for rule, n := range other.Denied {
 		c.deny(rule, n)
+	}
+	for why, n := range other.LeftOut {
+		c.leaveOut(why, n)
 	}
 }
 
@@ -46,6 +65,13 @@ func (c *Compared) deny(rule string, n int) {
 		c.Denied = map[string]int{}
 	}
 	c.Denied[rule] += n
+}
+
+func (c *Compared) leaveOut(why string, n int) {
+	if c.LeftOut == nil {
+		c.LeftOut = map[string]int{}
+	}
+	c.LeftOut[why] += n
 }
 
 // admits reports whether the registry says by d that it denies that version to us: that it has
@@ -59,7 +85,8 @@ func (d Decision) admits() bool {
 // lines; and each line against the one that follows from the .crate itself, which
 // is downloaded for that. A line that is marked yanked, where the log has no yank, has to be of
 // a version that the registry says we may not use; what we may not download is not held against
-// its crate. ErrGrew when there are differences, but the log has grown since it was replayed.
+// its crate. ErrGrew when there are differences, but the log has grown since it was replayed. With
+// another error, Compared is what was found all the same.
 func (r *Registry) CompareIndex(ctx context.Context, replayed verify.Replayed) (Compared, error) {
 	crates, err := replayed.Crates()
 	if err != nil {
@@ -71,21 +98,45 @@ func (r *Registry) CompareIndex(ctx context.Context, replayed verify.Replayed) (
 	}
 	sort.Strings(names)
 	var all Compared
+	var failed error
 	for _, name := range names {
-		file, err := r.indexFile(ctx, name)
-		if err != nil {
-			return Compared{}, err
-		}
-		found, err := r.compareCrate(ctx, name, crates[name], file)
-		if err != nil {
-			return Compared{}, err
-		}
+		found, err := r.compareHosted(ctx, name, crates[name])
 		all.Add(found)
+		if failed = cmp.Or(failed, err); err != nil && !goesOn(ctx, err) {
+			break
+		}
 	}
-	return r.unlessGrown(ctx, replayed, all)
+	return r.until(ctx, replayed, all, failed)
+}
+
+func (r *Registry) compareHosted(ctx context.Context, name string, logged []verify.CrateVersion) (Compared, error) {
+	file, err := r.indexFile(ctx, name)
+	if err != nil {
+		return Compared{}, err
+	}
+	return r.compareCrate(ctx, name, logged, file)
+}
+
+// goesOn reports whether the next crate is worth a look though err ended that at one: a registry
+// may fail where it likes, and what it says elsewhere is told all the same.
+func goesOn(ctx context.Context, err error) bool {
+	return ctx.Err() == nil && !errors.Is(err, ErrUnreachable)
+}
+
+// until is what was found, as far as it is not of what the log says by now, and why it is not
+// all, if err says that.
+func (r *Registry) until(ctx context.Context, replayed verify.Replayed, found Compared, err error) (Compared, error) {
+	if err == nil {
+		return r.unlessGrown(ctx, replayed, found)
+	}
+	if _, grown := r.unlessGrown(ctx, replayed, found); errors.Is(grown, ErrGrew) {
+		found.Differences = nil
+	}
+	return found, err
 }
 
 // unlessGrown is found, or ErrGrew where its differences may be of what the log says by now.
+// Where that cannot be told, it is found and why.
 func (r *Registry) unlessGrown(ctx context.Context, replayed verify.Replayed, found Compared) (Compared, error) {
 	if len(found.Differences) == 0 {
 		return found, nil
@@ -95,7 +146,7 @@ func (r *Registry) unlessGrown(ctx context.Context, replayed verify.Replayed, fo
 		err = unproved(r.pin.URL, verdict)
 	}
 	if err != nil {
-		return Compared{}, err
+		return found, err
 	}
 	if now.Size > replayed.Size {
 		return Compared{}, ErrGrew
@@ -118,14 +169,14 @@ func (r *Registry) compareCrate(ctx context.Context, name string, logged []verif
 	if last := len(lines) - 1; lines[last] == "" {
 		lines = lines[:last]
 	}
-	denied, err := r.deniedYanks(ctx, lines, logged)
-	if err != nil {
-		return Compared{}, err
-	}
+	asked, denied, failed := r.deniedYanks(ctx, lines, logged)
 	for i, want := range logged {
 		if i >= len(lines) {
 			found.Differences = append(found.Differences, fmt.Sprintf("%s@%s is in the log (entry %d) but not in the index", name, want.Version, want.Index))
 			continue
+		}
+		if failed != nil && slices.Contains(asked, i) {
+			continue // who knows; what the others say is told all the same
 		}
 		d, isDenied := denied[i]
 		want.Yanked = want.Yanked || isDenied
@@ -136,7 +187,7 @@ func (r *Registry) compareCrate(ctx context.Context, name string, logged []verif
 				d, isDenied, err = r.deniedDownload(ctx, want, err)
 			}
 			if err != nil {
-				return Compared{}, err
+				return found, err
 			}
 		}
 		if isDenied {
@@ -149,31 +200,26 @@ func (r *Registry) compareCrate(ctx context.Context, name string, logged []verif
 	if extra := len(lines) - len(logged); extra > 0 {
 		found.Differences = append(found.Differences, fmt.Sprintf("%s: %d lines of the index are not in the log", name, extra))
 	}
-	return found, nil
+	return found, failed
 }
 
 // deniedYanks asks the registry which of the lines that say yanked, where the log has no yank,
-// are of versions that it denies to us, by their place.
-func (r *Registry) deniedYanks(ctx context.Context, lines []string, logged []verify.CrateVersion) (map[int]Decision, error) {
-	var asked []Judged
-	var places []int
+// are of versions that it denies to us, by their place; asked are the places of all of them.
+func (r *Registry) deniedYanks(ctx context.Context, lines []string, logged []verify.CrateVersion) (asked []int, denied map[int]Decision, err error) {
+	var judged []Judged
 	for i, want := range logged[:min(len(logged), len(lines))] {
 		if line, err := cargo.ParseLine([]byte(lines[i])); err == nil && line.Yanked && !want.Yanked {
-			asked = append(asked, hosted(want))
-			places = append(places, i)
+			judged, asked = append(judged, hosted(want)), append(asked, i)
 		}
 	}
-	decided, err := r.denials(ctx, asked)
-	if err != nil {
-		return nil, err
-	}
-	denied := map[int]Decision{}
+	decided, err := r.denials(ctx, judged)
+	denied = map[int]Decision{}
 	for i, d := range decided {
 		if d.admits() {
-			denied[places[i]] = d
+			denied[asked[i]] = d
 		}
 	}
-	return denied, nil
+	return asked, denied, err
 }
 
 // deniedDownload asks the registry whether a version that the log says is yanked, and whose

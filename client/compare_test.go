@@ -57,3 +57,26 @@ func TestAYankThatTheLogLacksIsADenialOrALie(t *testing.T) {
 		})
 	}
 }
+
+// What was found is said though the registry does not answer a later question.
+func TestWhatWasFoundIsSaidThoughALaterRequestFails(t *testing.T) {
+	id, at := storage.CIDOf([]byte("crate")), time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	f, _, r := loggedIn(t)
+	f.tamper = func(w http.ResponseWriter, req *http.Request) bool {
+		if req.URL.Path != decisionsPath {
+			return false
+		}
+		http.Error(w, "not today", http.StatusInternalServerError)
+		return true
+	}
+	lie := `{"name":"demo","vers":"0.1.0","deps":[],"cksum":"` + strings.Repeat("0", 64) + `","features":{},"yanked":false,"pubtime":"2026-01-02T03:04:05Z"}` + "\n"
+	yank := `{"name":"demo","vers":"0.2.0","deps":[],"cksum":"` + id.Hex() + `","features":{},"yanked":true,"pubtime":"2026-01-02T03:04:05Z"}` + "\n"
+	logged := []verify.CrateVersion{{Name: "demo", Version: "0.1.0", CID: id, Time: at}, {Name: "demo", Version: "0.2.0", CID: id, Time: at}, {Name: "demo", Version: "0.3.0", CID: id, Time: at}}
+	found, err := r.compareCrate(t.Context(), "demo", logged, []byte(lie+yank))
+	if statusOf(err) != http.StatusInternalServerError {
+		t.Errorf("the error is %v", err)
+	}
+	if got := strings.Join(found.Differences, "; "); len(found.Differences) != 2 || !strings.Contains(got, "demo@0.1.0: the index says checksum 0000") || !strings.Contains(got, "demo@0.3.0 is in the log") {
+		t.Errorf("found %q", got)
+	}
+}

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -20,29 +21,83 @@ const mostListed = 64
 
 // CompareUpstreams holds what the registry serves of other registries' crates against a
 // replayed log: each version's line as it was seen, byte for byte, in order, and no others.
-// It has none of those registries asked. A line that is marked yanked, and was not there, has
-// to be of a version that the registry says we may not use. ErrGrew as CompareIndex.
-func (r *Registry) CompareUpstreams(ctx context.Context, replayed verify.Replayed) (Compared, error) {
+// It has none of those registries asked. It is the log that names them: one that the registry
+// leaves out of its list is compared as well, and where no index of it is served, that is a
+// difference, unless it is one of ended. A line that is marked yanked, and was not there, has
+// to be of a version that the registry says we may not use. Errors as CompareIndex.
+func (r *Registry) CompareUpstreams(ctx context.Context, replayed verify.Replayed, ended []string) (Compared, error) {
 	crates, err := replayed.Upstreams()
 	if err != nil || len(crates) == 0 {
 		return Compared{}, err
 	}
-	served, offline, err := r.Upstreams(ctx)
+	listed, offline, err := r.Upstreams(ctx)
 	if err != nil {
 		return Compared{}, err
 	}
 	var all Compared
-	for _, crate := range crates {
-		if !slices.ContainsFunc(served, func(u Upstream) bool { return u.Name == crate.Upstream }) {
-			continue // it has no index here any more
+	var failed error
+	for len(crates) > 0 {
+		name := crates[0].Upstream
+		n := slices.IndexFunc(crates, func(c verify.UpstreamCrate) bool { return c.Upstream != name })
+		if n < 0 {
+			n = len(crates)
 		}
-		found, err := r.compareUpstream(ctx, crate, offline)
-		if err != nil {
-			return Compared{}, err
+		u := upstreamIndex{
+			name: name, crates: crates[:n], offline: offline, ended: slices.Contains(ended, name),
+			listed: slices.ContainsFunc(listed, func(u Upstream) bool { return u.Name == name }),
 		}
+		crates = crates[n:]
+		found, err := r.compareUpstreamIndex(ctx, u)
 		all.Add(found)
+		if failed = cmp.Or(failed, err); err != nil && !goesOn(ctx, err) {
+			break
+		}
 	}
-	return r.unlessGrown(ctx, replayed, all)
+	return r.until(ctx, replayed, all, failed)
+}
+
+// upstreamIndex is what the log has of an upstream, and what is said of it.
+type upstreamIndex struct {
+	name   string
+	crates []verify.UpstreamCrate
+	// listed: the registry says that it takes crates from there; offline: that it asks nobody.
+	listed, offline bool
+	// ended: whoever compares says that the registry does so no more.
+	ended bool
+}
+
+// compareUpstreamIndex compares the index of u crate by crate. Of one that is not listed, and of
+// which nothing is served, it says only that.
+func (r *Registry) compareUpstreamIndex(ctx context.Context, u upstreamIndex) (all Compared, failed error) {
+	served, versions := false, 0
+	for _, crate := range u.crates {
+		if !crate.Private {
+			versions += len(crate.Versions)
+		}
+		file, err := r.upstreamIndexFile(ctx, crate)
+		if err == nil {
+			var found Compared
+			found, err = r.compareUpstream(ctx, crate, file, u.offline)
+			all.Add(found)
+		}
+		served = served || len(file) > 0
+		if failed = cmp.Or(failed, err); err != nil && !goesOn(ctx, err) {
+			break
+		}
+	}
+	if u.listed || served || versions == 0 || failed != nil {
+		return all, failed
+	}
+	var none Compared
+	if u.ended {
+		none.leaveOut(LeftOutEnded, versions)
+		return none, nil
+	}
+	none.Differences = []string{fmt.Sprintf(
+		"%s: the log has %d of its versions, and the registry neither lists it nor serves its index; if its operator took it away, and told you so by another way, say --ended %s",
+		particle.UpstreamSource(u.name), versions, u.name,
+	)}
+	return none, nil
 }
 
 // comparison is one crate's index file, held against the log.
@@ -53,11 +108,7 @@ type comparison struct {
 	yanked []verify.UpstreamVersion
 }
 
-func (r *Registry) compareUpstream(ctx context.Context, crate verify.UpstreamCrate, offline bool) (Compared, error) {
-	file, err := r.upstreamIndexFile(ctx, crate)
-	if err != nil {
-		return Compared{}, err
-	}
+func (r *Registry) compareUpstream(ctx context.Context, crate verify.UpstreamCrate, file []byte, offline bool) (Compared, error) {
 	c := comparison{crate: crate}
 	if crate.Private {
 		if len(file) > 0 {
@@ -72,15 +123,21 @@ func (r *Registry) compareUpstream(ctx context.Context, crate verify.UpstreamCra
 	seen, snapshots := map[storage.CID]cargo.UpstreamFile{}, c.snapshots()
 	for _, v := range crate.Versions {
 		if len(lines) == 0 || c.read(lines[0]).Version != v.Version {
-			if mayLack := snapshots > mostListed || len(file) > cargo.MaxUpstreamFile; !offline && !(v.Gone && mayLack) {
+			switch mayLack := snapshots > mostListed || len(file) > cargo.MaxUpstreamFile; {
+			case offline:
+				c.found.leaveOut(LeftOutOffline, 1)
+			case v.Gone && mayLack:
+				c.found.leaveOut(LeftOutGone, 1)
+			default:
 				c.differs(v.Version, "it is in the log but not in the index")
 			}
 			continue
 		}
 		snapshot, ok := seen[v.Snapshot]
 		if !ok {
+			var err error
 			if snapshot, err = r.snapshotOf(ctx, crate, v); err != nil {
-				return Compared{}, err
+				return c.found, err
 			}
 			seen[v.Snapshot] = snapshot
 		}
@@ -90,7 +147,7 @@ func (r *Registry) compareUpstream(ctx context.Context, crate verify.UpstreamCra
 	for _, line := range lines {
 		c.differs(c.read(line).Version, "the index has a line of it that does not follow from the log")
 	}
-	err = r.judgeYanked(ctx, &c)
+	err := r.judgeYanked(ctx, &c)
 	return c.found, err
 }
 
@@ -159,7 +216,7 @@ func (r *Registry) judgeYanked(ctx context.Context, c *comparison) error {
 		return err
 	}
 	for i, v := range c.yanked {
-		if len(decided) == 0 || decided[i].Listed {
+		if len(decided) == 0 || !decided[i].admits() {
 			c.differs(v.Version, "the index says yanked true, the log false")
 			continue
 		}

@@ -209,6 +209,80 @@ func TestALyingIndexOfUpstreamsIsFoundOut(t *testing.T) {
 	must(t, u.aln(folder, "log", "check", "--full"))
 }
 
+// A registry that leaves an upstream out of its list hides nothing by that: the log names it.
+// What is not served of it at all is a failure, unless whoever checks knows that it was ended.
+func TestAnUpstreamLeftOutOfTheListIsFoundOut(t *testing.T) {
+	l, p := newWatchedUpstreamLab(t)
+	u := l.operator
+	folder := lockedProject(u, p.URL, "itoa")
+	itoa := l.newest("itoa")
+	unlisted := func(e exchange) exchange {
+		if e.path == "/v1/upstreams" {
+			e.body = []byte(`{"offline":false,"upstreams":[]}`)
+		}
+		return e
+	}
+	unserved := func(prefix string) func(e exchange) exchange {
+		return func(e exchange) exchange {
+			if strings.HasPrefix(e.path, prefix) {
+				e.status, e.body = http.StatusNotFound, []byte(`{"errors":[{"detail":"no such upstream"}]}`)
+			}
+			return unlisted(e)
+		}
+	}
+	lying := func(e exchange) exchange {
+		if strings.HasPrefix(e.path, "/crates-io/index/") && e.status == http.StatusOK {
+			e.body = []byte(strings.Replace(string(e.body), itoa.Cksum, strings.Repeat("0", 64), 1))
+		}
+		return unlisted(e)
+	}
+	p.begin(unlisted)
+	must(t, u.aln(folder, "log", "check", "--full"))
+	p.begin(lying)
+	full := mustFail(t, u.aln(folder, "log", "check", "--full"))
+	wantSays(t, full.stdout, "crates-io: itoa@"+itoa.Vers+": the index says checksum 0000")
+
+	p.begin(unserved("/upstream/bonn/"))
+	full = mustFail(t, u.aln(folder, "log", "check", "--full"))
+	wantSays(t, full.stdout, "FAIL  index: upstream/bonn: the log has ", "neither lists it nor serves its index", "--ended bonn", "the index differs in 1 place")
+	full = must(t, u.aln(folder, "log", "check", "--full", "--ended", "bonn"))
+	wantSays(t, full.stdout, "in the log and in no index, and not compared: you say that it takes no crates from there any more (--ended)")
+	wantSays(t, must(t, u.aln(folder, "log", "check", "--full", "--json", "--ended", "bonn")).stdout, `"ended": `)
+	mustFail(t, u.aln(folder, "log", "check", "--full", "--ended", "crates-io"))
+	if r := u.aln(folder, "log", "check", "--ended", "bonn"); r.status != 2 {
+		t.Errorf("--ended without --full: %s", r)
+	}
+	p.begin(unserved("/crates-io/index/"))
+	full = mustFail(t, u.aln(folder, "log", "check", "--full"))
+	wantSays(t, full.stdout, "FAIL  index: crates-io: the log has ")
+
+	// That it is offline is believed, and said.
+	p.begin(func(e exchange) exchange {
+		switch {
+		case e.path == "/v1/upstreams":
+			e.body = []byte(strings.Replace(string(e.body), `"offline":false`, `"offline":true`, 1))
+		case strings.HasPrefix(e.path, "/crates-io/index/"):
+			e.status, e.body = http.StatusGatewayTimeout, []byte("not held\n")
+		}
+		return e
+	})
+	full = must(t, u.aln(folder, "log", "check", "--full"))
+	wantSays(t, full.stdout, "and not compared: the registry says that it is offline and does not hold them: its word")
+
+	// What was found is said, though the registry answers for none of its yanks.
+	p.begin(func(e exchange) exchange {
+		switch {
+		case e.path == "/v1/decisions":
+			e.status, e.body = http.StatusInternalServerError, []byte("{}")
+		case strings.HasPrefix(e.path, "/upstream/bonn/index/") && e.status == http.StatusOK:
+			e.body = []byte(strings.Replace(string(e.body), `"yanked":false`, `"yanked":true`, 1))
+		}
+		return lying(e)
+	})
+	full = mustFail(t, u.aln(folder, "log", "check", "--full"), "the indexes were not compared to their end: ")
+	wantSays(t, full.stdout, "crates-io: itoa@"+itoa.Vers+": the index says checksum 0000")
+}
+
 // Before anybody fetched a crate a rule that looks inside says nothing of it: preflight says
 // so, with a status of its own, and is content once it was prefetched.
 func TestPreflightWaitsForPrefetch(t *testing.T) {

@@ -33,12 +33,19 @@ func (a *app) logCommand() *cobra.Command {
 	}
 	show.Flags().Int64Var(&last, "last", 20, "how many entries to show")
 	var full bool
+	var ended []string
 	check := &cobra.Command{
 		Use: "check", Short: "Check that the log extends what was seen before; --full: replay all of it", Args: cobra.NoArgs,
-		Long: "Check that the newest checkpoint is the log's, begins with the pinned entry 0, extends the checkpoint seen\nlast and is not older than --max-age. With --full every entry is fetched and run through the rules from\nnothing, and what the indexes serve is compared with the result, those of crates.io and of other registries\nas well, none of which is asked for that: only that proves that nothing was left out.\n(Members can.)",
-		RunE: func(c *cobra.Command, _ []string) error { return a.logCheck(c.Context(), full) },
+		Long: "Check that the newest checkpoint is the log's, begins with the pinned entry 0, extends the checkpoint seen\nlast and is not older than --max-age. With --full every entry is fetched and run through the rules from\nnothing, and what the indexes serve is compared with the result, those of crates.io and of other registries\nas well, none of which is asked for that: only that proves that nothing was left out.\nOf which registries that is the log says. If the operator took one away, so that no index of it is served any\nmore, that is a failure until --ended says that you know. (Members can.)",
+		RunE: func(c *cobra.Command, _ []string) error {
+			if len(ended) > 0 && !full {
+				return usageError{errors.New("--ended is about the indexes, which only --full looks at")}
+			}
+			return a.logCheck(c.Context(), full, ended)
+		},
 	}
 	check.Flags().BoolVar(&full, "full", false, "replay every entry and compare the index with the result")
+	check.Flags().StringSliceVar(&ended, "ended", nil, "with --full, an upstream by its `name` that the registry is known to take no crates from any more (repeatable)")
 	return group("log", "The registry's log", show, check, a.newLogKeyCommand())
 }
 
@@ -136,13 +143,13 @@ func showEntry(ctx context.Context, r *client.Registry, view *client.View, index
 	return shown, nil
 }
 
-func (a *app) logCheck(ctx context.Context, full bool) error {
+func (a *app) logCheck(ctx context.Context, full bool, ended []string) error {
 	r, err := a.open()
 	if err != nil {
 		return err
 	}
 	if full {
-		return a.logCheckFull(ctx, r)
+		return a.logCheckFull(ctx, r, ended)
 	}
 	opened, verdict, err := r.LogCheck(ctx)
 	if err != nil {
@@ -163,10 +170,12 @@ type fullJSON struct {
 	Index      []string           `json:"index"`
 	// Denied counts by rule the versions that are marked yanked since they are denied to who asks.
 	Denied map[string]int `json:"denied"`
-	OK     bool           `json:"ok"`
+	// LeftOut counts by why the versions that the indexes lack and, on somebody's word, may lack.
+	LeftOut map[string]int `json:"left_out"`
+	OK      bool           `json:"ok"`
 }
 
-func (a *app) logCheckFull(ctx context.Context, r *client.Registry) error {
+func (a *app) logCheckFull(ctx context.Context, r *client.Registry, ended []string) error {
 	p := a.progress("replayed entries")
 	verdict, replayed, err := r.Replay(ctx, p.at)
 	p.done()
@@ -176,13 +185,13 @@ func (a *app) logCheckFull(ctx context.Context, r *client.Registry) error {
 	if !verdict.OK() {
 		return a.printVerdict(verdict)
 	}
-	found, compared := compareIndexes(ctx, r, replayed)
-	if compared != nil && replayed.Violated == 0 {
-		return compared
+	found, compared := compareIndexes(ctx, r, replayed, ended)
+	if compared != nil && replayed.Violated == 0 && len(found.Differences) == 0 {
+		return compared // nothing is held against it so far
 	}
 	result := fullJSON{
-		Verdict: verdict, Size: replayed.Size, Violations: replayed.Violations, Index: found.Differences, Denied: found.Denied,
-		OK: replayed.Violated == 0 && len(found.Differences) == 0,
+		Verdict: verdict, Size: replayed.Size, Violations: replayed.Violations, Index: found.Differences, Denied: found.Denied, LeftOut: found.LeftOut,
+		OK: replayed.Violated == 0 && len(found.Differences) == 0 && compared == nil,
 	}
 	if a.json {
 		if err := a.printJSON(result); err != nil {
@@ -191,7 +200,7 @@ func (a *app) logCheckFull(ctx context.Context, r *client.Registry) error {
 	} else {
 		a.printFull(result, replayed.Violated)
 	}
-	if compared != nil { // what the replay found is said all the same
+	if compared != nil { // what was found is said all the same
 		return fmt.Errorf("the indexes were not compared to their end: %w", compared)
 	}
 	if !result.OK {
@@ -201,14 +210,17 @@ func (a *app) logCheckFull(ctx context.Context, r *client.Registry) error {
 }
 
 // compareIndexes is what was found in the hosted index and in those of other registries, as
-// far as it got.
-func compareIndexes(ctx context.Context, r *client.Registry, replayed verify.Replayed) (client.Compared, error) {
+// far as it got: what ends one comparison need not end the other.
+func compareIndexes(ctx context.Context, r *client.Registry, replayed verify.Replayed, ended []string) (client.Compared, error) {
 	found, err := r.CompareIndex(ctx, replayed)
-	if err != nil {
+	if ctx.Err() != nil || err != nil && errors.Is(err, client.ErrUnreachable) {
 		return found, err
 	}
-	theirs, err := r.CompareUpstreams(ctx, replayed)
+	theirs, failed := r.CompareUpstreams(ctx, replayed, ended)
 	found.Add(theirs)
+	if err == nil {
+		err = failed
+	}
 	return found, err
 }
 
@@ -220,6 +232,7 @@ func (a *app) printFull(result fullJSON, violated int64) {
 		fmt.Fprintf(a.out, "%s  index: %s\n", a.paint(checkFail), tidy(difference))
 	}
 	a.printDenied(result.Denied)
+	a.printLeftOut(result.LeftOut)
 	if result.OK {
 		fmt.Fprintf(a.out, "%s  all %d entries follow the rules, and the index says what the log says\n", a.paint(checkOK), result.Size)
 		return
@@ -237,5 +250,19 @@ func (a *app) printDenied(denied map[string]int) {
 	}
 	if all > 0 {
 		fmt.Fprintf(a.out, "note: %s denied to you by rules (%s) and marked yanked for that: the registry's word, as are the dependencies of those that you may not download\n", counted(all, "version is", "versions are"), strings.Join(by, ", "))
+	}
+}
+
+// leftOutWords say on whose word what is left out of the indexes may be.
+var leftOutWords = map[string]string{
+	client.LeftOutOffline: "the registry says that it is offline and does not hold them: its word",
+	client.LeftOutGone:    "they were dropped upstream long ago, as the log says, and may be left out",
+	client.LeftOutEnded:   "you say that it takes no crates from there any more (--ended)",
+}
+
+// printLeftOut says what was not compared, since it is not served.
+func (a *app) printLeftOut(leftOut map[string]int) {
+	for _, why := range slices.Sorted(maps.Keys(leftOut)) {
+		fmt.Fprintf(a.out, "note: %s of other registries in the log and in no index, and not compared: %s\n", counted(int64(leftOut[why]), "version is", "versions are"), leftOutWords[why])
 	}
 }
