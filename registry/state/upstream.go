@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -88,7 +89,7 @@ func (v UpstreamVersion) Claim(l cargo.UpstreamLine) (c UpstreamClaim, ok bool) 
 	switch {
 	case v.Digest != l.Digest:
 		return UpstreamClaim{Digest: l.Digest}, true
-	case v.Resolves != l.Resolves:
+	case v.Resolves != l.Resolves && v.Resolves != Digest{}: // zero: from an older release that runs beside this one
 		return UpstreamClaim{Digest: l.Digest, Resolves: l.Resolves}, true
 	}
 	return UpstreamClaim{}, false
@@ -191,13 +192,29 @@ func (a *application) applyImport() error {
 	if u, err = u.After(a.record, raw, a.entry); err != nil {
 		return err
 	}
+	value, err := u.Encode()
+	if err != nil {
+		return err
+	}
+	a.changes = append(a.changes, Change{Key: UpstreamKey(subject.Upstream(), subject.Crate()), Value: value})
+	return nil
+}
+
+// Encode is the value of u in state.
+func (u Upstream) Encode() ([]byte, error) {
+	u.Versions = slices.Clone(u.Versions)
 	for i := range u.Versions {
-		if v := &u.Versions[i]; v.Line == id {
+		if v := &u.Versions[i]; v.Line == u.Snapshot {
 			v.Line = storage.CID{}
 		}
 	}
-	return a.put(UpstreamKey(subject.Upstream(), subject.Crate()), u)
+	c, err := put("upstream", u)
+	return c.Value, err
 }
+
+// OlderUpstream reports whether a value under UpstreamsPrefix is from a release that did not
+// keep what versions resolve to.
+func OlderUpstream(value []byte) bool { return !bytes.Contains(value, []byte(`"resolves":`)) }
 
 // After is what is known of a crate once the import record r, in the entry e, said that
 // the index file snapshot was seen, where u was known before (the zero value: nothing was).
@@ -264,6 +281,7 @@ func (u *Upstream) see(file cargo.UpstreamFile, id storage.CID, at time.Time) {
 
 // list takes in that the version is listed by l.
 func (v *UpstreamVersion) list(l cargo.UpstreamLine, id storage.CID) {
+	v.Resolves = l.Resolves
 	if said := l.Published; v.Published.IsZero() && !said.IsZero() {
 		v.Published = earlier(said, v.First)
 	}
