@@ -170,7 +170,7 @@ func (c *comparison) differs(version, format string, args ...any) {
 
 // compareLine holds a line against that in the index file as it was seen.
 func (c *comparison) compareLine(text string, v verify.UpstreamVersion, snapshot cargo.UpstreamFile) {
-	line, ok := snapshot.Line(v.Version, v.CID.Digest())
+	line, ok := snapshot.Line(v.Version, v.CID.Digest(), v.Resolves)
 	if !ok { // Apply found it there
 		c.differs(v.Version, "the log's snapshot %s has no line of it", v.Snapshot)
 		return
@@ -190,6 +190,8 @@ func (c *comparison) difference(text string, v verify.UpstreamVersion, yanked bo
 	switch line := c.read(text); {
 	case line.Digest != v.CID.Digest():
 		return fmt.Sprintf("the index says checksum %x, the log %s", line.Digest, v.CID.Hex())
+	case line.Resolves != v.Resolves:
+		return "the index says other dependencies or features of it than were first seen"
 	case line.Yanked != yanked:
 		return fmt.Sprintf("the index says yanked %t, the log %t", line.Yanked, yanked)
 	}

@@ -17,7 +17,7 @@ type tally struct {
 
 // versionBytes is about what an import writes of each version that is known of its crate, listed
 // or not, besides the snapshot.
-const versionBytes = 300
+const versionBytes = 400
 
 // enters counts what is about to be entered of a crate, and is false where that is too much.
 func (u *Upstream) enters(known Known, snapshot, versions int) bool {

@@ -253,6 +253,7 @@ func (u *Upstream) enter(ctx context.Context, name string, known Known, snapshot
 	}
 	u.proxy.counts.imported.Add(1)
 	u.alarms(name, AlarmChanged, in.Changed, "the index names another digest than it first did, which is not believed")
+	u.alarms(name, AlarmAltered, in.Altered, "the index names other dependencies or features than it first did, which is not believed")
 	u.alarms(name, AlarmDropped, in.Dropped, "the index does not list it any more")
 	return deps, nil
 }

@@ -251,7 +251,7 @@ func TestWithoutAConfigNo404IsBelieved(t *testing.T) {
 func TestWhatTheRegistryFindsInASnapshotRaisesAlarms(t *testing.T) {
 	l := newLab(t, nil)
 	l.on("/so/me/some", text(line("some", "1.0.0")))
-	l.evidence.finds = Imported{Changed: []string{"1.0.0"}, Dropped: make([]string, 100)}
+	l.evidence.finds = Imported{Changed: []string{"1.0.0"}, Altered: []string{"1.1.0"}, Dropped: make([]string, 100)}
 	for i := range l.evidence.finds.Dropped {
 		l.evidence.finds.Dropped[i] = fmt.Sprintf("2.0.%d", i)
 	}
@@ -260,7 +260,7 @@ func TestWhatTheRegistryFindsInASnapshotRaisesAlarms(t *testing.T) {
 	}
 	until(t, "the alarms are noted", func() bool {
 		kinds := l.facts.kinds()
-		return strings.Count(kinds, AlarmChanged) == 1 && strings.Count(kinds, AlarmDropped) == mostAlarms+1
+		return strings.Count(kinds, AlarmChanged) == 1 && strings.Count(kinds, AlarmAltered) == 1 && strings.Count(kinds, AlarmDropped) == mostAlarms+1
 	})
 }
 

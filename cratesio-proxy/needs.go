@@ -29,6 +29,8 @@ type Evidence interface {
 type Imported struct {
 	// Changed are versions with another digest than the first that was seen of them.
 	Changed []string
+	// Altered are versions with that digest whose line resolves to something else than it first did.
+	Altered []string
 	// Dropped are versions that are not listed any more.
 	Dropped []string
 }
@@ -101,6 +103,9 @@ const (
 	AlarmSnapshot = "snapshot"
 	// AlarmChanged: a version has another digest than the first that was seen of it.
 	AlarmChanged = "changed"
+	// AlarmAltered: a version has the digest that was first seen of it, and another line:
+	// other dependencies, or other features.
+	AlarmAltered = "altered"
 	// AlarmDropped: a version is not listed any more.
 	AlarmDropped = "dropped"
 	// AlarmVanished: upstream no longer has a crate that it had.

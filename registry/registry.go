@@ -162,8 +162,8 @@ const (
 )
 
 // Open opens a registry that has been set up (Genesis): it compares catalog and
-// blob storage, publishes what was committed but not yet published, and starts
-// taking changes. Errors: ErrBehind, ErrFork, ErrLost, and those of the stores.
+// blob storage, publishes what was committed but not yet published, derives anew
+// what an older release derived otherwise, and starts taking changes. Errors: ErrBehind, ErrFork, ErrLost, and those of the stores.
 func Open(ctx context.Context, c Config) (*Registry, error) {
 	r, err := prepare(ctx, c)
 	if err != nil {
@@ -174,6 +174,9 @@ func Open(ctx context.Context, c Config) (*Registry, error) {
 	}
 	r.follower = newFollower(c)
 	if err := r.recover(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.rederive(ctx); err != nil {
 		return nil, err
 	}
 	if err := r.checkOwnKey(ctx); err != nil {

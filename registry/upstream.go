@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -115,8 +114,9 @@ func (r *Registry) alsoUpstream(ctx context.Context, asker policy.Asker, subject
 type Imported struct {
 	Receipt
 	// Changed are versions that the snapshot for the first time gives another digest than
-	// the first that was seen of them; Dropped are others that it does not list any more.
-	Changed, Dropped []string
+	// the first that was seen of them; Altered are others whose line for the first time
+	// resolves to something else; Dropped are others that it does not list any more.
+	Changed, Altered, Dropped []string
 }
 
 // Bounds on how often an import is tried, since others may enter one of the same crate.
@@ -189,8 +189,9 @@ func (r *Registry) importAt(ctx context.Context, upstream, crate string, file ca
 		return Imported{}, err
 	}
 	r.snapshots.keep(id, len(snapshot), file)
-	changed, dropped := differences(before, file)
-	return Imported{Receipt: receipt, Changed: changed, Dropped: dropped}, nil
+	in := differences(before, file)
+	in.Receipt = receipt
+	return in, nil
 }
 
 // versionsWith is how many versions are known of a crate once file was seen.
@@ -226,28 +227,28 @@ func (r *Registry) signImport(ctx context.Context, upstream, name string, id sto
 }
 
 // differences are what file changes of what was known that upstream should not have changed.
-func differences(before state.Upstream, file cargo.UpstreamFile) (changed, dropped []string) {
+func differences(before state.Upstream, file cargo.UpstreamFile) (in Imported) {
 	lines := make(map[string][]cargo.UpstreamLine, len(file.Lines))
 	for _, l := range file.Lines {
 		lines[l.Version] = append(lines[l.Version], l)
 	}
 	for _, v := range before.Versions {
-		listed, another := false, false
+		listed, changed, altered := false, false, false
 		for _, l := range lines[v.Version] {
-			listed = listed || l.Digest == v.Digest
-			another = another || l.Digest != v.Digest && !claimed(v, l.Digest)
+			c, other := v.Claim(l)
+			listed = listed || !other
+			if other && !v.Claimed(c) {
+				changed, altered = changed || !c.SameBytes(), altered || c.SameBytes()
+			}
 		}
 		switch {
-		case another:
-			changed = append(changed, v.Version)
+		case changed:
+			in.Changed = append(in.Changed, v.Version)
+		case altered:
+			in.Altered = append(in.Altered, v.Version)
 		case !listed && v.Gone.IsZero():
-			dropped = append(dropped, v.Version)
+			in.Dropped = append(in.Dropped, v.Version)
 		}
 	}
-	return changed, dropped
-}
-
-// claimed reports whether that digest of v was seen before, though never believed.
-func claimed(v state.UpstreamVersion, digest state.Digest) bool {
-	return slices.ContainsFunc(v.Other, func(c state.UpstreamClaim) bool { return c.Digest == digest })
+	return in
 }

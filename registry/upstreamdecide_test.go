@@ -48,6 +48,32 @@ func TestTheCooldownBindsUpstreamsCrates(t *testing.T) {
 	}
 }
 
+// A version that was gone for a moment, or that is said to be published later than it was, is
+// no younger: whoever has it in a lock would be held up for days.
+func TestAnAgeOnceReachedIsKept(t *testing.T) {
+	c := newCourt(t)
+	settings := c.r.Settings().Registry
+	settings.MinAgeDays = 7
+	c.admin.enter(c.registrySubject(), &settings)
+	line := func(days int) string {
+		return thereLine("serde", "1.0.0", "bytes", fmt.Sprintf(`,"yanked":false,"pubtime":%q`, time.Now().UTC().AddDate(0, 0, -days).Format("2006-01-02T15:04:05Z")))
+	}
+	other := thereLine("serde", "0.9.0", "other", notYankedThere)
+	c.imported("serde", line(8)+other)
+	for what, file := range map[string]string{"said to be younger": line(1) + other, "without a pubtime": thereLine("serde", "1.0.0", "bytes", notYankedThere) + other} {
+		for _, step := range []string{file, other, file, "", line(8) + other} {
+			c.imported("serde", step)
+			v, err := c.thereVersion(reader, "serde", "1.0.0", "bytes")
+			if err != nil || v.Refusal() != nil {
+				t.Errorf("%s: %+v, %v", what, v.Refusal(), err)
+			}
+			if here := strings.Contains(step, `"1.0.0"`); here && strings.Contains(strings.Split(c.there(reader, "serde"), "\n")[0], yankedThere) {
+				t.Errorf("%s: it is yanked:\n%s", what, c.there(reader, "serde"))
+			}
+		}
+	}
+}
+
 func TestPrivateNamesAreNoneOfUpstreams(t *testing.T) {
 	c := newCourt(t)
 	c.imported("lab-tools", thereLine("lab-tools", "1.0.0", "a", notYankedThere))

@@ -154,6 +154,40 @@ func TestWhatUpstreamTakesBackIsNotBelieved(t *testing.T) {
 	c.w.rebuilds(c.r)
 }
 
+// What a known version resolves to stands as its bytes do: a line that brings along another
+// crate is not served, and the version goes on as yanked with its first line.
+func TestALineThatResolvesToSomethingElseIsNotServed(t *testing.T) {
+	c := newCourt(t)
+	line := func(version, deps, more string) string {
+		return strings.Replace(thereLine("serde", version, version, more), `"deps":[]`, `"deps":[`+deps+`]`, 1)
+	}
+	const good, same, evil = `{"name":"a","req":"^1","kind":"normal"}`, `{"req":"^1", "name":"a"}`, `{"name":"a","req":"^1"},{"name":"evil","req":"*"}`
+	one, two := line("1.0.0", good, notYankedThere), line("2.0.0", good, notYankedThere)
+	c.imported("serde", one+two)
+	altered := line("1.0.0", evil, notYankedThere) + two
+	in := c.imported("serde", altered)
+	if !slices.Equal(in.Altered, []string{"1.0.0"}) || len(in.Changed)+len(in.Dropped) > 0 {
+		t.Errorf("%+v", in)
+	}
+	if got := c.there(reader, "serde"); got != line("1.0.0", good, yankedThere)+two {
+		t.Errorf("\n%s", got)
+	}
+	if v, err := c.thereVersion(reader, "serde", "1.0.0", "1.0.0"); err != nil || v.Refusal() != nil || !v.Yanked {
+		t.Errorf("its bytes: %+v, %v", v, err)
+	}
+	if in = c.imported("serde", altered+line("1.0.0", good, yankedThere)); len(in.Altered)+len(in.Changed)+len(in.Dropped) > 0 {
+		t.Errorf("told twice: %+v", in)
+	}
+	if got := c.there(reader, "serde"); got != line("1.0.0", good, yankedThere)+two {
+		t.Errorf("where its first line is listed beside another:\n%s", got)
+	}
+	written := line("1.0.0", same, `,"rust_version":"1.70"`+notYankedThere)
+	if in = c.imported("serde", written+two); len(in.Altered)+len(in.Changed)+len(in.Dropped) > 0 || c.there(reader, "serde") != written+two {
+		t.Errorf("written in another way: %+v\n%s", in, c.there(reader, "serde"))
+	}
+	c.w.rebuilds(c.r)
+}
+
 // What upstream spells otherwise than before is had under any spelling, and is fetched under
 // that of its own line.
 func TestUpstreamMayRespellACrate(t *testing.T) {

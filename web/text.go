@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"html/template"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
+
+	"phoenix-lab.org/aln-registry/registry/state"
 )
 
 // functions are those of the templates.
@@ -19,6 +22,22 @@ var functions = template.FuncMap{
 	"short": short,
 	"brief": brief,
 	"join":  strings.Join,
+	"kinds": kindsSaid,
+}
+
+// kindsSaid says in a word each what another registry said otherwise of a version later: changed
+// of its bytes, altered of what these resolve to.
+func kindsSaid(v state.UpstreamVersion) (kinds []string) {
+	for _, c := range v.Other {
+		kind := "changed"
+		if c.SameBytes() {
+			kind = "altered"
+		}
+		if !slices.Contains(kinds, kind) {
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds
 }
 
 // tame makes other people's text one that only looks like itself: control

@@ -48,7 +48,7 @@ func (l *lab) fillUpstream() {
 	l.t.Helper()
 	first := thereLine("secret_thing", "1.0.0", "a", `,"pubtime":"2026-01-02T03:04:05Z"`) + thereLine("secret_thing", "1.1.0", "b", "") + thereLine("secret_thing", "1.2.0-rc.1", "c", "")
 	l.sees("secret_thing", first)
-	l.sees("secret_thing", thereLine("secret_thing", "1.1.0", "other", ""), thereLine("secret_thing", "1.2.0-rc.1", "c", ""), thereLine("secret_thing", "1.3.0", "d", ""))
+	l.sees("secret_thing", thereLine("secret_thing", "1.1.0", "other", ""), strings.Replace(thereLine("secret_thing", "1.2.0-rc.1", "c", ""), `[]`, `[{"name":"evil","req":"*"}]`, 1), thereLine("secret_thing", "1.3.0", "d", ""))
 	blob := catalog.UpstreamBlob{CID: storage.CIDOf([]byte("d")), Upstream: "crates-io", Name: "secret_thing", Version: "1.3.0", Size: 1536, Fetched: l.now(), Used: l.now()}
 	if err := l.registry.Hold(context.Background(), []catalog.UpstreamBlob{blob}); err != nil {
 		l.t.Fatal(err)
@@ -88,7 +88,7 @@ func TestAMemberSeesWhatIsKnownOfUpstreams(t *testing.T) {
 	l.get("/upstreams/crates-io/crates/Secret-Thing", token).want(t, 302)
 
 	last := l.registry.Size() - 1
-	seen := l.get(seenPath, token).want(t, 200, "What crates-io said otherwise later", fmt.Sprintf("%x", sha256.Sum256([]byte("other"))), "gone", "changed", "held",
+	seen := l.get(seenPath, token).want(t, 200, "What crates-io said otherwise later", fmt.Sprintf("%x", sha256.Sum256([]byte("other"))), "gone", "changed", "altered", "to other dependencies or features of the same bytes", "held",
 		`datetime="2026-01-02T03:04:05Z"`, "not said", "aln-registry why secret_thing --source crates-io", fmt.Sprintf(`href="/record/%d"`, last), fmt.Sprintf(`href="/record/%d/snapshot"`, last-1))
 	if n := strings.Count(seen.Body.String(), `<span class="badge">held</span>`); n != 1 {
 		t.Errorf("%d versions are held", n)

@@ -27,7 +27,7 @@ func (e evidence) Import(ctx context.Context, upstream, crate string, snapshot [
 	if errors.Is(err, registry.ErrSnapshot) {
 		err = fmt.Errorf("%w: %w", cratesioproxy.ErrSnapshot, err)
 	}
-	return cratesioproxy.Imported{Changed: done.Changed, Dropped: done.Dropped}, err
+	return cratesioproxy.Imported{Changed: done.Changed, Altered: done.Altered, Dropped: done.Dropped}, err
 }
 
 // Known implements cratesioproxy.Evidence.

@@ -75,6 +75,10 @@ func notesOn(seen *verify.Seen) []string {
 		notes = append(notes, "since "+seen.Gone.UTC().Format(time.RFC3339)+" it is not listed there any more as it first was")
 	}
 	for _, o := range seen.Other {
+		if o.SameBytes() {
+			notes = append(notes, fmt.Sprintf("at %s other dependencies or features were named there for the same bytes, in the index file %s, which is not believed", o.Time.UTC().Format(time.RFC3339), o.Snapshot))
+			continue
+		}
 		notes = append(notes, fmt.Sprintf("at %s other bytes were named there as this version, sha256 %x, which is not believed", o.Time.UTC().Format(time.RFC3339), o.Digest))
 	}
 	return notes

@@ -37,6 +37,9 @@ type UpstreamLine struct {
 	// Published is its pubtime, zero where it has none or one of another form.
 	Published time.Time
 	Yanked    bool
+	// Resolves is of all that a resolve takes from it, however it is written: a version
+	// whose bytes are the same brings other crates along, or other features, where this differs.
+	Resolves [sha256.Size]byte
 	// Raw is the line without its "\n". It is part of the file and must not be changed.
 	Raw []byte
 }
@@ -53,6 +56,7 @@ func ParseUpstreamFile(name string, file []byte) (UpstreamFile, error) {
 		return f, problem(ErrTooLarge, CodeTooLarge, "an index file of %d bytes is larger than the %d allowed", len(file), MaxUpstreamFile)
 	}
 	canonical, number := CanonicalName(name), 0
+	var known knownDeps
 	for raw := range bytes.SplitSeq(file, []byte("\n")) {
 		if len(bytes.TrimSpace(raw)) == 0 {
 			continue
@@ -60,7 +64,7 @@ func ParseUpstreamFile(name string, file []byte) (UpstreamFile, error) {
 		if number++; number > MaxUpstreamLines {
 			return UpstreamFile{}, problem(ErrTooLarge, CodeTooLarge, "an index file of more than the %d lines allowed", MaxUpstreamLines)
 		}
-		line, usable, err := parseUpstreamLine(raw)
+		line, usable, err := parseUpstreamLine(raw, &known)
 		if err != nil {
 			return UpstreamFile{}, &Problem{Kind: ErrFrame, Code: CodeLine, Text: "a line of the index file of " + quote(name) + " is not JSON: " + short(err), Cause: err}
 		}
@@ -88,21 +92,12 @@ type upstreamLine struct {
 	Yanked  bool    `json:"yanked"`
 	Pubtime *string `json:"pubtime"`
 	V       *int    `json:"v"`
-	// The longest members are only looked over, which is quicker told than to skip them.
-	Deps      lookedOver `json:"deps"`
-	Features  lookedOver `json:"features"`
-	Features2 lookedOver `json:"features2"`
+	resolution
 }
-
-// lookedOver is a value of which nothing is wanted but that it is JSON.
-type lookedOver struct{}
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (*lookedOver) UnmarshalJSON([]byte) error { return nil }
 
 // parseUpstreamLine reads one line. An error says that it is not JSON; usable, that
 // it can be gone by.
-func parseUpstreamLine(raw []byte) (line UpstreamLine, usable bool, err error) {
+func parseUpstreamLine(raw []byte, known *knownDeps) (line UpstreamLine, usable bool, err error) {
 	var read upstreamLine
 	if err := json.Unmarshal(raw, &read); err != nil {
 		var syntactic *jsontext.SyntacticError
@@ -127,13 +122,14 @@ func parseUpstreamLine(raw []byte) (line UpstreamLine, usable bool, err error) {
 			line.Published = at
 		}
 	}
+	line.Resolves = read.digest(known)
 	return line, true, nil
 }
 
-// Line finds the first line of exactly that version and digest.
-func (f UpstreamFile) Line(version string, digest [sha256.Size]byte) (UpstreamLine, bool) {
+// Line finds the first line of exactly that version, with that digest and that Resolves.
+func (f UpstreamFile) Line(version string, digest, resolves [sha256.Size]byte) (UpstreamLine, bool) {
 	for _, l := range f.Lines {
-		if l.Version == version && l.Digest == digest {
+		if l.Version == version && l.Digest == digest && l.Resolves == resolves {
 			return l, true
 		}
 	}

@@ -130,16 +130,19 @@ func TestUpstreamLineIsVerbatimButForYanked(t *testing.T) {
 	}
 }
 
-func TestUpstreamFileFindsALineByItsDigest(t *testing.T) {
+func TestUpstreamFileFindsALineByWhatItSays(t *testing.T) {
 	f, err := ParseUpstreamFile("left-pad", []byte(aLine()+"\n"+aLine("0a", "0b")+"\n"+aLine("0a", "0b", "false", "true")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l, ok := f.Line("1.0.0", f.Lines[1].Digest); !ok || !bytes.Equal(l.Raw, f.Lines[1].Raw) {
+	if l, ok := f.Line("1.0.0", f.Lines[1].Digest, f.Lines[1].Resolves); !ok || !bytes.Equal(l.Raw, f.Lines[1].Raw) {
 		t.Errorf("%+v, %v", l, ok)
 	}
+	if l, ok := f.Line("1.0.0", f.Lines[0].Digest, [32]byte{}); ok {
+		t.Errorf("another line: %+v", l)
+	}
 	for _, version := range []string{"1.0.0+b", "1.0.1"} {
-		if l, ok := f.Line(version, f.Lines[0].Digest); ok {
+		if l, ok := f.Line(version, f.Lines[0].Digest, f.Lines[0].Resolves); ok {
 			t.Errorf("%s: %+v", version, l)
 		}
 	}
@@ -166,7 +169,7 @@ func FuzzUpstreamFile(f *testing.F) {
 					t.Fatalf("%q: %v", l.Raw, err)
 				}
 				got := again.Lines[0]
-				if got.Name != l.Name || CanonicalName(got.Name) != "left_pad" || got.Version != l.Version || got.Digest != l.Digest || !got.Published.Equal(l.Published) || got.Yanked != yanked {
+				if got.Name != l.Name || CanonicalName(got.Name) != "left_pad" || got.Version != l.Version || got.Digest != l.Digest || got.Resolves != l.Resolves || !got.Published.Equal(l.Published) || got.Yanked != yanked {
 					t.Fatalf("%q became %+v", l.Raw, got)
 				}
 			}

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -37,43 +38,66 @@ type Upstream struct {
 }
 
 // UpstreamVersion is a version of a crate of another registry. It is listed there when
-// the last snapshot has it, spelled so, with Digest.
+// the last snapshot has it, spelled so, with Digest and Resolves.
 type UpstreamVersion struct {
 	// Version is as first seen spelled.
 	Version string `json:"version"`
-	// Digest is the sha256 of the .crate that was said first. It stands for ever.
-	Digest Digest `json:"digest"`
+	// Digest is the sha256 of the .crate that was said first. It stands for ever, and so
+	// does Resolves, what it resolves to as was said with it (cargo.UpstreamLine.Resolves).
+	Digest   Digest `json:"digest"`
+	Resolves Digest `json:"resolves"`
 	// First is the time of the entry with which the version was first seen.
 	First time.Time `json:"first"`
 	// Absent is the time of the last import before First: it was not there then, whatever
 	// is said of when it was published. Zero where nothing was known of the crate.
 	Absent time.Time `json:"absent,omitzero"`
-	// Published is the latest pubtime said of it, zero as long as none was. One that lies
-	// ahead of the entry that says it counts as that entry's time.
+	// Published is the first pubtime said of it, zero as long as none was. One that lies
+	// ahead of First counts as that.
 	Published time.Time `json:"published,omitzero"`
-	// Again is when it was last seen again after it had not been listed, zero: it always was.
-	Again time.Time `json:"again,omitzero"`
-	// Since is when its age begins: the latest of Published (zero: of First), of Absent and
-	// of Again.
+	// Since is when its age begins: Published (zero: First), or Absent where that is later.
+	// Nothing that is said later makes it younger.
 	Since time.Time `json:"since"`
 	// Yanked is as upstream says, of a version that is Gone as it said last.
 	Yanked bool `json:"yanked"`
 	// Line is the snapshot in which its line stands: the last one that listed it
-	// (cargo.UpstreamFile.Line finds it by Version and Digest).
+	// (cargo.UpstreamFile.Line finds it by Version, Digest and Resolves).
 	Line storage.CID `json:"line,omitzero"` // only told where it is not the last snapshot
 	// Gone is since when it is not listed any more, zero while it is.
 	Gone time.Time `json:"gone,omitzero"`
-	// Other are the digests besides Digest that were said of it, in the order first said,
-	// at most MaxUpstreamClaims. They are evidence, and never believed.
+	// Other is what was said of it besides Digest and Resolves, in the order first said, at
+	// most MaxUpstreamClaims. It is evidence, and never believed.
 	Other []UpstreamClaim `json:"other,omitzero"`
 }
 
-// UpstreamClaim is a digest that is not that which was said first.
+// UpstreamClaim is what was said of a version and is not what was said first: other bytes,
+// or of the same bytes that they resolve to something else.
 type UpstreamClaim struct {
 	Digest Digest `json:"digest"`
+	// Resolves is told of the same bytes only.
+	Resolves Digest `json:"resolves,omitzero"`
 	// Time is when it was first said, Snapshot where.
 	Time     time.Time   `json:"time"`
 	Snapshot storage.CID `json:"snapshot"`
+}
+
+// SameBytes reports whether c names the bytes that were named first.
+func (c UpstreamClaim) SameBytes() bool { return c.Resolves != Digest{} }
+
+// Claim is what the line l says of v, its place and time aside; ok: it is not what was
+// said first.
+func (v UpstreamVersion) Claim(l cargo.UpstreamLine) (c UpstreamClaim, ok bool) {
+	switch {
+	case v.Digest != l.Digest:
+		return UpstreamClaim{Digest: l.Digest}, true
+	case v.Resolves != l.Resolves && v.Resolves != Digest{}: // zero: from an older release that runs beside this one
+		return UpstreamClaim{Digest: l.Digest, Resolves: l.Resolves}, true
+	}
+	return UpstreamClaim{}, false
+}
+
+// Claimed reports whether what c says is known to have been said of v.
+func (v UpstreamVersion) Claimed(c UpstreamClaim) bool {
+	return slices.ContainsFunc(v.Other, func(o UpstreamClaim) bool { return o.Digest == c.Digest && o.Resolves == c.Resolves })
 }
 
 // Digest is a sha256, in JSON 64 lower-case hex digits.
@@ -168,13 +192,29 @@ func (a *application) applyImport() error {
 	if u, err = u.After(a.record, raw, a.entry); err != nil {
 		return err
 	}
+	value, err := u.Encode()
+	if err != nil {
+		return err
+	}
+	a.changes = append(a.changes, Change{Key: UpstreamKey(subject.Upstream(), subject.Crate()), Value: value})
+	return nil
+}
+
+// Encode is the value of u in state.
+func (u Upstream) Encode() ([]byte, error) {
+	u.Versions = slices.Clone(u.Versions)
 	for i := range u.Versions {
-		if v := &u.Versions[i]; v.Line == id {
+		if v := &u.Versions[i]; v.Line == u.Snapshot {
 			v.Line = storage.CID{}
 		}
 	}
-	return a.put(UpstreamKey(subject.Upstream(), subject.Crate()), u)
+	c, err := put("upstream", u)
+	return c.Value, err
 }
+
+// OlderUpstream reports whether a value under UpstreamsPrefix is from a release that did not
+// keep what versions resolve to.
+func OlderUpstream(value []byte) bool { return !bytes.Contains(value, []byte(`"resolves":`)) }
 
 // After is what is known of a crate once the import record r, in the entry e, said that
 // the index file snapshot was seen, where u was known before (the zero value: nothing was).
@@ -217,16 +257,19 @@ func (u *Upstream) see(file cargo.UpstreamFile, id storage.CID, at time.Time) {
 		if !known {
 			i = len(u.Versions)
 			places[withoutBuild(l.Version)] = i
-			u.Versions = append(u.Versions, UpstreamVersion{Version: l.Version, Digest: l.Digest, First: at, Absent: u.Seen})
+			u.Versions = append(u.Versions, UpstreamVersion{Version: l.Version, Digest: l.Digest, Resolves: l.Resolves, First: at, Absent: u.Seen})
 			listed = append(listed, false)
 		}
-		switch v := &u.Versions[i]; {
-		case v.Version != l.Version: // another one, which has no place beside the first
-		case v.Digest != l.Digest:
-			v.claim(UpstreamClaim{Digest: l.Digest, Time: at, Snapshot: id})
-		case !listed[i]:
+		v := &u.Versions[i]
+		if v.Version != l.Version { // another one, which has no place beside the first
+			continue
+		}
+		if c, other := v.Claim(l); other {
+			c.Time, c.Snapshot = at, id
+			v.claim(c)
+		} else if !listed[i] {
 			listed[i] = true
-			v.list(l, id, at)
+			v.list(l, id)
 		}
 	}
 	for i := range u.Versions {
@@ -237,32 +280,31 @@ func (u *Upstream) see(file cargo.UpstreamFile, id storage.CID, at time.Time) {
 }
 
 // list takes in that the version is listed by l.
-func (v *UpstreamVersion) list(l cargo.UpstreamLine, id storage.CID, at time.Time) {
-	if !v.Gone.IsZero() {
-		v.Gone, v.Again = time.Time{}, at
+func (v *UpstreamVersion) list(l cargo.UpstreamLine, id storage.CID) {
+	v.Resolves = l.Resolves
+	if said := l.Published; v.Published.IsZero() && !said.IsZero() {
+		v.Published = earlier(said, v.First)
 	}
-	said := l.Published
-	if said.After(at) {
-		said = at
+	v.Since = v.Published
+	if v.Since.IsZero() {
+		v.Since = v.First
 	}
-	v.Published = later(v.Published, said)
-	since := v.Published
-	if since.IsZero() {
-		since = v.First
-	}
-	v.Since, v.Yanked, v.Line = later(later(since, v.Absent), v.Again), l.Yanked, id
+	v.Since = later(v.Since, v.Absent)
+	v.Gone, v.Yanked, v.Line = time.Time{}, l.Yanked, id
 }
 
-// claim notes a digest that is not believed.
+// claim notes what is not believed.
 func (v *UpstreamVersion) claim(c UpstreamClaim) {
-	for _, o := range v.Other {
-		if o.Digest == c.Digest {
-			return
-		}
-	}
-	if len(v.Other) < MaxUpstreamClaims {
+	if len(v.Other) < MaxUpstreamClaims && !v.Claimed(c) {
 		v.Other = append(slices.Clip(v.Other), c)
 	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func later(a, b time.Time) time.Time {

@@ -26,6 +26,8 @@ type UpstreamCrate struct {
 type UpstreamVersion struct {
 	Version string
 	CID     storage.CID // of the bytes first named
+	// Resolves is of what its line was first said to resolve to.
+	Resolves state.Digest
 	// Gone: it is not listed there any more as it first was, and is served as yanked.
 	Gone bool
 	// Snapshot is the index file in which its line stands, Record one that names that.
@@ -56,7 +58,7 @@ func (r Replayed) Upstreams() ([]UpstreamCrate, error) {
 		c := UpstreamCrate{Upstream: u.Upstream, Name: u.Name, Private: isPrivate(settings.PrivateNames, u.Name)}
 		for _, v := range u.Versions {
 			c.Versions = append(c.Versions, UpstreamVersion{
-				Version: v.Version, CID: storage.CIDFromDigest(v.Digest), Gone: !v.Gone.IsZero(), Snapshot: v.Line, Record: r.imports[v.Line],
+				Version: v.Version, CID: storage.CIDFromDigest(v.Digest), Resolves: v.Resolves, Gone: !v.Gone.IsZero(), Snapshot: v.Line, Record: r.imports[v.Line],
 			})
 		}
 		crates = append(crates, c)

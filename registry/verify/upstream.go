@@ -38,7 +38,8 @@ type Seen struct {
 	// it first was, zero while it is.
 	Yanked bool      `json:"yanked"`
 	Gone   time.Time `json:"gone,omitzero"`
-	// Other are digests that were said of it later, and are not believed.
+	// Other is what was said of it later, of its bytes or what they resolve to, and is not
+	// believed.
 	Other []state.UpstreamClaim `json:"other,omitzero"`
 }
 
@@ -160,7 +161,7 @@ func (s *sightings) checkBytes(want storage.CID) error {
 		return nil
 	}
 	for _, o := range s.version.Other {
-		if storage.CIDFromDigest(o.Digest) == want {
+		if !o.SameBytes() && storage.CIDFromDigest(o.Digest) == want {
 			return fmt.Errorf("the bytes have sha256 %s, which was said of it only from %s on; first seen was %s, and that stands",
 				want.Hex(), o.Time.UTC().Format(time.RFC3339), first.Hex())
 		}

@@ -164,6 +164,8 @@ func callHot(t *testing.T, db *DB) {
 		call("RestoreVersionCID", err)
 		_, err = tx.RestoreCrateLine(ctx, CrateRow{CrateLine: CrateLine{NameKey: "new", Version: "2.0.0", Index: 99999}})
 		call("RestoreCrateLine", err)
+		_, err = tx.RederiveState(ctx, "version/crate/crate7/1.0.0", 77, nil)
+		call("RederiveState", err)
 		call("PutScan", tx.PutScan(ctx, Scan{CID: id}))
 		call("PutUpstreamBlobs", tx.PutUpstreamBlobs(ctx, []UpstreamBlob{{CID: id, Upstream: "crates-io", Name: "a", Version: "b"}}))
 		call("RemoveUpstreamBlobs", tx.RemoveUpstreamBlobs(ctx, []storage.CID{id}))

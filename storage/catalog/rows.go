@@ -111,6 +111,12 @@ func (t *Tx) RestoreCrateLine(ctx context.Context, c CrateRow) (bool, error) {
 		c.Index, c.NameKey, c.Version, blob(c.Line), c.Description, c.Keywords, c.Search)
 }
 
+// RederiveState replaces the value of key as of entry idx, which is committed already, where
+// a later release derives another one of the same log. It reports false where there is none.
+func (t *Tx) RederiveState(ctx context.Context, key string, idx int64, value []byte) (bool, error) {
+	return t.restore(ctx, "UPDATE state SET value = $1 WHERE key = $2 AND idx = $3", blob(value), key, idx)
+}
+
 func (t *Tx) restore(ctx context.Context, query string, args ...any) (bool, error) {
 	if err := t.pending.flush(ctx); err != nil {
 		return false, err

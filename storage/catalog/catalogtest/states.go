@@ -33,6 +33,21 @@ func testStates(t *testing.T, db *catalog.DB) {
 			t.Errorf("as of %d: %q, not %q", before, got, want)
 		}
 	}
+	update(t, db, func(tx *catalog.Tx) error {
+		for _, c := range []struct {
+			key   string
+			idx   int64
+			there bool
+		}{{"key/2", 0, true}, {"key/2", 1, false}, {"none", 0, false}} {
+			if done, err := tx.RederiveState(t.Context(), c.key, c.idx, []byte("derived anew")); done != c.there || err != nil {
+				t.Errorf("%s at %d is derived anew: %t, %v", c.key, c.idx, done, err)
+			}
+		}
+		return nil
+	})
+	if found, err := db.States(t.Context(), []string{"key/1", "key/2", "none"}, always); err != nil || len(found) != 2 || string(found["key/2"]) != "derived anew" || len(found["key/1"]) > 0 {
+		t.Errorf("what was derived anew: %q, %v", found, err)
+	}
 	if found, err := db.States(t.Context(), nil, always); err != nil || len(found) != 0 {
 		t.Errorf("of no keys: %v, %v", found, err)
 	}
