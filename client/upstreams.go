@@ -135,6 +135,9 @@ type PrefetchList struct {
 	Crates []Prefetched
 	// Whole are crates of which all versions are fetched.
 	Whole []string
+	// Alive, unless nil, is called every few seconds while nothing comes, with how many
+	// outcomes there are to be.
+	Alive func(of int)
 
 	began *time.Time // of the first answer
 }
@@ -170,9 +173,14 @@ func (r *Registry) Prefetch(ctx context.Context, l PrefetchList, each func(o Pre
 			each(o, of)
 		}
 	}
+	alive := func(int) { // a part of the list knows of itself alone
+		if l.Alive != nil {
+			l.Alive(of)
+		}
+	}
 	for len(l.Crates) > 0 {
 		n := min(len(l.Crates), prefetchChunk)
-		part := PrefetchList{Upstream: l.Upstream, Pin: l.Pin, Crates: l.Crates[:n], began: l.began}
+		part := PrefetchList{Upstream: l.Upstream, Pin: l.Pin, Crates: l.Crates[:n], Alive: alive, began: l.began}
 		failed, err := r.prefetchAll(ctx, part, told, func(o PrefetchOutcome, _ int) { each(o, of) })
 		if err != nil {
 			return began, err
@@ -276,7 +284,9 @@ func (r *Registry) prefetchOnce(ctx context.Context, l PrefetchList, each func(o
 		case c.Done:
 			return nil
 		default:
-			of = max(of, c.Of)
+			if of = max(of, c.Of); l.Alive != nil {
+				l.Alive(of)
+			}
 		}
 	}
 	if err := lines.Err(); err != nil {

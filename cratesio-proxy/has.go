@@ -3,8 +3,6 @@ package cratesioproxy
 import (
 	"context"
 	"errors"
-	"slices"
-	"strings"
 
 	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/storage"
@@ -25,7 +23,7 @@ func (u *Upstream) Has(ctx context.Context, name string) (bool, error) {
 	if ok && known.Snapshot != storage.CIDOf(nil) {
 		return true, nil
 	}
-	for _, spelled := range spellings(name) {
+	for _, spelled := range cargo.Spellings(name) {
 		switch err := u.Refresh(ctx, spelled); {
 		case err == nil:
 			return true, nil
@@ -34,35 +32,4 @@ func (u *Upstream) Has(ctx context.Context, name string) (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-// mostSeparators is how many of a name are tried in either spelling, each of which doubles the
-// questions: nearly no crate has more.
-const mostSeparators = 3
-
-// spellings are those of a crate's name in lower case: all of them, or of a name of many words
-// the usual ones.
-func spellings(name string) []string {
-	lower := strings.ToLower(name)
-	all := []string{lower}
-	if n := strings.Count(cargo.CanonicalName(name), "_"); n > mostSeparators {
-		all = append(all, cargo.CanonicalName(name), strings.ReplaceAll(lower, "_", "-"))
-	} else {
-		all = respelled(cargo.CanonicalName(name))
-	}
-	slices.Sort(all)
-	return slices.Compact(all)
-}
-
-// respelled are all names that are canonical where every - of them is a _.
-func respelled(canonical string) []string {
-	before, after, found := strings.Cut(canonical, "_")
-	if !found {
-		return []string{canonical}
-	}
-	var all []string
-	for _, rest := range respelled(after) {
-		all = append(all, before+"_"+rest, before+"-"+rest)
-	}
-	return all
 }

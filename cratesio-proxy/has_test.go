@@ -3,19 +3,8 @@ package cratesioproxy
 import (
 	"errors"
 	"net/http"
-	"slices"
 	"testing"
 )
-
-func TestACrateMayBeSpelledOtherwiseUpstream(t *testing.T) {
-	for name, want := range map[string][]string{
-		"Serde": {"serde"}, "a-B_c": {"a-b-c", "a-b_c", "a_b-c", "a_b_c"}, "a-b_c_d_e": {"a-b-c-d-e", "a-b_c_d_e", "a_b_c_d_e"},
-	} {
-		if got := spellings(name); !slices.Equal(got, want) {
-			t.Errorf("%s: %q", name, got)
-		}
-	}
-}
 
 // Whether upstream has a crate is told however its name is spelled here and there, also where
 // that is none of those that are asked for and the crate was seen before.

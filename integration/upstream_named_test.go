@@ -81,13 +81,13 @@ func TestANamedUpstreamIsReachedWithATokenByAProxy(t *testing.T) {
 	if err != nil || !bytes.Contains(lock, []byte("/upstream/bonn/index/")) || !bytes.Contains(lock, []byte(`name = "unicode-ident"`)) {
 		t.Errorf("%v\n%s", err, lock)
 	}
-	held := fmt.Sprintf("%d crates are held: %[1]d were, 0 fetched", len(lockedCrates(t, folder)))
+	held := fmt.Sprintf("%d crates are held: %[1]d were there already, 0 were fetched now", len(lockedCrates(t, folder)))
 	wantSays(t, must(t, u.aln(folder, "prefetch", "Cargo.lock")).stdout, held, "kept as needing/Cargo.lock until")
 	inLock := lockedCrates(t, folder)[slices.IndexFunc(lockedCrates(t, folder), func(c lockedCrate) bool { return c.Name == "quote" })]
 	extra := sized(t, 1, 20<<10, 90<<10)[0] // that the lock has not
 	writeFiles(t, folder, map[string]string{"list.txt": inLock.Name + " " + inLock.Version + "\n" + extra.Name + " " + extra.Vers + " " + extra.Cksum + "\n"})
 	listed := must(t, u.aln(folder, "prefetch", "--from", "bonn", "list.txt")).stdout
-	if wantSays(t, listed, "2 crates are held: 1 was, 1 fetched"); strings.Contains(listed, "kept") {
+	if wantSays(t, listed, "2 crates are held: 1 was there already, 1 was fetched now"); strings.Contains(listed, "kept") {
 		t.Errorf("a list is kept that nobody asked for: %s", listed)
 	}
 	asked := l.crates.Asked()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -244,7 +245,8 @@ func (f prefetching) run(request prefetchRequest) error {
 
 // versionsOf are all versions of a crate that the asker may know of.
 func (f prefetching) versionsOf(name string) ([]prefetchedJSON, error) {
-	if err := f.server.refresh(f.r, f.upstream, name); err != nil {
+	name, err := f.spelled(name)
+	if err != nil {
 		return nil, err
 	}
 	asker, err := f.server.ownReader(f.w, f.r)
@@ -264,6 +266,28 @@ func (f prefetching) versionsOf(name string) ([]prefetchedJSON, error) {
 		versions = append(versions, prefetchedJSON{l.Name, l.Version, hex.EncodeToString(l.Digest[:])})
 	}
 	return versions, nil
+}
+
+// spelled is the name of a crate's index file, however somebody spells the crate's: what it is
+// known as, or else what upstream has when it is asked.
+func (f prefetching) spelled(name string) (string, error) {
+	if err := f.server.askable(f.upstream, name); err != nil {
+		return "", err
+	}
+	known, ok, err := f.server.registry.UpstreamCrate(f.r.Context(), f.upstream, name)
+	if err != nil {
+		return "", err
+	}
+	all := cargo.Spellings(name)
+	if ok {
+		all = append([]string{strings.ToLower(known.Name)}, all...) // it may be spelled otherwise when it comes back
+	}
+	for _, one := range all {
+		if err = f.server.refresh(f.r, f.upstream, one); !errors.Is(err, registry.ErrNotFound) {
+			return one, err
+		}
+	}
+	return "", err
 }
 
 // one sees to it that a version is held, if the asker may have it.
@@ -308,6 +332,11 @@ func (f prefetching) hold(ctx context.Context, c prefetchedJSON, line *prefetchL
 		}
 	}
 	v, err := s.heardOf(f.r, f.upstream, c.Name, c.Version, digest)
+	if errors.Is(err, registry.ErrNotFound) && c.Checksum == "" { // somebody has typed it
+		if name, respelled := f.spelled(c.Name); respelled == nil {
+			v, err = s.heardOf(f.r, f.upstream, name, c.Version, digest)
+		}
+	}
 	if err != nil {
 		return f.otherBytes(c, digest, err)
 	}

@@ -48,7 +48,7 @@ func (a *app) prefetchCommand() *cobra.Command {
 			return a.prefetch(c.Context(), f, args)
 		},
 	}
-	c.Flags().StringArrayVar(&f.whole, "all-versions-of", nil, "fetch all versions of the crate `NAME` (repeatable)")
+	c.Flags().StringArrayVar(&f.whole, "all-versions-of", nil, "fetch all versions of the crate `NAME`, yanked ones too (repeatable)")
 	c.Flags().StringVar(&f.upstream, "from", particle.SourceCratesIO, "`NAME` of the upstream that a list and --all-versions-of are about; a Cargo.lock says it itself")
 	c.Flags().StringVar(&f.pin, "pin", "", "keep them under this `NAME`, so that none is evicted, in place of what it kept before; takes a publisher or an admin (default for a Cargo.lock: PACKAGE/Cargo.lock)")
 	c.Flags().BoolVar(&f.noPin, "no-pin", false, "do not keep what a Cargo.lock pins: it may be evicted")
@@ -126,6 +126,10 @@ func (a *app) fetchLists(ctx context.Context, r *client.Registry, f prefetchFlag
 	before, done := 0, 0
 	for _, l := range lists {
 		all, held := 0, 0
+		l.Alive = func(of int) {
+			all = max(all, of)
+			p.at(int64(done), int64(before+all))
+		}
 		fetch := func() (time.Time, error) {
 			return r.Prefetch(ctx, *l, func(o client.PrefetchOutcome, of int) {
 				if result.add(o) {
@@ -175,6 +179,29 @@ func areHeld(r prefetchResult) string {
 	return counted(n, "", "crates are")
 }
 
+// ofAll is areHeld, of how many where that is not all.
+func ofAll(r prefetchResult) string {
+	n := r.Held + r.Fetched
+	if len(r.Missing) == 0 {
+		return areHeld(r)
+	}
+	return fmt.Sprintf("%d of %s", n, counted(int64(n+len(r.Missing)), "crate is", "crates are"))
+}
+
+// whyLacking says of what lacks how much for which reason; each by its name has been said.
+func whyLacking(r prefetchResult) string {
+	var all []string
+	for _, of := range []struct {
+		n   int
+		why string
+	}{{r.Denied, client.PrefetchDenied}, {r.Absent, client.PrefetchAbsent}, {r.Failed, client.PrefetchFailed}} {
+		if of.n > 0 {
+			all = append(all, fmt.Sprintf("%d %s", of.n, of.why))
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
 func (a *app) printPrefetch(result prefetchResult) error {
 	result.OK = len(result.Missing) == 0
 	if a.json {
@@ -185,9 +212,9 @@ func (a *app) printPrefetch(result prefetchResult) error {
 		for _, o := range result.Missing {
 			fmt.Fprintf(a.out, "%s %s: %s: %s\n", a.paint(checkFail), tidy(strings.TrimSpace(o.Name+" "+o.Version)), tidy(o.Outcome), tidy(strings.TrimPrefix(o.Detail, "not found: ")))
 		}
-		text := fmt.Sprintf("%s held: %s, %d fetched (%d bytes)", areHeld(result), counted(int64(result.Held), "was", "were"), result.Fetched, result.Bytes)
+		text := fmt.Sprintf("%s held: %s there already, %s fetched now (%d bytes)", ofAll(result), counted(int64(result.Held), "was", "were"), counted(int64(result.Fetched), "was", "were"), result.Bytes)
 		if n := len(result.Missing); n > 0 {
-			text += fmt.Sprintf("; %d not", n)
+			text += fmt.Sprintf("; %s: %s", counted(int64(n), "lacks", "lack"), whyLacking(result))
 		}
 		if result.Elsewhere > 0 {
 			text += fmt.Sprintf("; %s of the lock from elsewhere", counted(int64(result.Elsewhere), "package comes", "packages come"))
@@ -197,6 +224,8 @@ func (a *app) printPrefetch(result prefetchResult) error {
 		}
 		fmt.Fprintln(a.out, text)
 		switch {
+		case result.KeptAs != "" && !result.OK:
+			fmt.Fprintf(a.out, "kept as %s, but for what lacks, until `aln-registry upstream unpin %s`\n", result.KeptAs, result.KeptAs)
 		case result.KeptAs != "":
 			fmt.Fprintf(a.out, "kept as %s until `aln-registry upstream unpin %s`\n", result.KeptAs, result.KeptAs)
 		case result.NotKept != "":

@@ -136,10 +136,22 @@ func (p *progress) at(done, all int64) {
 		text = fmt.Sprintf("%s: %d of %d", p.what, done, all)
 	}
 	if p.terminal {
-		fmt.Fprintf(p.a.err, "\r%s\x1b[K", text)
+		fmt.Fprintf(p.a.err, "\r%s%s\x1b[K", bar(done, all), text)
 	} else {
 		fmt.Fprintln(p.a.err, text)
 	}
+}
+
+// barCells is how wide a bar is, in a terminal of eighty columns or fewer.
+const barCells = 20
+
+// bar is how far work is, drawn; nothing where that is not known.
+func bar(done, all int64) string {
+	if all <= 0 {
+		return ""
+	}
+	full := int(min(max(done, 0), all) * barCells / all)
+	return "[" + strings.Repeat("#", full) + strings.Repeat(".", barCells-full) + "] "
 }
 
 // of is at for work in several parts, each with a name of its own.

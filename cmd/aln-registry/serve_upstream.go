@@ -32,7 +32,7 @@ func (f *upstreamFlags) register(c *cobra.Command) {
 	flags.StringArrayVar(&f.urls, "upstream", nil, "`URL` of another registry to take crates from, as in NAME=sparse+https://host/index/?token_file=FILE&token_host=HOST&ca=FILE&proxy=URL (repeatable; in the environment: separated by spaces); without a name where crates.io's index is, \"none\" for no crates.io")
 	flags.Lookup("upstream").DefValue = "sparse+https://index.crates.io/" // what none given means
 	flags.DurationVar(&f.fresh, "upstream-fresh", cratesioproxy.DefaultFresh, "how long an index file of another registry is served before that is asked again")
-	flags.Int64Var(&f.cacheMB, "upstream-cache-mb", 0, "disk for crates of other registries, in MiB; what was not used for longest makes room, save what is pinned or a grant lists (0: no bound)")
+	flags.Int64Var(&f.cacheMB, "upstream-cache-mb", 0, "disk for crates of other registries, in MiB; what was not used for longest makes room, save what is pinned or a grant lists (0: no bound, as with --offline)")
 	flags.BoolVar(&f.offline, "offline", false, "ask no other registry for anything, and list of theirs what is held")
 }
 
@@ -67,7 +67,7 @@ func (f upstreamFlags) open(r *registry.Registry, inventory storage.Inventory, s
 	if err != nil {
 		return nil, err
 	}
-	u := &upstreams{registry: r, offline: f.offline, limit: f.cacheMB << 20, log: r.Log, stored: make(chan struct{}, 1), ended: make(chan struct{})}
+	u := &upstreams{registry: r, offline: f.offline, limit: f.limit(), log: r.Log, stored: make(chan struct{}, 1), ended: make(chan struct{})}
 	u.proxy, err = cratesioproxy.New(cratesioproxy.Config{
 		Evidence: evidence{r}, Blobs: r.Blobs, Facts: facts{r, u.look}, Version: version, PublicURL: r.PublicURL, Spool: r.Spool,
 		Offline: f.offline, Fresh: max(f.fresh, 1), Stopping: stopping, Alarmed: u.alarmed, Clock: time.Now, Log: r.Log,
@@ -82,6 +82,15 @@ func (f upstreamFlags) open(r *registry.Registry, inventory storage.Inventory, s
 	u.stop, u.evictor = stop, r.NewEvictor(inventory)
 	go u.measure(ctx)
 	return u, nil
+}
+
+// limit is how many bytes may be held, 0 for no bound: offline nothing makes room, since it
+// could not be fetched again.
+func (f upstreamFlags) limit() int64 {
+	if f.offline {
+		return 0
+	}
+	return f.cacheMB << 20
 }
 
 const (

@@ -1,6 +1,9 @@
 package cargo
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // MaxNameBytes is the longest crate name that crates.io allows.
 const MaxNameBytes = 64
@@ -34,6 +37,35 @@ func ValidateName(s string) error {
 // lower case, with '-' replaced by '_'.
 func CanonicalName(s string) string {
 	return strings.ReplaceAll(strings.ToLower(s), "-", "_")
+}
+
+// mostSeparators is how many of a name are tried in either spelling, each of which doubles the
+// spellings: nearly no crate has more.
+const mostSeparators = 3
+
+// Spellings are those of a crate's name in lower case, under which an index may have it:
+// all of them, or of a name of many words the usual ones.
+func Spellings(name string) []string {
+	lower, canonical := strings.ToLower(name), CanonicalName(name)
+	all := []string{lower, canonical, strings.ReplaceAll(lower, "_", "-")}
+	if strings.Count(canonical, "_") <= mostSeparators {
+		all = respelled(canonical)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// respelled are all names that are canonical where every - of them is a _.
+func respelled(canonical string) []string {
+	before, after, found := strings.Cut(canonical, "_")
+	if !found {
+		return []string{canonical}
+	}
+	var all []string
+	for _, rest := range respelled(after) {
+		all = append(all, before+"_"+rest, before+"-"+rest)
+	}
+	return all
 }
 
 // IndexPath is the path of a crate's file in an index, without a leading

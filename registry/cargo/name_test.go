@@ -2,6 +2,7 @@ package cargo
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -37,6 +38,16 @@ func TestIndexPath(t *testing.T) {
 	} {
 		if got := IndexPath(name); got != want {
 			t.Errorf("IndexPath(%q) = %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestANameHasSeveralSpellings(t *testing.T) {
+	for name, want := range map[string][]string{
+		"Serde": {"serde"}, "a-B_c": {"a-b-c", "a-b_c", "a_b-c", "a_b_c"}, "a-b_c_d_e": {"a-b-c-d-e", "a-b_c_d_e", "a_b_c_d_e"},
+	} {
+		if got := Spellings(name); !slices.Equal(got, want) {
+			t.Errorf("%s: %q", name, got)
 		}
 	}
 }
