@@ -88,6 +88,10 @@ func (u *Upstream) orDamaged(ctx context.Context, w Want, err error) error {
 	if err == nil || ctx.Err() != nil || errors.Is(err, errHeld) || !u.proxy.damages.has(w.ID) {
 		return err
 	}
+	if ok, failed := u.proxy.Facts.HasBlob(ctx, u.setting.Name, w.ID); failed == nil && !ok { // somebody has let it go
+		u.proxy.damages.mend(w.ID)
+		return err
+	}
 	return &damagedError{err}
 }
 

@@ -134,7 +134,7 @@ func TestAStoreThatIsAwayHasDamagedNothing(t *testing.T) {
 	}
 }
 
-// What was evicted is not damaged.
+// What was evicted is not damaged, though it was found so before.
 func TestWhatWasEvictedIsNotDamaged(t *testing.T) {
 	l := newLab(t, nil)
 	data, want := crate("some", 100_000)
@@ -145,9 +145,13 @@ func TestWhatWasEvictedIsNotDamaged(t *testing.T) {
 	if _, err := l.read(want); err != nil {
 		t.Fatal(err)
 	}
-	l.evict(want.ID, true)
 	l.proxy.Offline = true
-	if _, err := l.read(want); !errors.Is(err, ErrOffline) || errors.Is(err, ErrDamaged) || l.proxy.Figures().Damaged != 0 {
+	l.blobs.rots(want.ID, rots["other bytes"])
+	if _, err := l.read(want); !errors.Is(err, ErrDamaged) {
+		t.Errorf("before it was: %v", err)
+	}
+	l.evict(want.ID, true)
+	if _, err := l.read(want); !errors.Is(err, ErrOffline) || errors.Is(err, ErrDamaged) || l.proxy.Figures().Damaged != 1 {
 		t.Errorf("%v, %d damaged", err, l.proxy.Figures().Damaged)
 	}
 }

@@ -268,7 +268,7 @@ func (d *download) failed(err error) {
 	case errors.Is(err, ErrMismatch):
 		u.proxy.counts.mismatches.Add(1)
 		u.downloads.failed.put(d.want.ID, rest{err, now.Add(mismatchFor)})
-		u.proxy.alarm(Alarm{Upstream: u.setting.Name, Name: d.want.Name, Version: d.want.Version, Kind: AlarmMismatch, Detail: words(err), At: now})
+		u.alarm(Alarm{Name: d.want.Name, Version: d.want.Version, Kind: AlarmMismatch, Detail: words(err), At: now})
 		return
 	case errors.Is(err, ErrNotFound), errors.Is(err, ErrRefused), errors.Is(err, ErrBroken):
 		u.downloads.failed.put(d.want.ID, rest{err, now.Add(u.proxy.Negative)})

@@ -262,11 +262,11 @@ func (u *Upstream) enter(ctx context.Context, name string, known Known, snapshot
 func (u *Upstream) alarms(name, kind string, versions []string, detail string) {
 	now := u.proxy.Clock()
 	for i, v := range versions {
-		a := Alarm{Upstream: u.setting.Name, Name: name, Version: v, Kind: kind, Detail: detail, At: now}
+		a := Alarm{Name: name, Version: v, Kind: kind, Detail: detail, At: now}
 		if i == mostAlarms {
 			a.Version, a.Detail = "", fmt.Sprintf("and %d versions more", len(versions)-i)
 		}
-		u.proxy.alarm(a)
+		u.alarm(a)
 		if i == mostAlarms {
 			return
 		}
@@ -327,7 +327,7 @@ func (u *Upstream) remember(ctx context.Context, name string, known Known, ok bo
 		u.resting.put(name, rest{err, now.Add(u.proxy.Fresh)})
 	case errors.Is(err, ErrBroken):
 		if errors.Is(err, ErrSnapshot) {
-			u.proxy.alarm(Alarm{Upstream: u.setting.Name, Name: name, Kind: AlarmSnapshot, Detail: words(err), At: now})
+			u.alarm(Alarm{Name: name, Kind: AlarmSnapshot, Detail: words(err), At: now})
 		}
 		u.resting.put(name, rest{err, now.Add(staleRest)})
 	case ok:
@@ -343,7 +343,7 @@ func (u *Upstream) remember(ctx context.Context, name string, known Known, ok bo
 
 // exceeded raises the alarm that more changes than is entered.
 func (u *Upstream) exceeded(err error) {
-	u.proxy.alarm(Alarm{Upstream: u.setting.Name, Kind: AlarmExcess, Detail: words(err), At: u.proxy.Clock()})
+	u.alarm(Alarm{Kind: AlarmExcess, Detail: words(err), At: u.proxy.Clock()})
 }
 
 // vanished takes in that upstream no longer has what it had. That it is gone is entered where
@@ -360,7 +360,7 @@ func (u *Upstream) vanished(ctx context.Context, name string, known Known, file 
 	now := u.proxy.Clock()
 	gone := File{Upstream: u.setting.Name, Name: name, IndexURL: u.setting.Index, Snapshot: known.Snapshot, Checked: now, Status: status}
 	if first := file.Status == 0 || file.Status == http.StatusOK; first {
-		u.proxy.alarm(Alarm{Upstream: u.setting.Name, Name: name, Kind: AlarmVanished, Detail: words(err), At: now})
+		u.alarm(Alarm{Name: name, Kind: AlarmVanished, Detail: words(err), At: now})
 	} else {
 		gone.Checked = file.Checked
 	}

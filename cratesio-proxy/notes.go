@@ -19,7 +19,7 @@ const (
 	usedEvery   = time.Hour // at most, for one blob
 	mostUsed    = 50_000
 	alarmEvery  = time.Hour // at most, for the same alarm
-	mostAlarmed = 1_000
+	mostAlarmed = 1_000     // of one upstream
 )
 
 // notes are facts to be written, in batches and in nobody's way.
@@ -160,16 +160,16 @@ func (n *notes) storeAll(s *storing) {
 // close writes the last. Nothing is noted any more.
 func (n *notes) close() { n.write() }
 
-// alarmed remembers alarms, so that one that goes on is not raised again and again.
-type alarmed struct{ last *recent[string, time.Time] }
-
-// alarm raises a, unless the same was raised a while ago.
-func (p *Proxy) alarm(a Alarm) {
-	key := fmt.Sprintf("%q %q %q %q %q", a.Upstream, a.Name, a.Version, a.Kind, a.Detail)
-	if at, ok := p.alarms.last.get(key); ok && a.At.Sub(at) < alarmEvery {
+// alarm raises a of u, unless the same was raised a while ago. What is remembered of that is u's
+// own: a flood of another upstream pushes nothing out.
+func (u *Upstream) alarm(a Alarm) {
+	p := u.proxy
+	a.Upstream = u.setting.Name
+	key := fmt.Sprintf("%q %q %q %q", a.Name, a.Version, a.Kind, a.Detail)
+	if at, ok := u.alarmed.get(key); ok && a.At.Sub(at) < alarmEvery {
 		return
 	}
-	p.alarms.last.put(key, a.At)
+	u.alarmed.put(key, a.At)
 	p.counts.alarms.Add(1)
 	p.Log.Error("alarm: an upstream did what it should never do", "upstream", a.Upstream, "crate", a.Name, "version", a.Version, "kind", a.Kind, "detail", a.Detail)
 	if p.Alarmed != nil {

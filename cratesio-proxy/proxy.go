@@ -143,7 +143,6 @@ type Proxy struct {
 	upstreams []*Upstream   // in the order of the settings
 	buffers   sync.Pool     // of *[]byte, for index files that are large
 	storing   chan struct{} // holds a place for every crate being stored
-	alarms    alarmed
 	damages   *damages
 	notes     *notes
 	counts    counts
@@ -157,7 +156,6 @@ type Proxy struct {
 // reads their files: one that cannot be read, or holds nothing usable, is an error.
 func New(config Config, settings []Setting) (*Proxy, error) {
 	p := &Proxy{Config: config.orDefault(), storing: make(chan struct{}, mostStored), damages: newDamages()}
-	p.alarms.last = newRecent[string, time.Time](mostAlarmed)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	for _, s := range settings {
 		u, err := newUpstream(p, s, len(settings))

@@ -3,6 +3,7 @@ package cratesioproxy
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 
@@ -63,4 +64,34 @@ func TestWhatOneUpstreamServedIsHeldOfThatOneAlone(t *testing.T) {
 	if f := proxy.Figures(); f.Damaged != 0 || f.Alarms != 0 {
 		t.Errorf("%+v", f)
 	}
+}
+
+// A flood of alarms of one upstream makes nobody forget that another's was raised a moment ago.
+func TestAFloodOfAlarmsIsItsUpstreamsOwn(t *testing.T) {
+	var config Config
+	l := newLab(t, func(c *Config) { config = *c })
+	proxy, err := New(config, []Setting{{Name: CratesIO, Index: l.server.URL + "/"}, {Name: "other", Index: l.server.URL + "/other/"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Close)
+	first, other := proxy.Upstream(CratesIO), proxy.Upstream("other")
+	raised := func() int64 { return proxy.Figures().Alarms }
+	same := Alarm{Name: "some", Version: "1.0.0", Kind: AlarmChanged, At: proxy.Clock()}
+	first.alarm(same)
+	for n := range mostAlarmed + 10 {
+		other.alarm(Alarm{Name: fmt.Sprint("crate", n), Kind: AlarmMismatch, At: proxy.Clock()})
+	}
+	before := raised()
+	if first.alarm(same); raised() != before {
+		t.Error("an alarm is raised again after another upstream's flood")
+	}
+	if other.alarm(same); raised() != before+1 {
+		t.Error("an alarm of one upstream is taken for another's")
+	}
+	until(t, "all are noted", func() bool {
+		l.facts.mu.Lock()
+		defer l.facts.mu.Unlock()
+		return int64(len(l.facts.alarms)) == raised()
+	})
 }

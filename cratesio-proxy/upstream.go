@@ -36,6 +36,7 @@ type Upstream struct {
 	asked     tally                          // names fetched ahead within a minute
 	entered   tally                          // bytes of index files within a day
 	trouble   atomic.Pointer[Trouble]        // the last one
+	alarmed   *recent[string, time.Time]     // alarms that were raised, so that one that goes on is not raised again and again
 }
 
 // Trouble is why an upstream did not give what it was asked for.
@@ -84,6 +85,7 @@ func newUpstream(p *Proxy, s Setting, of int) (*Upstream, error) {
 	}
 	u.client, u.patience = newClient(transport), answerTime
 	u.spool = newBudget(max(p.SpoolBytes/int64(of), p.CrateBytes))
+	u.alarmed = newRecent[string, time.Time](mostAlarmed)
 	u.large, u.ahead = make(chan struct{}, mostLarge), make(chan struct{}, mostAhead)
 	u.flights.places = make(chan struct{}, mostFlights)
 	u.downloads.all = map[storage.CID]*download{}

@@ -79,6 +79,19 @@ func TestAHeldCrateThatRotsIsFetchedAnew(t *testing.T) {
 				t.Errorf("offline, %s: %v", line.Name, err)
 			}
 		}
+		// fsck names them, and lets go of them: nobody is told any more that they are held.
+		mustFail(t, l.mend("fsck"), "held-corrupt", "held-missing", "upstream/crates-io/rotten-0@1.0.0", "upstream/crates-io/rotten-2@1.0.0", "fsck --repair", "3 findings")
+		wantSays(t, must(t, l.mend("fsck", "--repair")).stdout, "3 findings, 3 repaired")
+		l.fsck()
+		if held := l.checkHeld(); len(held) != 1 {
+			t.Errorf("%d are held, want the one that is whole", len(held))
+		}
+		for _, line := range lines[:3] {
+			var refused *refusal
+			if err := taker.take(t.Context(), line); !errors.As(err, &refused) || refused.status != 404 {
+				t.Errorf("not held any more, %s: %v", line.Name, err)
+			}
+		}
 	})
 	t.Run("MinIO", func(t *testing.T) {
 		t.Parallel()

@@ -193,6 +193,7 @@ func TestWhatIsHeldIsHeldOfWhoServedIt(t *testing.T) {
 	dl := func(upstream string, line testbed.IndexLine) string {
 		return "/upstream/" + upstream + "/dl/" + line.Name + "/" + line.Vers + "/" + line.Cksum
 	}
+	l.operator.login(l.lab, l.operator.folder)
 	token := l.operator.session(particle.ScopeRead, 20*time.Minute)
 	for _, upstream := range []string{"bonn", "near"} {
 		for i, line := range lines {

@@ -22,10 +22,11 @@ type FsckOptions struct {
 	Begun bool
 	// Lost is why there is no Config.Catalog to look at, which is a finding, too.
 	Lost error
-	// Quick: of versions' bytes only that they are there; index lines are not derived.
+	// Quick: of the bytes of versions, and of crates that are held, only that they are there;
+	// index lines are not derived.
 	Quick bool
-	// Repair adds what is missing and follows from what is signed or hashed. It changes
-	// and removes nothing.
+	// Repair adds what is missing and follows from what is signed or hashed, and lets go of
+	// what is held of other registries and damaged. It changes and removes nothing else.
 	Repair bool
 	// Temp is the folder for the replayed catalog, which is about as large as the one in
 	// use, "" for the system's.
@@ -148,7 +149,7 @@ func (f *fsck) run(ctx context.Context, folder string) error {
 		return err
 	}
 	for _, step := range []func(context.Context) error{
-		f.begin, f.checkEntries, f.checkRoot, f.checkCheckpoints, f.checkBeyond, f.checkCatalog, f.repairObjects,
+		f.begin, f.checkEntries, f.checkRoot, f.checkCheckpoints, f.checkBeyond, f.checkCatalog, f.repairObjects, f.checkHeld,
 	} {
 		if err := step(ctx); err != nil {
 			return err

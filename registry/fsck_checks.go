@@ -43,6 +43,8 @@ const (
 	codeAttached        = "attachment-corrupt"
 	codeBytesMissing    = "artifact-missing"
 	codeBytes           = "artifact-corrupt"
+	codeHeldMissing     = "held-missing"
+	codeHeld            = "held-corrupt"
 	codeStray           = "stray"
 	codeUnreadable      = "unreadable"
 )
@@ -51,6 +53,7 @@ const (
 	doRebuild  = "stop the servers and type `aln-registry rebuild`: the catalog is derived anew from blob storage"
 	doRepair   = "type `aln-registry fsck --repair`"
 	doAside    = "find out who wrote it; where it is damage, move the object aside and type `aln-registry fsck --repair`"
+	doLetGo    = doRepair + ": it is not held any more then, and fetched anew when somebody asks for it; where no upstream is asked, copy the blob from a backup"
 	doRestore  = "copy it from a backup of this log; the bytes are proved by their name, so any backup will do"
 	doEvidence = "write nothing, keep both, and find out which one people saw (`aln-registry log check` of several of them)"
 )
@@ -84,6 +87,8 @@ var Checks = []Check{
 	{codeAttached, "a stored document, grant or intent does not hash to its name", "move the blob aside, then copy it from a backup of this log", false},
 	{codeBytesMissing, "the bytes of a version are not in blob storage", "have an owner publish the same bytes again, which only puts them back (a crate: `aln-registry publish FILE.crate --kind crate --name NAME --version VERSION`); or copy the blob from a backup", false},
 	{codeBytes, "the stored bytes of a version do not hash to their name; nobody is given them", "have an owner publish the same bytes again, which replaces them (a crate: `aln-registry publish FILE.crate --kind crate --name NAME --version VERSION`); or move the blob aside and copy it from a backup", false},
+	{codeHeldMissing, "a crate of another registry is said to be held, and its bytes are not in blob storage", doLetGo, true},
+	{codeHeld, "the stored bytes of a crate of another registry do not hash to their name; nobody is given them", doLetGo, true},
 	{codeVoid, "an entry does not follow the rules: it changes nothing, and nobody should have entered it", "find out who wrote it; it stays in the log", false},
 	{codeWithheld, "a published crate does not pass this release's rules for tarballs; the next rebuild leaves it out of the index", "yank it, and publish a new version", false},
 	{codeStray, "among the blobs lies something whose name is no CID", "find out what wrote it, and remove it: nothing here reads it", false},

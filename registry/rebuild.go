@@ -189,9 +189,18 @@ func (r *Registry) adopt(ctx context.Context, size int64) error {
 	})
 }
 
+const (
+	// replayBytes is how many bytes of attachments are in memory before they are replayed.
+	replayBytes = 16 << 20
+	// largeSnapshot is the size from which an index file of another registry is read when its
+	// turn has come, and not ahead of it: one of a crate of many versions is entered anew, and
+	// whole, with each of them.
+	largeSnapshot = 256 << 10
+)
+
 // replayStored replays entry objects in order, a page to a transaction.
 func (r *Registry) replayStored(ctx context.Context, done *Rebuilt, progress func(int64)) error {
-	const most, mostBytes = 256, 64 << 20
+	const most = 256
 	var page []storedEntry
 	var attached int64
 	flush := func() error {
@@ -220,7 +229,7 @@ func (r *Registry) replayStored(ctx context.Context, done *Rebuilt, progress fun
 		for _, raw := range e.attachments {
 			attached += int64(len(raw))
 		}
-		if page = append(page, e); len(page) == most || attached >= mostBytes {
+		if page = append(page, e); len(page) == most || attached >= replayBytes {
 			if err := flush(); err != nil {
 				return err
 			}
@@ -235,6 +244,8 @@ type storedEntry struct {
 	entry       translog.Entry
 	record      *record.Record
 	attachments state.Attachments
+	// large is not read yet, zero for none.
+	large storage.CID
 }
 
 // fetchEntry reads the entry object of that key and what belongs to it.
@@ -258,7 +269,17 @@ func (r *Registry) fetchEntry(ctx context.Context, key string) (e storedEntry, e
 	}
 	s := &submission{record: e.record, attachments: state.Attachments{}}
 	for _, id := range append(e.record.Attachments(), e.entry.DIDDocument) {
-		if err := r.attach(ctx, s, id); err != nil {
+		large := false
+		if id == e.record.Snapshot() && !id.IsZero() {
+			size, err := r.Blobs.Stat(ctx, id)
+			if err != nil {
+				return e, fmt.Errorf("attachment of entry %d: %w", e.index, err)
+			}
+			large = size >= largeSnapshot
+		}
+		if large {
+			e.large = id
+		} else if err := r.attach(ctx, s, id); err != nil {
 			return e, fmt.Errorf("attachment of entry %d: %w", e.index, err)
 		}
 	}
@@ -273,6 +294,9 @@ func (r *Registry) replayOne(ctx context.Context, tx *catalog.Tx, e storedEntry,
 		return othersLog(r.origin, first.DID)
 	}
 	s := &submission{record: rec, attachments: maps.Clone(e.attachments)}
+	if err := r.attach(ctx, s, e.large); err != nil {
+		return fmt.Errorf("attachment of entry %d: %w", index, err)
+	}
 	entry, changes, void, err := r.reapply(ctx, tx, index, e.entry, s)
 	if err != nil {
 		return fmt.Errorf("entry %d: %w", index, err)

@@ -19,12 +19,12 @@ func (a *app) fsckCommand() *cobra.Command {
 	var o registry.FsckOptions
 	c := &cobra.Command{
 		Use: "fsck", Short: "Hold catalog, log and blobs against each other (operators)", Args: cobra.NoArgs,
-		Long: "Hold catalog, log and blobs against each other, in both directions, as of what is published at the start: every\nentry, record, document and artifact is hashed, and the catalog compared with a replay of the log. The servers\nmay run meanwhile. It needs room for another catalog in TMPDIR.\nStatus 0: all is well; 1: something is not, and it says what, who suffers and what to do; 3: it could not look, or\nnot at everything.",
+		Long: "Hold catalog, log and blobs against each other, in both directions, as of what is published at the start: every\nentry, record, document, artifact and held crate of another registry is hashed, and the catalog compared with a replay\nof the log. The servers\nmay run meanwhile. It needs room for another catalog in TMPDIR.\nStatus 0: all is well; 1: something is not, and it says what, who suffers and what to do; 3: it could not look, or\nnot at everything.",
 		RunE: func(c *cobra.Command, _ []string) error { return couldNotLook(a.fsck(c.Context(), f, o)) },
 	}
 	f.register(c)
-	c.Flags().BoolVar(&o.Quick, "quick", false, "do not read the bytes of artifacts, only look whether they are there")
-	c.Flags().BoolVar(&o.Repair, "repair", false, "put back what is missing and follows from what is signed or hashed; nothing is changed or removed")
+	c.Flags().BoolVar(&o.Quick, "quick", false, "do not read the bytes of artifacts and held crates, only look whether they are there")
+	c.Flags().BoolVar(&o.Repair, "repair", false, "put back what is missing and follows from what is signed or hashed, and let go of damaged crates of other registries, which are fetched anew; nothing else is changed or removed")
 	return c
 }
 
