@@ -392,13 +392,13 @@ func (u *Upstream) getIndex(ctx context.Context, name string, file File) (answer
 	header := acceptGzip()
 	if file.ETag != "" {
 		header.Set("If-None-Match", file.ETag)
-	} else if file.LastModified != "" {
+	} else if isPast(file.LastModified, u.proxy.Clock()) {
 		header.Set("If-Modified-Since", file.LastModified)
 	}
 	conditional := len(header) > 1
 	found := answer{leave: func() {}}
 	err := u.ask(ctx, question{host: u.index, url: u.setting.Index + cargo.IndexPath(name), header: header}, func(resp *http.Response, body *watched) (err error) {
-		found.file.ETag, found.file.LastModified = validator(resp, "ETag"), validator(resp, "Last-Modified")
+		found.file.ETag, found.file.LastModified = validator(resp, "ETag"), lastModified(resp, u.proxy.Clock())
 		if resp.StatusCode == http.StatusNotModified && conditional {
 			found.file.ETag, found.file.LastModified = cmp.Or(found.file.ETag, file.ETag), cmp.Or(found.file.LastModified, file.LastModified)
 			return nil
@@ -419,6 +419,26 @@ func validator(resp *http.Response, name string) string {
 		return ""
 	}
 	return value
+}
+
+// lastModified is the Last-Modified of an answer where it may be sent back: one that lies ahead
+// of when the answer was made, by its Date or now, would have a later change look like none, for
+// ever perhaps, and so would one of the same second.
+func lastModified(resp *http.Response, now time.Time) string {
+	value := validator(resp, "Last-Modified")
+	if made, err := http.ParseTime(resp.Header.Get("Date")); err == nil && made.Before(now) {
+		now = made
+	}
+	if !isPast(value, now) {
+		return ""
+	}
+	return value
+}
+
+// isPast reports whether value is a date of HTTP, and earlier than now.
+func isPast(value string, now time.Time) bool {
+	at, err := http.ParseTime(value)
+	return err == nil && at.Before(now.Truncate(time.Second))
 }
 
 // readBody reads and decodes a whole answer of at most so many bytes. Where an answer does not say

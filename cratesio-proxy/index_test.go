@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,7 +25,9 @@ func TestAnIndexFileIsAskedForAgainWithItsValidators(t *testing.T) {
 		t.Run(validator, func(t *testing.T) {
 			l := newLab(t, nil)
 			conditional := map[string]string{"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}[validator]
-			body, value := line("some", "1.0.0"), `"1"`
+			// Dates that have been, as they have to be of a Last-Modified.
+			values := map[string][]string{"ETag": {`"1"`, `"2"`, `"3"`}, "Last-Modified": {"Tue, 01 Sep 2026 10:00:00 GMT", "Wed, 02 Sep 2026 10:00:00 GMT", "Thu, 03 Sep 2026 10:00:00 GMT"}}[validator]
+			body, value := line("some", "1.0.0"), values[0]
 			var got []string
 			l.on("/so/me/some", func(w http.ResponseWriter, r *http.Request) {
 				got = append(got, r.Header.Get(conditional))
@@ -49,13 +52,13 @@ func TestAnIndexFileIsAskedForAgainWithItsValidators(t *testing.T) {
 			l.pass(DefaultFresh)
 			check("unchanged", 2, 1)
 			check("unchanged and fresh", 2, 1)
-			value, body = `"2"`, line("some", "1.0.0")+line("some", "1.0.1")
+			value, body = values[1], line("some", "1.0.0")+line("some", "1.0.1")
 			l.pass(DefaultFresh)
 			check("changed", 3, 2)
-			value = `"3"` // and the bytes are the same
+			value = values[2] // and the bytes are the same
 			l.pass(DefaultFresh)
 			check("only the validator changed", 4, 2)
-			if strings.Join(got, " ") != ` "1" "1" "2"` {
+			if want := []string{"", values[0], values[0], values[1]}; !slices.Equal(got, want) {
 				t.Errorf("%s was %q", conditional, got)
 			}
 			if l.evidence.imported[1] != body {

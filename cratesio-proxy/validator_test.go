@@ -1,8 +1,10 @@
 package cratesioproxy
 
 import (
+	"io"
 	"net/http"
 	"testing"
+	"time"
 )
 
 // Validators are of one index: another that happens to use the same, a mirror that is behind
@@ -37,6 +39,7 @@ func TestWhatOneIndexSaidDoesNotCountForAnother(t *testing.T) {
 				f, _, _ := l.facts.File(t.Context(), CratesIO, "some")
 				return f.Status == status && f.IndexURL == l.server.URL+"/"
 			})
+			until(t, "config.json is known", func() bool { _, known, _ := l.upstream.settings.get(l.proxy.Clock()); return known })
 			// As after a restart with another address.
 			l.upstream.entries, l.upstream.resting = newRecent[string, entry](mostEntries), newRecent[string, rest](mostResting)
 			l.upstream.setting.Index = l.server.URL + "/mirror/"
@@ -49,5 +52,53 @@ func TestWhatOneIndexSaidDoesNotCountForAnother(t *testing.T) {
 				t.Errorf("%v, %d imports, %d unchanged", err, l.evidence.imports(), l.proxy.Figures().Unchanged)
 			}
 		})
+	}
+}
+
+// A Last-Modified that lies ahead would have upstream answer for ever that nothing has changed.
+func TestALastModifiedThatLiesAheadIsNotSentBack(t *testing.T) {
+	const made = "Tue, 01 Sep 2026 10:00:00 GMT" // the lab's clock shows 2027, this one's is right
+	for name, c := range map[string]struct {
+		date, modified string
+		sent           bool
+	}{
+		"before the answer":                {made, "Tue, 01 Sep 2026 09:00:00 GMT", true},
+		"after it":                         {made, "Tue, 01 Sep 2026 10:00:01 GMT", false},
+		"of its second":                    {made, made, false},
+		"of an answer that lies ahead":     {"Fri, 01 Jan 2049 10:00:00 GMT", "Fri, 01 Jan 2049 09:00:00 GMT", false},
+		"of an answer at no time":          {"some day", "Tue, 01 Sep 2026 09:00:00 GMT", true},
+		"ahead, of an answer at no time":   {"some day", "Fri, 01 Jan 2049 09:00:00 GMT", false},
+		"no date":                          {made, `"1"`, false},
+		"the end of time":                  {made, "Fri, 31 Dec 9999 23:59:59 GMT", false},
+		"before time":                      {made, "Mon, 01 Jan 0001 00:00:00 GMT", true},
+		"a date of the fifties, as of old": {made, "Tuesday, 01-Sep-26 09:00:00 GMT", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, nil)
+			sent := make(chan string, 2)
+			l.on("/so/me/some", func(w http.ResponseWriter, r *http.Request) {
+				sent <- r.Header.Get("If-Modified-Since")
+				w.Header().Set("Date", c.date)
+				w.Header().Set("Last-Modified", c.modified)
+				if r.Header.Get("If-Modified-Since") != "" {
+					w.WriteHeader(http.StatusNotModified)
+					return
+				}
+				io.WriteString(w, line("some", "1.0.0"))
+			})
+			for range 2 {
+				if err := l.refresh("some"); err != nil {
+					t.Fatal(err)
+				}
+				l.pass(DefaultFresh)
+			}
+			if first, again := <-sent, <-sent; first != "" || (again == c.modified) != c.sent || again != "" && !c.sent {
+				t.Errorf("sent %q, then %q; Last-Modified was %q", first, again, c.modified)
+			}
+		})
+	}
+	// The same where this clock was wrong when it was noted.
+	if noted := "Fri, 01 Jan 2049 09:00:00 GMT"; isPast(noted, time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)) {
+		t.Error("what was noted by a clock that was ahead is sent")
 	}
 }
