@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/storage"
 )
@@ -88,7 +89,7 @@ func (f *fakeUpstreams) ask(what string) (string, error) {
 }
 
 // Refresh asks nobody where fresh says that this was done a moment ago.
-func (f *fakeUpstreams) Refresh(ctx context.Context, upstream, name string, anew bool) error {
+func (f *fakeUpstreams) Refresh(ctx context.Context, _ did.DID, upstream, name string, anew bool) error {
 	f.mu.Lock()
 	fresh := f.fresh
 	f.mu.Unlock()
