@@ -61,6 +61,9 @@ type Incoming interface {
 	// Whole waits until all bytes were seen to be right, and reads them from the first on,
 	// whatever else is read, also after Close: it is closed by itself. It returns nil where Held does not.
 	Whole(ctx context.Context) (io.ReadCloser, error)
+	// Arrived is closed once all bytes were seen to be right: whoever still reads them then
+	// takes nothing of what is received. It may be nil where Held is not.
+	Arrived() <-chan struct{}
 	// Size is the number of bytes, -1 where upstream does not say it, until all were seen to be right.
 	Size() int64
 }
