@@ -35,17 +35,18 @@ var errEnough = fmt.Errorf("%w: enough is fetched ahead", ErrBusy)
 type cascade struct {
 	waves  int
 	left   *atomic.Int64
-	behind bool // it goes on behind what was asked for
+	asker  string // who asked, "" where that is not known
+	behind bool   // it goes on behind what was asked for
 }
 
-func (u *Upstream) newCascade() cascade {
-	c := cascade{waves: u.proxy.Ahead, left: new(atomic.Int64)}
+func (u *Upstream) newCascade(ctx context.Context) cascade {
+	c := cascade{waves: u.proxy.Ahead, left: new(atomic.Int64), asker: askerOf(ctx)}
 	c.left.Store(mostCascade)
 	return c
 }
 
 // next is c one wave behind.
-func (c cascade) next() cascade { return cascade{c.waves - 1, c.left, true} }
+func (c cascade) next() cascade { return cascade{c.waves - 1, c.left, c.asker, true} }
 
 // mayAhead counts one name that upstream is asked for ahead, and is false where it must not be.
 func (u *Upstream) mayAhead(c cascade) bool {

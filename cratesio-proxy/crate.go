@@ -64,7 +64,16 @@ func (c *Crate) Whole(ctx context.Context) (io.ReadCloser, error) {
 		r.close()
 		return nil, err
 	}
-	return &whole{io.NewSectionReader(d.file, 0, d.written), r}, nil
+	return &whole{io.NewSectionReader(d, 0, d.written), r}, nil
+}
+
+// Arrived is closed once all bytes were seen to be the crate's: whoever still reads then, however slowly,
+// takes nothing of what others receive. It is nil where the crate is Held.
+func (c *Crate) Arrived() <-chan struct{} {
+	if c.blob != nil {
+		return nil
+	}
+	return c.reader.of.arrived
 }
 
 // whole are a verified crate's bytes.
@@ -262,7 +271,7 @@ func (u *Upstream) joinDownload(w Want) *download {
 	if u.proxy.isStopping() {
 		return nil
 	}
-	d := &download{u: u, want: w, size: -1, readers: 1, changed: make(chan struct{})}
+	d := &download{u: u, want: w, size: -1, readers: 1, changed: make(chan struct{}), arrived: make(chan struct{})}
 	ctx, cancel := context.WithCancelCause(u.proxy.ctx)
 	d.cancel = cancel
 	if !u.proxy.tasks.begin(func() { defer cancel(nil); d.run(ctx) }) {
@@ -314,7 +323,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	if end {
 		return 0, io.EOF
 	}
-	n, err := d.file.ReadAt(p[:most], r.offset)
+	n, err := d.ReadAt(p[:most], r.offset)
 	r.offset += int64(n)
 	if int64(n) == most {
 		err = nil

@@ -513,6 +513,9 @@ func TestWhatIsWrongIsNeverWhole(t *testing.T) {
 	data[99_999]++
 	l.on(dlPath(want), sends(data))
 	c, err := l.upstream.Crate(t.Context(), want)
+	if errors.Is(err, ErrMismatch) { // all had come before anybody looked
+		return
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

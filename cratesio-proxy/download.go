@@ -48,6 +48,7 @@ type download struct {
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed when something below changes
+	arrived  chan struct{} // closed when verified is set
 	readers  int
 	linger   *time.Timer // that it is received on without readers; nil where it never was
 	file     *os.File
@@ -60,6 +61,10 @@ type download struct {
 	err      error // for readers; what was read before is of no use then
 	unstored error // why it could not be stored; readers need not care
 	over     bool  // run has ended
+	// stored is read in place of the file, once it was handed over.
+	stored storedBlob
+	// reading is held by who reads, and taken by who hands over; before mu.
+	reading sync.RWMutex
 }
 
 // change does something to d and tells who waits.
@@ -204,6 +209,10 @@ func (d *download) release() {
 		d.file.Close()
 		d.file = nil
 	}
+	if d.stored != nil {
+		d.stored.Close()
+		d.stored = nil
+	}
 	if d.taken > 0 {
 		d.u.spool.give(d.taken)
 		d.taken = 0
@@ -215,6 +224,7 @@ func (d *download) run(ctx context.Context) {
 	err := d.fetch(ctx)
 	if err == nil {
 		d.change(func() { d.verified = true })
+		close(d.arrived)
 		err = d.store(context.WithoutCancel(ctx))
 	}
 	d.finish(ctx, err)
@@ -241,11 +251,17 @@ func (d *download) finish(ctx context.Context, err error) {
 	case verified: // it was held once, or stored a moment ago, and is not noted: then nothing keeps it
 		u.proven.drop(d.want.ID)
 	}
+	read := false
+	defer func() {
+		if read && err == nil {
+			u.proxy.tasks.begin(d.handOver)
+		}
+	}()
 	u.downloads.mu.Lock()
 	defer u.downloads.mu.Unlock()
 	d.forget()
 	d.change(func() {
-		d.over = true
+		d.over, read = true, d.readers > 0
 		if d.linger != nil {
 			d.linger.Stop()
 		}

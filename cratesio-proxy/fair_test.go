@@ -42,6 +42,40 @@ func TestWhatAnotherReplicaEnteredIsFresh(t *testing.T) {
 	}
 }
 
+// Replicas that ask at the same time, and are told different things, do not each enter their own.
+func TestWhatAnotherReplicaEntersMeanwhileIsFresh(t *testing.T) {
+	for name, known := range map[string]bool{"known": true, "new": false} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, nil)
+			l.on("/so/me/some", text(line("some", "1.0.0")))
+			if known {
+				if err := l.refresh("some"); err != nil {
+					t.Fatal(err)
+				}
+				l.pass(DefaultFresh)
+			}
+			before := l.evidence.imports()
+			l.on("/so/me/some", func(w http.ResponseWriter, r *http.Request) {
+				l.evidence.mu.Lock()
+				l.evidence.crates[CratesIO+" some"] = Known{Name: "some", Snapshot: storage.CIDOf([]byte(line("some", "2.0.0"))), Seen: l.proxy.Clock()}
+				l.evidence.mu.Unlock()
+				text(line("some", "3.0.0"))(w, r)
+			})
+			if err := l.refresh("some"); err != nil || l.evidence.imports() != before {
+				t.Errorf("it is entered on top of what another entered: %v", err)
+			}
+			l.on("/so/me/some", text(line("some", "3.0.0")))
+			if err := l.refresh("some"); err != nil || l.evidence.imports() != before {
+				t.Errorf("and it is not fresh: %v", err)
+			}
+			l.pass(DefaultFresh)
+			if err := l.refresh("some"); err != nil || l.evidence.imports() != before+1 {
+				t.Errorf("it is never entered: %v", err)
+			}
+		})
+	}
+}
+
 // Whoever misses a version that was published a moment ago need not wait until what is known
 // is old; but upstream is not asked as often as somebody names one that is nowhere.
 func TestWhoMissesSomethingHasUpstreamAskedAnew(t *testing.T) {
@@ -263,7 +297,7 @@ func TestASlowUpstreamTakesNoSpoolOfOthers(t *testing.T) {
 // What an upstream has entered here stays for ever: it cannot fill this registry by changing
 // its index files again and again.
 func TestAnUpstreamCannotEnterWithoutEnd(t *testing.T) {
-	l := newLab(t, func(c *Config) { c.DayBytes = int64(5 * (len(line("some", "1.0.0")) + versionBytes)) })
+	l := newLab(t, func(c *Config) { c.DayBytes = int64(10 * (len(line("some", "1.0.0")) + versionBytes)) })
 	for i := range 20 {
 		l.on("/so/me/some", text(line("some", fmt.Sprintf("1.0.%d", i%10))))
 		if err := l.refresh("some"); err != nil {
@@ -272,17 +306,21 @@ func TestAnUpstreamCannotEnterWithoutEnd(t *testing.T) {
 		l.pass(DefaultFresh)
 	}
 	if n := l.evidence.imports(); n != 5 {
-		t.Errorf("%d index files are entered within a day, want 5", n)
+		t.Errorf("%d index files of one crate are entered within a day, want 5 of the 10 that fit", n)
 	}
 	until(t, "there is one alarm", func() bool {
 		return strings.Contains(l.facts.kinds(), AlarmExcess)
 	})
 	l.on("/ot/he/other", text(line("other", "1.0.0")))
-	if err := l.refresh("other"); !errors.Is(err, ErrBusy) {
-		t.Errorf("what is not known: %v", err)
+	if err := l.refresh("other"); err != nil || l.evidence.imports() != 6 {
+		t.Errorf("another crate is not entered: %v", err)
+	}
+	l.on("/la/rg/large", text(line("large", "1.0.0")+strings.Repeat("\n", 10*versionBytes)))
+	if err := l.refresh("large"); !errors.Is(err, ErrBusy) {
+		t.Errorf("what is not known, and for which there is not enough left: %v", err)
 	}
 	l.pass(24 * time.Hour)
-	if err := l.refresh("some"); err != nil || l.evidence.imports() != 6 {
+	if err := l.refresh("some"); err != nil || l.evidence.imports() != 7 {
 		t.Errorf("on the next day: %v", err)
 	}
 }
@@ -291,7 +329,7 @@ func TestAnUpstreamCannotEnterWithoutEnd(t *testing.T) {
 // become: that counts, and so does that it is gone.
 func TestWhatAnImportWritesBesideTheIndexFileCounts(t *testing.T) {
 	const versions = 20_000
-	l := newLab(t, func(c *Config) { c.DayBytes = 10 * versions * versionBytes })
+	l := newLab(t, func(c *Config) { c.DayBytes = 20 * versions * versionBytes })
 	l.evidence.versions = versions
 	for i := range 30 {
 		l.on("/so/me/some", status(http.StatusGone))
@@ -302,7 +340,7 @@ func TestWhatAnImportWritesBesideTheIndexFileCounts(t *testing.T) {
 		l.pass(DefaultFresh)
 	}
 	if n := l.evidence.imports(); n < 8 || n > 10 {
-		t.Errorf("%d imports within a day, each of %d bytes, where ten fit", n, versions*versionBytes)
+		t.Errorf("%d imports within a day, each of %d bytes, where ten are one crate's share", n, versions*versionBytes)
 	}
 	until(t, "there is an alarm", func() bool { return strings.Contains(l.facts.kinds(), AlarmExcess) })
 	l.pass(24 * time.Hour)

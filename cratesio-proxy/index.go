@@ -102,22 +102,32 @@ func (u *Upstream) renew(ctx context.Context, name string, known Known, ok bool,
 		u.proxy.counts.fresh.Add(1)
 		return nil
 	}
-	if r, there := u.resting.get(name); there && now.Before(r.until) {
-		u.proxy.counts.rested.Add(1)
-		if ok {
-			return nil
+	for _, key := range []string{name, shareOf(ahead.asker, name)} {
+		if r, there := u.resting.get(key); there && now.Before(r.until) {
+			u.proxy.counts.rested.Add(1)
+			if ok {
+				return nil
+			}
+			return r.err
 		}
-		return r.err
 	}
 	if ahead.behind && !u.mayAhead(ahead) {
 		return errEnough
 	}
 	u.wantConfig()
-	asked := u.flights.join(u.proxy, name, indexTime, func(ctx context.Context) error { return u.fetchIndex(ctx, name, fresh, ahead) })
-	if !ok {
-		return u.patiently(ctx, asked.wait)
+	join := func() *flight {
+		return u.flights.join(u.proxy, name, indexTime, func(ctx context.Context) error { return u.fetchIndex(ctx, name, fresh, ahead) })
 	}
-	return u.renewKnown(ctx, asked)
+	if ok {
+		return u.renewKnown(ctx, join())
+	}
+	return u.patiently(ctx, func(ctx context.Context) error {
+		err := join().wait(ctx)
+		for more := mostRounds; more > 1 && ofAnother(err, ahead.asker); more-- {
+			err = join().wait(ctx)
+		}
+		return err
+	})
 }
 
 // renewKnown waits for news of what is known already, but not for long, and not at all
@@ -182,8 +192,14 @@ func (u *Upstream) fetchIndex(ctx context.Context, name string, fresh time.Durat
 	}
 	err = u.believed(ctx, ok, u.askIndex(ctx, name, known, ok, file, ahead))
 	u.remember(ctx, name, known, ok, file, err)
+	if errors.Is(err, errAskerShare) {
+		u.resting.put(shareOf(ahead.asker, name), rest{err, u.proxy.Clock().Add(u.proxy.Fresh)})
+	}
 	return err
 }
+
+// shareOf is where it rests that asker had a share too small for name.
+func shareOf(asker, name string) string { return asker + "\x00" + name }
 
 // noted is what Facts has of a file; it is worth a request, not an error.
 func (u *Upstream) noted(ctx context.Context, name string) File {
@@ -216,9 +232,13 @@ func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bo
 		return nil
 	}
 	var deps []string
+	asker := ahead.asker
+	if u.enteredMeanwhile(ctx, name, known) {
+		return nil
+	}
 	if found.file.Snapshot = storage.CIDOf(found.body); !ok || found.file.Snapshot != known.Snapshot {
 		ahead := func(deps []string) { u.spreadOnce(name, found.file.Checked, deps, ahead) }
-		if deps, err = u.enter(ctx, name, known, found.body, ahead); err != nil {
+		if deps, err = u.enter(ctx, name, asker, known, found.body, ahead); err != nil {
 			return err
 		}
 	}
@@ -226,10 +246,17 @@ func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bo
 	return nil
 }
 
+// enteredMeanwhile reports whether another replica has entered a snapshot since known was looked up,
+// which is as fresh as what came: where they are told different things, each would enter its own.
+func (u *Upstream) enteredMeanwhile(ctx context.Context, name string, known Known) bool {
+	now, ok, err := u.proxy.Evidence.Known(ctx, u.setting.Name, cargo.CanonicalName(name))
+	return err == nil && ok && now.Snapshot != known.Snapshot
+}
+
 // enter hands a snapshot to the registry, and returns what it depends on, which it tells
 // before: publication takes its time. One that is another crate's is not there: some file
 // systems know one file by several names.
-func (u *Upstream) enter(ctx context.Context, name string, known Known, snapshot []byte, tell func(deps []string)) ([]string, error) {
+func (u *Upstream) enter(ctx context.Context, name, asker string, known Known, snapshot []byte, tell func(deps []string)) ([]string, error) {
 	file, err := cargo.ParseUpstreamFile(name, snapshot)
 	switch {
 	case err != nil:
@@ -239,8 +266,8 @@ func (u *Upstream) enter(ctx context.Context, name string, known Known, snapshot
 	case strings.ToLower(file.Name) != name:
 		return nil, u.say(ErrNotFound)
 	}
-	if !u.enters(known, len(snapshot), len(file.Lines)) {
-		return nil, u.say(errExcess)
+	if err := u.enters(name, asker, known, len(snapshot), len(file.Lines)); err != nil {
+		return nil, err
 	}
 	deps := dependencies(file)
 	tell(deps)
@@ -322,6 +349,8 @@ func (u *Upstream) remember(ctx context.Context, name string, known Known, ok bo
 			u.vanished(ctx, name, known, file, err)
 		}
 		return
+	case errors.Is(err, errAskerShare): // which keeps nobody else from it
+		u.exceeded(err)
 	case errors.Is(err, errExcess):
 		u.exceeded(err)
 		u.resting.put(name, rest{err, now.Add(u.proxy.Fresh)})
@@ -341,7 +370,8 @@ func (u *Upstream) remember(ctx context.Context, name string, known Known, ok bo
 	u.proxy.Log.WarnContext(ctx, "an upstream's index file cannot be had", "upstream", u.setting.Name, "crate", name, "known", ok, "error", err, "cause", inside(err))
 }
 
-// exceeded raises the alarm that more changes than is entered.
+// exceeded raises the alarm that more changes than is entered. It names no crate: it would be
+// raised for each that somebody asks for then.
 func (u *Upstream) exceeded(err error) {
 	u.alarm(Alarm{Kind: AlarmExcess, Detail: words(err), At: u.proxy.Clock()})
 }
@@ -369,8 +399,8 @@ func (u *Upstream) vanished(ctx context.Context, name string, known Known, file 
 	if status == http.StatusNotFound && (now.Sub(gone.Checked) < vanishedFor || u.fetchConfig(ctx) != nil) {
 		return
 	}
-	if !u.enters(known, 0, 0) {
-		u.exceeded(u.say(errExcess))
+	if err := u.enters(name, "", known, 0, 0); err != nil {
+		u.exceeded(err)
 		return
 	}
 	if _, err := u.proxy.Evidence.Import(ctx, u.setting.Name, name, nil); err != nil {

@@ -116,11 +116,11 @@ type Want struct {
 // includes names that are never asked of an upstream, and ErrUnavailable, ErrRefused
 // or ErrBroken where nothing is known and upstream did not tell.
 func (u *Upstream) Refresh(ctx context.Context, name string) error {
-	return u.refresh(ctx, name, u.newCascade())
+	return u.refresh(ctx, name, u.newCascade(ctx))
 }
 
 // Renew is Refresh for who misses something in what is known: upstream is asked anew, unless
 // it was a few seconds ago.
 func (u *Upstream) Renew(ctx context.Context, name string) error {
-	return u.refreshOlder(ctx, name, u.newCascade(), min(renewRest, u.proxy.Fresh))
+	return u.refreshOlder(ctx, name, u.newCascade(ctx), min(renewRest, u.proxy.Fresh))
 }

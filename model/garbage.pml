@@ -21,6 +21,8 @@
 bool there = true;       /* the blob: left behind long ago, and named by nothing */
 bool named;              /* an entry that names it is committed */
 byte tomb = NONE;        /* the tombstone: each that is written is another one */
+byte alike = NONE;       /* the publisher, with 1 more, whose the tombstone looks like besides: it is of the same second */
+bool since[PUBLISHERS];  /* a tombstone was taken away since a publisher wrote its last: another may be of that second */
 byte lock = NOBODY;      /* the head's lock, where it is held for longer than one step */
 byte under_way;          /* removals asked for, that have not happened yet */
 
@@ -30,6 +32,25 @@ inline forgets() {
 	:: tomb == mine -> tomb = LOST
 	:: else -> skip
 	fi
+}
+
+/*
+ * Writes a tombstone: later than the one that is there, and told from others by its second. Where
+ * nobody waits before a claim, one that a publisher wrote may be gone by then, without its knowing.
+ */
+inline writes() {
+#ifdef EMBEDDED
+	if
+	:: alike = NONE
+	:: since[0] && tomb != 1 && alike != 1 -> alike = 1
+	:: since[PUBLISHERS - 1] && tomb != PUBLISHERS && alike != PUBLISHERS -> alike = PUBLISHERS
+	fi;
+	if
+	:: _pid < PUBLISHERS -> since[_pid] = false
+	:: else
+	fi;
+#endif
+	tomb = mine
 }
 
 inline enters() {
@@ -62,9 +83,9 @@ enter:
 	/* The tombstone is written anew, once whatever was asked for by the one before has happened. */
 	if
 #ifdef MUTATE_CLAIM_EARLY
-	:: d_step { lock == NOBODY -> tomb = mine; printf("publisher %d claims it\n", _pid) }
+	:: atomic { lock == NOBODY -> writes(); printf("publisher %d claims it\n", _pid) }
 #else
-	:: d_step { lock == NOBODY && under_way == 0 -> tomb = mine; printf("publisher %d claims it\n", _pid) }
+	:: atomic { lock == NOBODY && under_way == 0 -> writes(); printf("publisher %d claims it\n", _pid) }
 #endif
 	:: goto begin
 	fi;
@@ -87,7 +108,18 @@ enter:
 #else
 	:: d_step { lock == NOBODY ->
 		if
-		:: tomb == mine -> tomb = NONE; printf("publisher %d takes its tombstone away\n", _pid)
+#if !defined(EMBEDDED)
+		:: tomb == mine ->
+#elif defined(MUTATE_RELEASE_UNLOOKED)
+		:: tomb == mine || alike == mine ->
+#else
+		:: (tomb == mine || alike == mine) && there ->
+#endif
+			tomb = NONE; alike = NONE;
+#ifdef EMBEDDED
+			since[0] = true; since[PUBLISHERS - 1] = true;
+#endif
+			printf("publisher %d takes its tombstone away\n", _pid)
 		:: else -> skip
 		fi
 	} goto enter
@@ -101,13 +133,15 @@ begin:
 end:
 #ifdef MUTATE_CONDEMN_UNLOCKED
 	!named;
-	atomic { tomb = mine; printf("collector %d condemns it\n", _pid) }
+	atomic { writes(); printf("collector %d condemns it\n", _pid) }
 #else
-	atomic { lock == NOBODY && !named -> tomb = mine; printf("collector %d condemns it\n", _pid) }
+	atomic { lock == NOBODY && !named -> writes(); printf("collector %d condemns it\n", _pid) }
 #endif
 	/* Asked for under the lock; it may be lost before that has happened, with the session or the process. */
 	if
-#ifdef MUTATE_REMOVE_BLIND
+#ifdef EMBEDDED /* where all is on one host it has happened by then */
+	:: atomic { lock == NOBODY && tomb == mine -> there = false; printf("collector %d removes it\n", _pid); assert(!named) }
+#elif defined(MUTATE_REMOVE_BLIND)
 	:: atomic { lock == NOBODY && tomb != NONE && under_way < 2 -> lock = _pid; under_way++ }
 #else
 	:: atomic { lock == NOBODY && tomb == mine && under_way < 2 -> lock = _pid; under_way++; printf("collector %d asks for its removal\n", _pid) }

@@ -39,9 +39,11 @@ restored database not noticed    | fails | replicas | -DN=2 -DE=1 -DC=1 -DLEASES
 acknowledged by a young session  | fails | replicas | -DALIKE -DN=2 -DE=2 -DC=2 -DLEASES -DRESTORES=1 -DMUTATE_YOUNG_SESSION
 rebuild forgets the leases       | fails | replicas | -DALIKE -DN=2 -DE=2 -DC=2 -DLEASES -DRESTORES=1 -DMUTATE_REBUILD_FORGETS
 garbage                          | holds | garbage |
+garbage on one host              | holds | garbage | -DEMBEDDED
 entered without a look           | fails | garbage | -DMUTATE_ENTER_BLIND
 claimed while removals are due   | fails | garbage | -DMUTATE_CLAIM_EARLY
 others' tombstones taken away    | fails | garbage | -DMUTATE_RELEASE_BLIND
+released without a look          | fails | garbage | -DEMBEDDED -DMUTATE_RELEASE_UNLOOKED
 claimed without a look           | fails | garbage | -DMUTATE_UNLOOKED
 condemned without the lock       | fails | garbage | -DMUTATE_CONDEMN_UNLOCKED
 removed by any tombstone         | fails | garbage | -DMUTATE_REMOVE_BLIND

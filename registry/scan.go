@@ -20,7 +20,7 @@ import (
 // Bounds on looks into crates.
 const (
 	scansAtOnce  = 2               // each keeps a core busy
-	scansWaiting = 1024            // for one that is under way or waits
+	scansWaiting = 1024            // of one source
 	scanWait     = 2 * time.Minute // for a turn
 	scanTime     = 2 * time.Minute // of one; the largest crate takes some seconds
 	// uploadScan is how long who publishes waits for turn and look together: cargo
@@ -50,19 +50,21 @@ type scans struct {
 	unkept  []catalog.Scan
 	closed  bool
 	running sync.WaitGroup
-	room    chan struct{}
+	// turns are by source: this registry's own crates, and those of each upstream.
+	turns *turns
 }
 
-// scanFlight is a look under way, for all who wait for it.
+// scanFlight is a look under way, or one that waits for its turn, for all who wait for it.
 type scanFlight struct {
-	done chan struct{}
-	scan catalog.Scan
-	err  error
+	place *place // nil where it is over from the first
+	done  chan struct{}
+	scan  catalog.Scan
+	err   error
 }
 
 func newScans() *scans {
 	return &scans{
-		known: newLRU(knownScans), flights: map[storage.CID]*scanFlight{}, room: make(chan struct{}, scansAtOnce),
+		known: newLRU(knownScans), flights: map[storage.CID]*scanFlight{}, turns: newTurns(scansAtOnce, scansWaiting),
 		most: scanTime, resting: map[storage.CID]time.Time{},
 	}
 }
@@ -75,21 +77,24 @@ func (r *Registry) findings(ctx context.Context, v state.Version) (scanned bool,
 	if v.Kind != record.KindCrate {
 		return false, nil, nil
 	}
-	s, err := r.scanOf(ctx, v.CID)
+	s, err := r.scanOf(ctx, hosted, v.CID)
 	if err != nil || s.Failure != "" {
 		return false, nil, err
 	}
 	return true, s.Findings, nil
 }
 
+// hosted is the source of looks into this registry's own crates; an upstream has no such name.
+const hosted = ""
+
 // scanOf is what is known of the crate whose bytes are id, by today's recognisers:
-// from memory, from the catalog, or by a look at it.
-func (r *Registry) scanOf(ctx context.Context, id storage.CID) (catalog.Scan, error) {
-	return r.scanOfBytes(ctx, id, nil)
+// from memory, from the catalog, or by a look at it when it is the turn of source.
+func (r *Registry) scanOf(ctx context.Context, source string, id storage.CID) (catalog.Scan, error) {
+	return r.scanOfBytes(ctx, source, id, nil)
 }
 
 // scanOfBytes is scanOf by a look at crate, which it closes, instead of what is stored; nil: at that.
-func (r *Registry) scanOfBytes(ctx context.Context, id storage.CID, crate io.ReadCloser) (catalog.Scan, error) {
+func (r *Registry) scanOfBytes(ctx context.Context, source string, id storage.CID, crate io.ReadCloser) (catalog.Scan, error) {
 	defer func() {
 		if crate != nil {
 			crate.Close()
@@ -111,9 +116,9 @@ func (r *Registry) scanOfBytes(ctx context.Context, id storage.CID, crate io.Rea
 	}
 	look := r.scanStored
 	if of := crate; of != nil {
-		look = func(id storage.CID) (catalog.Scan, error) { return r.scanIncoming(id, of) }
+		look = func(id storage.CID, place *place) (catalog.Scan, error) { return r.scanIncoming(id, place, of) }
 	}
-	f, begun, err := r.scans.join(id, look)
+	f, begun, err := r.scans.join(source, id, look)
 	if err != nil {
 		return catalog.Scan{}, err
 	}
@@ -171,11 +176,13 @@ func (s *scans) know(scan catalog.Scan) {
 }
 
 // join returns the look at id that is under way, or begins one, which goes on
-// whatever becomes of who asked: then begun is true.
-func (s *scans) join(id storage.CID, look func(storage.CID) (catalog.Scan, error)) (f *scanFlight, begun bool, err error) {
+// whatever becomes of who asked: then begun is true. One that waits for the turn of another
+// source waits for that of source from now on, too.
+func (s *scans) join(source string, id storage.CID, look func(storage.CID, *place) (catalog.Scan, error)) (f *scanFlight, begun bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f, ok := s.flights[id]; ok {
+		f.place.also(source)
 		return f, false, nil
 	}
 	if known, ok := s.known.get(scanThing(id)); ok { // a look has ended since the asker looked
@@ -183,13 +190,17 @@ func (s *scans) join(id storage.CID, look func(storage.CID) (catalog.Scan, error
 		close(f.done)
 		return f, false, nil
 	}
-	if s.closed || len(s.flights) >= scansWaiting {
+	var place *place
+	if !s.closed {
+		place = s.turns.join(source)
+	}
+	if place == nil {
 		return nil, false, fmt.Errorf("%w: too many crates wait to be looked into, or this registry is shutting down", ErrUnavailable)
 	}
-	f = &scanFlight{done: make(chan struct{})}
+	f = &scanFlight{place: place, done: make(chan struct{})}
 	s.flights[id] = f
 	s.running.Go(func() {
-		f.scan, f.err = look(id)
+		f.scan, f.err = look(id, place)
 		if f.err == nil {
 			s.know(f.scan)
 			if f.scan.Failure != "" || len(f.scan.Findings) > 0 {
@@ -213,8 +224,8 @@ func (s *scans) close() {
 }
 
 // scanStored looks into the stored crate id and keeps what it finds.
-func (r *Registry) scanStored(id storage.CID) (catalog.Scan, error) {
-	s, err := r.scanInTurn(id, func(ctx context.Context) (io.ReadCloser, error) { return r.Blobs.Open(ctx, id) })
+func (r *Registry) scanStored(id storage.CID, place *place) (catalog.Scan, error) {
+	s, err := r.scanInTurn(id, place, func(ctx context.Context) (io.ReadCloser, error) { return r.Blobs.Open(ctx, id) })
 	if err == nil {
 		r.keepScans([]catalog.Scan{s})
 	}
@@ -223,25 +234,23 @@ func (r *Registry) scanStored(id storage.CID) (catalog.Scan, error) {
 
 // scanIncoming looks into a crate that may not be stored yet, and closes it. What it finds
 // is kept a little later, together with others: nobody who waits for it waits for that.
-func (r *Registry) scanIncoming(id storage.CID, crate io.ReadCloser) (catalog.Scan, error) {
+func (r *Registry) scanIncoming(id storage.CID, place *place, crate io.ReadCloser) (catalog.Scan, error) {
 	defer crate.Close()
-	s, err := r.scanInTurn(id, func(context.Context) (io.ReadCloser, error) { return io.NopCloser(crate), nil })
+	s, err := r.scanInTurn(id, place, func(context.Context) (io.ReadCloser, error) { return io.NopCloser(crate), nil })
 	if err == nil {
 		r.keepScanLater(s)
 	}
 	return s, err
 }
 
-// scanInTurn looks into what open opens once it is its turn.
-func (r *Registry) scanInTurn(id storage.CID, open func(context.Context) (io.ReadCloser, error)) (catalog.Scan, error) {
+// scanInTurn looks into what open opens once it is the turn of place, which it ends.
+func (r *Registry) scanInTurn(id storage.CID, place *place, open func(context.Context) (io.ReadCloser, error)) (catalog.Scan, error) {
 	turn, cancel := context.WithTimeout(r.running, scanWait)
 	defer cancel()
-	select {
-	case r.scans.room <- struct{}{}:
-		defer func() { <-r.scans.room }()
-	case <-turn.Done():
+	if err := place.wait(turn); err != nil {
 		return catalog.Scan{}, scanStopped(turn)
 	}
+	defer place.end()
 	ctx, cancel := context.WithTimeout(r.running, r.scans.most)
 	defer cancel()
 	crate, err := open(ctx)
@@ -333,12 +342,11 @@ func scanStopped(ctx context.Context) error {
 func (r *Registry) scanUpload(ctx context.Context, id storage.CID, upload io.ReadSeeker) *catalog.Scan {
 	ctx, cancel := context.WithTimeout(ctx, uploadScan)
 	defer cancel()
-	select {
-	case r.scans.room <- struct{}{}:
-		defer func() { <-r.scans.room }()
-	case <-ctx.Done():
+	place := r.scans.turns.join(hosted)
+	if place == nil || place.wait(ctx) != nil {
 		return nil
 	}
+	defer place.end()
 	_, err := upload.Seek(0, io.SeekStart)
 	var s catalog.Scan
 	if err == nil {
@@ -401,7 +409,7 @@ func (r *Registry) scanUnscanned(ctx context.Context) {
 			return
 		}
 		for _, id := range ids {
-			_, err := r.scanOf(ctx, id)
+			_, err := r.scanOf(ctx, hosted, id)
 			if ctx.Err() != nil {
 				return
 			}

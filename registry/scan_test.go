@@ -174,10 +174,10 @@ func TestACrateIsLookedIntoWhenItIsPublished(t *testing.T) {
 	if n := b.opened(); n != 0 {
 		t.Errorf("%d blobs were opened to find out", n)
 	}
-	if s, err := r.scanOf(t.Context(), deep.version().CID); err != nil || s.Failure == "" {
+	if s, err := r.scanOf(t.Context(), hosted, deep.version().CID); err != nil || s.Failure == "" {
 		t.Errorf("what cannot be looked at is %+v, %v", s, err)
 	}
-	if s, err := r.scanOf(t.Context(), hidden.version().CID); err != nil || s.Detail != `blake3: the message permutation in "hidden-1.0.0/src/lib.rs"` {
+	if s, err := r.scanOf(t.Context(), hosted, hidden.version().CID); err != nil || s.Detail != `blake3: the message permutation in "hidden-1.0.0/src/lib.rs"` {
 		t.Errorf("the detail is %+v, %v", s, err)
 	}
 	other := plain.version()
@@ -239,7 +239,7 @@ func TestOnlySoManyAreLookedAtAtOnce(t *testing.T) {
 	b.set(gate, nil)
 	var flights []*scanFlight
 	for _, u := range uploads {
-		f, _, err := r.scans.join(u.version().CID, r.scanStored)
+		f, _, err := r.scans.join(hosted, u.version().CID, r.scanStored)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -270,7 +270,7 @@ func TestWhatCannotBeFoundOutNowIsAnErrorAndIsNotKept(t *testing.T) {
 	b.set(gate, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	f, _, err := r.scans.join(hidden.version().CID, r.scanStored)
+	f, _, err := r.scans.join(hosted, hidden.version().CID, r.scanStored)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +290,7 @@ func TestCloseEndsALook(t *testing.T) {
 	_, r, b := watched(t, plain)
 	forget(t, r, plain)
 	b.set(make(chan struct{}), nil) // nobody will open it
-	f, _, err := r.scans.join(plain.version().CID, r.scanStored)
+	f, _, err := r.scans.join(hosted, plain.version().CID, r.scanStored)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,7 +304,7 @@ func TestCloseEndsALook(t *testing.T) {
 	if <-f.done; f.err == nil {
 		t.Error("the look has found something")
 	}
-	if _, err := r.scanOf(t.Context(), plain.version().CID); !errors.Is(err, ErrUnavailable) {
+	if _, err := r.scanOf(t.Context(), hosted, plain.version().CID); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("after Close: %v", err)
 	}
 }

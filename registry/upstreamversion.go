@@ -84,7 +84,7 @@ func (r *Registry) LookInto(ctx context.Context, asker policy.Asker, v Judged, c
 		}
 		return r.Version(ctx, asker, v.Kind, v.Name, v.Version.Version)
 	}
-	if _, err := r.scanOfBytes(ctx, v.CID, crate); err != nil {
+	if _, err := r.scanOfBytes(ctx, upstream, v.CID, crate); err != nil {
 		return Judged{}, err
 	}
 	return r.UpstreamVersion(ctx, asker, upstream, v.Name, v.Version.Version, v.CID.Digest())

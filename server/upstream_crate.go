@@ -96,7 +96,34 @@ func (s *Server) incoming(r *http.Request, upstream string, want UpstreamCrate) 
 		leave()
 		return nil, nil, err
 	}
-	return in, leave, nil
+	if in.Held() != nil { // it was stored a moment ago
+		return in, leave, nil
+	}
+	return in, s.onceArrived(r.Context(), askerOf(r), in.Arrived(), leave), nil
+}
+
+// onceArrived is leave of a place for what is received, which is given back for one among sends once all
+// of it has arrived: who reads slowly keeps nobody from fetching. Where there is none of those it is kept.
+func (s *Server) onceArrived(ctx context.Context, asker did.DID, arrived <-chan struct{}, leave func()) func() {
+	ctx, end := context.WithCancel(ctx)
+	exchanged := make(chan struct{})
+	go func() {
+		defer close(exchanged)
+		select {
+		case <-arrived:
+		case <-ctx.Done():
+			return
+		}
+		if send, err := s.sends.take(ctx, asker); err == nil {
+			leave()
+			leave = send
+		}
+	}()
+	return func() {
+		end()
+		<-exchanged
+		leave()
+	}
 }
 
 // askerOf is whose places r takes.

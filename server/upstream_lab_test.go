@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/storage"
 )
@@ -36,6 +37,8 @@ type fakeUpstreams struct {
 	unheld error
 	// unsized: upstream does not say how large a crate is.
 	unsized bool
+	// arrived is closed when all of what is received has; nil: it never is.
+	arrived <-chan struct{}
 	remove  func(context.Context, storage.CID) error
 }
 
@@ -88,7 +91,7 @@ func (f *fakeUpstreams) ask(what string) (string, error) {
 }
 
 // Refresh asks nobody where fresh says that this was done a moment ago.
-func (f *fakeUpstreams) Refresh(ctx context.Context, upstream, name string, anew bool) error {
+func (f *fakeUpstreams) Refresh(ctx context.Context, _ did.DID, upstream, name string, anew bool) error {
 	f.mu.Lock()
 	fresh := f.fresh
 	f.mu.Unlock()
@@ -125,7 +128,7 @@ func (f *fakeUpstreams) Crate(ctx context.Context, _ string, want UpstreamCrate)
 	if !ok || f.down != nil {
 		return nil, errors.Join(f.down, registry.ErrNotFound)
 	}
-	in := &incoming{parts: parts}
+	in := &incoming{parts: parts, arrived: f.arrived}
 	for _, p := range parts {
 		if in.size += int64(len(p.data)) + p.more; p.err != nil {
 			in.size++ // what is held back until all was seen to be right
@@ -208,11 +211,15 @@ type incoming struct {
 	parts []part
 	size  int64
 	blob  storage.Blob
+	// arrived is nil where it never is.
+	arrived <-chan struct{}
 }
 
 func (i *incoming) Size() int64 { return i.size }
 
 func (i *incoming) Held() storage.Blob { return i.blob }
+
+func (i *incoming) Arrived() <-chan struct{} { return i.arrived }
 
 // Whole gives bytes that are not read otherwise.
 func (i *incoming) Whole(ctx context.Context) (io.ReadCloser, error) {

@@ -55,6 +55,16 @@ func (p placed) taken(t *testing.T) {
 	}
 }
 
+// eventually fails when is does not come true.
+func eventually(t *testing.T, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it never is so")
+		}
+	}
+}
+
 // What is held waits for nothing that is being received, other members and other upstreams
 // wait for nobody's slow one, and who has theirs waits for a while.
 func TestWhatIsReceivedSlowlyHoldsNobodyElse(t *testing.T) {
@@ -98,6 +108,45 @@ func TestWhatIsReceivedSlowlyHoldsNobodyElse(t *testing.T) {
 		t.Errorf("the slow one: HTTP %d", code)
 	}
 	p.taken(t)
+}
+
+// Who reads slowly what has arrived keeps no place of what is received, as long as there is one of those
+// for what is held.
+func TestWhoReadsSlowlyKeepsNoPlaceOfWhatIsReceived(t *testing.T) {
+	for name, full := range map[string]bool{"there is a place": false, "there is none": true} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlaced(t)
+			p.upstreams.offer("remote", "1.0.0")
+			release, arrived := make(chan struct{}), make(chan struct{})
+			p.upstreams.arrived = arrived
+			crate := crateFile("remote", "1.0.0")
+			p.upstreams.crates[storage.CIDOf(crate)] = []part{{data: string(crate[:10])}, {data: string(crate[10:]), wait: release}}
+			member := p.session(p.member, "read")
+			slow := make(chan *httptest.ResponseRecorder, 1)
+			go func() { slow <- p.ask(t.Context(), "/crates-io/dl/remote/1.0.0/"+hashOf(crate), member) }()
+			fetches, sends := p.s.fetches[cratesIO].free, p.s.sends.free
+			eventually(t, func() bool { return len(fetches) == 1 && len(sends) == 0 })
+			leave := func() {}
+			if full {
+				leave = must(p.s.sends.take(t.Context(), didOf(p.member)))
+				before := p.s.sends.turnedAway.Load()
+				close(arrived)
+				eventually(t, func() bool { return p.s.sends.turnedAway.Load() > before })
+				if len(fetches) != 1 {
+					t.Error("it has no place at all")
+				}
+			} else {
+				close(arrived)
+				eventually(t, func() bool { return len(fetches) == 0 && len(sends) == 1 })
+			}
+			close(release)
+			if w := <-slow; w.Code != http.StatusOK || w.Body.String() != string(crate) {
+				t.Errorf("HTTP %d, %d bytes", w.Code, w.Body.Len())
+			}
+			leave()
+			p.taken(t)
+		})
+	}
 }
 
 // Nobody has an upstream asked for more unknown names at once than a member may; what is known

@@ -154,7 +154,7 @@ func (s *Server) askFor(r *http.Request, upstream, name string, anew bool) error
 		}
 		defer leave()
 	}
-	return s.upstreams.Refresh(r.Context(), upstream, strings.ToLower(name), anew)
+	return s.upstreams.Refresh(r.Context(), askerOf(r), upstream, strings.ToLower(name), anew)
 }
 
 // askable refuses names that no upstream is asked for, with one error for all.

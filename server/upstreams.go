@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/storage"
 )
@@ -23,8 +24,9 @@ type Upstreams interface {
 	// case, is what upstream says now, and returns when that is published and may be served. What
 	// is known is served as it is where upstream is slow or down. registry.ErrNotFound: there
 	// is nothing to serve. anew is for who misses something in what is known: however fresh
-	// that is, upstream is asked, unless it was a few seconds ago.
-	Refresh(ctx context.Context, upstream, name string, anew bool) error
+	// that is, upstream is asked, unless it was a few seconds ago. Of what is entered for that
+	// within a day, asker gets a fair share and no more.
+	Refresh(ctx context.Context, asker did.DID, upstream, name string, anew bool) error
 	// Crate returns a crate that is held, or begins or joins its reception, and returns when
 	// upstream has answered. ctx bounds the reading as well.
 	Crate(ctx context.Context, upstream string, want UpstreamCrate) (Incoming, error)
@@ -60,6 +62,9 @@ type Incoming interface {
 	// Whole waits until all bytes were seen to be right, and reads them from the first on,
 	// whatever else is read, also after Close: it is closed by itself. It returns nil where Held does not.
 	Whole(ctx context.Context) (io.ReadCloser, error)
+	// Arrived is closed once all bytes were seen to be right: whoever still reads them then
+	// takes nothing of what is received. It may be nil where Held is not.
+	Arrived() <-chan struct{}
 	// Size is the number of bytes, -1 where upstream does not say it, until all were seen to be right.
 	Size() int64
 }
@@ -140,8 +145,10 @@ var (
 // noUpstreams is what a registry has that takes crates from nowhere else.
 type noUpstreams struct{}
 
-func (noUpstreams) State() UpstreamsState                               { return UpstreamsState{} }
-func (noUpstreams) Refresh(context.Context, string, string, bool) error { return registry.ErrNotFound }
+func (noUpstreams) State() UpstreamsState { return UpstreamsState{} }
+func (noUpstreams) Refresh(context.Context, did.DID, string, string, bool) error {
+	return registry.ErrNotFound
+}
 func (noUpstreams) Crate(context.Context, string, UpstreamCrate) (Incoming, error) {
 	return nil, registry.ErrNotFound
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	cratesioproxy "phoenix-lab.org/aln-registry/cratesio-proxy"
+	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/server"
 	"phoenix-lab.org/aln-registry/storage"
@@ -176,11 +177,12 @@ func (u *upstreams) State() server.UpstreamsState {
 }
 
 // Refresh implements server.Upstreams.
-func (u *upstreams) Refresh(ctx context.Context, upstream, name string, anew bool) error {
+func (u *upstreams) Refresh(ctx context.Context, asker did.DID, upstream, name string, anew bool) error {
 	at, err := u.at(upstream)
 	if err != nil {
 		return err
 	}
+	ctx = cratesioproxy.AskedBy(ctx, string(asker))
 	if anew {
 		return told(at.Renew(ctx, name))
 	}
