@@ -106,7 +106,7 @@ func arguments(t *testing.T, f *fake, pin Pin) map[reflect.Type]reflect.Value {
 		f.server.URL, pin, Terms{}, Login{Pin: pin}, Entered{Pin: pin}, subject, f.records[0].ID(), f.records[0], verify.Want{Subject: subject}, verify.WantUpstream{Subject: must(record.UpstreamSubject("crates-io", "demo")), Version: "1.0.0"}, verify.Replayed{State: map[string][]byte{}},
 		publish, Upload{Draft: publish, Content: strings.NewReader("one"), Size: 3}, Heads{}, record.KindCrate, storage.CIDOf(nil),
 		did.DID("did:web:a.example"), []byte("{}"), [][]byte{}, (*int64)(nil), int64(0), 7, true, time.Minute,
-		Proposed{Rule: "demo"}, particle.QuarantineRule{}, particle.EnvGrant{}, Grant{}, []Judged{}, []Locked{}, []Override{}, [][32]byte{},
+		Proposed{Rule: "demo"}, particle.QuarantineRule{}, particle.EnvGrant{}, Grant{}, []Judged{}, []Locked{}, []Override{}, [][32]byte{}, []string{},
 		PrefetchList{Upstream: "crates-io", Whole: []string{"demo"}}, func(PrefetchOutcome, int) {}, time.Now(),
 		func(int64, int64) {}, func(*record.Registry) error { return nil }, func(_, _ *record.Registry) error { return nil },
 	} {

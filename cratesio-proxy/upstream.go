@@ -39,6 +39,9 @@ type Upstream struct {
 	alarmed   *recent[string, time.Time]     // alarms that were raised, so that one that goes on is not raised again and again
 }
 
+// noToken says without the file's place, which is not for everybody, what is wrong with it.
+const noToken = "its token_file cannot be used now (missing, unreadable, or not one line of text)"
+
 // Trouble is why an upstream did not give what it was asked for.
 type Trouble struct {
 	At time.Time
@@ -49,8 +52,12 @@ type Trouble struct {
 }
 
 // LastTrouble is what last kept the upstream from answering, false where nothing did since
-// the start. That it has not got something is none.
+// the start. That it has not got something is none. A token_file that cannot be used is one
+// at this moment, whether anybody has asked for anything yet or not.
 func (u *Upstream) LastTrouble() (Trouble, bool) {
+	if _, err := u.setting.token(); err != nil && !u.proxy.Offline {
+		return Trouble{At: u.proxy.Clock().UTC(), What: noToken}, true
+	}
 	t := u.trouble.Load()
 	if t == nil {
 		return Trouble{}, false

@@ -129,6 +129,8 @@ func (l *namedLab) tokensAreReadAgain() {
 		if asked := len(l.crates.Asked()); asked != before {
 			l.t.Errorf("%s, and upstream is asked without", what)
 		}
+		wantSays(l.t, must(l.t, l.operator.aln(l.operator.folder, "upstream", "list")).stdout, "in trouble: its token_file cannot be used now (missing, ")
+		wantSays(l.t, l.operator.aln(l.operator.folder, "doctor").stdout, "warn upstreams of ", "has given nothing since this: its token_file cannot be used now", "token_file=) of bonn")
 		l.write(l.t, secondToken)
 		eventually(l.t, 20*time.Second, "upstream is asked again", func() bool {
 			token := l.operator.session(particle.ScopeRead, time.Minute)

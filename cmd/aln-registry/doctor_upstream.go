@@ -26,9 +26,16 @@ func (d *doctor) checkUpstreams(ctx context.Context, r *client.Registry) {
 		return
 	}
 	for _, u := range all {
-		if u.Down {
-			d.warn(check, "ask its operator to look at the server's log; what is held is there meanwhile", "%s (%s) did not answer when it was last asked", u.Name, u.Upstream)
+		says := ""
+		switch {
+		case u.Down:
+			says = "did not answer when it was last asked"
+		case u.Trouble != "":
+			says = "has given nothing since this"
+		default:
+			continue
 		}
+		d.warn(check, "ask its operator to look at the server's log, and at --upstream (ca=, proxy=, token_file=) of "+u.Name+"; what is held is there meanwhile", "%s (%s) %s%s", u.Name, u.Upstream, says, troubleOf(u))
 	}
 }
 

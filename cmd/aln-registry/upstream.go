@@ -72,6 +72,7 @@ func (a *app) listUpstreams(ctx context.Context) error {
 	if troubled {
 		fmt.Fprintln(a.out, "What is held is served meanwhile. Whoever runs the registry looks at its log, which says more, and at --upstream (URL, ca=, proxy=, token_file=) where it does not pass.")
 	}
+	a.printNewestAlarms(ctx, r, all)
 	return nil
 }
 
@@ -86,13 +87,41 @@ func stateOf(u client.Upstream, offline bool) string {
 	case u.Trouble != "":
 		state = "in trouble"
 	}
-	if u.Trouble != "" {
-		state += ": " + tidy(u.Trouble)
-		if u.TroubleAt != nil {
-			state += ", last at " + u.TroubleAt.UTC().Format(time.RFC3339)
-		}
+	return state + troubleOf(u)
+}
+
+// troubleOf is what was last wrong with an upstream, and when, behind a colon; "" for nothing.
+func troubleOf(u client.Upstream) string {
+	if u.Trouble == "" {
+		return ""
 	}
-	return state
+	says := ": " + tidy(u.Trouble)
+	if u.TroubleAt != nil {
+		says += ", last at " + u.TroubleAt.UTC().Format(time.RFC3339)
+	}
+	return says
+}
+
+// printNewestAlarms says which upstreams have alarms, to those who may know.
+func (a *app) printNewestAlarms(ctx context.Context, r *client.Registry, all []client.Upstream) {
+	for _, u := range all {
+		alarms, more, err := r.Alarms(ctx, u.Name, 1)
+		if err != nil { // they are not for everybody, and the list is all that was asked for
+			return
+		}
+		if len(alarms) == 0 {
+			continue
+		}
+		what := tidy(alarms[0].Name)
+		if alarms[0].Version != "" {
+			what += "@" + tidy(alarms[0].Version)
+		}
+		others := ""
+		if more {
+			others = ", and there are others"
+		}
+		fmt.Fprintf(a.out, "%s has an alarm, %s of %s at %s%s: `aln-registry upstream alarms %s`\n", tidy(u.Name), tidy(alarms[0].Kind), what, alarms[0].Time, others, tidy(u.Name))
+	}
 }
 
 func (a *app) listAlarms(ctx context.Context, name string, limit int) error {
