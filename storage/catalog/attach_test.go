@@ -61,9 +61,9 @@ func TestAttachingChangesNothing(t *testing.T) {
 		t.Errorf("it was made: %v", err)
 	}
 	for statement, want := range map[string]error{
-		"DELETE FROM goose_db_version WHERE version_id = 4":                      ErrOldSchema,
+		"DELETE FROM goose_db_version WHERE version_id = 5":                      ErrOldSchema,
 		"INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, 1)":   ErrNewerSchema,
-		"UPDATE goose_db_version SET version_id = 4, is_applied = 1 WHERE FALSE": nil,
+		"UPDATE goose_db_version SET version_id = 5, is_applied = 1 WHERE FALSE": nil,
 	} {
 		other := filepath.Join(t.TempDir(), "other.db")
 		if err := db.CopySQLite(t.Context(), other); err != nil {
