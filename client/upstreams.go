@@ -139,7 +139,8 @@ type PrefetchList struct {
 	// outcomes there are to be.
 	Alive func(of int)
 
-	began *time.Time // of the first answer
+	began   *time.Time   // of the first answer
+	lacking []Prefetched // what is asked for later, of the first part; nil for the others
 }
 
 const (
@@ -164,11 +165,13 @@ func (r *Registry) Prefetch(ctx context.Context, l PrefetchList, each func(o Pre
 	l.began = &began
 	told := map[[3]string]bool{}
 	of := len(l.Crates)
+	lacking := append([]Prefetched{}, l.Crates...)
 	for _, name := range l.Whole { // one by one: how many versions each has is not known
-		failed, err := r.prefetchAll(ctx, PrefetchList{Upstream: l.Upstream, Pin: l.Pin, Whole: []string{name}, began: l.began}, told, func(o PrefetchOutcome, all int) { each(o, of+all) })
+		failed, err := r.prefetchAll(ctx, PrefetchList{Upstream: l.Upstream, Pin: l.Pin, Whole: []string{name}, began: l.began, lacking: lacking}, told, func(o PrefetchOutcome, all int) { each(o, of+all) })
 		if err != nil {
 			return began, err
 		}
+		lacking = nil
 		for _, o := range failed {
 			each(o, of)
 		}
@@ -180,11 +183,15 @@ func (r *Registry) Prefetch(ctx context.Context, l PrefetchList, each func(o Pre
 	}
 	for len(l.Crates) > 0 {
 		n := min(len(l.Crates), prefetchChunk)
-		part := PrefetchList{Upstream: l.Upstream, Pin: l.Pin, Crates: l.Crates[:n], Alive: alive, began: l.began}
+		if lacking != nil {
+			lacking = lacking[n:]
+		}
+		part := PrefetchList{Upstream: l.Upstream, Pin: l.Pin, Crates: l.Crates[:n], Alive: alive, began: l.began, lacking: lacking}
 		failed, err := r.prefetchAll(ctx, part, told, func(o PrefetchOutcome, _ int) { each(o, of) })
 		if err != nil {
 			return began, err
 		}
+		lacking = nil
 		for _, o := range failed {
 			each(o, of)
 		}
@@ -236,7 +243,10 @@ func (r *Registry) prefetchOnce(ctx context.Context, l PrefetchList, each func(o
 		Lock   string       `json:"lock"`
 		Crates []Prefetched `json:"crates"`
 		Whole  []string     `json:"all_versions_of"`
-	}{l.Pin, append([]Prefetched{}, l.Crates...), append([]string{}, l.Whole...)})
+		// Lacking is left out where it was said before, and by whom nothing is kept: servers
+		// that do not know it take such a list too.
+		Lacking *[]Prefetched `json:"lacking,omitzero"`
+	}{l.Pin, append([]Prefetched{}, l.Crates...), append([]string{}, l.Whole...), l.tellsLacking()})
 	if err != nil {
 		return err
 	}
@@ -295,6 +305,14 @@ func (r *Registry) prefetchOnce(ctx context.Context, l PrefetchList, each func(o
 	return fmt.Errorf("%w at %s: it ended in the middle of a list", ErrUnreachable, r.pin.URL)
 }
 
+// tellsLacking is what is said of the rest of a list that is kept.
+func (l PrefetchList) tellsLacking() *[]Prefetched {
+	if l.Pin == "" || l.lacking == nil {
+		return nil
+	}
+	return &l.lacking
+}
+
 // causeOf is err, or why ctx ended where we ended it.
 func causeOf(ctx context.Context, err error) error {
 	if errors.Is(context.Cause(ctx), errSilent) {
@@ -317,6 +335,27 @@ type Lock struct {
 	Pins  int64 `json:"pins"`
 	Held  int64 `json:"held"`
 	Bytes int64 `json:"bytes"`
+	// Lacking is how many others it names, that were not to be had.
+	Lacking int64 `json:"lacking"`
+}
+
+// Lack is a crate that a lock names and does not keep.
+type Lack struct {
+	Upstream string `json:"upstream"`
+	Name     string `json:"name"`
+	// Version is "" where all versions lack.
+	Version string `json:"version"`
+	// Why is an outcome, "" where it was not asked for yet.
+	Why string `json:"why"`
+}
+
+// Lacks lists what a lock lacks, the first of it, as far as we may know.
+func (r *Registry) Lacks(ctx context.Context, lock string) ([]Lack, error) {
+	var answer struct {
+		Lacking []Lack `json:"lacking"`
+	}
+	err := r.Bare().readJSON(ctx, "/v1/locks/"+escapePath(lock), maxAnswer, &answer)
+	return answer.Lacking, err
 }
 
 // Locks lists all locks, by name.

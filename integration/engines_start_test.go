@@ -299,12 +299,12 @@ func TestASchemaIsMigratedOnPurpose(t *testing.T) {
 	l := newLabOn(t, pair{}.onPostgres(t).onMinIO(t))
 	l.stop()
 	execPostgres(t, l.engines.db, "DELETE FROM goose_db_version WHERE version_id >= 4",
-		"DROP TABLE upstream_source", "DROP TABLE upstream_file", "DROP TABLE upstream_blob", "DROP TABLE upstream_pin", "DROP TABLE upstream_alarm", "DROP INDEX scan_found")
+		"DROP TABLE upstream_source", "DROP TABLE upstream_lack", "DROP TABLE upstream_file", "DROP TABLE upstream_blob", "DROP TABLE upstream_pin", "DROP TABLE upstream_alarm", "DROP INDEX scan_found")
 	migrate := func(verb string) result {
 		return l.engines.server.aln(t.TempDir(), "migrate", verb, "--db", l.engines.db)
 	}
 	line := l.refuses("type `aln-registry migrate up --db 'postgres://postgres@127.0.0.1")
-	mustFail(t, migrate("status"), "has schema 3, this release", "pending: 00004_upstream.sql")
+	mustFail(t, migrate("status"), "has schema 3, this release", "pending: 00004_upstream.sql", "pending: 00005_upstream_more.sql")
 	must(t, l.typesOffered(line))
 	must(t, migrate("status"))
 	must(t, migrate("up")) // again

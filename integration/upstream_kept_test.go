@@ -39,6 +39,13 @@ func (l *lab) upstreamFacts() (facts []string) {
 	for _, p := range pins {
 		facts = append(facts, fmt.Sprintf("pinned %+v", p))
 	}
+	lacks, err := db.UpstreamLacks(ctx, catalog.UpstreamLack{Lock: "ci"}, 1000)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, k := range lacks {
+		facts = append(facts, fmt.Sprintf("lacking %+v", k))
+	}
 	alarms, err := db.UpstreamAlarms(ctx, "crates-io", 1<<62, 1000)
 	if err != nil {
 		l.t.Fatal(err)
@@ -46,13 +53,13 @@ func (l *lab) upstreamFacts() (facts []string) {
 	for _, a := range alarms {
 		facts = append(facts, fmt.Sprintf("alarm %+v", a))
 	}
-	if len(held) == 0 || len(served) != len(held) || len(pins) == 0 || len(alarms) == 0 {
-		l.t.Errorf("there are %d crates, %d pins, %d alarms", len(held), len(pins), len(alarms))
+	if len(held) == 0 || len(served) != len(held) || len(pins) == 0 || len(lacks) == 0 || len(alarms) == 0 {
+		l.t.Errorf("there are %d crates, %d pins, %d lacking, %d alarms", len(held), len(pins), len(lacks), len(alarms))
 	}
 	return facts
 }
 
-// What is held, pinned and was alarming outlives a rebuild, on either pair of engines; a backup
+// What is held, pinned, lacking and was alarming outlives a rebuild, on either pair of engines; a backup
 // has it, and serves it without upstream. Where no catalog is left, what is held is found again.
 func TestWhatIsHeldOutlivesRebuildAndIsBackedUp(t *testing.T) {
 	t.Run("SQLite and a folder", func(t *testing.T) {
@@ -88,7 +95,7 @@ func TestWhatIsHeldOutlivesRebuildAndIsBackedUp(t *testing.T) {
 	})
 }
 
-// fillAndRebuild has a lab hold crates, pin two of them and raise an alarm, ends it, and
+// fillAndRebuild has a lab hold crates, pin two of them, lack one and raise an alarm, ends it, and
 // rebuilds its catalog; upstream is gone then.
 func (l *upstreamLab) fillAndRebuild(scraped string) []testbed.IndexLine {
 	l.t.Helper()
@@ -98,6 +105,8 @@ func (l *upstreamLab) fillAndRebuild(scraped string) []testbed.IndexLine {
 	text := fmt.Sprintf("%s %s\n%s %s\n", lines[0].Name, lines[0].Vers, lines[1].Name, lines[1].Vers)
 	writeFiles(l.t, l.operator.folder, map[string]string{"list": text})
 	must(l.t, l.operator.aln(l.operator.folder, "prefetch", "list", "--pin", "ci"))
+	writeFiles(l.t, l.operator.folder, map[string]string{"list": "nobody-has-this 1.0.0\n"})
+	mustFail(l.t, l.operator.aln(l.operator.folder, "prefetch", "list", "--pin", "ci"), "FAIL nobody-has-this 1.0.0: absent: ")
 	bad := l.offer("bad", 1, 50<<10)[0]
 	l.crates.Use(testbed.Download(bad.Name, bad.Vers), testbed.Corrupted(), 0)
 	if err := taker.take(l.t.Context(), bad); err == nil {

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"phoenix-lab.org/aln-registry/integration/testbed"
 )
 
 // A site without a way out is filled from the backup of a registry that has one: what a lock
@@ -44,10 +46,45 @@ func TestASiteWithoutAWayOutIsFilledFromABackup(t *testing.T) {
 	if again := textOf(t, filepath.Join(folder, "Cargo.lock")); again != lock {
 		t.Errorf("another lock came of what is held:\n%s", again)
 	}
-	wantSays(t, must(t, u.aln(folder, "upstream", "locks")).stdout, "ci/main             8       8 ", "needing/Cargo.lock  8       8 ")
+	wantSays(t, must(t, u.aln(folder, "upstream", "locks")).stdout, "ci/main             8 of 8 ", "needing/Cargo.lock  8 of 8 ")
 	wantSays(t, must(t, u.aln(folder, "upstream", "list")).stdout, "never asked (--offline)")
 	mustFail(t, u.cargo(l.needing(u, "absent", `anyhow = "1"`), "fetch"), "no matching package named `anyhow` found")
 	must(t, u.aln(folder, "log", "check", "--full"))
+}
+
+// A registry that asks nobody lists what is held alone: a resolve anew takes that, though newer
+// versions are known, and what it takes is had.
+func TestOfflineAResolveTakesWhatIsHeld(t *testing.T) {
+	t.Parallel()
+	l := newUpstreamLab(t)
+	u := l.operator
+	for i, version := range []string{"1.0.0", "1.2.0", "2.0.0"} {
+		l.crates.Add(t, testbed.MakeCrate("inner-part", version, 1<<10, uint64(i)))
+		l.crates.Add(t, testbed.MakeCrate("outer-part", version, 1<<10, uint64(10+i), testbed.Needs("inner-part", "1")))
+	}
+	folder := l.needing(u, "held", `outer-part = "1"`)
+	must(t, u.cargo(folder, "generate-lockfile"))
+	wantSays(t, lockOf(t, folder), "name = \"outer-part\"\nversion = \"1.2.0\"", "name = \"inner-part\"\nversion = \"1.2.0\"")
+	for _, name := range []string{"outer-part", "inner-part"} {
+		must(t, u.cargo(folder, "update", name, "--precise", "1.0.0"))
+	}
+	lock := lockOf(t, folder)
+	wantSays(t, must(t, u.aln(folder, "prefetch")).stdout, "2 crates are held", "2 were fetched now")
+	l.crates.Stop()
+	l.stop()
+	l.flags = append(l.flags, "--offline")
+	l.start()
+	l.emptied(u, folder)
+	if err := os.Remove(filepath.Join(folder, "Cargo.lock")); err != nil {
+		t.Fatal(err)
+	}
+	must(t, u.cargo(folder, "generate-lockfile"))
+	if again := lockOf(t, folder); again != lock {
+		t.Errorf("another lock came of what is held:\n%s", again)
+	}
+	must(t, u.cargo(folder, "fetch", "--locked"))
+	mustFail(t, u.cargo(l.needing(u, "newer", `outer-part = "2"`), "generate-lockfile"), "failed to select a version", "1.0.0")
+	wantSays(t, must(t, u.aln(folder, "prefetch", "--all-versions-of", "Inner_Part")).stdout, "1 crate is held: 1 was there already")
 }
 
 // chmodAll gives the copies of a registry's keys the mode that keys have.

@@ -232,3 +232,54 @@ func TestPrefetchTakesAllVersionsOfACrate(t *testing.T) {
 		}
 	}
 }
+
+// A lock of which not all is to be had is not shown as held whole: what lacks is told by number and
+// by name, outlives a rebuild, and is told no more once it is held.
+func TestALockSaysWhatItLacks(t *testing.T) {
+	t.Parallel()
+	l := newUpstreamLab(t)
+	u := l.operator
+	u.login(l.lab, u.folder)
+	lines := l.offer("lacking", 3, 2<<10)
+	late := testbed.MakeCrate("lacking-late", "1.0.0", 2<<10, 9)
+	refused := testbed.Download(lines[1].Name, lines[1].Vers)
+	l.crates.Use(refused, testbed.Answers(403), 0)
+	writeFiles(t, u.folder, map[string]string{"Cargo.lock": lockNaming("partly", append(lines, late.Line)...)})
+	prefetch := func() result { return u.aln(u.folder, "prefetch", "Cargo.lock") }
+	partly := mustFail(t, prefetch(), "FAIL lacking-1 1.0.0: failed: ", "FAIL lacking-late 1.0.0: absent: ")
+	wantSays(t, partly.stdout, "2 of 4 crates are held: 0 were there already, 2 were fetched now", "; 2 lack: 1 absent, 1 failed",
+		"kept as partly/Cargo.lock, but for what lacks, until `aln-registry upstream unpin partly/Cargo.lock`")
+	told := func() {
+		t.Helper()
+		wantSays(t, must(t, u.aln(u.folder, "upstream", "locks")).stdout, "partly/Cargo.lock  2 of 4 ", "What lacks, `aln-registry upstream locks partly/Cargo.lock` says")
+		wantSays(t, must(t, u.aln(u.folder, "upstream", "locks", "partly/Cargo.lock")).stdout, "lacking-1     1.0.0    crates-io  failed\n", "lacking-late  1.0.0    crates-io  absent\n")
+	}
+	told()
+	wantSays(t, must(t, u.aln(u.folder, "--json", "upstream", "locks", "partly/Cargo.lock")).stdout, `"lacking": [`, `"why": "absent"`)
+	l.stop()
+	l.rebuild()
+	l.start()
+	told()
+	mustFail(t, prefetch(), "2 of 4 crates are held: 2 were there already")
+	told()
+
+	l.crates.Behave()
+	l.crates.Add(t, late)
+	var whole result
+	eventually(t, 3*time.Minute, "all is held", func() bool { // what upstream refused, or had not, is not asked for again at once
+		whole = prefetch()
+		return whole.status == 0
+	})
+	wantSays(t, whole.stdout, "4 crates are held: ", "kept as partly/Cargo.lock until")
+	if said := must(t, u.aln(u.folder, "upstream", "locks")).stdout; !strings.Contains(said, "partly/Cargo.lock  4 of 4 ") || strings.Contains(said, "What lacks") {
+		t.Errorf("%s", said)
+	}
+	wantSays(t, must(t, u.aln(u.folder, "upstream", "locks", "partly/Cargo.lock")).stdout, "lacks nothing that you may know of")
+
+	// One of which nothing is to be had has a name, too, by which it is let go.
+	writeFiles(t, u.folder, map[string]string{"list": "nobody-has-this 1.0.0\n"})
+	mustFail(t, u.aln(u.folder, "prefetch", "list", "--pin", "none"), "0 of 1 crate is held")
+	wantSays(t, must(t, u.aln(u.folder, "upstream", "locks")).stdout, "none               0 of 1 ")
+	wantSays(t, must(t, u.aln(u.folder, "upstream", "unpin", "none")).stdout, "1 crate is let go")
+	mustFail(t, u.aln(u.folder, "upstream", "unpin", "none"), "nothing is kept under the name none")
+}

@@ -13,6 +13,8 @@ import (
 const (
 	defaultLocks = 100
 	mostLocks    = 1000
+	// mostLacks is how much is told of what a lock lacks.
+	mostLacks = 1000
 )
 
 // locks is GET /v1/locks: ?after=&limit=.
@@ -39,10 +41,12 @@ func (s *Server) locks(w http.ResponseWriter, r *http.Request) error {
 		Pins  int64         `json:"pins"`
 		Held  int64         `json:"held"`
 		Bytes int64         `json:"bytes"`
+		// Lacking is how many others the lock names.
+		Lacking int64 `json:"lacking"`
 	}
 	items, next := []item{}, ""
 	for _, l := range found {
-		items = append(items, item{l.Lock, l.DID, particle.At(l.Since), l.Pins, l.Held, l.Bytes})
+		items = append(items, item{l.Lock, l.DID, particle.At(l.Since), l.Pins, l.Held, l.Bytes, l.Lacking})
 	}
 	if len(found) == limit {
 		next = found[limit-1].Lock
@@ -51,6 +55,36 @@ func (s *Server) locks(w http.ResponseWriter, r *http.Request) error {
 		Locks []item `json:"locks"`
 		Next  string `json:"next"`
 	}{items, next})
+}
+
+// lacks is GET /v1/locks/*: what a lock lacks.
+func (s *Server) lacks(w http.ResponseWriter, r *http.Request) error {
+	asker, err := s.member(w, r)
+	if err != nil {
+		return err
+	}
+	lock := param(r, "*")
+	if lock == "" || len(lock) > maxLockName || !isLockName(lock) {
+		return fmt.Errorf("%w: there is no such lock", registry.ErrNotFound)
+	}
+	found, err := s.registry.Lacks(r.Context(), asker, lock, mostLacks)
+	if err != nil {
+		return err
+	}
+	type item struct {
+		Upstream string `json:"upstream"`
+		Name     string `json:"name"`
+		Version  string `json:"version"`
+		Why      string `json:"why"`
+	}
+	items := []item{}
+	for _, l := range found {
+		items = append(items, item{l.Upstream, l.Name, l.Version, l.Why})
+	}
+	return s.answer(w, r, struct {
+		Lock    string `json:"lock"`
+		Lacking []item `json:"lacking"`
+	}{lock, items})
 }
 
 // unpin is DELETE /v1/locks/*: ?before=TIME.

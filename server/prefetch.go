@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,6 +29,7 @@ const (
 	maxPrefetchBody = 4 << 20
 	mostPrefetched  = 20_000
 	mostWholeCrates = 100
+	mostLacking     = 20_000
 	maxLockName     = 100
 	// prefetchers is how many crates of a list are fetched at once.
 	prefetchers = 16
@@ -53,6 +55,9 @@ type prefetchRequest struct {
 	Crates []prefetchedJSON `json:"crates"`
 	// Whole are crates of which all versions are fetched.
 	Whole []string `json:"all_versions_of"`
+	// Lacking is what the lock names of the upstream besides, and is asked for later; nil: as
+	// was said before. Where it is given, what the lock lacked before is forgotten.
+	Lacking []prefetchedJSON `json:"lacking"`
 }
 
 // prefetchedJSON is a version to be fetched; any checksum where it has none.
@@ -137,6 +142,11 @@ func (s *Server) prefetch(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	f := prefetching{server: s, r: r, w: w, upstream: upstream, lock: request.Lock, by: asker, began: s.clock()}
+	if request.Lock != "" && request.Lacking != nil {
+		if err := f.lackFirst(r.Context(), request); err != nil {
+			return err
+		}
+	}
 	return f.run(request)
 }
 
@@ -154,12 +164,14 @@ func readPrefetch(w http.ResponseWriter, r *http.Request) (prefetchRequest, erro
 		return request, fmt.Errorf("%w: the list names %d versions; at most %d are fetched at once, send it in parts", registry.ErrRequest, len(request.Crates), mostPrefetched)
 	case len(request.Whole) > mostWholeCrates:
 		return request, fmt.Errorf("%w: all versions of %d crates are asked for; at most %d are fetched at once, send the list in parts", registry.ErrRequest, len(request.Whole), mostWholeCrates)
+	case len(request.Lacking) > mostLacking:
+		return request, fmt.Errorf("%w: the list names %d versions besides; at most %d are noted as lacking", registry.ErrRequest, len(request.Lacking), mostLacking)
 	case len(request.Crates)+len(request.Whole) == 0:
 		return request, fmt.Errorf("%w: the list names nothing", registry.ErrRequest)
 	case len(request.Lock) > maxLockName || !isLockName(request.Lock):
 		return request, fmt.Errorf("%w: a lock's name is of letters, digits and - _ . / : only, at most %d", registry.ErrRequest, maxLockName)
 	}
-	for _, c := range request.Crates {
+	for _, c := range slices.Concat(request.Crates, request.Lacking) {
 		if _, err := particle.ParseHash(c.Checksum); err != nil && c.Checksum != "" {
 			return request, fmt.Errorf("%w: a checksum is 64 lower-case hex digits, or left out", registry.ErrRequest)
 		}
@@ -191,14 +203,14 @@ type prefetching struct {
 func (f prefetching) run(request prefetchRequest) error {
 	ctx, cancel := context.WithCancel(f.r.Context())
 	defer cancel()
-	list, unknown := request.Crates, []prefetchLine{}
+	list, unknown, had := request.Crates, []prefetchLine{}, []registry.Lack{}
 	for _, name := range request.Whole {
 		versions, err := f.versionsOf(name)
 		if err != nil {
 			unknown = append(unknown, f.missed(ctx, prefetchLine{Name: name}, alike(err)))
 			continue
 		}
-		list = append(list, versions...)
+		list, had = append(list, versions...), append(had, registry.Lack{Upstream: f.upstream, Name: name})
 		if len(list) > mostPrefetched {
 			return fmt.Errorf("%w: these are more than %d versions; ask for fewer crates at once", registry.ErrRequest, mostPrefetched)
 		}
@@ -236,7 +248,7 @@ func (f prefetching) run(request prefetchRequest) error {
 		})
 	}
 	go func() { workers.Wait(); close(lines) }()
-	f.tell(ctx, len(list)+len(unknown), lines)
+	f.tell(ctx, len(list)+len(unknown), lines, keeping{prefetching: f, had: had})
 	cancel()
 	for range lines { // so that all have ended when this returns
 	}
@@ -392,38 +404,23 @@ func (f prefetching) otherBytes(c prefetchedJSON, digest [32]byte, err error) er
 // errOtherBytes is an ErrNotFound.
 var errOtherBytes = fmt.Errorf("%w: there is no such version with the checksum of the list", registry.ErrNotFound)
 
-// tell writes a line for each outcome, and pins what is held.
-func (f prefetching) tell(ctx context.Context, of int, lines <-chan prefetchLine) {
+// tell writes a line for each outcome, and has kept what is held, and noted what lacks.
+func (f prefetching) tell(ctx context.Context, of int, lines <-chan prefetchLine, kept keeping) {
 	count, flush := prefetchCount{Of: of, Began: particle.At(f.began)}, http.NewResponseController(f.w).Flush
 	f.w.Header().Set("Content-Type", "application/x-ndjson")
 	alive := time.NewTicker(signOfLife)
 	defer alive.Stop()
-	var unpinned []UpstreamCrate
-	pin := func() {
-		if len(unpinned) == 0 || count.Error != "" {
-			return
-		}
-		if err := f.pin(ctx, unpinned); err != nil {
-			o := observed(f.r.Context())
-			f.server.log.Error("crates cannot be pinned", "request", o.id, "error", err)
-			count.Error = "the lock cannot be kept now; what was fetched is held, but may be evicted: try again in a moment (request " + o.id + ")"
-			return
-		}
-		count.Pinned, unpinned = count.Pinned+len(unpinned), unpinned[:0]
-	}
 	for {
 		select {
 		case line, more := <-lines:
 			if !more {
-				pin()
+				kept.note(ctx, &count)
 				count.Done = true
 				_ = f.write(prefetchLine{Counts: &count})
 				return
 			}
-			if count.add(line); f.lock != "" && !line.crate.ID.IsZero() {
-				if unpinned = append(unpinned, line.crate); len(unpinned) >= pinBatch {
-					pin()
-				}
+			if count.add(line); f.lock != "" && kept.add(line) >= pinBatch {
+				kept.note(ctx, &count)
 			}
 			if f.write(line) != nil {
 				return
@@ -435,25 +432,6 @@ func (f prefetching) tell(ctx context.Context, of int, lines <-chan prefetchLine
 		}
 		_ = flush()
 	}
-}
-
-// pin pins crates that were held a moment ago, and sees to it that they still are: what
-// was evicted before it was pinned is fetched again, and stays.
-func (f prefetching) pin(ctx context.Context, crates []UpstreamCrate) error {
-	var ids []storage.CID
-	for _, c := range crates {
-		ids = append(ids, c.ID)
-	}
-	if err := f.server.registry.Pin(ctx, f.by, f.lock, ids); err != nil {
-		return err
-	}
-	held, err := f.server.upstreams.Held(ctx, f.upstream, ids)
-	for _, c := range crates {
-		if err == nil && !held[c.ID] {
-			_, err = f.server.upstreams.Hold(ctx, f.upstream, c)
-		}
-	}
-	return err
 }
 
 func (f prefetching) write(line prefetchLine) error {

@@ -299,6 +299,7 @@ var routesTable = map[string]struct {
 	"GET /v1/upstreams":                                    {reading("/v1/upstreams"), members, forAsker},
 	"GET /v1/upstreams/{name}/alarms":                      {readingAlarms, admins, forAsker},
 	"GET /v1/locks":                                        {reading("/v1/locks"), members, forAsker},
+	"GET /v1/locks/*":                                      {reading("/v1/locks/ci/main"), members, forAsker},
 	"DELETE /v1/locks/*":                                   {unpinning, members, forAsker},
 	"POST /v1/upstreams/{name}/prefetch":                   {prefetchingRemote, lists, forAsker},
 

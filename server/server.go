@@ -221,6 +221,7 @@ func (s *Server) router() router {
 	m.Get("/v1/upstreams/{name}/alarms", s.handle(asJSON, s.alarms))
 	m.Post("/v1/upstreams/{name}/prefetch", s.handle(asJSON, s.prefetch))
 	m.Get("/v1/locks", s.handle(asJSON, s.locks))
+	m.Get("/v1/locks/*", s.handle(asJSON, s.lacks))
 	m.Delete("/v1/locks/*", s.handle(asJSON, s.unpin))
 	m.Get("/v1/artifacts", s.handle(asJSON, s.artifacts))
 	m.Get("/v1/artifacts/{kind}", s.handle(asJSON, s.artifacts))

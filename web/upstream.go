@@ -93,13 +93,19 @@ type upstreamRow struct {
 
 // lock is a name under which crates are kept.
 type lock struct {
-	Name, DID         string
-	Since             time.Time
-	Pins, Held, Bytes int64
+	Name, DID string
+	Since     time.Time
+	// All is how many crates it is to keep, held or not.
+	All, Held, Bytes int64
+	// Lacks are the first of those that were not to be had, as far as the visitor may know.
+	Lacks []registry.Lack
 }
 
 // mostKnown is how many warnings about known names the page shows.
 const mostKnown = 5
+
+// mostLacks is how much the page shows of what a lock lacks.
+const mostLacks = 10
 
 // upstreamList is the page of the registries that this one takes crates from: ?after= of the locks.
 func (p *Pages) upstreamList(w http.ResponseWriter, r *http.Request, v *visit) error {
@@ -119,7 +125,7 @@ func (p *Pages) upstreamList(w http.ResponseWriter, r *http.Request, v *visit) e
 		body.Rows = append(body.Rows, upstreamRow{u, p.upstreamIndex(u.Name), held[u.Name].Blobs, held[u.Name].Bytes})
 	}
 	if body.Sums {
-		if body.Locks, body.Next, err = p.locks(r); err != nil {
+		if body.Locks, body.Next, err = p.locks(r, v.Asker); err != nil {
 			return err
 		}
 	}
@@ -132,7 +138,7 @@ func (p *Pages) upstreamList(w http.ResponseWriter, r *http.Request, v *visit) e
 }
 
 // locks are a page of the names under which crates are kept.
-func (p *Pages) locks(r *http.Request) (locks []lock, next string, err error) {
+func (p *Pages) locks(r *http.Request, asker policy.Asker) (locks []lock, next string, err error) {
 	after := r.URL.Query().Get("after")
 	if len(after) > maxQuery || strings.ContainsFunc(after, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		return nil, "", errNoPage
@@ -146,7 +152,13 @@ func (p *Pages) locks(r *http.Request) (locks []lock, next string, err error) {
 			next = p.Link("upstreams") + "?after=" + url.QueryEscape(locks[i-1].Name) + "#locks"
 			break
 		}
-		locks = append(locks, lock{l.Lock, l.DID, l.Since, l.Pins, l.Held, l.Bytes})
+		one := lock{l.Lock, l.DID, l.Since, l.Pins + l.Lacking, l.Held, l.Bytes, nil}
+		if l.Lacking > 0 {
+			if one.Lacks, err = p.Registry.Lacks(r.Context(), asker, l.Lock, mostLacks); err != nil {
+				return nil, "", err
+			}
+		}
+		locks = append(locks, one)
 	}
 	return locks, next, nil
 }

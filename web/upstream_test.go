@@ -272,12 +272,16 @@ func TestLocksAreListed(t *testing.T) {
 	if err := l.registry.Pin(t.Context(), asker, "ci/main", []storage.CID{storage.CIDOf([]byte("d")), storage.CIDOf([]byte("e"))}); err != nil {
 		t.Fatal(err)
 	}
+	gone := registry.Lack{Upstream: "crates-io", Name: "gone-by", Version: "1.0.0", Why: "absent"}
+	if err := l.registry.Lack(t.Context(), asker, "ci/main", []registry.Lack{gone}); err != nil {
+		t.Fatal(err)
+	}
 	for i := range perPage {
 		if err := l.registry.Pin(t.Context(), asker, fmt.Sprintf("many/%02d", i), []storage.CID{storage.CIDOf([]byte("d"))}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	page := l.get("/upstreams", token).want(t, 200, "ci/main", "1 of 2", string(didOf(l.member)), "never asked", "asks none of them", "Nothing bounds that").Body.String()
+	page := l.get("/upstreams", token).want(t, 200, "ci/main", "1 of 3", "<bdi>gone-by 1.0.0</bdi>: absent", string(didOf(l.member)), "never asked", "asks none of them", "Nothing bounds that").Body.String()
 	if strings.Contains(page, "many/49") {
 		t.Error("a page has more than it should")
 	}

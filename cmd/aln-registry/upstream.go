@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -33,8 +34,14 @@ func (a *app) upstreamCommand() *cobra.Command {
 	}
 	alarms.Flags().IntVar(&limit, "limit", limit, "how many to show")
 	locks := &cobra.Command{
-		Use: "locks", Short: "List the names under which `prefetch` keeps crates", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return a.listLocks(c.Context()) },
+		Use: "locks [NAME]", Short: "List the names under which `prefetch` keeps crates", Args: cobra.MaximumNArgs(1),
+		Long: "List the names under which `prefetch` keeps crates, and how many of all that each is to keep are held. With NAME,\nlist what it lacks: what was not to be had when it was last asked for.",
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				return a.listLacks(c.Context(), args[0])
+			}
+			return a.listLocks(c.Context())
+		},
 	}
 	unpin := &cobra.Command{
 		Use: "unpin NAME", Short: "Let all crates go that are kept under a name (publishers, admins)", Args: cobra.ExactArgs(1),
@@ -179,9 +186,43 @@ func (a *app) listLocks(ctx context.Context) error {
 		fmt.Fprintln(a.out, "Nothing is kept; `aln-registry prefetch Cargo.lock` keeps what it pins.")
 		return nil
 	}
-	rows := [][]string{{"NAME", "CRATES", "HELD", "BYTES", "LAST PINNED", "BY"}}
+	rows, lacks := [][]string{{"NAME", "HELD", "BYTES", "LAST PINNED", "BY"}}, ""
 	for _, l := range locks {
-		rows = append(rows, []string{l.Lock, fmt.Sprint(l.Pins), fmt.Sprint(l.Held), fmt.Sprint(l.Bytes), l.Since.String(), l.DID})
+		rows = append(rows, []string{l.Lock, fmt.Sprintf("%d of %d", l.Held, l.Pins+l.Lacking), fmt.Sprint(l.Bytes), l.Since.String(), l.DID})
+		if l.Lacking > 0 && lacks == "" {
+			lacks = l.Lock
+		}
+	}
+	a.table(rows)
+	if lacks != "" {
+		fmt.Fprintf(a.out, "What lacks, `aln-registry upstream locks %s` says; `aln-registry prefetch` of the same lock tries again.\n", tidy(lacks))
+	}
+	return nil
+}
+
+// listLacks lists what a lock lacks.
+func (a *app) listLacks(ctx context.Context, lock string) error {
+	r, err := a.open()
+	if err != nil {
+		return err
+	}
+	lacks, err := r.Lacks(ctx, lock)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(struct {
+			Lock    string        `json:"lock"`
+			Lacking []client.Lack `json:"lacking"`
+		}{lock, append([]client.Lack{}, lacks...)})
+	}
+	if len(lacks) == 0 {
+		fmt.Fprintln(a.out, tidy(lock)+" lacks nothing that you may know of.")
+		return nil
+	}
+	rows := [][]string{{"CRATE", "VERSION", "FROM", "WHY"}}
+	for _, l := range lacks {
+		rows = append(rows, []string{l.Name, cmp.Or(l.Version, "all"), l.Upstream, cmp.Or(l.Why, "not asked for yet")})
 	}
 	a.table(rows)
 	return nil

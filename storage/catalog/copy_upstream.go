@@ -7,7 +7,7 @@ import (
 
 // UpstreamCopied is what CopyUpstream took over, in rows.
 type UpstreamCopied struct {
-	Files, Blobs, Sources, Pins, Alarms int64
+	Files, Blobs, Sources, Pins, Lacks, Alarms int64
 }
 
 // copyPage is how many rows CopyUpstream has in memory at once.
@@ -21,7 +21,7 @@ func (db *DB) CopyUpstream(ctx context.Context, from *DB) (copied UpstreamCopied
 		for _, of := range []struct {
 			rows *int64
 			copy func(context.Context, *DB) (int64, error)
-		}{{&copied.Files, t.copyUpstreamFiles}, {&copied.Blobs, t.copyUpstreamBlobs}, {&copied.Sources, t.copyUpstreamSources}, {&copied.Pins, t.copyUpstreamPins}, {&copied.Alarms, t.copyUpstreamAlarms}} {
+		}{{&copied.Files, t.copyUpstreamFiles}, {&copied.Blobs, t.copyUpstreamBlobs}, {&copied.Sources, t.copyUpstreamSources}, {&copied.Pins, t.copyUpstreamPins}, {&copied.Lacks, t.copyUpstreamLacks}, {&copied.Alarms, t.copyUpstreamAlarms}} {
 			if *of.rows, err = of.copy(ctx, from); err != nil {
 				return err
 			}
@@ -92,6 +92,23 @@ func (t *Tx) copyUpstreamPins(ctx context.Context, from *DB) (copied int64, err 
 			}
 		}
 		copied += int64(len(page))
+	}
+}
+
+func (t *Tx) copyUpstreamLacks(ctx context.Context, from *DB) (copied int64, err error) {
+	for last := (UpstreamLack{}); ; {
+		page, err := collect(ctx, from.Reader, "read what lists lack", scanLack, "SELECT "+upstreamLackColumns+` FROM upstream_lack
+			WHERE (lock, upstream, name, version) > ($1, $2, $3, $4) ORDER BY lock, upstream, name, version LIMIT $5`,
+			last.Lock, last.Upstream, last.Name, last.Version, copyPage)
+		if err != nil || len(page) == 0 {
+			return copied, err
+		}
+		for _, l := range page {
+			if err := t.lack(ctx, l); err != nil {
+				return 0, err
+			}
+		}
+		copied, last = copied+int64(len(page)), page[len(page)-1]
 	}
 }
 

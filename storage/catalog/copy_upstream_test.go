@@ -20,6 +20,7 @@ type upstreamRows struct {
 	Blobs   []catalog.UpstreamBlob
 	Sources []catalog.UpstreamSource
 	Pins    []catalog.UpstreamPin
+	Lacks   []catalog.UpstreamLack
 	Alarms  []catalog.UpstreamAlarm
 }
 
@@ -50,6 +51,9 @@ func allOfUpstream(t *testing.T, db *catalog.DB, files int) (all upstreamRows) {
 		pins, err := db.UpstreamPins(ctx, l.Lock, storage.CID{}, 10_000)
 		must(err)
 		all.Pins = append(all.Pins, pins...)
+		lacks, err := db.UpstreamLacks(ctx, catalog.UpstreamLack{Lock: l.Lock}, 10_000)
+		must(err)
+		all.Lacks = append(all.Lacks, lacks...)
 	}
 	all.Alarms, err = db.UpstreamAlarms(ctx, "crates-io", 1<<60, 10_000)
 	must(err)
@@ -97,6 +101,9 @@ func TestWhatIsNotedOfOthersIsTakenOver(t *testing.T) {
 	for i := 0; i < 2 && err == nil; i++ {
 		err = from.PinUpstream(ctx, fmt.Sprint("lock-", i), "did:key:a", ids[i:many/2], at)
 	}
+	for i := 0; i < many && err == nil; i++ {
+		err = from.LackUpstream(ctx, []catalog.UpstreamLack{{Lock: fmt.Sprint("lock-", 1+i%2), Upstream: "crates-io", Name: fmt.Sprint("lack-", i), CID: storage.CIDOf(fmt.Append(nil, "lack", i)), Why: "absent", DID: "did:key:a", Since: at}})
+	}
 	for i := 0; i < 7 && err == nil; i++ {
 		err = from.AddUpstreamAlarm(ctx, catalog.UpstreamAlarm{Upstream: "crates-io", Name: fmt.Sprint(i), Version: "1.0.0", Kind: "changed", Detail: "d", At: at}, 5)
 	}
@@ -104,9 +111,9 @@ func TestWhatIsNotedOfOthersIsTakenOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := allOfUpstream(t, from, many)
-	counts := catalog.UpstreamCopied{Files: many, Blobs: many, Sources: many + 7, Pins: 2*(many/2) - 1, Alarms: 5}
-	if len(want.Files) != many || len(want.Blobs) != many || len(want.Pins) != int(counts.Pins) || len(want.Alarms) != 5 {
-		t.Fatalf("there are %d, %d, %d, %d rows", len(want.Files), len(want.Blobs), len(want.Pins), len(want.Alarms))
+	counts := catalog.UpstreamCopied{Files: many, Blobs: many, Sources: many + 7, Pins: 2*(many/2) - 1, Lacks: many, Alarms: 5}
+	if len(want.Files) != many || len(want.Blobs) != many || len(want.Pins) != int(counts.Pins) || len(want.Lacks) != many || len(want.Alarms) != 5 {
+		t.Fatalf("there are %d, %d, %d, %d, %d rows", len(want.Files), len(want.Blobs), len(want.Pins), len(want.Lacks), len(want.Alarms))
 	}
 	// There and back: each database reads, and is written to.
 	postgres, back := openPostgres(t, testbed.SharedPostgres(t).URL), sqlite()
@@ -115,7 +122,7 @@ func TestWhatIsNotedOfOthersIsTakenOver(t *testing.T) {
 			t.Fatalf("CopyUpstream: %+v, %v", n, err)
 		}
 		if got := allOfUpstream(t, way[1], many); !reflect.DeepEqual(got, want) {
-			t.Errorf("the copy differs: %d, %d, %d, %d rows", len(got.Files), len(got.Blobs), len(got.Pins), len(got.Alarms))
+			t.Errorf("the copy differs: %d, %d, %d, %d, %d rows", len(got.Files), len(got.Blobs), len(got.Pins), len(got.Lacks), len(got.Alarms))
 		}
 	}
 	for _, db := range []*catalog.DB{postgres, back} {

@@ -42,6 +42,7 @@ INSERT INTO upstream_file SELECT 'crates-io', 'crate' || i, '', '', '', 200, i F
 INSERT INTO upstream_blob SELECT 'bafkrei' || encode(sha256(int8send(i)), 'hex'), 'crates-io', 'crate' || i % 2000, '1.0.' || i / 2000, i, i, i FROM generate_series(0, 99999) i;
 INSERT INTO upstream_source SELECT 'bafkrei' || encode(sha256(int8send(i)), 'hex'), 'upstream' || i % 20, 'crate' || i % 2000, '1.0.' || i / 2000 FROM generate_series(0, 99999) i;
 INSERT INTO upstream_pin SELECT 'bafkrei' || encode(sha256(int8send(i)), 'hex'), 'lock' || i % 500, i, 'did:key:1' FROM generate_series(0, 99999, 2) i;
+INSERT INTO upstream_lack SELECT 'lock' || i % 600, 'crates-io', 'crate' || i, '1.0.0', 'bafkrei' || encode(sha256(int8send(i)), 'hex'), '', i, 'did:key:1' FROM generate_series(1, 99999, 2) i;
 INSERT INTO upstream_alarm (upstream, name, version, kind, detail, at) SELECT 'upstream' || i % 100, 'a', 'b', 'c', 'd', i FROM generate_series(0, 99999) i;
 UPDATE head SET size = 100000;
 ANALYZE;`
@@ -146,6 +147,10 @@ func callHot(t *testing.T, db *DB) {
 	call("PutUpstreamFiles", db.PutUpstreamFiles(ctx, []UpstreamFile{{Upstream: "crates-io", Name: "crate7"}}))
 	call("UseUpstreamBlobs", db.UseUpstreamBlobs(ctx, []storage.CID{id}, time.Unix(1, 0)))
 	call("PinUpstream", db.PinUpstream(ctx, "lock7", "did:key:1", []storage.CID{id}, time.Unix(1, 0)))
+	lack := UpstreamLack{Lock: "lock7", Upstream: "crates-io", Name: "crate7", Version: "2.0.0", DID: "did:key:1"}
+	call("LackUpstream", db.LackUpstream(ctx, []UpstreamLack{lack}))
+	call("HaveUpstream", db.HaveUpstream(ctx, []UpstreamLack{lack}))
+	call("ForgetUpstreamLacks", db.ForgetUpstreamLacks(ctx, "lock9", "crates-io"))
 	_, err = db.UnpinUpstream(ctx, "lock8", time.Time{})
 	call("UnpinUpstream", err)
 	_, err = db.UnpinUpstream(ctx, "lock8", time.Unix(1, 0))
@@ -239,7 +244,11 @@ func hotReads(ctx context.Context, db *DB, id storage.CID) map[string]func() err
 			_, err := db.UnusedUpstreamBlobs(ctx, UpstreamBlob{CID: id, Used: time.Unix(99999, 0)}, 500)
 			return err
 		},
-		"UpstreamPins":   func() error { _, err := db.UpstreamPins(ctx, "lock6", id, 100); return err },
+		"UpstreamPins": func() error { _, err := db.UpstreamPins(ctx, "lock6", id, 100); return err },
+		"UpstreamLacks": func() error {
+			_, err := db.UpstreamLacks(ctx, UpstreamLack{Lock: "lock7", Upstream: "crates-io", Name: "crate99999"}, 100)
+			return err
+		},
 		"UpstreamLocks":  func() error { _, err := db.UpstreamLocks(ctx, "lock6", 10); return err },
 		"UpstreamPinned": func() error { _, err := db.UpstreamPinned(ctx, []storage.CID{id}); return err },
 		"UpstreamAlarms": func() error { _, err := db.UpstreamAlarms(ctx, "upstream7", math.MaxInt64, 100); return err },

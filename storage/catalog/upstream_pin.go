@@ -26,11 +26,13 @@ type UpstreamLock struct {
 	Since time.Time
 	// Pins is how many crates it has, Held and Bytes how many of them are held.
 	Pins, Held, Bytes int64
+	// Lacking is how many others it names, which it does not pin since they are not to be had.
+	Lacking int64
 }
 
 // PinUpstream pins ids by the list lock of did, which may have them already: from then on
-// since is the time of all of them. When it returns nil whoever finds one of them held may
-// count on it to stay.
+// since is the time of all of them, and the list lacks them no more. When it returns nil
+// whoever finds one of them held may count on it to stay.
 func (db *DB) PinUpstream(ctx context.Context, lock, did string, ids []storage.CID, since time.Time) error {
 	if err := errors.Join(checkText("lock", lock), checkText("DID", did)); err != nil {
 		return err
@@ -38,7 +40,11 @@ func (db *DB) PinUpstream(ctx context.Context, lock, did string, ids []storage.C
 	// The head is locked, as by whoever removes: either sees what the other did.
 	return db.Update(ctx, func(t *Tx) error {
 		for _, text := range textsOf(ids) {
-			if err := t.pin(ctx, text, lock, did, since); err != nil {
+			err := t.pin(ctx, text, lock, did, since)
+			if err == nil {
+				err = t.write(ctx, statement{what: "note what a list lacks no more", query: "DELETE FROM upstream_lack WHERE lock = $1 AND cid = $2", args: []any{lock, text}})
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -52,19 +58,32 @@ func (t *Tx) pin(ctx context.Context, cid, lock, did string, since time.Time) er
 }
 
 // UnpinUpstream takes back what the list lock pinned last before before, in whole seconds,
-// or at any time where that is zero; it returns how many there were. What the list has had
-// pinned anew since then stays, so that a list is replaced by pinning the new one first.
+// or at any time where that is zero, and all that the list lacks; it returns how many there
+// were, what lacked among them only where all goes. What the list has had pinned anew since then
+// stays, so that a list is replaced by pinning the new one first.
 func (db *DB) UnpinUpstream(ctx context.Context, lock string, before time.Time) (removed int64, err error) {
 	query, args := "DELETE FROM upstream_pin WHERE lock = $1", []any{lock}
 	if !before.IsZero() {
 		query, args = query+" AND since < $2", append(args, before.Unix())
 	}
+	pins, err := db.deleted(ctx, "unpin crates", query, args...)
+	if err != nil {
+		return 0, err
+	}
+	lacks, err := db.deleted(ctx, "forget what a list lacks", "DELETE FROM upstream_lack WHERE lock = $1", lock)
+	if !before.IsZero() {
+		lacks = 0
+	}
+	return pins + lacks, err
+}
+
+func (db *DB) deleted(ctx context.Context, what, query string, args ...any) (int64, error) {
 	result, err := db.write.ExecContext(ctx, query, args...)
 	if err != nil {
-		return 0, failed(ctx, "unpin crates", err)
+		return 0, failed(ctx, what, err)
 	}
-	removed, err = result.RowsAffected()
-	return removed, failed(ctx, "unpin crates", err)
+	n, err := result.RowsAffected()
+	return n, failed(ctx, what, err)
 }
 
 // UpstreamPins returns the pins of the list lock behind the CID after (zero: from the
@@ -87,14 +106,19 @@ func scanPin(rows *sql.Rows) (p UpstreamPin, err error) {
 
 // UpstreamLocks returns the lists behind after, by name, at most limit.
 func (r Reader) UpstreamLocks(ctx context.Context, after string, limit int) ([]UpstreamLock, error) {
-	return collect(ctx, r, "read lists of pins", func(rows *sql.Rows) (l UpstreamLock, err error) {
+	locks, err := collect(ctx, r, "read lists of pins", func(rows *sql.Rows) (l UpstreamLock, err error) {
 		var since int64
-		err = rows.Scan(&l.Lock, &l.DID, &since, &l.Pins, &l.Held, &l.Bytes)
+		err = rows.Scan(&l.Lock, &l.DID, &since, &l.Pins, &l.Held, &l.Bytes, &l.Lacking)
 		l.Since = time.Unix(since, 0).UTC()
 		return l, err
-	}, `SELECT p.lock, (SELECT l.did FROM upstream_pin l WHERE l.lock = p.lock ORDER BY l.since DESC, l.did DESC LIMIT 1), MAX(p.since), COUNT(*), COUNT(b.cid), CAST(COALESCE(SUM(b.size), 0) AS BIGINT)
+	}, `SELECT p.lock, (SELECT l.did FROM upstream_pin l WHERE l.lock = p.lock ORDER BY l.since DESC, l.did DESC LIMIT 1), MAX(p.since), COUNT(*), COUNT(b.cid), CAST(COALESCE(SUM(b.size), 0) AS BIGINT),
+		(SELECT COUNT(*) FROM upstream_lack k WHERE k.lock = p.lock)
 		FROM upstream_pin p LEFT JOIN upstream_blob b ON b.cid = p.cid
 		WHERE p.lock > $1 GROUP BY p.lock ORDER BY p.lock LIMIT $2`, after, max(limit, 0))
+	if err != nil {
+		return nil, err
+	}
+	return r.withLacking(ctx, locks, after, max(limit, 0))
 }
 
 // UpstreamPinned returns those of ids that some list pins, in byte order of their text.

@@ -68,6 +68,7 @@ func Run(t *testing.T, open func(t *testing.T) *catalog.DB) {
 		{"what is held is held of who has served it, and of nobody else", testUpstreamSources},
 		{"what was not used for longest is found first, and never what is pinned", testUpstreamUse},
 		{"pins are a list's", testUpstreamPins},
+		{"a list may lack", testUpstreamLacks},
 		{"alarms are paged newest first, and bounded for each", testUpstreamAlarms},
 		{"what is noted of others is no state", testUpstreamIsNoState},
 		{"rows are read as they stand, a page at once", testRows},
@@ -475,8 +476,14 @@ func testCancelled(t *testing.T, db *catalog.DB) {
 		"UseUpstreamBlobs": func() error { return db.UseUpstreamBlobs(ctx, []storage.CID{entry(0).Record}, now) },
 		"PinUpstream":      func() error { return db.PinUpstream(ctx, "a", "b", []storage.CID{entry(0).Record}, now) },
 		"UnpinUpstream":    func() error { _, err := db.UnpinUpstream(ctx, "a", now); return err },
-		"UpstreamAlarms":   func() error { _, err := db.UpstreamAlarms(ctx, "a", 1, 1); return err },
-		"AddUpstreamAlarm": func() error { return db.AddUpstreamAlarm(ctx, catalog.UpstreamAlarm{}, 1) },
+		"LackUpstream": func() error {
+			return db.LackUpstream(ctx, []catalog.UpstreamLack{{Lock: "a", Upstream: "b", Name: "c", DID: "d"}})
+		},
+		"HaveUpstream":        func() error { return db.HaveUpstream(ctx, []catalog.UpstreamLack{{Lock: "a"}}) },
+		"ForgetUpstreamLacks": func() error { return db.ForgetUpstreamLacks(ctx, "a", "b") },
+		"UpstreamLacks":       func() error { _, err := db.UpstreamLacks(ctx, catalog.UpstreamLack{Lock: "a"}, 1); return err },
+		"UpstreamAlarms":      func() error { _, err := db.UpstreamAlarms(ctx, "a", 1, 1); return err },
+		"AddUpstreamAlarm":    func() error { return db.AddUpstreamAlarm(ctx, catalog.UpstreamAlarm{}, 1) },
 	}
 	for name, call := range calls {
 		if err := call(); !errors.Is(err, context.Canceled) {

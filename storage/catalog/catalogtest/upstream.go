@@ -407,3 +407,81 @@ func testUpstreamIsNoState(t *testing.T, db *catalog.DB) {
 		t.Errorf("the digest has changed (%v)", err)
 	}
 }
+
+// What a list lacks is noted until it is pinned, or had by name, or the list is let go.
+func testUpstreamLacks(t *testing.T, db *catalog.DB) {
+	ctx, all := t.Context(), heldCrates(4)
+	hold(t, db, all[:2]...)
+	lack := func(lock, name, version, why string, id storage.CID) catalog.UpstreamLack {
+		return catalog.UpstreamLack{Lock: lock, Upstream: "crates-io", Name: name, Version: version, CID: id, Why: why, DID: "did:key:a", Since: noted}
+	}
+	named, whole, other := lack("a", "one", "1.0.0", "", all[0].CID), lack("a", "two", "", "absent", storage.CID{}), lack("b", "three", "1.0.0", "denied", all[2].CID)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	lacks := func(lock string, want ...catalog.UpstreamLack) {
+		t.Helper()
+		var got []catalog.UpstreamLack
+		for after := (catalog.UpstreamLack{Lock: lock}); ; {
+			page, err := db.UpstreamLacks(ctx, after, 1)
+			must(err)
+			if len(page) == 0 {
+				break
+			}
+			got, after = append(got, page...), page[0]
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s lacks %+v, want %+v", lock, got, want)
+		}
+	}
+	locks := func(after string, limit int, want ...catalog.UpstreamLock) {
+		t.Helper()
+		if got, err := db.UpstreamLocks(ctx, after, limit); err != nil || !slices.Equal(got, want) {
+			t.Errorf("lists are %+v, %v, want %+v", got, err, want)
+		}
+	}
+	must(db.LackUpstream(ctx, []catalog.UpstreamLack{named, whole, other}))
+	lacks("a", named, whole)
+	a, b := catalog.UpstreamLock{Lock: "a", DID: "did:key:a", Since: noted, Lacking: 2}, catalog.UpstreamLock{Lock: "b", DID: "did:key:a", Since: noted, Lacking: 1}
+	locks("", 9, a, b)
+	locks("", 1, a)
+	locks("a", 9, b)
+	named.Why = "failed"
+	must(db.LackUpstream(ctx, []catalog.UpstreamLack{named}))
+	lacks("a", named, whole)
+
+	// Pinned it lacks no more, and is not said to.
+	must(db.PinUpstream(ctx, "a", "did:key:a", idsOf(all[:2]), noted))
+	must(db.LackUpstream(ctx, []catalog.UpstreamLack{named}))
+	lacks("a", whole)
+	a = catalog.UpstreamLock{Lock: "a", DID: "did:key:a", Since: noted, Pins: 2, Held: 2, Bytes: 3, Lacking: 1}
+	locks("", 9, a, b)
+	must(db.PinUpstream(ctx, "c", "did:key:a", idsOf(all[2:3]), noted)) // not b's
+	lacks("b", other)
+	must(db.HaveUpstream(ctx, []catalog.UpstreamLack{{Lock: "a", Upstream: "crates-io", Name: "two"}, {Lock: "b", Upstream: "bonn", Name: "three", Version: "1.0.0"}}))
+	lacks("a")
+	lacks("b", other)
+	must(db.ForgetUpstreamLacks(ctx, "b", "bonn"))
+	lacks("b", other)
+	must(db.ForgetUpstreamLacks(ctx, "b", "crates-io"))
+	lacks("b")
+
+	// Let go, or replaced.
+	must(db.LackUpstream(ctx, []catalog.UpstreamLack{whole, other}))
+	if n, err := db.UnpinUpstream(ctx, "a", noted); err != nil || n != 0 {
+		t.Errorf("replaced: %d, %v", n, err)
+	}
+	lacks("a")
+	if n, err := db.UnpinUpstream(ctx, "b", time.Time{}); err != nil || n != 1 {
+		t.Errorf("let go: %d, %v", n, err)
+	}
+	locks("", 9, catalog.UpstreamLock{Lock: "a", DID: "did:key:a", Since: noted, Pins: 2, Held: 2, Bytes: 3}, catalog.UpstreamLock{Lock: "c", DID: "did:key:a", Since: noted, Pins: 1})
+	for _, bad := range []catalog.UpstreamLack{{}, lack("", "a", "1.0.0", "", storage.CID{}), lack("a", "", "1.0.0", "", storage.CID{}), lack("a", "b", "\xff", "", storage.CID{})} {
+		if err := db.LackUpstream(ctx, []catalog.UpstreamLack{bad}); !errors.Is(err, catalog.ErrBadText) {
+			t.Errorf("%+v: error %v, want ErrBadText", bad, err)
+		}
+	}
+}

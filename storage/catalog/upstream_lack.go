@@ -1,0 +1,121 @@
+package catalog
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+	"time"
+
+	"phoenix-lab.org/aln-registry/storage"
+)
+
+// UpstreamLack says that a list names a crate which it does not pin, since that is not to be had.
+type UpstreamLack struct {
+	Lock string
+	// Upstream, Name and Version are as the list says; Version is "" where all versions lack.
+	Upstream, Name, Version string
+	// CID is of the bytes that the list names, zero where it names none.
+	CID storage.CID
+	// Why is "" where it was not asked for yet.
+	Why string
+	// DID is whose list it was, Since when, in whole seconds UTC.
+	DID   string
+	Since time.Time
+}
+
+// LackUpstream notes lacks, each in place of what was noted of it; all or none. What its list pins
+// does not lack.
+func (db *DB) LackUpstream(ctx context.Context, lacks []UpstreamLack) error {
+	return db.note(ctx, func(t *Tx) error {
+		for _, l := range lacks {
+			if err := t.lack(ctx, l); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (t *Tx) lack(ctx context.Context, l UpstreamLack) error {
+	if err := errors.Join(checkText("lock", l.Lock), checkText("upstream", l.Upstream), checkText("crate name", l.Name), checkText("DID", l.DID)); err != nil {
+		return err
+	}
+	if l.Version != "" {
+		if err := checkText("crate version", l.Version); err != nil {
+			return err
+		}
+	}
+	return t.write(ctx, statement{what: "note what a list lacks", query: `INSERT INTO upstream_lack (lock, upstream, name, version, cid, why, since, did)
+		SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS TEXT), CAST($6 AS TEXT), CAST($7 AS BIGINT), CAST($8 AS TEXT)
+		WHERE NOT EXISTS (SELECT 1 FROM upstream_pin WHERE cid = CAST($5 AS TEXT) AND lock = CAST($1 AS TEXT))
+		ON CONFLICT (lock, upstream, name, version) DO UPDATE SET cid = excluded.cid, why = excluded.why, since = excluded.since, did = excluded.did`,
+		args: []any{l.Lock, l.Upstream, l.Name, l.Version, textOf(l.CID), clean(l.Why), l.Since.Unix(), l.DID}})
+}
+
+// HaveUpstream takes back that lacks do, of which all but Lock, Upstream, Name and Version is ignored.
+func (db *DB) HaveUpstream(ctx context.Context, lacks []UpstreamLack) error {
+	return db.note(ctx, func(t *Tx) error {
+		for _, l := range lacks {
+			err := t.write(ctx, statement{what: "note what a list lacks no more",
+				query: "DELETE FROM upstream_lack WHERE lock = $1 AND upstream = $2 AND name = $3 AND version = $4", args: []any{l.Lock, l.Upstream, l.Name, l.Version}})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// ForgetUpstreamLacks takes back all that the list lock lacks of an upstream.
+func (db *DB) ForgetUpstreamLacks(ctx context.Context, lock, upstream string) error {
+	_, err := db.write.ExecContext(ctx, "DELETE FROM upstream_lack WHERE lock = $1 AND upstream = $2", lock, upstream)
+	return failed(ctx, "forget what a list lacks", err)
+}
+
+// UpstreamLacks returns what after's list lacks behind it, by upstream, name and version (all ""
+// from the beginning), at most limit.
+func (r Reader) UpstreamLacks(ctx context.Context, after UpstreamLack, limit int) ([]UpstreamLack, error) {
+	return collect(ctx, r, "read what a list lacks", scanLack, "SELECT "+upstreamLackColumns+` FROM upstream_lack
+		WHERE lock = $1 AND (upstream, name, version) > ($2, $3, $4) ORDER BY upstream, name, version LIMIT $5`,
+		after.Lock, after.Upstream, after.Name, after.Version, max(limit, 0))
+}
+
+const upstreamLackColumns = "lock, upstream, name, version, cid, why, since, did"
+
+func scanLack(rows *sql.Rows) (l UpstreamLack, err error) {
+	var text string
+	var since int64
+	if err := rows.Scan(&l.Lock, &l.Upstream, &l.Name, &l.Version, &text, &l.Why, &since, &l.DID); err != nil {
+		return l, err
+	}
+	l.Since = time.Unix(since, 0).UTC()
+	if text != "" {
+		l.CID, err = storage.ParseCID(text)
+	}
+	return l, err
+}
+
+// lackingLocks are the lists behind after that pin nothing, and only lack, by name, at most limit.
+func (r Reader) lackingLocks(ctx context.Context, after string, limit int) ([]UpstreamLock, error) {
+	return collect(ctx, r, "read lists that only lack", func(rows *sql.Rows) (l UpstreamLock, err error) {
+		var since int64
+		err = rows.Scan(&l.Lock, &l.DID, &since, &l.Lacking)
+		l.Since = time.Unix(since, 0).UTC()
+		return l, err
+	}, `SELECT k.lock, MAX(k.did), MAX(k.since), COUNT(*) FROM upstream_lack k
+		WHERE k.lock > $1 AND NOT EXISTS (SELECT 1 FROM upstream_pin p WHERE p.lock = k.lock)
+		GROUP BY k.lock ORDER BY k.lock LIMIT $2`, after, limit)
+}
+
+// withLacking are locks and what lackingLocks has between them, at most limit.
+func (r Reader) withLacking(ctx context.Context, locks []UpstreamLock, after string, limit int) ([]UpstreamLock, error) {
+	only, err := r.lackingLocks(ctx, after, limit)
+	if err != nil || len(only) == 0 {
+		return locks, err
+	}
+	locks = append(locks, only...)
+	slices.SortFunc(locks, func(a, b UpstreamLock) int { return cmp.Compare(a.Lock, b.Lock) })
+	return locks[:min(len(locks), limit)], nil
+}
