@@ -92,7 +92,7 @@ var Checks = []Check{
 	{codeVoid, "an entry does not follow the rules: it changes nothing, and nobody should have entered it", "find out who wrote it; it stays in the log", false},
 	{codeWithheld, "a published crate does not pass this release's rules for tarballs; the next rebuild leaves it out of the index", "yank it, and publish a new version", false},
 	{codeStray, "among the blobs lies something whose name is no CID", "find out what wrote it, and remove it: nothing here reads it", false},
-	{codeUnreadable, "something could not be read, so it is not known what it is", "look at the permissions, the disk and the network, then look again; bytes of a version that stay unreadable are written anew when an owner publishes them again", false},
+	{codeUnreadable, "something could not be read, so it is not known what it is", "look at the permissions, the disk and the network, then look again; bytes of a version that stay unreadable are written anew when an owner publishes them again, those of a crate of another registry when somebody asks for it", false},
 }
 
 // checkOf finds a Check by its code, which is there.

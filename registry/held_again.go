@@ -135,11 +135,16 @@ func (f *finder) find(ctx context.Context) error {
 		}
 		some := found[:n]
 		found = found[n:]
+		ids := slices.Compact(cidsOf(some))
+		before, err := f.r.Catalog.UpstreamBlobs(ctx, ids) // of another upstream, or under another name
+		if err != nil {
+			return err
+		}
 		condemned, err := f.r.hold(ctx, some)
 		if err != nil {
 			return err
 		}
-		f.held += int64(len(slices.CompactFunc(cidsOf(some), func(a, b storage.CID) bool { return a == b })) - len(condemned))
+		f.held += int64(len(ids) - len(before) - len(slices.Compact(condemned)))
 	}
 	return nil
 }

@@ -67,6 +67,9 @@ func TestWhatIsHeldIsFoundAgain(t *testing.T) {
 	if n := find(); n != 2 {
 		t.Errorf("%d are found, want 2", n)
 	}
+	if n := find(); n != 0 { // nothing is counted twice
+		t.Errorf("%d are found again", n)
+	}
 	rows, err := w.config.Catalog.UpstreamBlobsAfter(t.Context(), storage.CID{}, 10)
 	if err != nil {
 		t.Fatal(err)
