@@ -85,6 +85,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	lines := server.NewLogWriter(a.err)
 	defer lines.Close()
 	log := a.loggerTo(lines)
+	defer logLibraries(log)()
 	certificate, err := f.certificate(log)
 	if err != nil {
 		return err
