@@ -276,9 +276,9 @@ func (l *misbehaved) pauses() {
 			l.fetch(l.client, others[0].path, l.token)
 		}
 		l.crates.Use([]string{"/index/", "/crates/"}[of], testbed.Answers(429, "Retry-After", "45"), 0)
-		l.wants(misdeed{testbed.Answers(429), 503, "upstream-down", "HTTP 429", neverCut}, l.pausing(files[of].path, 40, 45), nil, neverCut)
+		l.wants(misdeed{testbed.Answers(429), 503, "upstream-down", "HTTP 429", neverCut}, l.pausing(files[of].path, 40, 60), nil, neverCut)
 		before := l.asked(of)
-		l.wants(misdeed{testbed.Answers(429), 503, "upstream-down", "it asked to be asked again in", neverCut}, l.pausing(others[of].path, 25, 45), nil, neverCut)
+		l.wants(misdeed{testbed.Answers(429), 503, "upstream-down", "it asked to be asked again in", neverCut}, l.pausing(others[of].path, 25, 60), nil, neverCut)
 		if asked := l.asked(of); asked != before {
 			l.t.Errorf("upstream asked for a pause, and was asked %d times more", asked-before)
 		}

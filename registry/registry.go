@@ -87,6 +87,9 @@ type Config struct {
 	// KnownUpstream, unless nil, returns the other registries that have a crate of that name,
 	// however spelled, and those that did not tell soon. It is never called for private names.
 	KnownUpstream func(ctx context.Context, name string) (has, untold []string)
+	// Ending, unless nil, is closed when this registry is about to be closed: looks into crates that
+	// wait for their turn are given up then, and those under way a little later.
+	Ending <-chan struct{}
 	// Batch, unless nil, is told of each batch of changes. It must not block.
 	Batch func(Batch)
 }
@@ -109,6 +112,8 @@ type Registry struct {
 	entered   chan batch      // what is to be published; closed by the sequencer
 	running   context.Context // ends with Close
 	stop      context.CancelFunc
+	turns     context.Context // ends with Ending, or Close: that of looks that wait for their turn
+	looks     context.Context // ends lookGrace later, or with Close: that of looks
 	done      chan struct{}
 	closing   sync.Once
 	// others are what runs beside the sequencer where the catalog is shared.
@@ -237,7 +242,8 @@ func (r *Registry) start(ctx context.Context) {
 		r.others.Go(func() { r.watchFindings(run) })
 	}
 	go r.trail.run(context.WithoutCancel(ctx))
-	r.scans.running.Go(func() { r.scanUnscanned(run) })
+	r.endLooks(run)
+	r.scans.running.Go(func() { r.scanUnscanned(r.turns) })
 }
 
 // Close stops taking changes, lets the batches that are being written finish and

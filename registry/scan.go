@@ -245,15 +245,18 @@ func (r *Registry) scanIncoming(id storage.CID, place *place, crate io.ReadClose
 
 // scanInTurn looks into what open opens once it is the turn of place, which it ends.
 func (r *Registry) scanInTurn(id storage.CID, place *place, open func(context.Context) (io.ReadCloser, error)) (catalog.Scan, error) {
-	turn, cancel := context.WithTimeout(r.running, scanWait)
+	turn, cancel := context.WithTimeout(r.turns, scanWait)
 	defer cancel()
 	if err := place.wait(turn); err != nil {
 		return catalog.Scan{}, scanStopped(turn)
 	}
 	defer place.end()
-	ctx, cancel := context.WithTimeout(r.running, r.scans.most)
+	ctx, cancel := context.WithTimeout(r.looks, r.scans.most)
 	defer cancel()
 	crate, err := open(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = scanStopped(ctx)
+	}
 	if err != nil {
 		return catalog.Scan{}, err
 	}
@@ -332,6 +335,26 @@ func (r *Registry) countFindings(ctx context.Context, known int64) int64 {
 	return n
 }
 
+// lookGrace is how long a look that is under way goes on when the registry is about to be closed.
+const lookGrace = 2 * time.Second
+
+// endLooks sees to it that nobody waits for a look when the registry is about to be closed: dozens
+// may wait for their turn, each of which would take its seconds.
+func (r *Registry) endLooks(run context.Context) {
+	turns, endTurns := context.WithCancel(run)
+	looks, endLooks := context.WithCancel(run)
+	r.turns, r.looks = turns, looks
+	r.scans.running.Go(func() {
+		defer endLooks()
+		select {
+		case <-r.Ending:
+		case <-run.Done():
+		}
+		endTurns()
+		_ = pause(run, lookGrace)
+	})
+}
+
 // scanStopped is the error of a look that its context has ended.
 func scanStopped(ctx context.Context) error {
 	return fmt.Errorf("%w: the look into a crate was stopped (%v)", ErrUnavailable, ctx.Err())
@@ -341,6 +364,7 @@ func scanStopped(ctx context.Context) error {
 // later; nil where that does not succeed: then whoever asks first does.
 func (r *Registry) scanUpload(ctx context.Context, id storage.CID, upload io.ReadSeeker) *catalog.Scan {
 	ctx, cancel := context.WithTimeout(ctx, uploadScan)
+	defer context.AfterFunc(r.looks, cancel)()
 	defer cancel()
 	place := r.scans.turns.join(hosted)
 	if place == nil || place.wait(ctx) != nil {

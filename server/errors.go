@@ -166,7 +166,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, render renderer, e
 		// Quoted and absolute, or cargo does not show it.
 		w.Header().Set("WWW-Authenticate", `Cargo login_url="`+s.registry.PublicURL+`/me"`)
 	case http.StatusServiceUnavailable:
-		w.Header().Set("Retry-After", retryAfter(err))
+		w.Header().Set("Retry-After", retryAfter(err, s.random))
 	}
 	w.Header().Del("ETag")
 	if w.Header().Get("Cache-Control") == "" {
@@ -175,13 +175,16 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, render renderer, e
 	render(w, out.status, out.code, detail)
 }
 
-// retryAfter is when to try again, in seconds: as err says, within bounds, otherwise soon.
-func retryAfter(err error) string {
+// retryAfter is when to try again, in seconds: as err says, within bounds and a bit later, so that
+// not all who are told it come at once; otherwise soon.
+func retryAfter(err error, random func() float64) string {
+	wait := leastRetry
 	var told interface{ RetryAfter() time.Duration }
 	if errors.As(err, &told) {
-		return strconv.Itoa(int(min(max(told.RetryAfter(), leastRetry), mostRetry).Seconds()))
+		wait = min(max(told.RetryAfter(), leastRetry), mostRetry*4/5)
+		wait += time.Duration(random() * float64(max(wait/4, time.Second)))
 	}
-	return strconv.Itoa(int(leastRetry.Seconds()))
+	return strconv.Itoa(int((wait + time.Second - 1) / time.Second))
 }
 
 const leastRetry, mostRetry = 2 * time.Second, 60 * time.Second

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/cargo"
@@ -86,6 +87,27 @@ func TestInnerErrorsAreNotShown(t *testing.T) {
 		}
 	}
 	l.get("/healthz", "").want(t, 200, "ok")
+}
+
+type troubled time.Duration
+
+func (t troubled) Error() string             { return "in trouble" }
+func (t troubled) RetryAfter() time.Duration { return time.Duration(t) }
+
+// Who is told to come again does so after what was said, and not all at once.
+func TestRetryAfterIsABitLaterForEverybody(t *testing.T) {
+	for wait, c := range map[time.Duration]struct{ least, most string }{
+		0: {"2", "3"}, 10 * time.Second: {"10", "13"}, 10*time.Second + 1: {"11", "13"}, 40 * time.Second: {"40", "50"}, time.Hour: {"48", "60"},
+	} {
+		for random, want := range map[float64]string{0: c.least, 0.999: c.most} {
+			if got := retryAfter(fmt.Errorf("upstream: %w", troubled(wait)), func() float64 { return random }); got != want {
+				t.Errorf("of %s, %v: Retry-After %s, want %s", wait, random, got, want)
+			}
+		}
+	}
+	if got := retryAfter(errors.New("in trouble"), func() float64 { return 0.9 }); got != "2" {
+		t.Errorf("of nothing said: %s", got)
+	}
 }
 
 func TestPanicIsA500(t *testing.T) {

@@ -11,6 +11,7 @@ package server
 import (
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"slices"
@@ -68,6 +69,7 @@ type Server struct {
 	limits   cargo.Limits
 	log      *slog.Logger
 	clock    func() time.Time
+	random   func() float64
 	pages    http.Handler
 	pace     Pace
 	metrics  *Metrics
@@ -104,6 +106,8 @@ type Config struct {
 	Registry *registry.Registry
 	Log      *slog.Logger
 	Clock    func() time.Time
+	// Random is in [0, 1); nil: math/rand's.
+	Random func() float64
 	// Pages answers what is no route of the API: the web pages. nil: a few words at /.
 	Pages http.Handler
 	// Pace is how slow clients may be.
@@ -130,8 +134,11 @@ func newServer(c Config) *Server {
 	if c.Upstreams == nil {
 		c.Upstreams = noUpstreams{}
 	}
+	if c.Random == nil {
+		c.Random = rand.Float64
+	}
 	s := &Server{
-		registry: c.Registry, limits: c.Registry.Limits, log: c.Log, clock: c.Clock, pages: c.Pages, pace: c.Pace.orDefault(), metrics: c.Metrics,
+		registry: c.Registry, limits: c.Registry.Limits, log: c.Log, clock: c.Clock, random: c.Random, pages: c.Pages, pace: c.Pace.orDefault(), metrics: c.Metrics,
 		uploads: newPlaces(maxUploads, maxUploadsEach), searches: newPlaces(maxSearches, maxSearches), proofs: newPlaces(maxProofs, maxProofs),
 		questions: newPlaces(maxQuestions, maxQuestionsEach), decisions: newPlaces(maxDecisions, maxDecisions), tests: newPlaces(maxTests, maxTests),
 		downloads: newPlaces(maxDownloads, maxDownloadsEach), attachments: patientPlaces(maxAttachments, maxAttachmentsEach),

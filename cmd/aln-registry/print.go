@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	stdlog "log"
 	"log/slog"
 	"os"
 	"strings"
@@ -105,6 +106,28 @@ func (a *app) loggerTo(w io.Writer) *slog.Logger {
 		handler = slog.NewJSONHandler(w, nil)
 	}
 	return slog.New(handler)
+}
+
+// logLibraries has log take what libraries write to the standard logger, until undo is called.
+func logLibraries(log *slog.Logger) (undo func()) {
+	to, flags := stdlog.Writer(), stdlog.Flags()
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(librariesLog{log})
+	return func() {
+		stdlog.SetOutput(to)
+		stdlog.SetFlags(flags)
+	}
+}
+
+// librariesLog leaves out what libraries quote, as net/http does with what comes unasked over a
+// connection to another registry: that may be anything.
+type librariesLog struct{ log *slog.Logger }
+
+// Write implements io.Writer.
+func (l librariesLog) Write(line []byte) (int, error) {
+	said, _, _ := strings.Cut(string(line), `"`)
+	l.log.Warn("a library complains", "problem", strings.TrimSpace(said))
+	return len(line), nil
 }
 
 // progress reports long work on the error stream: a line that is written over

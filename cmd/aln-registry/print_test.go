@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -86,5 +87,17 @@ func TestErrorsShowForeignTextTamely(t *testing.T) {
 				t.Errorf("%s: %v said %q", name, args, said)
 			}
 		}
+	}
+}
+
+// What libraries write on their own goes into the server's log, without what came from others.
+func TestWhatLibrariesQuoteIsNotLogged(t *testing.T) {
+	var out strings.Builder
+	before := log.Writer()
+	undo := logLibraries((&app{}).loggerTo(&out))
+	log.Printf("Unsolicited response received on idle HTTP channel starting with %q; err=%v", "s3cr3t\r\n", nil)
+	undo()
+	if text := out.String(); !strings.Contains(text, "Unsolicited response received") || strings.Contains(text, "s3cr3t") || log.Writer() != before {
+		t.Errorf("logged %q", text)
 	}
 }

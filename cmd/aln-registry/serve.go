@@ -85,6 +85,7 @@ func (a *app) serve(ctx context.Context, f serveFlags) error {
 	lines := server.NewLogWriter(a.err)
 	defer lines.Close()
 	log := a.loggerTo(lines)
+	defer logLibraries(log)()
 	certificate, err := f.certificate(log)
 	if err != nil {
 		return err
@@ -130,7 +131,7 @@ func (a *app) work(ctx context.Context, f serveFlags, up *answering) error {
 	inventory, look := node.inventory(), &lookout{} // of the store itself
 	node.config.Blobs, node.config.Batch = metrics.Blobs(node.config.Blobs), metrics.Batch
 	node.config.PublicURL, node.config.AnonymousRead, node.config.CacheBytes = f.publicURL, f.anonymousRead, f.cacheMB<<20
-	node.config.KnownUpstream = look.known
+	node.config.KnownUpstream, node.config.Ending = look.known, up.ending
 	if node.config.Catalog.Shared() {
 		node.config.Replica = replicaName()
 	}
