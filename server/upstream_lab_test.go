@@ -28,6 +28,7 @@ type fakeUpstreams struct {
 	crates map[storage.CID][]part
 	held   map[storage.CID]bool
 	asked  []string // what upstream was asked for
+	asker  did.DID  // who asked last
 	down   error
 	alarms []UpstreamAlarm
 	// during is called while upstream is asked, evict when a crate is held: it is not, then,
@@ -91,8 +92,9 @@ func (f *fakeUpstreams) ask(what string) (string, error) {
 }
 
 // Refresh asks nobody where fresh says that this was done a moment ago.
-func (f *fakeUpstreams) Refresh(ctx context.Context, _ did.DID, upstream, name string, anew bool) error {
+func (f *fakeUpstreams) Refresh(ctx context.Context, asker did.DID, upstream, name string, anew bool) error {
 	f.mu.Lock()
+	f.asker = asker
 	fresh := f.fresh
 	f.mu.Unlock()
 	if fresh && !anew {

@@ -159,6 +159,9 @@ func TestQuestionsAboutUnknownNamesAreBounded(t *testing.T) {
 	if w := p.ask(t.Context(), "/crates-io/index/re/mo/remote", member); w.Code != http.StatusOK {
 		t.Fatalf("HTTP %d: %s", w.Code, w.Body)
 	}
+	if p.upstreams.asker != didOf(p.member) {
+		t.Errorf("upstream is asked for %q", p.upstreams.asker)
+	}
 	leave := must(p.s.upstreamQuestions.take(t.Context(), didOf(p.member)))
 	asked := len(p.upstreams.asked)
 	if w := p.ask(t.Context(), "/crates-io/index/ot/he/other", member); w.Code != http.StatusServiceUnavailable || len(p.upstreams.asked) != asked {
