@@ -41,7 +41,7 @@ var (
 	ErrDamaged = errors.New("what this registry holds of it is damaged on its storage")
 	// ErrOffline: what is not held is not to be had, since no upstream is asked.
 	// It is an ErrNotFound too.
-	ErrOffline = fmt.Errorf("%w: it is not held, and this registry asks no upstream", ErrNotFound)
+	ErrOffline = fmt.Errorf("%w: it is not held, and this registry asks no upstream; ask its operator to have it fetched where there is a way out (aln-registry prefetch)", ErrNotFound)
 )
 
 // answered is an upstream's answer that is none of use.

@@ -34,3 +34,24 @@ func TestWhetherUpstreamHasACrate(t *testing.T) {
 		t.Errorf("what upstream does not tell: %v, %v", got, err)
 	}
 }
+
+// Who asks no upstream does not know what they have, but for what was seen of them.
+func TestOfflineUpstreamDoesNotTell(t *testing.T) {
+	l := newLab(t, nil)
+	l.on("/se/en/seen", text(line("seen", "1.0.0")))
+	if err := l.refresh("seen"); err != nil {
+		t.Fatal(err)
+	}
+	l.upstream.proxy.Offline = true
+	if got, err := l.upstream.Has(t.Context(), "Seen"); !got || err != nil {
+		t.Errorf("what was seen: %v, %v", got, err)
+	}
+	for _, name := range []string{"unseen", "un-seen"} {
+		if got, err := l.upstream.Has(t.Context(), name); got || !errors.Is(err, ErrOffline) {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+	if n := l.requests("/un/se/unseen"); n != 0 {
+		t.Errorf("it is asked for %d times", n)
+	}
+}

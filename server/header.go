@@ -7,6 +7,7 @@ var (
 	varyAskerCoding = []string{"Authorization, Accept-Encoding"}
 	privateNoCache  = []string{"private, no-cache"}
 	noCache         = []string{"no-cache"}
+	notBuffered     = []string{"no"}
 	gzipCoding      = []string{"gzip"}
 	nosniff         = []string{"nosniff"}
 	plainText       = []string{"text/plain; charset=utf-8"}

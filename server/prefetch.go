@@ -207,7 +207,7 @@ func (f prefetching) run(request prefetchRequest) error {
 	for _, name := range request.Whole {
 		versions, err := f.versionsOf(name)
 		if err != nil {
-			unknown = append(unknown, f.missed(ctx, prefetchLine{Name: name}, alike(err)))
+			unknown = append(unknown, f.missed(ctx, prefetchLine{Name: name}, f.server.alike(err)))
 			continue
 		}
 		list, had = append(list, versions...), append(had, registry.Lack{Upstream: f.upstream, Name: name})
@@ -408,6 +408,7 @@ var errOtherBytes = fmt.Errorf("%w: there is no such version with the checksum o
 func (f prefetching) tell(ctx context.Context, of int, lines <-chan prefetchLine, kept keeping) {
 	count, flush := prefetchCount{Of: of, Began: particle.At(f.began)}, http.NewResponseController(f.w).Flush
 	f.w.Header().Set("Content-Type", "application/x-ndjson")
+	asItComes(f.w)
 	alive := time.NewTicker(signOfLife)
 	defer alive.Stop()
 	for {

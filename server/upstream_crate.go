@@ -264,7 +264,7 @@ func (s *Server) upstreamVersion(w http.ResponseWriter, r *http.Request, of nami
 // elsewhere already. Several may ask for one request.
 func (s *Server) heardOf(r *http.Request, upstream, crate, version string, digest [32]byte) (registry.Judged, error) {
 	if err := s.askable(upstream, crate); err != nil {
-		return registry.Judged{}, alike(err)
+		return registry.Judged{}, s.alike(err)
 	}
 	judge := func() (registry.Judged, error) {
 		asker, err := s.currentReader(r)
@@ -275,34 +275,41 @@ func (s *Server) heardOf(r *http.Request, upstream, crate, version string, diges
 	}
 	v, err := judge()
 	if !errors.Is(err, registry.ErrNotFound) || onlyCached(r) {
-		return v, unheld(r, alike(err))
+		return v, unheld(r, s.alike(err))
 	}
 	if failed := s.renew(r, upstream, crate); failed != nil {
 		if errors.Is(failed, registry.ErrNotFound) { // for the audit trail, of what is known
-			return v, alike(err)
+			return v, s.alike(err)
 		}
 		return v, failed
 	}
 	v, err = judge()
-	return v, alike(err)
+	return v, s.alike(err)
 }
 
 // notThere is a crate of an upstream, or a version, that is not there for who asks: there is
 // none, they may not know of it, or its name is a private one. All of that is told alike.
-type notThere struct{ why error }
+type notThere struct {
+	why     error
+	offline bool // nobody is asked: it may be there, and not be held
+}
 
 // Error says nothing of why.
-func (notThere) Error() string {
-	return registry.ErrNotFound.Error() + ": there is no such crate, or no such version of it, from this upstream"
+func (n notThere) Error() string {
+	text := registry.ErrNotFound.Error() + ": there is no such crate, or no such version of it, from this upstream"
+	if n.offline {
+		text += "; or it is not held, and this registry is offline: ask its operator to have it fetched where there is a way out (aln-registry prefetch)"
+	}
+	return text
 }
 
 // Unwrap is for the audit trail.
-func (a notThere) Unwrap() error { return a.why }
+func (n notThere) Unwrap() error { return n.why }
 
 // alike is err, told as all others of its kind where nothing is to be found.
-func alike(err error) error {
+func (s *Server) alike(err error) error {
 	if errors.Is(err, registry.ErrNotFound) {
-		return notThere{err}
+		return notThere{err, s.upstreamsOffline}
 	}
 	return err
 }
@@ -343,13 +350,18 @@ func (s *Server) sendIncoming(w http.ResponseWriter, r *http.Request, in Incomin
 	return nil
 }
 
+// asItComes has nginx, which asks for it by this header, and sends it nobody, keep nothing back of
+// an answer until there is more of it: cargo gives up on who says nothing for half a minute.
+func asItComes(w http.ResponseWriter) { w.Header()["X-Accel-Buffering"] = notBuffered }
+
 // pass sends what in is given, as it comes. Once something was sent the only way to
 // say that it is not to be used is to cut the connection.
 func (s *Server) pass(w http.ResponseWriter, r *http.Request, in Incoming) error {
 	if err := measured(r, in); err != nil {
 		return err
 	}
-	buffer, began := make([]byte, copyBytes), false
+	asItComes(w)
+	buffer, began, flush := make([]byte, copyBytes), false, http.NewResponseController(w).Flush
 	for {
 		n, err := in.Read(buffer)
 		if n > 0 {
@@ -363,6 +375,7 @@ func (s *Server) pass(w http.ResponseWriter, r *http.Request, in Incoming) error
 			case failed != nil:
 				return nil // whoever asked is gone
 			}
+			_ = flush() // whoever is gone is found out by the next write
 		}
 		switch {
 		case err == nil:

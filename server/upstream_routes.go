@@ -92,7 +92,7 @@ func (s *Server) upstreamIndex(of naming) handler {
 			return fmt.Errorf("%w: no such file in the index", registry.ErrNotFound)
 		}
 		if err := s.refresh(r, upstream, name); err != nil {
-			return alike(err)
+			return s.alike(err)
 		}
 		asker, err := s.ownReader(w, r) // by now: upstream takes as long as it likes
 		if err != nil {
@@ -100,7 +100,7 @@ func (s *Server) upstreamIndex(of naming) handler {
 		}
 		file, err := s.upstreamFile(r, asker, upstream, name)
 		if err != nil {
-			return unheld(r, alike(err))
+			return unheld(r, s.alike(err))
 		}
 		w.Header()["Content-Type"] = plainText
 		s.send(w, r, file.Plain, file.Packed)

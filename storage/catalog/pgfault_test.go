@@ -32,6 +32,8 @@ type wire struct {
 	// commit is what happens to the next message that says "commit".
 	commit atomic.Int32
 	down   atomic.Bool // new connections are hung up on
+	// begin: the next message that says "begin" is lost, and what comes after it on its connection.
+	begin atomic.Bool
 
 	mutex sync.Mutex
 	ends  []net.Conn
@@ -99,6 +101,10 @@ func (w *wire) serve() {
 func (w *wire) up(client, server net.Conn, mute *atomic.Bool) {
 	defer server.Close()
 	pass(server, client, func(said []byte) bool {
+		if bytes.Contains(said, []byte("begin\x00")) && w.begin.CompareAndSwap(true, false) {
+			io.Copy(io.Discard, client)
+			return false
+		}
 		if !bytes.Contains(said, []byte("commit\x00")) {
 			return true
 		}
@@ -204,6 +210,24 @@ func TestCommitOfWhichNothingIsHeardIsUncertain(t *testing.T) {
 	}
 	w.down.Store(false)
 	wantHead(t, db, 2)
+}
+
+// Who has the right to write holds all others up, and a server that has not heard the beginning
+// never answers: that is waited for less than a statement may take.
+func TestABeginningThatIsNotAnsweredIsGivenUp(t *testing.T) {
+	t.Parallel()
+	w := newWire(t, testbed.SharedPostgres(t).URL)
+	db := openPostgres(t, w.url)
+	mustAppend(t, db)
+	w.begin.Store(true)
+	began := time.Now()
+	_, err := appendNext(t.Context(), db)
+	if took := time.Since(began); !errors.Is(err, catalog.ErrUnavailable) || errors.Is(err, catalog.ErrUncertain) || took > 30*time.Second {
+		t.Errorf("no word of the beginning: %v after %s", err, took)
+	}
+	if idx, err := appendNext(t.Context(), db); err != nil || idx != 1 {
+		t.Errorf("the next entry is %d, %v", idx, err)
+	}
 }
 
 // The server has not heard of the commit yet when its client looks: whoever

@@ -113,6 +113,10 @@ const endPatience = 15 * time.Second
 // connection before it answered a commit.
 const lookPatience = 5 * time.Second
 
+// beginPatience is how long a server may take to begin a transaction, which waits for nobody: a
+// connection that is silent for so long is gone, and others wait for who has it.
+const beginPatience = silence
+
 // begin begins a write transaction in pool and calls lock, both again where the
 // connection turns out to be gone. The transaction does not end with ctx, so
 // that a commit is not broken off whose caller goes away. end rolls back what
@@ -132,10 +136,13 @@ func (db *DB) beginOnce(ctx context.Context, pool *sql.DB, lock func(*Tx) error)
 	}
 	inside, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel)
-	tx, err := conn.BeginTx(inside, nil)
+	tx, late, err := db.beginSoon(inside, cancel, conn)
 	stop() // from here on ctx is the statements' alone
+	if late && ctx.Err() == nil {
+		err = &unavailable{cause: errors.New("it does not answer"), cut: true}
+	}
 	if err != nil {
-		cancel()
+		cancel() // also what was begun too late
 		conn.Close()
 		return nil, nil, failed(ctx, "begin", err)
 	}
@@ -155,6 +162,18 @@ func (db *DB) beginOnce(ctx context.Context, pool *sql.DB, lock func(*Tx) error)
 		return nil, nil, err
 	}
 	return t, end, nil
+}
+
+// beginSoon begins a transaction; late: it was given up, since the server did not answer. What
+// is embedded waits here for who writes.
+func (db *DB) beginSoon(ctx context.Context, giveUp func(), conn *sql.Conn) (tx *sql.Tx, late bool, err error) {
+	if !db.dialect.shared {
+		tx, err = conn.BeginTx(ctx, nil)
+		return tx, false, err
+	}
+	timer := time.AfterFunc(beginPatience, giveUp)
+	tx, err = conn.BeginTx(ctx, nil)
+	return tx, !timer.Stop(), err
 }
 
 func nothing(*Tx) error { return nil }
