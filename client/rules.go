@@ -145,9 +145,21 @@ type Decision struct {
 	ValidUntil *time.Time `json:"valid_until"`
 	// Steps are what each rule says; only where one artifact was asked about.
 	Steps []policy.Step `json:"steps,omitzero"`
+	// SaidLater is what another registry said otherwise of it later, and is not believed.
+	SaidLater []Claim `json:"said_later,omitzero"`
 
 	// unlooked: Unscanned, and there are no bytes here either that could be looked through.
 	unlooked bool
+}
+
+// Claim is what another registry said of a version after something else.
+type Claim struct {
+	// Kind is changed (other bytes) or altered (other dependencies or features of the same).
+	Kind   string    `json:"kind"`
+	Time   time.Time `json:"time"`
+	SHA256 string    `json:"sha256"`
+	// Snapshot is the CID of the index file that said so first, "" where that is not told.
+	Snapshot string `json:"snapshot"`
 }
 
 // unready reports whether what denies it may be no more than that nobody had the registry

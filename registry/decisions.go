@@ -34,6 +34,9 @@ type Judgement struct {
 	ValidUntil time.Time
 	// Steps are what each rule says, where they were asked for.
 	Steps []policy.Step
+	// SaidLater is what another registry said otherwise of it later, told where Steps are, without
+	// the snapshot where the asker may not know of all versions. It decides nothing.
+	SaidLater []state.UpstreamClaim
 }
 
 func judgement(v state.Version, d policy.Decision) Judgement {
@@ -93,13 +96,27 @@ func (r *Registry) Why(ctx context.Context, asker policy.Asker, kind record.Kind
 
 // WhyUpstream is Why about a crate of another registry, by what is known of it here.
 func (r *Registry) WhyUpstream(ctx context.Context, asker policy.Asker, upstream, name, version, grant string) ([]Judgement, error) {
-	return r.why(ctx, asker, name, version, grant, record.KindCrate, func(ctx context.Context) (*lineage, error) {
+	told, err := r.why(ctx, asker, name, version, grant, record.KindCrate, func(ctx context.Context) (*lineage, error) {
 		file, err := r.upstreamFile(ctx, upstream, name)
 		if err != nil || file == nil {
 			return nil, err
 		}
 		return file.of, nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	u, _, err := r.upstreamAt(ctx, state.UpstreamKey(upstream, name), r.Size())
+	for i := range told {
+		v, _ := u.Find(told[i].Version)
+		told[i].SaidLater = slices.Clone(v.Other)
+		for j := range told[i].SaidLater {
+			if hides(&asker) { // an index file tells of every version
+				told[i].SaidLater[j].Snapshot = storage.CID{}
+			}
+		}
+	}
+	return told, err
 }
 
 func (r *Registry) why(ctx context.Context, asker policy.Asker, name, version, grant string, kind record.Kind, find func(context.Context) (*lineage, error)) ([]Judgement, error) {

@@ -175,6 +175,9 @@ func TestALineThatResolvesToSomethingElseIsNotServed(t *testing.T) {
 	if v, err := c.thereVersion(reader, "serde", "1.0.0", "1.0.0"); err != nil || v.Refusal() != nil || !v.Yanked {
 		t.Errorf("its bytes: %+v, %v", v, err)
 	}
+	if told, err := c.r.WhyUpstream(t.Context(), reader, cratesIO, "serde", "1.0.0", ""); err != nil || len(told) != 1 || len(told[0].SaidLater) != 1 || !told[0].SaidLater[0].SameBytes() {
+		t.Errorf("why: %+v, %v", told, err)
+	}
 	if in = c.imported("serde", altered+line("1.0.0", good, yankedThere)); len(in.Altered)+len(in.Changed)+len(in.Dropped) > 0 {
 		t.Errorf("told twice: %+v", in)
 	}

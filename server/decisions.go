@@ -16,6 +16,8 @@ import (
 	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/registry/state"
+	"phoenix-lab.org/aln-registry/storage"
 )
 
 // Bounds on a question about many artifacts.
@@ -41,6 +43,16 @@ type judgementJSON struct {
 	Reason     string        `json:"reason"`
 	ValidUntil *time.Time    `json:"valid_until"`
 	Steps      []policy.Step `json:"steps,omitzero"`
+	SaidLater  []claimJSON   `json:"said_later,omitzero"`
+}
+
+// claimJSON is what another registry said otherwise of a version later.
+type claimJSON struct {
+	// Kind is changed or altered, as of alarms.
+	Kind     string       `json:"kind"`
+	Time     time.Time    `json:"time"`
+	SHA256   state.Digest `json:"sha256"`
+	Snapshot string       `json:"snapshot"` // "" where the asker may not know of all versions
 }
 
 func judgementOf(j registry.Judgement) judgementJSON {
@@ -48,10 +60,23 @@ func judgementOf(j registry.Judgement) judgementJSON {
 		Kind: j.Kind, Name: j.Name, Version: j.Version, Known: j.Known, Listed: j.Listed, Allow: j.Allow, Unscanned: j.Unscanned, Unseen: j.Unseen,
 		Rule: j.Rule, RuleID: j.RuleID, Reason: j.Reason, ValidUntil: orNever(j.ValidUntil), Steps: j.Steps,
 	}
-	if !j.CID.IsZero() {
-		told.CID = j.CID.String()
+	told.CID = cidText(j.CID)
+	for _, c := range j.SaidLater {
+		kind := "changed"
+		if c.SameBytes() {
+			kind = "altered"
+		}
+		told.SaidLater = append(told.SaidLater, claimJSON{kind, c.Time, c.Digest, cidText(c.Snapshot)})
 	}
 	return told
+}
+
+// cidText is "" for the zero CID.
+func cidText(id storage.CID) string {
+	if id.IsZero() {
+		return ""
+	}
+	return id.String()
 }
 
 // judgementsJSON is the answer of both routes.

@@ -127,6 +127,16 @@ func (a *app) printWhy(decisions []client.Decision) {
 			rows = append(rows, []string{"  " + step.Outcome, string(step.Rule), step.ID, step.Reason})
 		}
 		a.table(rows)
+		for _, c := range d.SaidLater {
+			what := "other bytes, sha256 " + c.SHA256
+			if c.Kind == "altered" {
+				what = "other dependencies or features of the same bytes"
+			}
+			if c.Snapshot != "" {
+				what += ", in the index file " + c.Snapshot
+			}
+			fmt.Fprintf(a.out, "  at %s it was said to have %s: not believed\n", c.Time.UTC().Format(time.RFC3339), tidy(what))
+		}
 		if d.ValidUntil != nil {
 			fmt.Fprintf(a.out, "  decided anew at %s at the latest\n", d.ValidUntil.UTC().Format(time.RFC3339))
 		}
