@@ -257,7 +257,11 @@ func (j judgeable) denied(why, mend string) Finding {
 	if j.path != "" {
 		return found(ClauseCache, "remove that file and its unpacked copy under registry/src in CARGO_HOME", "%s, which cargo would take for %s %s, may not be built with: %s", j.path, j.Name, j.Version, why)
 	}
-	return found(ClauseCrates, mend, "%s %s may not be built with: %s", j.Name, j.Version, why)
+	from := ""
+	if j.Source != particle.SourceHosted {
+		from = " of " + j.Source
+	}
+	return found(ClauseCrates, mend, "%s %s%s may not be built with: %s", j.Name, j.Version, from, why)
 }
 
 // named is a decision's rule with its id.

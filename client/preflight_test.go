@@ -52,13 +52,13 @@ func TestPreflightFindings(t *testing.T) {
 		"the last second":  {func(c *Charter, _ *Build) { c.Env.Expires = particle.At(preflightTime.Add(time.Second)) }, nil, nil},
 		"the first second": {func(c *Charter, _ *Build) { c.Env.NotBefore = particle.At(preflightTime) }, nil, nil},
 		"not yet":          {func(c *Charter, _ *Build) { c.Env.NotBefore = particle.At(preflightTime.Add(time.Second)) }, nil, map[string]string{ClauseTime: "not in force before"}},
-		"a crate not listed, which the registry allows": {func(c *Charter, _ *Build) { delete(c.Listed, cidOf("serde").Digest()) }, nil, map[string]string{ClauseCrates: "serde 1.0.1 may not be built with: the grant " + cidOf("grant").String() + " does not list"}},
+		"a crate not listed, which the registry allows": {func(c *Charter, _ *Build) { delete(c.Listed, cidOf("serde").Digest()) }, nil, map[string]string{ClauseCrates: "serde 1.0.1 of crates-io may not be built with: the grant " + cidOf("grant").String() + " does not list"}},
 		"all allowed": {func(c *Charter, _ *Build) { c.Listed, c.All = nil, true }, nil, nil},
 		"a crate that the registry denies": {nil, func(d []Decision) []Decision {
 			d[0] = Decision{Rule: "quarantine", RuleID: "bad", Reason: "it steals keys"}
 			return d
 		}, map[string]string{ClauseCrates: "demo 1.0.0 may not be built with: it is denied by rule quarantine bad: it steals keys"}},
-		"no decision": {nil, func(d []Decision) []Decision { return d[:1] }, map[string]string{ClauseCrates: "serde 1.0.1 may not be built with: the registry did not decide"}},
+		"no decision": {nil, func(d []Decision) []Decision { return d[:1] }, map[string]string{ClauseCrates: "serde 1.0.1 of crates-io may not be built with: the registry did not decide"}},
 		"a crate that nobody had fetched yet": {nil, func(d []Decision) []Decision {
 			d[1] = Decision{Unscanned: true, unlooked: true, Rule: "quarantine", RuleID: "blake3"}
 			return d

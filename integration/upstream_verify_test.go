@@ -55,7 +55,7 @@ func TestALockOfUpstreamsCratesIsVerified(t *testing.T) {
 	locked := lockedCrates(t, folder)
 	all := fmt.Sprintf("%d verified, 0 failed, 0 from registries not known, 1 local", len(locked))
 	said := must(t, u.aln(folder, "verify"))
-	wantSays(t, said.stdout, all, "first seen ", "itoa@", "ryu@")
+	wantSays(t, said.stdout, all, "crates-io: first seen ", "upstream/bonn: first seen ", "itoa@", "ryu@", "not who made them: nobody signs those")
 	if len(locked) < 4 {
 		t.Errorf("the lock has %v", locked)
 	}
@@ -85,6 +85,7 @@ func TestALockOfUpstreamsCratesIsVerified(t *testing.T) {
 	later := l.crates.Lines("itoa")[len(l.crates.Lines("itoa"))-1]
 	l.get("/crates-io/index/"+testbed.IndexPath("itoa"), u.session(particle.ScopeRead, time.Minute))
 	wantSays(t, must(t, u.aln(folder, "verify", "Cargo.lock")).stdout, all, "other bytes were named there as this version", "not listed there any more")
+	wantSays(t, must(t, u.aln(folder, "upstream", "list")).stdout, "crates-io has an alarm, changed of itoa@"+itoa.Vers, "`aln-registry upstream alarms crates-io`")
 	lock := textOf(t, filepath.Join(folder, "Cargo.lock"))
 	writeFiles(t, folder, map[string]string{"Cargo.lock": strings.ReplaceAll(lock, itoa.Cksum, later.Cksum)})
 	mustFail(t, u.aln(folder, "verify", "Cargo.lock"), "itoa@"+itoa.Vers, "which was said of it only from", "1 failed")
@@ -290,6 +291,13 @@ func TestPreflightWaitsForPrefetch(t *testing.T) {
 	u := l.operator
 	folder := l.needing(u, "itoa", `itoa = "1"`)
 	must(t, u.cargo(folder, "generate-lockfile"))
+	l.offer("lonely", 1, 1000)
+	must(t, u.aln(folder, "prefetch", "--all-versions-of", "lonely-0"))
+	one := must(t, u.aln(folder, "why", "lonely-0@1.0.0", "--source", "crates-io")).stdout
+	wantSays(t, one, "its bytes were looked through for what the rule is about, and nothing of it was found")
+	if all := must(t, u.aln(folder, "why", "lonely-0", "--source", "crates-io")).stdout; all != one {
+		t.Errorf("of the only version is said\n%s\nand by its name\n%s", all, one)
+	}
 	must(t, u.aln(folder, "member", "add", u.did(), "--role", "publisher", "--role", "grantor"))
 	must(t, u.aln(folder, "grant", "new", "--subject", u.did(), "--from-lockfile", "Cargo.lock"))
 	first := mustFail(t, u.aln(folder, "preflight"), "FAIL prefetch: itoa", "is not looked into yet", "aln-registry prefetch Cargo.lock")
@@ -297,7 +305,7 @@ func TestPreflightWaitsForPrefetch(t *testing.T) {
 		t.Errorf("%s", first)
 	}
 	must(t, u.aln(folder, "prefetch", "Cargo.lock"))
-	must(t, u.aln(folder, "preflight"))
+	wantSays(t, must(t, u.aln(folder, "preflight")).stdout, "note: 1 crate comes through this registry from crates.io")
 	must(t, u.aln(folder, "why", "itoa", "--source", "crates-io"))
 	mustFail(t, u.aln(folder, "why", "itoa"), "there is no crate named", "crates-io has it: `aln-registry why itoa --source crates-io`")
 	if _, err := os.Stat(filepath.Join(u.cargoHome, "registry", "cache")); err == nil {

@@ -26,8 +26,8 @@ func yamlBlocks(t *testing.T) []map[string]any {
 		}
 		blocks = append(blocks, block)
 	}
-	if len(blocks) != 3 {
-		t.Fatalf("docs/USING.md has %d YAML blocks, want those of GitHub, GitLab and of a bare session", len(blocks))
+	if len(blocks) != 4 {
+		t.Fatalf("docs/USING.md has %d YAML blocks, want those of GitHub, GitLab, of crates.io through the registry, and of a bare session", len(blocks))
 	}
 	return blocks
 }
@@ -45,7 +45,12 @@ type runner struct {
 func newRunner(t *testing.T) *runner {
 	t.Helper()
 	l := newLab(t)
-	committed := commitProject(t, l)
+	return newRunnerOf(t, l, commitProject(t, l))
+}
+
+// newRunnerOf is one of l with a project that was committed.
+func newRunnerOf(t *testing.T, l *lab, committed map[string]string) *runner {
+	t.Helper()
 	robot := l.newMember()
 	program, err := os.ReadFile(binary)
 	if err != nil {
@@ -157,7 +162,7 @@ func TestUsingGitLabJobs(t *testing.T) {
 	must(t, r.shell(lines(t, job, "after_script")))
 	r.leavesNoKey()
 
-	job, _ = yamlBlocks(t)[2]["build-with-a-session"].(map[string]any)
+	job, _ = yamlBlocks(t)[3]["build-with-a-session"].(map[string]any)
 	session := newUser(t)
 	bare := &runner{user: session, lab: r.lab, key: r.key, given: r.given}
 	bare.checkout = filepath.Join(session.folder, "checkout")
@@ -168,6 +173,34 @@ func TestUsingGitLabJobs(t *testing.T) {
 	token := strings.TrimSpace(must(t, r.lab.operator.aln(r.lab.operator.folder, "token", "--lifetime", "30m")).stdout)
 	bare.extra = append(bare.extra, "CARGO_REGISTRIES_ALN_TOKEN="+token)
 	must(t, bare.shell(lines(t, job, "script")))
+}
+
+// The job that takes crates.io through the registry, with real cargo: the key is gone before
+// anything is compiled, and crates.io is not asked by the runner.
+func TestUsingJobThroughTheRegistry(t *testing.T) {
+	t.Parallel()
+	l := newUpstreamLab(t)
+	u := l.operator
+	must(t, u.publish(l.lab, u.crate("shared", "0.1.0", "", "pub fn n() -> u32 { 7 }\n")))
+	app := l.needing(u, "itoa", "itoa = \"1\"\nshared = { version = \"0.1.0\", registry = \"aln\" }")
+	must(t, u.cargo(app, "generate-lockfile"))
+	committed := map[string]string{}
+	for _, name := range []string{".cargo/config.toml", "Cargo.toml", "Cargo.lock", "src/lib.rs"} {
+		committed[name] = textOf(t, filepath.Join(app, name))
+	}
+	r := newRunnerOf(t, l.lab, committed)
+	job, _ := yamlBlocks(t)[2]["build-through-the-registry"].(map[string]any)
+	given := filepath.Join(r.folder, "variable") // as GitLab writes a variable of type File
+	writeFiles(t, r.folder, map[string]string{"variable": r.key})
+	r.extra = append(r.extra, "CI_PROJECT_DIR="+r.checkout, "ALN_KEY="+given)
+	r.setenv(job["variables"])
+	done := must(t, r.shell(lines(t, job, "before_script")+lines(t, job, "script")))
+	wantSays(t, done.stdout, "crates-io: first seen ", "0 failed, 0 from registries not known", "note: of 1 crate of crates.io")
+	if config := textOf(t, filepath.Join(r.checkout, ".cargo", "config.toml")); config != committed[".cargo/config.toml"] {
+		t.Errorf("the job changed what is committed:\n%s", config)
+	}
+	must(t, r.shell(lines(t, job, "after_script")))
+	r.leavesNoKey()
 }
 
 // lines are the commands of a part of a GitLab job, one a line.

@@ -41,10 +41,14 @@ type preflightJSON struct {
 	// Grant is what was checked against, "" where there was none.
 	Grant string `json:"grant"`
 	// Tier is that of a host which reads without a grant and has none, otherwise "".
-	Tier     string           `json:"tier"`
-	Issuer   string           `json:"issuer"`
-	Expires  string           `json:"expires"`
-	Crates   int              `json:"crates"`
+	Tier    string `json:"tier"`
+	Issuer  string `json:"issuer"`
+	Expires string `json:"expires"`
+	Crates  int    `json:"crates"`
+	// Through counts the crates of other registries that come through this one, Direct those that
+	// cargo would fetch from crates.io itself, past it.
+	Through  int              `json:"through"`
+	Direct   int              `json:"direct"`
 	Findings []client.Finding `json:"findings"`
 }
 
@@ -64,6 +68,14 @@ func (a *app) preflight(ctx context.Context, f preflightFlags) error {
 		return err
 	}
 	result := preflightJSON{Crates: len(build.Locked), Findings: []client.Finding{}}
+	for _, p := range build.Locked {
+		switch {
+		case p.Place.Kind == client.PlaceCratesIO:
+			result.Direct++
+		case p.Place.UpstreamOf() != "":
+			result.Through++
+		}
+	}
 	charter, wrong, ok, err := r.Charter(ctx)
 	if err != nil {
 		return err
@@ -267,6 +279,16 @@ func hashCached(path string) (cached client.Cached, found bool) {
 	return cached, true
 }
 
+// printOrigins says what of that rests on crates of other registries.
+func (a *app) printOrigins(result preflightJSON) {
+	if result.Through > 0 {
+		fmt.Fprintf(a.out, "note: %s through this registry from crates.io or other registries, and judged as what is published here; that they are the bytes first seen there `aln-registry verify` proves\n", counted(int64(result.Through), "crate comes", "crates come"))
+	}
+	if result.Direct > 0 {
+		fmt.Fprintf(a.out, "note: %s from crates.io itself, past this registry, which vouches for none of its bytes: `aln-registry login URL --replace-crates-io` has them come through it\n", counted(int64(result.Direct), "crate comes", "crates come"))
+	}
+}
+
 func (a *app) printPreflight(result preflightJSON) error {
 	result.OK = len(result.Findings) == 0
 	if a.json {
@@ -285,6 +307,9 @@ func (a *app) printPreflight(result preflightJSON) error {
 		default:
 			fmt.Fprintf(a.out, "%s; do not build. What stands behind -> mends it.\n", counted(int64(len(result.Findings)), "finding", "findings"))
 		}
+	}
+	if !a.json {
+		a.printOrigins(result)
 	}
 	switch {
 	case result.OK:

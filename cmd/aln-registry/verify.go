@@ -231,6 +231,8 @@ type lockedJSON struct {
 	Status  string          `json:"status"` // verified, failed, foreign, local
 	Verdict *verify.Verdict `json:"verdict,omitzero"`
 	Error   string          `json:"error,omitzero"`
+
+	upstream string // whose crate it is, "" for one that is hosted
 }
 
 const (
@@ -295,6 +297,7 @@ func verifyLocked(ctx context.Context, sources *lockSources, result *lockedJSON,
 	at, err := sources.of(ctx, pkg.Source)
 	var verdict verify.Verdict
 	if err == nil && at.foreign == "" {
+		result.upstream = at.upstream
 		verdict, err = at.verify(ctx, pkg)
 	}
 	switch {
@@ -313,12 +316,15 @@ func verifyLocked(ctx context.Context, sources *lockSources, result *lockedJSON,
 }
 
 func (a *app) printLock(results []lockedJSON) error {
-	count := map[string]int{}
+	count, seen := map[string]int{}, 0
 	rows := [][]string{{"PACKAGE", "", "LOG INDEX", "SIGNED BY / REASON"}}
 	for _, r := range results {
 		count[r.Status]++
 		switch r.Status {
 		case statusVerified:
+			if r.upstream != "" {
+				seen++
+			}
 			rows = append(rows, []string{r.Package, mark(true), fmt.Sprint(r.Verdict.Index), r.signedBy()})
 		case statusFailed:
 			rows = append(rows, []string{r.Package, mark(false), "", r.reason()})
@@ -339,6 +345,9 @@ func (a *app) printLock(results []lockedJSON) error {
 		a.markedTable(rows, 1)
 		fmt.Fprintf(a.out, "%d verified, %d failed, %d from registries not known, %d local\n",
 			count[statusVerified], count[statusFailed], count[statusForeign], count[statusLocal])
+		if seen > 0 {
+			fmt.Fprintf(a.out, "note: of %s is proved that they are the bytes that this registry first saw there, not who made them: nobody signs those; of the others, that their publishers signed them\n", counted(int64(seen), "crate of crates.io or another registry it", "crates of crates.io or other registries it"))
+		}
 	}
 	if count[statusFailed]+count[statusForeign] > 0 {
 		return errSilent
@@ -350,7 +359,7 @@ func (a *app) printLock(results []lockedJSON) error {
 func (r lockedJSON) signedBy() string {
 	by := string(r.Verdict.Signer.DID)
 	if seen := r.Verdict.Upstream; seen != nil {
-		by = "first seen " + seen.First.UTC().Format(time.RFC3339) + " by " + by
+		by = particle.UpstreamSource(r.upstream) + ": first seen " + seen.First.UTC().Format(time.RFC3339) + " by " + by
 	}
 	return strings.Join(append([]string{by}, notesOn(r.Verdict.Upstream)...), "; ")
 }

@@ -46,6 +46,14 @@ func (a *app) why(ctx context.Context, source, what string) error {
 	if err != nil {
 		return err
 	}
+	if len(decisions) == 1 && s.Version() == "" { // the same as if it had been named: looked into as well
+		if s, err = record.VersionSubject(s.Kind(), s.Name(), decisions[0].Version); err != nil {
+			return fmt.Errorf("%w: %w", client.ErrAnswer, err)
+		}
+		if decisions, err = r.Why(ctx, source, s, a.grant.id); err != nil {
+			return err
+		}
+	}
 	if len(decisions) == 0 {
 		return fmt.Errorf("the registry knows of no version of %s, or may not tell you of it", s)
 	}

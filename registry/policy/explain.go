@@ -23,7 +23,7 @@ const (
 	OutcomeWouldDeny = "would_deny" // a dry run
 	OutcomeGrace     = "grace"      // denied later, and already for resolvers
 	OutcomeWaived    = "waived"     // the cooldown, by a rule
-	OutcomeSilent    = "silent"     // a rule that describes it and says nothing now
+	OutcomeSilent    = "silent"     // a rule that describes it, or was to look into it, and says nothing now
 )
 
 // Explain says what each rule says of f, in the order in which Decide asks them.
@@ -54,7 +54,8 @@ func ruleStep(rule Rule, r *rule, outcome string, kind say) Step {
 	return Step{Rule: rule, ID: r.id, Outcome: outcome, Reason: reason{kind: kind, rule: r}.String()}
 }
 
-// explainRules: denials first, each kind by id; the scan that is missing apart.
+// explainRules: denials first, each kind by id, and last the content rules that found nothing; the
+// scan that is missing apart.
 func (q *question) explainRules() (steps, scan []Step) {
 	for _, r := range q.terms.Rules.describing(q.facts) {
 		outcome, kind := q.ruleSays(r)
@@ -64,6 +65,11 @@ func (q *question) explainRules() (steps, scan []Step) {
 			scan = append(scan, ruleStep(RuleQuarantine, r.rule, outcome, kind))
 		default:
 			steps = append(steps, ruleStep(RuleQuarantine, r.rule, outcome, kind))
+		}
+	}
+	for _, r := range q.terms.Rules.lookedInto(q.facts) {
+		if q.at < r.expires {
+			steps = append(steps, ruleStep(RuleQuarantine, r, OutcomeSilent, sayScanned))
 		}
 	}
 	order := []string{OutcomeDeny, OutcomeGrace, OutcomeWouldDeny, OutcomeSilent}

@@ -51,6 +51,36 @@ func TestExplainTellsTheRulesInTheirOrder(t *testing.T) {
 	}
 }
 
+// That bytes were looked through, and nothing was found, is said of each rule that asks for it; of a
+// rule that describes the crate by another of its members, or has ended, it is not.
+func TestExplainSaysWhatWasLookedForAndNotFound(t *testing.T) {
+	a := goodAsked(t)
+	past := particle.At(now)
+	ended := denyRule("ended", particle.RuleMatch{Content: []string{"blake3"}})
+	ended.Expires = &past
+	a.facts.Scanned = true
+	a.rules = []NamedRule{
+		denyRule("content", particle.RuleMatch{Content: []string{"blake3"}}), ended,
+		denyRule("elsewhere", particle.RuleMatch{Names: []string{"x"}, Content: []string{"blake3"}}),
+	}
+	a.compile(t)
+	var said []string
+	for _, s := range Explain(&a.asker, &a.terms, &a.facts, now) {
+		if s.Rule == RuleQuarantine {
+			said = append(said, s.ID+" "+s.Outcome+" "+s.Reason)
+		}
+	}
+	if len(said) != 1 || !strings.HasPrefix(said[0], "content silent its bytes were looked through") {
+		t.Errorf("%q", said)
+	}
+	a.facts.Findings = []string{"blake3"}
+	for _, s := range Explain(&a.asker, &a.terms, &a.facts, now) {
+		if strings.Contains(s.Reason, "looked through") {
+			t.Errorf("%+v, though it was found", s)
+		}
+	}
+}
+
 // What is not known of bytes that were not scanned denies only where the rule is enforced, and its grace over.
 func TestExplainAContentRuleWithoutAScan(t *testing.T) {
 	later := particle.At(now.Add(time.Hour))

@@ -28,6 +28,7 @@ const (
 	sayRule
 	sayGrace
 	sayUnscanned
+	sayScanned
 	sayEnded
 	// Of the cooldown.
 	sayYoung
@@ -49,6 +50,7 @@ const (
 // said are the kinds that are the same words always.
 var said = map[say]string{
 	sayUnscanned: "its bytes have not yet been looked through for what the rule is about",
+	sayScanned:   "its bytes were looked through for what the rule is about, and nothing of it was found",
 	sayOld:       "no cooldown holds it back",
 	sayForeign:   "the EnvGrant is another host's",
 	sayUnlisted:  "the EnvGrant does not list it",

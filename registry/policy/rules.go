@@ -388,3 +388,22 @@ func (s *RuleSet) describing(f *Facts) []described {
 	})
 	return slices.CompactFunc(all, func(a, b described) bool { return a.id == b.id })
 }
+
+// lookedInto are the rules that deny, by their ids, of which f would be described if its bytes
+// held what they are about: they were looked through, and do not.
+func (s *RuleSet) lookedInto(f *Facts) []*rule {
+	if !f.Scanned {
+		return nil
+	}
+	var clean []*rule
+	hit, unknown, name := s.describing(f), *f, canonical(f.Name)
+	unknown.Scanned, unknown.Findings = false, nil
+	for _, m := range s.all {
+		is := func(r *rule) bool { return r.id == m.rule.id }
+		if m.match(&unknown, name) == unscanned && !slices.ContainsFunc(clean, is) && !slices.ContainsFunc(hit, func(d described) bool { return is(d.rule) }) {
+			clean = append(clean, m.rule)
+		}
+	}
+	slices.SortStableFunc(clean, func(a, b *rule) int { return strings.Compare(a.id, b.id) })
+	return clean
+}
