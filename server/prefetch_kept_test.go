@@ -1,0 +1,80 @@
+package server
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"phoenix-lab.org/aln-registry/registry/particle"
+	"phoenix-lab.org/aln-registry/registry/record"
+)
+
+// What a lock names and is not to be had is noted, with why, until it is held; what it no longer
+// names is forgotten. Nobody is told of it who may not know of it.
+func TestWhatALockLacksIsNoted(t *testing.T) {
+	l := newLab(t)
+	l.admitBound()
+	for _, name := range []string{"remote", "bad", "later"} {
+		l.upstreams.offer(name, "1.0.0")
+	}
+	l.quarantine("bad", func(q *particle.QuarantineRule) {
+		q.Match[0].Names, q.Match[0].Sources = []string{"bad"}, []string{particle.SourceCratesIO}
+	})
+	crate := func(name string) string {
+		return `{"name":"` + name + `","version":"1.0.0","checksum":"` + hashOf(crateFile(name, "1.0.0")) + `"}`
+	}
+	token := l.session(l.member, "publish read")
+	post := func(body string) map[string]string {
+		return outcomes(t, l.do(ask{method: http.MethodPost, path: "/v1/upstreams/crates-io/prefetch", token: token, body: []byte(body)}).want(t, 200))
+	}
+	lacks := func(want string) {
+		t.Helper()
+		if got := strings.TrimSpace(string(l.get("/v1/locks/ci/main", token).want(t, 200).body)); got != `{"lock":"ci/main","lacking":[`+want+`]}` {
+			t.Errorf("it lacks %s", got)
+		}
+	}
+	const (
+		bad    = `{"upstream":"crates-io","name":"bad","version":"1.0.0","why":"denied"}`
+		later  = `{"upstream":"crates-io","name":"later","version":"1.0.0","why":""}`
+		none   = `{"upstream":"crates-io","name":"none","version":"1.0.0","why":"absent"}`
+		nobody = `{"upstream":"crates-io","name":"nobody","version":"","why":"absent"}`
+	)
+	post(`{"lock":"ci/main","crates":[` + crate("remote") + `,` + crate("bad") + `,{"name":"none","version":"1.0.0"}],"lacking":[` + crate("later") + `]}`)
+	lacks(bad + "," + later + "," + none)
+	l.get("/v1/locks", token).want(t, 200, `"pins":1,`, `"lacking":3}`)
+
+	// The next part of the list, and all versions of what is not there.
+	post(`{"lock":"ci/main","crates":[` + crate("later") + `],"all_versions_of":["nobody"]}`)
+	lacks(bad + "," + nobody + "," + none)
+	l.upstreams.offer("nobody", "1.0.0")
+	l.upstreams.offer("none", "1.0.0")
+	post(`{"lock":"ci/main","crates":[{"name":"none","version":"1.0.0"}],"all_versions_of":["nobody"]}`)
+	lacks(bad)
+	l.get("/v1/locks", token).want(t, 200, `"pins":4,`, `"lacking":1}`)
+
+	// Others are told as far as they may know.
+	l.get("/v1/locks/ci/main", l.session(l.admin, "read")).want(t, 200, bad)
+	if r := l.get("/v1/locks/ci/main", l.token(offshore, particle.ScopeRead, nil)).want(t, 200); strings.Contains(string(r.body), "bad") {
+		t.Errorf("a host from which crates are hidden is told: %s", r)
+	}
+	l.get("/v1/locks/ci%20main", token).want(t, 404)
+	l.get("/v1/locks/other", token).want(t, 200, `"lacking":[]`)
+	settings := l.registry.Settings().Registry
+	settings.PrivateNames = []string{"bad"}
+	l.submit(l.admin, record.RegistrySubject(), &settings)
+	lacks("")
+	settings.PrivateNames = []string{}
+	l.submit(l.admin, record.RegistrySubject(), &settings)
+	lacks(bad)
+
+	// Without a name nothing is noted, and a list in place of the one before forgets.
+	post(`{"crates":[` + crate("bad") + `],"lacking":[` + crate("later") + `]}`)
+	lacks(bad)
+	post(`{"lock":"ci/main","crates":[` + crate("remote") + `],"lacking":[]}`)
+	lacks("")
+	post(`{"lock":"ci/main","crates":[` + crate("bad") + `]}`)
+	lacks(bad)
+	l.do(ask{method: http.MethodDelete, path: "/v1/locks/ci/main", token: token}).want(t, 200, `{"unpinned":5}`)
+	lacks("")
+	l.do(ask{method: http.MethodPost, path: "/v1/upstreams/crates-io/prefetch", token: token, body: []byte(`{"lock":"ci","crates":[` + crate("bad") + `],"lacking":[{"name":"x","version":"1.0.0","checksum":"1"}]}`)}).want(t, 400)
+}
