@@ -1,8 +1,10 @@
 package cratesioproxy
 
 import (
+	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,6 +17,8 @@ const (
 	// that, twice as long, up to longestRest.
 	shortestRest = 3 * time.Second
 	longestRest  = 30 * time.Second
+	// mostOpening is how many look for a connection to a host at a time, where one serves all.
+	mostOpening = 2
 )
 
 // circuit remembers that a host is dead, so that nobody waits for it: while it is open
@@ -22,6 +26,9 @@ const (
 // remembers until when a host asked to be left alone. Times are those of elapsed.
 type circuit struct {
 	elapsed func() time.Duration
+	// opening holds a place for everybody who looks for a connection, dialling for each that is opened.
+	opening, dialling chan struct{}
+	apart             atomic.Bool // its answers share none: it speaks HTTP/1.1
 
 	mu       sync.Mutex
 	failures int           // in a row
@@ -32,7 +39,27 @@ type circuit struct {
 	pause    time.Duration // until when the host asked not to be asked
 }
 
-func newCircuit(elapsed func() time.Duration) *circuit { return &circuit{elapsed: elapsed} }
+func newCircuit(elapsed func() time.Duration) *circuit {
+	return &circuit{elapsed: elapsed, opening: make(chan struct{}, mostOpening), dialling: make(chan struct{}, mostOpening)}
+}
+
+// connect returns when it is somebody's turn to look for a connection, who calls found when it has
+// one, or nothing more to do with it. Otherwise all who come while there is none, at first or when
+// the host has ended one that they shared, would open as many, of which one is used.
+func (c *circuit) connect(ctx context.Context) (found func(), err error) {
+	if c.apart.Load() {
+		return func() {}, nil
+	}
+	select {
+	case c.opening <- struct{}{}:
+		return sync.OnceFunc(func() { <-c.opening }), nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// spoke takes in by which HTTP the host answers.
+func (c *circuit) spoke(major int) { c.apart.Store(major < 2) }
 
 // openError: the host is not asked now.
 type openError struct {

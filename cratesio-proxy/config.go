@@ -167,8 +167,8 @@ func (u *Upstream) wantConfig() {
 
 func (u *Upstream) fetchConfig(ctx context.Context) error {
 	var c IndexConfig
-	err := u.try(ctx, never, func(ctx context.Context) error {
-		return u.ask(ctx, question{host: u.index, url: u.setting.Index + configName, header: acceptGzip()}, func(resp *http.Response, body *watched) error {
+	err := u.try(ctx, never, func(ctx context.Context, alone bool) error {
+		return u.ask(ctx, question{host: u.index, url: u.setting.Index + configName, header: acceptGzip(), alone: alone}, func(resp *http.Response, body *watched) error {
 			data, leave, err := u.readBody(ctx, resp, body, maxConfigBytes)
 			defer leave()
 			if err == nil {

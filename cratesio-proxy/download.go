@@ -347,13 +347,13 @@ type incoming struct {
 }
 
 // attempt receives what is missing.
-func (in *incoming) attempt(ctx context.Context) error {
+func (in *incoming) attempt(ctx context.Context, alone bool) error {
 	header := http.Header{"Accept-Encoding": {"identity"}}
 	if in.at > 0 && in.etag != "" {
 		header.Set("Range", fmt.Sprintf("bytes=%d-", in.at))
 		header.Set("If-Range", in.etag)
 	}
-	q := question{host: in.u.files, url: in.url, header: header, open: in.open}
+	q := question{host: in.u.files, url: in.url, header: header, open: in.open, alone: alone}
 	return in.u.ask(ctx, q, func(resp *http.Response, body *watched) error {
 		return in.take(ctx, resp, body)
 	})

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Errors that callers branch on. What is wrapped around them says which upstream,
@@ -80,10 +81,10 @@ func RetryAfter(err error) time.Duration {
 
 const mostWords = 300
 
-// words is what an error says in one short line. Who calls has taken URLs out of it.
+// words is what an error says in one short line that can be shown. Who calls has taken URLs out of it.
 func words(err error) string {
 	text := strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
+		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r

@@ -214,8 +214,8 @@ func (u *Upstream) noted(ctx context.Context, name string) File {
 // askIndex is fetchIndex with what is known, and validators where they are of that.
 func (u *Upstream) askIndex(ctx context.Context, name string, known Known, ok bool, file File, ahead cascade) error {
 	var found answer
-	err := u.try(ctx, never, func(ctx context.Context) (err error) {
-		found, err = u.getIndex(ctx, name, file)
+	err := u.try(ctx, never, func(ctx context.Context, alone bool) (err error) {
+		found, err = u.getIndex(ctx, name, file, alone)
 		return err
 	})
 	if err != nil {
@@ -418,7 +418,7 @@ type answer struct {
 }
 
 // getIndex makes one attempt at an index file.
-func (u *Upstream) getIndex(ctx context.Context, name string, file File) (answer, error) {
+func (u *Upstream) getIndex(ctx context.Context, name string, file File, alone bool) (answer, error) {
 	header := acceptGzip()
 	if file.ETag != "" {
 		header.Set("If-None-Match", file.ETag)
@@ -427,7 +427,8 @@ func (u *Upstream) getIndex(ctx context.Context, name string, file File) (answer
 	}
 	conditional := len(header) > 1
 	found := answer{leave: func() {}}
-	err := u.ask(ctx, question{host: u.index, url: u.setting.Index + cargo.IndexPath(name), header: header}, func(resp *http.Response, body *watched) (err error) {
+	q := question{host: u.index, url: u.setting.Index + cargo.IndexPath(name), header: header, alone: alone}
+	err := u.ask(ctx, q, func(resp *http.Response, body *watched) (err error) {
 		found.file.ETag, found.file.LastModified = validator(resp, "ETag"), lastModified(resp, u.proxy.Clock())
 		if resp.StatusCode == http.StatusNotModified && conditional {
 			found.file.ETag, found.file.LastModified = cmp.Or(found.file.ETag, file.ETag), cmp.Or(found.file.LastModified, file.LastModified)

@@ -2,12 +2,10 @@ package cratesioproxy
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -19,6 +17,8 @@ const (
 	// longestWait is how long a host that asked for it is left alone: a mistaken header is not to
 	// keep a lab from its upstream for a day.
 	longestWait = time.Hour
+	// longestSpread is for how long after a pause those come who waited for its end.
+	longestSpread = 30 * time.Second
 	// tryTime is how long after the first attempt, or after something came, another may
 	// begin: cargo gives up on who says nothing for 30 seconds, and then shows that, and not
 	// what is wrong.
@@ -35,24 +35,23 @@ const (
 var (
 	errStalled = errors.New("its answer stopped")
 	errSlow    = errors.New("its answer is too slow")
-	// errProtocol: what came over a connection that several share ended it. Which of their
-	// answers that was nobody says, so that all are tried again.
-	errProtocol = fmt.Errorf("an answer of it does not keep to HTTP/2, or its headers are larger than %d bytes", headerBytes)
 )
 
 // try makes attempts until one succeeds, or fails for good: what upstream is only
 // unavailable for is tried again, after pauses that grow and are never those of others, or
 // as long as upstream said, while whoever asked still waits. came is when the last came, by
-// Elapsed, of what a further attempt need not bring.
-func (u *Upstream) try(ctx context.Context, came func() time.Duration, attempt func(context.Context) error) error {
-	begun := u.proxy.Elapsed()
+// Elapsed, of what a further attempt need not bring. An attempt is alone where another was
+// ended by what may have been the answer to somebody else.
+func (u *Upstream) try(ctx context.Context, came func() time.Duration, attempt func(ctx context.Context, alone bool) error) error {
+	begun, alone := u.proxy.Elapsed(), false
 	for tries := 1; ; tries++ {
-		err := attempt(ctx)
+		err := attempt(ctx, alone)
 		if err == nil || !errors.Is(err, ErrUnavailable) || tries > mostRetries || ctx.Err() != nil {
 			return err
 		}
+		alone = alone || errors.Is(err, errProtocol)
 		var open *openError
-		wait := max(pause(tries, u.proxy.Random), RetryAfter(err))
+		wait := max(pause(tries, u.proxy.Random), u.later(RetryAfter(err)))
 		if errors.As(err, &open) && open.dead || u.proxy.Elapsed()+wait-max(begun, came()) > tryTime {
 			return err
 		}
@@ -72,12 +71,18 @@ func pause(tries int, random func() float64) time.Duration {
 	return d/2 + time.Duration(random()*float64(d/2))
 }
 
+// later is d and a bit, so that not all who wait for the end of a pause come at once then; 0 for 0.
+func (u *Upstream) later(d time.Duration) time.Duration {
+	return d + time.Duration(u.proxy.Random()*float64(min(d/4, longestSpread)))
+}
+
 // question is a request to be made.
 type question struct {
 	host   *circuit
 	url    string
 	header http.Header
 	open   bool // it goes without the token
+	alone  bool // it goes over a connection that nobody else uses
 }
 
 // ask makes one attempt at q, and gives what is answered with 200, 206 or 304 to use,
@@ -103,12 +108,24 @@ func (u *Upstream) ask(ctx context.Context, q question, use func(*http.Response,
 			request.Header.Set("Authorization", token)
 		}
 	}
+	client, found := u.alone, func() {}
+	if !q.alone {
+		if found, err = q.host.connect(ctx); err != nil {
+			return u.say(fmt.Errorf("%w: %w", ErrUnavailable, err))
+		}
+		defer found()
+		client = u.client
+	}
 	begun, err := q.host.begin()
 	if err != nil {
 		return u.say(err)
 	}
 	u.proxy.counts.requests.Add(1)
-	return u.say(u.exchange(request, func(err error) {
+	request = request.WithContext(seeking(ctx, u.dialling(q), found))
+	return u.say(u.exchange(client, request, func(resp *http.Response, err error) {
+		if resp != nil && !q.alone && resp.Request.URL.Host == request.URL.Host {
+			q.host.spoke(resp.ProtoMajor)
+		}
 		if ctx.Err() == nil {
 			u.troubled(err)
 		}
@@ -117,11 +134,19 @@ func (u *Upstream) ask(ctx context.Context, q question, use func(*http.Response,
 		case err == nil || isAnswer(err):
 			q.host.succeeded()
 			q.host.leave(RetryAfter(err))
-		case errors.Is(err, errProtocol): // it lives
+		case errors.Is(err, errProtocol), errors.Is(err, errNonsense): // it lives
 		case errors.Is(err, ErrUnavailable):
 			q.host.failed(begun)
 		}
 	}, use))
+}
+
+// dialling has the places for connections that are opened for q, nil where each is used.
+func (u *Upstream) dialling(q question) chan struct{} {
+	if q.alone || q.host.apart.Load() || u.setting.isPlain() {
+		return nil
+	}
+	return q.host.dialling
 }
 
 // say puts the upstream's name before what is said of it.
@@ -150,18 +175,18 @@ func isAnswer(err error) bool {
 
 // exchange sends the request and reads the answer. It says whether it was one before it
 // reads more than its headers.
-func (u *Upstream) exchange(request *http.Request, said func(error), use func(*http.Response, *watched) error) error {
+func (u *Upstream) exchange(client *http.Client, request *http.Request, said func(*http.Response, error), use func(*http.Response, *watched) error) error {
 	ctx, cancel := context.WithCancelCause(request.Context())
 	defer cancel(nil)
-	resp, err := u.client.Do(request.WithContext(ctx))
+	resp, err := client.Do(request.WithContext(ctx))
 	if err != nil {
 		err = network(ctx, err)
-		said(err)
+		said(nil, err)
 		return err
 	}
 	defer resp.Body.Close()
 	err = u.judge(resp)
-	said(err)
+	said(resp, err)
 	if err != nil {
 		if resp.ProtoMajor == 1 && resp.ContentLength >= 0 && resp.ContentLength <= drainBytes {
 			// So that the connection is used again, if that is quick; what comes of it is no matter.
@@ -174,6 +199,9 @@ func (u *Upstream) exchange(request *http.Request, said func(error), use func(*h
 
 // judge is nil for an answer of use.
 func (u *Upstream) judge(resp *http.Response) error {
+	if sizeOf(resp.Header) > headerBytes {
+		return errHeader
+	}
 	a := &answered{status: resp.StatusCode}
 	switch s := resp.StatusCode; {
 	case s == http.StatusOK, s == http.StatusPartialContent, s == http.StatusNotModified:
@@ -200,53 +228,6 @@ func retryAfter(value string, now time.Time) time.Duration {
 		return min(max(at.Sub(now), 0), most)
 	}
 	return 0
-}
-
-// unreached is why upstream cannot be reached. What the network says of that names
-// addresses, names and proxies that are not for everybody: it is for the log alone.
-type unreached struct {
-	kind         error // one of this package
-	text, inside string
-}
-
-func (u *unreached) Error() string { return fmt.Sprintf("%s: %s", u.kind, u.text) }
-func (u *unreached) Unwrap() error { return u.kind }
-
-// inside is what an error says to operators alone, "" for nothing.
-func inside(err error) string {
-	if u := (*unreached)(nil); errors.As(err, &u) {
-		return u.inside
-	}
-	return ""
-}
-
-// network is why a request or the reading of its answer failed, without its URL.
-func network(ctx context.Context, err error) error {
-	var in *url.Error
-	if errors.As(err, &in) {
-		err = in.Err
-	}
-	var untrusted *tls.CertificateVerificationError
-	switch cause := context.Cause(ctx); {
-	case errors.Is(err, errRedirect):
-		return fmt.Errorf("%w: %w", ErrBroken, errRedirect)
-	case errors.As(err, &untrusted):
-		return &unreached{ErrBroken, "its certificate is not trusted; give the certificates to trust for it with ca=FILE", words(err)}
-	case tooMuchHeader(err): // of this file alone
-		return fmt.Errorf("%w: its headers are larger than %d bytes", ErrBroken, headerBytes)
-	case cause != nil: // more telling than that something was canceled
-		return fmt.Errorf("%w: %w", ErrUnavailable, cause)
-	case strings.Contains(err.Error(), "connection error: PROTOCOL_ERROR"):
-		return fmt.Errorf("%w: %w", ErrUnavailable, errProtocol)
-	}
-	return &unreached{ErrUnavailable, "it cannot be reached, or its answer broke off", words(err)}
-}
-
-// tooMuchHeader reports whether err is that of net/http, which has no value for it, for headers
-// beyond headerBytes. In HTTP/2 it is mostly errProtocol.
-func tooMuchHeader(err error) bool {
-	text := err.Error()
-	return strings.Contains(text, "server response headers exceeded") || strings.Contains(text, "response header list larger than")
 }
 
 // agent says who asks, as crates.io wants to know of everybody.

@@ -13,8 +13,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"phoenix-lab.org/aln-registry/registry/cargo"
 )
 
 func TestPausesHaveJitter(t *testing.T) {
@@ -123,7 +126,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 	if err := l.refresh("some"); err != nil {
 		t.Fatal(err)
 	}
-	if l.slept[0] != 7*time.Second {
+	if l.slept[0] != 7*time.Second+7*time.Second/8 { // half of the time in which those come who wait
 		t.Errorf("waited %v, and was asked to wait 7s", l.slept)
 	}
 	for value, want := range map[string]time.Duration{
@@ -133,6 +136,42 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 		if got := retryAfter(value, time.Unix(1_800_000_000, 0)); got != want {
 			t.Errorf("Retry-After: %s is %s, want %s", value, got, want)
 		}
+	}
+}
+
+// Who waits for the end of a pause comes after it, and not all at once.
+func TestWhoWaitsForAPauseComesAfterItAndNotAtOnce(t *testing.T) {
+	const pause, askers = 4 * time.Second, 20
+	var n, refused atomic.Int64
+	l := newLab(t, func(c *Config) {
+		c.Random = func() float64 { return float64(n.Add(1)%(2*askers)) / (2 * askers) }
+	})
+	errs := make(chan error, askers)
+	for i := range askers {
+		name := fmt.Sprintf("name%d", i)
+		l.on("/"+cargo.IndexPath(name), func(w http.ResponseWriter, r *http.Request) {
+			if refused.Add(1) <= askers {
+				status(429, "Retry-After", "4")(w, r)
+				return
+			}
+			io.WriteString(w, line(name, "1.0.0"))
+		})
+		go func() { errs <- l.refresh(name) }()
+	}
+	for range askers {
+		<-errs // some, whose tries are over while sleeps take no time, fail
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	different := map[time.Duration]bool{}
+	for _, d := range l.slept {
+		if d < pause-5*time.Second/2 || d >= pause+pause/4 {
+			t.Errorf("waited %s, and was asked to wait %s", d, pause)
+		}
+		different[d] = true
+	}
+	if len(l.slept) < askers || len(different) < askers/4 {
+		t.Errorf("%d waited, of which %d for as long as no other", len(l.slept), len(different))
 	}
 }
 
@@ -311,48 +350,5 @@ func TestTheLastTroubleIsTold(t *testing.T) {
 	trouble, ok := u.LastTrouble()
 	if !ok || !strings.Contains(trouble.What, "503") || strings.Contains(trouble.What, "secret") || strings.Contains(trouble.What, "http://") || trouble.At.IsZero() {
 		t.Errorf("%t, %+v", ok, trouble)
-	}
-}
-
-// One file with headers that are too large says nothing of its host. It is not asked for again but
-// where others may have shared its connection.
-func TestTooLargeHeadersAreOfTheirFileAlone(t *testing.T) {
-	for proto, c := range map[int]struct {
-		want  error
-		asked int
-	}{1: {ErrBroken, 1}, 2: {ErrUnavailable, 1 + mostRetries}} {
-		t.Run(fmt.Sprintf("HTTP/%d", proto), func(t *testing.T) {
-			l := newLab(t, nil)
-			server := httptest.NewUnstartedServer(l)
-			server.EnableHTTP2 = proto == 2
-			server.StartTLS()
-			defer server.Close()
-			l.upstream.client = newClient(server.Client().Transport.(*http.Transport))
-			l.upstream.client.Transport.(*http.Transport).MaxResponseHeaderBytes = headerBytes
-			defer l.upstream.client.CloseIdleConnections()
-			l.on("/config.json", text(`{"dl":"`+server.URL+`/dl/{crate}/{version}"}`))
-			l.upstream.setting.Index = server.URL + "/"
-			l.slow.Store(int64(deadAfter))
-			good, other := crate("good", 5000)
-			l.on(dlPath(other), sends(good))
-			for _, name := range []string{"one", "two", "three"} {
-				_, want := crate(name, 5000)
-				l.on(dlPath(want), func(w http.ResponseWriter, r *http.Request) {
-					if r.ProtoMajor != proto {
-						t.Errorf("asked by %s", r.Proto)
-					}
-					for i := range 20 {
-						w.Header().Set(fmt.Sprintf("X-Large-%d", i), strings.Repeat("x", 4<<10))
-					}
-				})
-				_, err := l.read(want)
-				if !errors.Is(err, c.want) || !strings.Contains(err.Error(), "headers") || l.requests(dlPath(want)) != c.asked {
-					t.Errorf("%v, asked %d times", err, l.requests(dlPath(want)))
-				}
-			}
-			if got, err := l.read(other); err != nil || string(got) != string(good) {
-				t.Errorf("another of the host: %d bytes, %v", len(got), err)
-			}
-		})
 	}
 }

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"slices"
 	"strings"
+
+	"golang.org/x/net/http/httpproxy"
 )
 
 // CratesIO is the name of the upstream that a registry has unless it is told otherwise.
@@ -215,11 +218,47 @@ func (s *Setting) checkProxy() error {
 	case err != nil, u.Opaque != "", u.Hostname() == "", u.RawQuery != "", u.Fragment != "", strings.Trim(u.Path, "/") != "",
 		!slices.Contains([]string{"http", "https", "socks5"}, u.Scheme):
 		return refuse("proxy is not the URL of one; write it like proxy=http://host:3128")
+	case s.isPlain():
+		return refuse("proxy is for an address with https; one of this computer is reached without")
 	case u.User != nil:
 		return refuse("credentials do not belong into proxy, which others see; leave proxy out, and set HTTPS_PROXY=http://user:password@host:port in the environment of this server")
 	}
 	s.Proxy = u.Scheme + "://" + u.Host
 	return nil
+}
+
+// isPlain reports whether it is reached by plain http.
+func (s Setting) isPlain() bool { return strings.HasPrefix(s.Index, "http:") }
+
+// proxy is by which proxy a request goes: the one that is set, otherwise as HTTPS_PROXY and NO_PROXY
+// say, and by none to this computer itself. What cannot be read as a proxy is an error, where
+// net/http would go without.
+func (s Setting) proxy() (func(*http.Request) (*url.URL, error), error) {
+	if s.isPlain() {
+		return nil, nil
+	}
+	if s.Proxy != "" {
+		proxy, err := url.Parse(s.Proxy)
+		if err != nil { // ParseSetting made it of one
+			return nil, refuse("the proxy of %s is not the URL of one", s.Name)
+		}
+		return http.ProxyURL(proxy), nil
+	}
+	environment := httpproxy.FromEnvironment()
+	if environment.HTTPSProxy != "" && !namesProxy(environment.HTTPSProxy) {
+		return nil, refuse("HTTPS_PROXY in the environment of this server is not the URL of a proxy; write it like http://host:3128, or http://user:password@host:3128")
+	}
+	of := environment.ProxyFunc()
+	return func(r *http.Request) (*url.URL, error) { return of(r.URL) }, nil
+}
+
+// namesProxy reports whether text is the URL of a proxy, or its host and port, as is usual.
+func namesProxy(text string) bool {
+	u, err := url.Parse(text)
+	if !strings.Contains(text, "://") {
+		u, err = url.Parse("http://" + text)
+	}
+	return err == nil && u.Hostname() != "" && slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme)
 }
 
 // token reads what goes into Authorization, "" where there is none.
@@ -229,7 +268,7 @@ func (s Setting) token() (string, error) {
 	}
 	text, err := readBounded(s.TokenFile, maxTokenBytes)
 	if err != nil {
-		return "", refuse("the token_file of %s: %w", s.Name, err)
+		return "", refuse("the token_file of %s cannot be read: %w; name a file that this server may read, with the token in it, or leave token_file out", s.Name, err)
 	}
 	token := strings.TrimSpace(string(text))
 	if token == "" || strings.ContainsFunc(token, func(r rune) bool { return r < ' ' || r > '~' }) {
@@ -245,11 +284,11 @@ func (s Setting) certificates() (*x509.CertPool, error) {
 	}
 	text, err := readBounded(s.CA, maxCertificate)
 	if err != nil {
-		return nil, refuse("the ca of %s: %w", s.Name, err)
+		return nil, refuse("the ca of %s cannot be read: %w; name a file that this server may read, with certificates in PEM, or leave ca out", s.Name, err)
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(text) {
-		return nil, refuse("the ca of %s, %s, holds no certificate in PEM", s.Name, s.CA)
+		return nil, refuse("the ca of %s, %s, holds no certificate in PEM; write those to trust into it, or leave ca out", s.Name, s.CA)
 	}
 	return pool, nil
 }

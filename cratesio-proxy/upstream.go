@@ -16,6 +16,7 @@ type Upstream struct {
 	setting   Setting
 	transport *http.Transport
 	client    *http.Client
+	alone     *http.Client           // of which each request has its own connection
 	index     *circuit               // of the index's host
 	files     *circuit               // of the host that has the crates
 	settings  settings               // its config.json
@@ -90,7 +91,7 @@ func newUpstream(p *Proxy, s Setting, of int) (*Upstream, error) {
 		entries: newRecent[string, entry](mostEntries), resting: newRecent[string, rest](mostResting),
 		waves: newRecent[string, wave](mostEntries), proven: newRecent[storage.CID, struct{}](mostProven), bulk: make(chan struct{}, mostBulk),
 	}
-	u.client, u.patience = newClient(transport), answerTime
+	u.client, u.alone, u.patience = newClient(transport), newClient(aloneOf(transport)), answerTime
 	u.spool = newBudget(max(p.SpoolBytes/int64(of), p.CrateBytes))
 	u.alarmed = newRecent[string, time.Time](mostAlarmed)
 	u.large, u.ahead = make(chan struct{}, mostLarge), make(chan struct{}, mostAhead)

@@ -119,11 +119,13 @@ type connectProxy struct {
 
 	mu    sync.Mutex
 	asked map[string]int
+	// dialled are the addresses from which it reached the target.
+	dialled map[string]bool
 }
 
 func newConnectProxy(t *testing.T, host, target string) *connectProxy {
 	t.Helper()
-	p := &connectProxy{host: host, target: target, asked: map[string]int{}}
+	p := &connectProxy{host: host, target: target, asked: map[string]int{}, dialled: map[string]bool{}}
 	server := httptest.NewServer(p)
 	t.Cleanup(server.Close)
 	p.address = server.Listener.Addr().String()
@@ -146,6 +148,9 @@ func (p *connectProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer far.Close()
+	p.mu.Lock()
+	p.dialled[far.LocalAddr().String()] = true
+	p.mu.Unlock()
 	near, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
@@ -172,6 +177,13 @@ func (p *connectProxy) count() map[string]int {
 	asked := p.asked
 	p.asked = map[string]int{}
 	return asked
+}
+
+// reached reports whether it was the proxy that made a connection from address.
+func (p *connectProxy) reached(address string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dialled[address]
 }
 
 // listenOn takes an address that was free a moment ago.

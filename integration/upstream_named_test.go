@@ -92,6 +92,9 @@ func TestANamedUpstreamIsReachedWithATokenByAProxy(t *testing.T) {
 	}
 	asked := l.crates.Asked()
 	for _, one := range asked {
+		if !l.proxy.reached(one.From) {
+			t.Errorf("%s was asked round the proxy, from %s", one.Path, one.From)
+		}
 		if one.Authorization != firstToken || !strings.HasPrefix(one.UserAgent, "aln-registry/") || one.Proto != "HTTP/2.0" {
 			t.Errorf("%s was asked by %s with Authorization %q as %q", one.Path, one.Proto, one.Authorization, one.UserAgent)
 		}

@@ -183,6 +183,18 @@ func (s *stage) serve(spoil func(data string), args ...string) string {
 	return lines[len(lines)-1]
 }
 
+// proxied tries to start with that in HTTPS_PROXY, which may hold a password.
+func (s *stage) proxied(t *testing.T, proxy string) string {
+	t.Helper()
+	t.Setenv("HTTPS_PROXY", proxy)
+	line := s.serve(nil)
+	t.Setenv("HTTPS_PROXY", "")
+	if strings.Contains(line, "s3cr3t") {
+		t.Errorf("the proxy is shown: %s", line)
+	}
+	return line
+}
+
 // Whatever serve refuses to start with stands in the guide, in the words that are
 // said; and the guide has no sentence that is never said.
 func TestTheGuideHasEveryRefusalToStart(t *testing.T) {
@@ -194,6 +206,8 @@ func TestTheGuideHasEveryRefusalToStart(t *testing.T) {
 	defer busy.Close()
 	other := filepath.Join(s.folder, "other")
 	certificate, key := filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
+	lines := filepath.Join(t.TempDir(), "lines")
+	write(t, lines, "one\ntwo\n")
 	write(t, certificate, "nothing")
 	write(t, key, "nothing")
 	remove := func(names ...string) func(string) {
@@ -225,6 +239,11 @@ func TestTheGuideHasEveryRefusalToStart(t *testing.T) {
 		"a bad upstream":    s.serve(nil, "--upstream", "https://index.crates.io/"),
 		"no word":           s.serve(nil, "--upstream", "bonn sparse+https://registry.bonn.example/index/"),
 		"no token":          s.serve(nil, "--upstream", "sparse+https://index.crates.io/?token_file="+key+".not"),
+		"two tokens":        s.serve(nil, "--upstream", "sparse+https://index.crates.io/?token_file="+lines),
+		"no CA":             s.serve(nil, "--upstream", "sparse+https://index.crates.io/?ca="+key+".not"),
+		"an empty CA":       s.serve(nil, "--upstream", "sparse+https://index.crates.io/?ca="+key),
+		"no proxy":          s.serve(nil, "--upstream", "sparse+https://index.crates.io/?proxy=nonsense"),
+		"no HTTPS_PROXY":    s.proxied(t, "http://user:s3cr3t@proxy:port"),
 		"half of TLS":       s.serve(nil, "--tls-key", key),
 		"no certificate":    s.serve(nil, "--tls-cert", key+".not", "--tls-key", key),
 		"no key":            s.serve(nil, "--tls-cert", certificate, "--tls-key", key+".not"),

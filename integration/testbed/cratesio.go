@@ -56,7 +56,8 @@ type Asked struct {
 	At                      time.Time
 	Path, Proto, UserAgent  string
 	Authorization           string
-	Conditional, Compressed bool // it came with a validator; it takes gzip
+	From                    string // the address that its connection came from
+	Conditional, Compressed bool   // it came with a validator; it takes gzip
 }
 
 // indexFile is a crate's file of the index.

@@ -54,7 +54,7 @@ func (s *CratesServer) note(r *http.Request) {
 	defer s.mu.Unlock()
 	s.counts[r.URL.Path]++
 	s.asked = append(s.asked, Asked{
-		At: time.Now(), Path: r.URL.Path, Proto: r.Proto, UserAgent: r.UserAgent(), Authorization: r.Header.Get("Authorization"),
+		At: time.Now(), Path: r.URL.Path, Proto: r.Proto, UserAgent: r.UserAgent(), Authorization: r.Header.Get("Authorization"), From: r.RemoteAddr,
 		Conditional: r.Header.Get("If-None-Match")+r.Header.Get("If-Modified-Since") != "", Compressed: takesGzip(r),
 	})
 }
