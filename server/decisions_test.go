@@ -38,6 +38,14 @@ func TestWhyACrateOfAnotherRegistryIsDecidedSo(t *testing.T) {
 	if one := l.why(token, "crate/demo-one/7.0.0?source=upstream/lab"); len(one) != 1 || one[0].RuleID == "theirs" || len(one[0].Steps) == 0 {
 		t.Errorf("%+v", one)
 	}
+	altered := strings.Replace(line, `"deps":[]`, `"deps":[{"name":"a","req":"*"}]`, 1) + strings.Replace(line, hexOf("demo-one", "7.0.0"), hexOf("demo-one", "8.0.0"), 1)
+	if _, err := l.registry.Import(t.Context(), "lab", "demo-one", []byte(altered)); err != nil {
+		t.Fatal(err)
+	}
+	if one := l.why(token, "crate/demo-one/7.0.0?source=upstream/lab"); len(one) != 1 || len(one[0].SaidLater) != 2 || one[0].SaidLater[0].Kind != "altered" ||
+		one[0].SaidLater[1].Kind != "changed" || one[0].SaidLater[1].Snapshot != storage.CIDOf([]byte(altered)).String() {
+		t.Errorf("%+v", one)
+	}
 	if ours := l.why(token, "crate/demo-one?source=hosted"); len(ours) != 1 || ours[0].Version != "0.1.0" || !ours[0].Allow {
 		t.Errorf("%+v", ours)
 	}
