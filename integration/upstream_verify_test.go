@@ -85,7 +85,7 @@ func TestALockOfUpstreamsCratesIsVerified(t *testing.T) {
 	later := l.crates.Lines("itoa")[len(l.crates.Lines("itoa"))-1]
 	l.get("/crates-io/index/"+testbed.IndexPath("itoa"), u.session(particle.ScopeRead, time.Minute))
 	wantSays(t, must(t, u.aln(folder, "verify", "Cargo.lock")).stdout, all, "other bytes were named there as this version", "not listed there any more")
-	wantSays(t, must(t, u.aln(folder, "upstream", "list")).stdout, "crates-io has an alarm, changed of itoa@"+itoa.Vers, "`aln-registry upstream alarms crates-io`")
+	wantSays(t, must(t, u.aln(folder, "upstream", "list")).stdout, "crates-io has an alarm, changed of itoa@"+itoa.Vers+" at ", "Z: `aln-registry upstream alarms crates-io`")
 	lock := textOf(t, filepath.Join(folder, "Cargo.lock"))
 	writeFiles(t, folder, map[string]string{"Cargo.lock": strings.ReplaceAll(lock, itoa.Cksum, later.Cksum)})
 	mustFail(t, u.aln(folder, "verify", "Cargo.lock"), "itoa@"+itoa.Vers, "which was said of it only from", "1 failed")

@@ -140,3 +140,11 @@ func TestRefusalsInTheFormOfTheirFamily(t *testing.T) {
 		t.Errorf("POST to the index: %s", r)
 	}
 }
+
+// cargo shows the first half KiB of a refusal: the command that shows more has to be in it, also
+// behind two digests.
+func TestAdviceOfWrongBytesIsShortAndNamesTheirAlarm(t *testing.T) {
+	if said := advice["upstream-broken"]; len(said) > 200 || !strings.Contains(said, "aln-registry upstream alarms NAME") {
+		t.Errorf("%d bytes: %s", len(said), said)
+	}
+}

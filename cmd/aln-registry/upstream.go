@@ -112,7 +112,7 @@ func troubleOf(u client.Upstream) string {
 // printNewestAlarms says which upstreams have alarms, to those who may know.
 func (a *app) printNewestAlarms(ctx context.Context, r *client.Registry, all []client.Upstream) {
 	for _, u := range all {
-		alarms, more, err := r.Alarms(ctx, u.Name, 1)
+		alarms, _, err := r.Alarms(ctx, u.Name, 2)
 		if err != nil { // they are not for everybody, and the list is all that was asked for
 			return
 		}
@@ -124,7 +124,7 @@ func (a *app) printNewestAlarms(ctx context.Context, r *client.Registry, all []c
 			what += "@" + tidy(alarms[0].Version)
 		}
 		others := ""
-		if more {
+		if len(alarms) > 1 {
 			others = ", and there are others"
 		}
 		fmt.Fprintf(a.out, "%s has an alarm, %s of %s at %s%s: `aln-registry upstream alarms %s`\n", tidy(u.Name), tidy(alarms[0].Kind), what, alarms[0].Time, others, tidy(u.Name))

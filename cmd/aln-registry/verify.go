@@ -346,7 +346,7 @@ func (a *app) printLock(results []lockedJSON) error {
 		fmt.Fprintf(a.out, "%d verified, %d failed, %d from registries not known, %d local\n",
 			count[statusVerified], count[statusFailed], count[statusForeign], count[statusLocal])
 		if seen > 0 {
-			fmt.Fprintf(a.out, "note: of %s is proved that they are the bytes that this registry first saw there, not who made them: nobody signs those; of the others, that their publishers signed them\n", counted(int64(seen), "crate of crates.io or another registry it", "crates of crates.io or other registries it"))
+			fmt.Fprintf(a.out, "note: of %s is proved that the bytes are those that this registry first saw there, not who made them: nobody signs those\n", counted(int64(seen), "crate of crates.io or another registry it", "crates of crates.io or other registries it"))
 		}
 	}
 	if count[statusFailed]+count[statusForeign] > 0 {
