@@ -34,7 +34,7 @@ func (a *app) upstreamCommand() *cobra.Command {
 	}
 	alarms.Flags().IntVar(&limit, "limit", limit, "how many to show")
 	locks := &cobra.Command{
-		Use: "locks [NAME]", Short: "List the names under which `prefetch` keeps crates", Args: cobra.MaximumNArgs(1),
+		Use: "locks [NAME]", Short: "List the names under which `prefetch` keeps crates, or what one of them lacks", Args: cobra.MaximumNArgs(1),
 		Long: "List the names under which `prefetch` keeps crates, and how many of all that each is to keep are held. With NAME,\nlist what it lacks: what was not to be had when it was last asked for.",
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 1 {
