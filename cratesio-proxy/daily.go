@@ -30,6 +30,9 @@ type sharer struct{ crate, asker string }
 // or not, besides the snapshot.
 const versionBytes = 400
 
+// claimBytes is the same of each other digest that was said of one.
+const claimBytes = 200
+
 // Why an index file is not entered. All of them are errExcess.
 var (
 	errExcess     = fmt.Errorf("%w: its index files change more than this registry enters within a day", ErrBusy)
@@ -54,7 +57,7 @@ func askerOf(ctx context.Context) string {
 // enters counts what is about to be entered of a crate, which asker is told first, "" for nobody in
 // particular. It is an error, and nothing counted, where that is too much.
 func (u *Upstream) enters(name, asker string, known Known, snapshot, versions int) error {
-	n := int64(snapshot) + versionBytes*int64(max(known.Versions, versions))
+	n := int64(snapshot) + versionBytes*int64(max(known.Versions, versions)) + claimBytes*int64(known.Claims)
 	sharers := []sharer{{crate: name}}
 	if asker != "" {
 		sharers = append(sharers, sharer{asker: asker})

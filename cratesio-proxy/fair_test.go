@@ -326,28 +326,38 @@ func TestAnUpstreamCannotEnterWithoutEnd(t *testing.T) {
 }
 
 // A crate of many versions is written anew with every import, however small its index file has
-// become: that counts, and so does that it is gone.
+// become, and so is whatever else was said of them: that counts, and so does that it is gone.
 func TestWhatAnImportWritesBesideTheIndexFileCounts(t *testing.T) {
-	const versions = 20_000
-	l := newLab(t, func(c *Config) { c.DayBytes = 20 * versions * versionBytes })
-	l.evidence.versions = versions
-	for i := range 30 {
-		l.on("/so/me/some", status(http.StatusGone))
-		if i%2 == 0 {
-			l.on("/so/me/some", text(line("some", fmt.Sprintf("1.0.%d", i))))
-		}
-		_ = l.refresh("some") // what is known, or that it is gone
-		l.pass(DefaultFresh)
-	}
-	if n := l.evidence.imports(); n < 8 || n > 10 {
-		t.Errorf("%d imports within a day, each of %d bytes, where ten are one crate's share", n, versions*versionBytes)
-	}
-	until(t, "there is an alarm", func() bool { return strings.Contains(l.facts.kinds(), AlarmExcess) })
-	l.pass(24 * time.Hour)
-	l.on("/so/me/some", text(line("some", "2.0.0")))
-	before := l.evidence.imports()
-	if err := l.refresh("some"); err != nil || l.evidence.imports() != before+1 {
-		t.Errorf("on the next day: %v", err)
+	const many = 20_000
+	for name, known := range map[string]struct {
+		versions, claims int
+		bytes            int64
+	}{
+		"versions":              {many, 0, many * versionBytes},
+		"versions, in each way": {many, 4 * many, many * (versionBytes + 4*claimBytes)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, func(c *Config) { c.DayBytes = 20 * known.bytes })
+			l.evidence.versions, l.evidence.claims = known.versions, known.claims
+			for i := range 30 {
+				l.on("/so/me/some", status(http.StatusGone))
+				if i%2 == 0 {
+					l.on("/so/me/some", text(line("some", fmt.Sprintf("1.0.%d", i))))
+				}
+				_ = l.refresh("some") // what is known, or that it is gone
+				l.pass(DefaultFresh)
+			}
+			if n := l.evidence.imports(); n < 8 || n > 10 {
+				t.Errorf("%d imports within a day, each of %d bytes, where ten are one crate's share", n, known.bytes)
+			}
+			until(t, "there is an alarm", func() bool { return strings.Contains(l.facts.kinds(), AlarmExcess) })
+			l.pass(24 * time.Hour)
+			l.on("/so/me/some", text(line("some", "2.0.0")))
+			before := l.evidence.imports()
+			if err := l.refresh("some"); err != nil || l.evidence.imports() != before+1 {
+				t.Errorf("on the next day: %v", err)
+			}
+		})
 	}
 }
 

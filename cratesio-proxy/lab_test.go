@@ -216,6 +216,7 @@ type evidence struct {
 	err      error
 	finds    Imported
 	versions int    // known of each crate
+	claims   int    // and other digests
 	during   func() // Import
 }
 
@@ -242,7 +243,7 @@ func (e *evidence) Known(_ context.Context, upstream, canonical string) (Known, 
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	k, ok := e.crates[upstream+" "+canonical]
-	k.Versions = e.versions
+	k.Versions, k.Claims = e.versions, e.claims
 	return k, ok, nil
 }
 

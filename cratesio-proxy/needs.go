@@ -43,8 +43,9 @@ type Known struct {
 	// replica: upstream said so a moment before.
 	Snapshot storage.CID
 	Seen     time.Time
-	// Versions is how many are known of it: each import writes them all anew.
-	Versions int
+	// Versions is how many are known of it, and Claims how many other digests were said of them: each
+	// import writes them all anew.
+	Versions, Claims int
 }
 
 // Facts keeps what is worth keeping and is no evidence. All methods may be called

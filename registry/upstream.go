@@ -32,10 +32,21 @@ type UpstreamCrate struct {
 	Size     int64
 	// Versions is how many are known of it, listed or not.
 	Versions int
+	// Claims is how many other digests were said of them, and are kept.
+	Claims int
 	// Record, Index and Seen (its entry's time) are of the import record that names it.
 	Record record.ID
 	Index  int64
 	Seen   time.Time
+}
+
+// claimsOf is how many digests besides the first were said of versions of u.
+func claimsOf(u state.Upstream) int {
+	n := 0
+	for _, v := range u.Versions {
+		n += len(v.Other)
+	}
+	return n
 }
 
 // UpstreamCrate returns what is known of a crate of upstream, however spelled, from
@@ -50,7 +61,7 @@ func (r *Registry) UpstreamCrate(ctx context.Context, upstream, name string) (Up
 		if err != nil || !ok {
 			return found{}, err
 		}
-		return found{&UpstreamCrate{u.Name, u.Snapshot, u.Size, len(u.Versions), u.Record, u.Index, u.Seen}, stateBytes}, nil
+		return found{&UpstreamCrate{u.Name, u.Snapshot, u.Size, len(u.Versions), claimsOf(u), u.Record, u.Index, u.Seen}, stateBytes}, nil
 	})
 	if err != nil || value == nil {
 		return UpstreamCrate{}, false, err

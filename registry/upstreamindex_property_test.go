@@ -91,7 +91,7 @@ func TestAnUpstreamsIndexListsWhatIsKnownAndNothingDenied(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		crates++
 		told := &toldCrate{name: fmt.Sprintf("crate%d", crates), last: map[string]toldLine{}, gone: map[string]bool{}}
-		for range rapid.IntRange(1, 6).Draw(t, "files") {
+		for range rapid.IntRange(1, 4).Draw(t, "files") {
 			empty := len(told.order) > 0 && rapid.IntRange(0, 5).Draw(t, "empty") == 0
 			file := told.told(t, empty)
 			if file == "" && len(told.order) == 0 {

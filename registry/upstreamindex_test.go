@@ -133,6 +133,9 @@ func TestWhatUpstreamTakesBackIsNotBelieved(t *testing.T) {
 	if v, err := c.thereVersion(reader, "serde", "2.0.0", "other"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("the later digest: %+v, %v", v, err)
 	}
+	if known, _, err := c.r.UpstreamCrate(t.Context(), cratesIO, "serde"); err != nil || known.Versions != 3 || known.Claims != 1 {
+		t.Errorf("known are %d versions and %d other digests, %v", known.Versions, known.Claims, err)
+	}
 	for version, of := range map[string]string{"2.0.0": "two", "3.0.0": "three"} {
 		if v, err := c.thereVersion(reader, version[:0]+"serde", version, of); err != nil || v.Refusal() != nil || !v.Yanked {
 			t.Errorf("%s: %+v, %v", version, v, err)

@@ -34,7 +34,7 @@ func (e evidence) Import(ctx context.Context, upstream, crate string, snapshot [
 // Known implements cratesioproxy.Evidence.
 func (e evidence) Known(ctx context.Context, upstream, canonical string) (cratesioproxy.Known, bool, error) {
 	c, ok, err := e.UpstreamCrate(ctx, upstream, canonical)
-	return cratesioproxy.Known{Name: c.Name, Snapshot: c.Snapshot, Seen: c.Seen, Versions: c.Versions}, ok, err
+	return cratesioproxy.Known{Name: c.Name, Snapshot: c.Snapshot, Seen: c.Seen, Versions: c.Versions, Claims: c.Claims}, ok, err
 }
 
 // facts implements cratesioproxy.Facts.
