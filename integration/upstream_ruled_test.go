@@ -53,3 +53,32 @@ func lockOf(t testing.TB, folder string) string {
 	}
 	return string(lock)
 }
+
+// Whoever has nothing but a grant of what a lock names resolves to that lock without having it,
+// though there is newer by now.
+func TestAGrantOfALockResolvesToItWithoutTheLock(t *testing.T) {
+	l := newUpstreamLab(t, "--upstream-fresh", "0s")
+	u := l.operator
+	folder := l.needing(u, "granted", "serde = { version = \"1\", features = [\"derive\"] }\nitoa = \"1\"")
+	must(t, u.cargo(folder, "fetch"))
+	lock := lockOf(t, folder)
+	host := l.newMember()
+	must(t, u.aln(folder, "grant", "new", "--subject", host.did(), "--from-lockfile", "Cargo.lock"))
+	for i, name := range []string{"itoa", "serde", "serde_derive", "syn", "quote"} {
+		l.crates.Add(t, testbed.MakeCrate(name, "1.99.0", 2<<10, uint64(i)))
+	}
+	resolved := func(who *user) string {
+		l.emptied(who, folder)
+		if err := os.Remove(filepath.Join(folder, "Cargo.lock")); err != nil {
+			t.Fatal(err)
+		}
+		must(t, who.cargo(folder, "fetch"))
+		return lockOf(t, folder)
+	}
+	if got := resolved(host); got != lock {
+		t.Errorf("under the grant it resolves to\n%s\nand the grant is of\n%s", got, lock)
+	}
+	if got := resolved(u); !strings.Contains(got, "1.99.0") {
+		t.Errorf("without a grant there is nothing newer:\n%s", got)
+	}
+}
