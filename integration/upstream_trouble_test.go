@@ -231,3 +231,30 @@ func TestAServerEndsWhileUpstreamStalls(t *testing.T) {
 	}
 	l.cmd = nil
 }
+
+// Whatever keeps a crate of an upstream away, cargo shows what it is and what to do.
+func TestCargoShowsWhatKeepsACrateAway(t *testing.T) {
+	l := newUpstreamLab(t, "--upstream-fresh", "0s")
+	u := l.operator
+	folder := l.needing(u, "locked", `itoa = "1"`)
+	must(t, u.cargo(folder, "generate-lockfile"))
+	again := func() {
+		l.crates.Behave()
+		l.stop() // what upstream asked for is this process's alone
+		l.start()
+		l.emptied(u, folder)
+	}
+	l.crates.Use("/", testbed.Answers(429, "Retry-After", "120"), 0)
+	mustFail(t, u.cargo(folder, "fetch", "--locked"), "503", "upstream is unavailable", "try again later")
+	mustFail(t, u.cargo(l.needing(u, "paused", `anyhow = "1"`), "fetch"), "503", "upstream is unavailable", "what is held here is served meanwhile, and this is not: try again later")
+	again()
+	l.crates.Use("/", testbed.Answers(403), 0)
+	mustFail(t, u.cargo(folder, "fetch", "--locked"), "502", "upstream refuses: HTTP 403", "tell the operator of this registry")
+	again()
+	l.crates.Stop()
+	mustFail(t, u.cargo(folder, "fetch", "--locked"), "503", "upstream is unavailable", "try again later")
+	mustFail(t, u.cargo(l.needing(u, "down", `anyhow = "1"`), "fetch"), "503", "upstream is unavailable", "try again later")
+	l.flags = append(l.flags, "--offline")
+	again()
+	mustFail(t, u.cargo(folder, "fetch", "--locked"), "no matching package named `itoa` found", "aln-crates-io") // the guide has these words
+}
