@@ -83,6 +83,7 @@ type question struct {
 	header http.Header
 	open   bool // it goes without the token
 	alone  bool // it goes over a connection that nobody else uses
+	probe  bool // it finds out whether a host that is taken for dead lives again
 }
 
 // ask makes one attempt at q, and gives what is answered with 200, 206 or 304 to use,
@@ -108,17 +109,14 @@ func (u *Upstream) ask(ctx context.Context, q question, use func(*http.Response,
 			request.Header.Set("Authorization", token)
 		}
 	}
-	client, found := u.alone, func() {}
-	if !q.alone {
-		if found, err = q.host.connect(ctx); err != nil {
-			return u.say(fmt.Errorf("%w: %w", ErrUnavailable, err))
-		}
-		defer found()
-		client = u.client
-	}
-	begun, err := q.host.begin()
+	begun, found, err := u.connect(ctx, &q)
 	if err != nil {
 		return u.say(err)
+	}
+	defer found()
+	client := u.client
+	if q.alone {
+		client = u.alone
 	}
 	u.proxy.counts.requests.Add(1)
 	request = request.WithContext(seeking(ctx, u.dialling(q), found))
@@ -135,15 +133,33 @@ func (u *Upstream) ask(ctx context.Context, q question, use func(*http.Response,
 			q.host.succeeded()
 			q.host.leave(RetryAfter(err))
 		case errors.Is(err, errProtocol), errors.Is(err, errNonsense): // it lives
+		case errors.Is(err, errNoTurn): // so far only others have heard whether it does
 		case errors.Is(err, ErrUnavailable):
 			q.host.failed(begun)
 		}
 	}, use))
 }
 
+// connect returns when q may begin, and what connect of its host does. Of a host that is taken for
+// dead nobody waits behind those who find out whether it is: that may take as long as a proxy keeps
+// silent. Who finds out waits for nobody, since there is one at the end of each rest.
+func (u *Upstream) connect(ctx context.Context, q *question) (begun time.Duration, found func(), err error) {
+	q.probe = q.host.isDead()
+	if begun, err = q.host.begin(); err != nil || q.probe || q.alone {
+		return begun, func() {}, err
+	}
+	if found, err = q.host.connect(ctx); err != nil {
+		return 0, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if begun, err = q.host.begin(); err != nil { // it was found dead meanwhile
+		found()
+	}
+	return begun, found, err
+}
+
 // dialling has the places for connections that are opened for q, nil where each is used.
 func (u *Upstream) dialling(q question) chan struct{} {
-	if q.alone || q.host.apart.Load() || u.setting.isPlain() {
+	if q.alone || q.probe || q.host.apart.Load() || u.setting.isPlain() {
 		return nil
 	}
 	return q.host.dialling
