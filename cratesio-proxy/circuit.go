@@ -29,6 +29,7 @@ type circuit struct {
 	// opening holds a place for everybody who looks for a connection, dialling for each that is opened.
 	opening, dialling chan struct{}
 	apart             atomic.Bool // its answers share none: it speaks HTTP/1.1
+	beyond            atomic.Bool // so does a host that it sends on to, as to a store of objects
 
 	mu       sync.Mutex
 	failures int           // in a row
@@ -58,8 +59,14 @@ func (c *circuit) connect(ctx context.Context) (found func(), err error) {
 	}
 }
 
-// spoke takes in by which HTTP the host answers.
-func (c *circuit) spoke(major int) { c.apart.Store(major < 2) }
+// spoke takes in by which HTTP the host answers, or one that it sends on to.
+func (c *circuit) spoke(major int, itself bool) {
+	if itself {
+		c.apart.Store(major < 2)
+		return
+	}
+	c.beyond.Store(major < 2)
+}
 
 // openError: the host is not asked now.
 type openError struct {

@@ -74,6 +74,7 @@ func (s *seeker) turn(ctx context.Context) (release func(), err error) {
 	release = sync.OnceFunc(func() { <-s.places })
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.opened() // one before, for where a redirect comes from, may open still: its place would not be found again
 	s.opened = release
 	return release, nil
 }

@@ -1,7 +1,15 @@
 package cratesioproxy
 
 import (
+	"bytes"
+	"crypto/tls"
 	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"net/url"
 	"testing"
 	"time"
 )
@@ -30,5 +38,73 @@ func TestNobodyWaitsBehindWhoLooksWhetherADeadHostLives(t *testing.T) {
 	dead(0)
 	if err := l.refresh("some"); err != nil {
 		t.Errorf("at the end of a rest: %v", err)
+	}
+}
+
+// A host that speaks HTTP/2 may send on to one that does not, where each crate needs a connection of
+// its own: these are not opened by twos, of which many would not get their turn.
+func TestConnectionsToWhereCratesAreSentOnToAreNotBoundWhereNoneIsShared(t *testing.T) {
+	l := newLab(t, func(c *Config) { c.Stall = DefaultStall })
+	l.overTLS(t, true, nil)
+	far := httptest.NewUnstartedServer(l)
+	far.StartTLS()
+	t.Cleanup(far.Close)
+	gate := make(chan struct{})
+	slow, first := crate("slow", 200_000)
+	data, second := crate("other", 100_000)
+	for _, w := range []Want{first, second} {
+		l.on(dlPath(w), func(rw http.ResponseWriter, r *http.Request) {
+			http.Redirect(rw, r, far.URL+"/far"+r.URL.Path, http.StatusFound)
+		})
+	}
+	l.on("/far"+dlPath(first), func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", fmt.Sprint(len(slow)))
+		w.Write(slow[:100_000])
+		w.(http.Flusher).Flush()
+		<-gate
+		w.Write(slow[100_000:])
+	})
+	l.on("/far"+dlPath(second), sends(data))
+	c, err := l.upstream.Crate(t.Context(), first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	defer close(gate)
+	for range mostOpening { // two are being opened
+		l.upstream.files.dialling <- struct{}{}
+	}
+	begun := time.Now()
+	if got, err := l.read(second); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if took := time.Since(begun); took > dialTime/2 {
+		t.Errorf("it waited for %s", took)
+	}
+}
+
+// That too many connections are being opened says nothing of a host.
+func TestWhoGotNoTurnSaysNothingOfTheHost(t *testing.T) {
+	err := network(t.Context(), &url.Error{Op: "Get", URL: "https://host/", Err: &net.OpError{Op: "proxyconnect", Net: "tcp", Err: errNoTurn}})
+	if !errors.Is(err, errNoTurn) || !errors.Is(err, ErrUnavailable) {
+		t.Error(err)
+	}
+}
+
+// A request that is sent on opens two connections, of which the first may be open later: no place stays taken.
+func TestConnectionsThatOverlapForOneRequestKeepNoPlace(t *testing.T) {
+	places := make(chan struct{}, mostOpening)
+	ctx := seeking(t.Context(), places, func() {})
+	s := ctx.Value(seekerKey{}).(*seeker)
+	for range 2 {
+		if _, err := s.turn(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		httptrace.ContextClientTrace(ctx).TLSHandshakeDone(tls.ConnectionState{}, nil)
+	}
+	if len(places) != 0 {
+		t.Errorf("%d places are taken as long as a connection is there", len(places))
 	}
 }

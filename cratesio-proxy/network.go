@@ -59,6 +59,8 @@ func network(ctx context.Context, err error) error {
 		return errHeader
 	case cause != nil: // more telling than that something was canceled
 		return fmt.Errorf("%w: %w", ErrUnavailable, cause)
+	case errors.Is(err, errNoTurn):
+		return fmt.Errorf("%w: %w", ErrUnavailable, errNoTurn)
 	case errors.As(err, &closed):
 		return fmt.Errorf("%w: %w", ErrUnavailable, closed)
 	case endedForAll(err):

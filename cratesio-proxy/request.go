@@ -121,8 +121,8 @@ func (u *Upstream) ask(ctx context.Context, q question, use func(*http.Response,
 	u.proxy.counts.requests.Add(1)
 	request = request.WithContext(seeking(ctx, u.dialling(q), found))
 	return u.say(u.exchange(client, request, func(resp *http.Response, err error) {
-		if resp != nil && !q.alone && resp.Request.URL.Host == request.URL.Host {
-			q.host.spoke(resp.ProtoMajor)
+		if resp != nil && !q.alone {
+			q.host.spoke(resp.ProtoMajor, resp.Request.URL.Host == request.URL.Host)
 		}
 		if ctx.Err() == nil {
 			u.troubled(err)
@@ -159,7 +159,7 @@ func (u *Upstream) connect(ctx context.Context, q *question) (begun time.Duratio
 
 // dialling has the places for connections that are opened for q, nil where each is used.
 func (u *Upstream) dialling(q question) chan struct{} {
-	if q.alone || q.probe || q.host.apart.Load() || u.setting.isPlain() {
+	if q.alone || q.probe || q.host.apart.Load() || q.host.beyond.Load() || u.setting.isPlain() {
 		return nil
 	}
 	return q.host.dialling
