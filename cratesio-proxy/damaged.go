@@ -17,11 +17,14 @@ const mostDamaged = 10_000
 type damages struct {
 	mu    sync.Mutex
 	found *recent[storage.CID, struct{}]
-	// mended grows with every crate that was stored.
+	// mended grows with every crate that was stored, and stored is what it was then.
 	mended int64
+	stored *recent[storage.CID, int64]
 }
 
-func newDamages() *damages { return &damages{found: newRecent[storage.CID, struct{}](mostDamaged)} }
+func newDamages() *damages {
+	return &damages{found: newRecent[storage.CID, struct{}](mostDamaged), stored: newRecent[storage.CID, int64](mostDamaged)}
+}
 
 // moment is before something is opened.
 func (d *damages) moment() int64 {
@@ -30,12 +33,13 @@ func (d *damages) moment() int64 {
 	return d.mended
 }
 
-// note notes that id was found damaged since a moment. Nothing is known where anything was
-// stored since; first: nobody had found it so before.
+// note notes that id was found damaged since a moment. Nothing is known where it was stored since,
+// by what is remembered of that; first: nobody had found it so before. What else was stored says
+// nothing: a store may take long to say that something is damaged, and others come meanwhile.
 func (d *damages) note(id storage.CID, since int64) (known, first bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.mended != since {
+	if at, _ := d.stored.get(id); at > since || d.mended-since >= mostDamaged {
 		return false, false
 	}
 	_, had := d.found.get(id)
@@ -55,6 +59,7 @@ func (d *damages) mend(id storage.CID) bool {
 	had := d.has(id)
 	d.found.drop(id)
 	d.mended++
+	d.stored.put(id, d.mended)
 	return had
 }
 

@@ -2,6 +2,7 @@ package cratesioproxy
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -172,4 +173,47 @@ func (w *written) String() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.text.String()
+}
+
+// busy blobs take long to say that something cannot be opened: another crate is stored meanwhile.
+type busy struct {
+	*blobs
+	meanwhile func()
+}
+
+func (b *busy) Open(ctx context.Context, id storage.CID) (storage.Blob, error) {
+	blob, err := b.blobs.Open(ctx, id)
+	if err != nil && b.meanwhile != nil {
+		b.meanwhile()
+	}
+	return blob, err
+}
+
+// However much else is stored while a store finds out that a crate is damaged, which may take it many
+// seconds, the crate is fetched anew.
+func TestWhatIsStoredMeanwhileSaysNothingOfADamagedCrate(t *testing.T) {
+	store := &busy{}
+	l := newLab(t, func(c *Config) { store.blobs = c.Blobs.(*blobs); c.Blobs = store })
+	data, want := crate("some", 100_000)
+	l.on(dlPath(want), sends(data))
+	if err := l.upstream.Hold(t.Context(), want); err != nil {
+		t.Fatal(err)
+	}
+	l.blobs.rots(want.ID, rots["unreadable"])
+	others := 0
+	store.meanwhile = func() {
+		others++
+		other, wanted := crate(fmt.Sprint("other", others), 1000)
+		l.on(dlPath(wanted), sends(other))
+		if err := l.upstream.Hold(t.Context(), wanted); err != nil {
+			t.Error(err)
+		}
+	}
+	if got, err := l.read(want); err != nil || !bytes.Equal(got, data) || others == 0 {
+		t.Errorf("%d bytes, %d others, %v", len(got), others, err)
+	}
+	until(t, "it is stored", func() bool { return l.proxy.Figures().Receiving == 0 })
+	if f := l.proxy.Figures(); f.Damaged != 1 || l.requests(dlPath(want)) != 2 {
+		t.Errorf("%d damaged, asked %d times", f.Damaged, l.requests(dlPath(want)))
+	}
 }
