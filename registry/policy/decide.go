@@ -16,9 +16,9 @@ type Facts struct {
 	Publisher did.DID
 	// Source is particle.SourceHosted, SourceCratesIO, upstream/<name> or mirror/<name>.
 	Source string
-	// Since is when its age begins: the later of its publication (missing: first
-	// seen) and of when it was first seen again after a disappearance. The zero
-	// time: not known, which no cooldown forgives.
+	// Since is when its age begins: its publication (missing: when it was first seen), or, of
+	// what upstreams have, the last look before that at which it was not there, where that
+	// is later. The zero time: not known, which no cooldown forgives.
 	Since time.Time
 	// Scanned: the recognisers have looked at its bytes; Findings are those that hit.
 	Scanned  bool
