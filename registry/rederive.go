@@ -27,7 +27,8 @@ const derivedUpstreams = "derived_upstreams"
 const rederivePage = 1000
 
 // rederive derives anew what an older release made of import records. Where an index file is
-// missing the crate stays as it is: what needs it says so.
+// missing the crate stays as it is: what needs it says so, and the next start tries again, since
+// it may be there by then, from a backup.
 func (r *Registry) rederive(ctx context.Context) error {
 	head, err := r.Catalog.Head(ctx)
 	if err != nil {
@@ -48,15 +49,20 @@ func (r *Registry) rederive(ctx context.Context) error {
 	if len(old) > 0 {
 		r.Log.Info("an older release derived what is known of crates of other registries; it is derived anew", "crates", len(old))
 	}
+	whole := true
 	for _, key := range old {
 		err := r.rederiveUpstream(ctx, key, head)
 		if errors.Is(err, storage.ErrNotFound) {
+			whole = false
 			r.Log.Error("an index file is missing from blob storage, so what is known of a crate cannot be derived anew", "key", key, "error", err)
 			continue
 		}
 		if err != nil {
 			return fmt.Errorf("derive %s anew: %w", key, err)
 		}
+	}
+	if !whole {
+		return nil
 	}
 	return r.Catalog.SetMeta(ctx, derivedUpstreams, strconv.FormatInt(head, 10))
 }
