@@ -10,8 +10,14 @@ import (
 	"time"
 )
 
-// dialTime is how long a connection may take, and how long its turn to be opened is waited for.
-const dialTime = 5 * time.Second
+const (
+	// dialTime is how long a connection may take, and how long its turn to be opened is waited for.
+	dialTime = 5 * time.Second
+	// greetTime is how long a proxy on the way, and TLS, may take before a connection is of use:
+	// net/http waits a minute for a proxy that says nothing, and for one of socks5 for ever, and
+	// others would wait for their turn.
+	greetTime = 2 * dialTime
+)
 
 var (
 	// errNotNeeded: another connection serves who asked for this one. Nobody is told.
@@ -24,17 +30,19 @@ var (
 // mostOpening are opened at a time, and none that is not needed by then.
 type seeker struct {
 	places chan struct{} // holds one for each that is being opened; nil: there is no bound
+	greet  time.Duration // greetTime; 0 where a connection is of use at once
 
 	mu     sync.Mutex
 	got    chan struct{} // closed when the request has a connection
-	opened func()        // gives back the place of the one that is being opened
+	opened func()        // ends what is begun with the one that is being opened
 }
 
 type seekerKey struct{}
 
-// seeking is ctx for a request that opens connections by places, of which found is called when it has one.
-func seeking(ctx context.Context, places chan struct{}, found func()) context.Context {
-	s := &seeker{places: places, got: make(chan struct{}), opened: func() {}}
+// seeking is ctx for a request that opens connections by places, each of use after greet at most, of
+// which found is called when it has one.
+func seeking(ctx context.Context, places chan struct{}, greet time.Duration, found func()) context.Context {
+	s := &seeker{places: places, greet: greet, got: make(chan struct{}), opened: func() {}}
 	trace := &httptrace.ClientTrace{
 		TLSHandshakeDone: func(tls.ConnectionState, error) {
 			s.mu.Lock()
@@ -71,12 +79,21 @@ func (s *seeker) turn(ctx context.Context) (release func(), err error) {
 	case <-patience.C:
 		return nil, errNoTurn
 	}
-	release = sync.OnceFunc(func() { <-s.places })
+	return sync.OnceFunc(func() { <-s.places }), nil
+}
+
+// greets is conn, which is closed where it is of no use soon; release is called once it is, or closed.
+func (s *seeker) greets(conn net.Conn, release func()) net.Conn {
+	if s == nil || s.greet == 0 {
+		return &opening{conn, release}
+	}
+	silent := time.AfterFunc(s.greet, func() { conn.Close() })
+	opened := sync.OnceFunc(func() { silent.Stop(); release() })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.opened() // one before, for where a redirect comes from, may open still: its place would not be found again
-	s.opened = release
-	return release, nil
+	s.opened = opened
+	return &opening{conn, opened}
 }
 
 // inTurn is how d opens connections for seekers.
@@ -92,7 +109,7 @@ func inTurn(d *net.Dialer) func(ctx context.Context, network, address string) (n
 			release()
 			return nil, err
 		}
-		return &opening{conn, release}, nil
+		return s.greets(conn, release), nil
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -94,17 +95,51 @@ func TestWhoGotNoTurnSaysNothingOfTheHost(t *testing.T) {
 // A request that is sent on opens two connections, of which the first may be open later: no place stays taken.
 func TestConnectionsThatOverlapForOneRequestKeepNoPlace(t *testing.T) {
 	places := make(chan struct{}, mostOpening)
-	ctx := seeking(t.Context(), places, func() {})
+	ctx := seeking(t.Context(), places, greetTime, func() {})
 	s := ctx.Value(seekerKey{}).(*seeker)
 	for range 2 {
-		if _, err := s.turn(ctx); err != nil {
+		release, err := s.turn(ctx)
+		if err != nil {
 			t.Fatal(err)
 		}
+		conn, other := net.Pipe()
+		defer other.Close()
+		defer s.greets(conn, release).Close()
 	}
 	for range 2 {
 		httptrace.ContextClientTrace(ctx).TLSHandshakeDone(tls.ConnectionState{}, nil)
 	}
 	if len(places) != 0 {
 		t.Errorf("%d places are taken as long as a connection is there", len(places))
+	}
+}
+
+// A proxy that says nothing, and TLS that does not come about, hold no place for long; a connection
+// that is of use by then stays.
+func TestAConnectionThatIsOfNoUseSoonIsClosed(t *testing.T) {
+	for _, used := range []bool{false, true} {
+		places := make(chan struct{}, mostOpening)
+		ctx := seeking(t.Context(), places, 20*time.Millisecond, func() {})
+		s := ctx.Value(seekerKey{}).(*seeker)
+		release, err := s.turn(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, other := net.Pipe()
+		opened := s.greets(conn, release)
+		if used {
+			httptrace.ContextClientTrace(ctx).TLSHandshakeDone(tls.ConnectionState{}, nil)
+		}
+		if err := other.SetReadDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := other.Read(make([]byte, 1)); errors.Is(err, io.EOF) == used {
+			t.Errorf("of use %v: %v", used, err)
+		}
+		opened.Close() // as net/http does after an error
+		if len(places) != 0 {
+			t.Errorf("of use %v: its place is taken", used)
+		}
+		other.Close()
 	}
 }

@@ -119,7 +119,7 @@ func (u *Upstream) ask(ctx context.Context, q question, use func(*http.Response,
 		client = u.alone
 	}
 	u.proxy.counts.requests.Add(1)
-	request = request.WithContext(seeking(ctx, u.dialling(q), found))
+	request = request.WithContext(seeking(ctx, u.dialling(q), u.greet(), found))
 	return u.say(u.exchange(client, request, func(resp *http.Response, err error) {
 		if resp != nil && !q.alone {
 			q.host.spoke(resp.ProtoMajor, resp.Request.URL.Host == request.URL.Host)
@@ -163,6 +163,14 @@ func (u *Upstream) dialling(q question) chan struct{} {
 		return nil
 	}
 	return q.host.dialling
+}
+
+// greet is how long a connection may be of no use: plain ones are of use at once.
+func (u *Upstream) greet() time.Duration {
+	if u.setting.isPlain() {
+		return 0
+	}
+	return greetTime
 }
 
 // say puts the upstream's name before what is said of it.
