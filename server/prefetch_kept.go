@@ -4,7 +4,9 @@ import (
 	"context"
 
 	"phoenix-lab.org/aln-registry/registry"
+	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/registry/particle"
+	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/storage"
 )
 
@@ -14,12 +16,22 @@ func (f prefetching) lackFirst(ctx context.Context, request prefetchRequest) err
 	var lacks []registry.Lack
 	for _, all := range [][]prefetchedJSON{request.Crates, request.Lacking} {
 		for _, c := range all {
-			if c.Checksum != "" {
+			if c.Checksum != "" && f.mayBe(c.Name, c.Version) {
 				lacks = append(lacks, f.lackOf(c.Name, c.Version, c.Checksum, ""))
 			}
 		}
 	}
 	return f.server.registry.LackAnew(ctx, f.by, f.lock, f.upstream, lacks)
+}
+
+// mayBe reports whether there may be such a crate: what nobody can have is told, and not noted. version
+// is "" for all of them.
+func (f prefetching) mayBe(name, version string) bool {
+	if _, err := record.UpstreamSubject(f.upstream, name); err != nil {
+		return false
+	}
+	_, err := cargo.ParseVersion(version)
+	return err == nil || version == ""
 }
 
 // lackOf is a crate as the list names it. checksum is one, or "".
@@ -42,6 +54,7 @@ type keeping struct {
 // add takes up an outcome, and says how many there are.
 func (k *keeping) add(line prefetchLine) int {
 	switch {
+	case line.crate.ID.IsZero() && !k.mayBe(line.Name, line.Version):
 	case line.crate.ID.IsZero():
 		k.lacked = append(k.lacked, k.lackOf(line.Name, line.Version, line.Checksum, line.Outcome))
 	case line.Checksum == "": // else it is known by its bytes

@@ -78,3 +78,16 @@ func TestWhatALockLacksIsNoted(t *testing.T) {
 	lacks("")
 	l.do(ask{method: http.MethodPost, path: "/v1/upstreams/crates-io/prefetch", token: token, body: []byte(`{"lock":"ci","crates":[` + crate("bad") + `],"lacking":[{"name":"x","version":"1.0.0","checksum":"1"}]}`)}).want(t, 400)
 }
+
+// What is no crate's name or version lacks for ever, and keeps nothing else of its list from being kept.
+func TestWhatIsNoCrateKeepsNothingElseFromBeingKept(t *testing.T) {
+	l := newLab(t)
+	l.upstreams.offer("remote", "1.0.0")
+	hash := hashOf(crateFile("remote", "1.0.0"))
+	token := l.session(l.member, "publish read")
+	body := `{"lock":"ci","crates":[{"name":"","version":"1.0.0"},{"name":"a b","version":"1.0.0","checksum":"` + hash + `"},` +
+		`{"name":"none","version":"\u0000"},{"name":"remote","version":"1.0.0","checksum":"` + hash + `"}],` +
+		`"lacking":[{"name":"","version":"1.0.0","checksum":"` + hash + `"}]}`
+	l.do(ask{method: http.MethodPost, path: "/v1/upstreams/crates-io/prefetch", token: token, body: []byte(body)}).want(t, 200, `"error":""`, `"pinned":1`)
+	l.get("/v1/locks", token).want(t, 200, `"pins":1,`, `"lacking":0}`)
+}
