@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"phoenix-lab.org/aln-registry/storage"
 )
@@ -11,7 +12,12 @@ import (
 // What is held may rot on storage, or be taken away there. A crate that is found so by who opens
 // it is fetched anew, as if it were not held, and stored in place of what is there.
 
-const mostDamaged = 10_000
+const (
+	mostDamaged = 10_000
+	// statTime is how long a store that did not give a crate is asked whether it has it. One that
+	// is away has had its time for that, and who asks waits for both: cargo gives up after 30 seconds.
+	statTime = 2 * time.Second
+)
 
 // damages are the held crates that were found damaged, and not stored anew since.
 type damages struct {
@@ -66,7 +72,10 @@ func (d *damages) mend(id storage.CID) bool {
 // whyUnopened is what err means, of opening a crate that is noted as held: storage.ErrNotFound
 // where it is damaged, so that it is fetched anew, or not held any more.
 func (u *Upstream) whyUnopened(ctx context.Context, w Want, err error, since int64) error {
-	switch _, missing := u.proxy.Blobs.Stat(ctx, w.ID); {
+	asked, cancel := context.WithTimeout(ctx, statTime)
+	_, missing := u.proxy.Blobs.Stat(asked, w.ID)
+	cancel()
+	switch {
 	case errors.Is(err, storage.ErrCorrupt):
 	case errors.Is(err, storage.ErrNotFound) && errors.Is(missing, storage.ErrNotFound):
 		// Who makes room takes the note away first.

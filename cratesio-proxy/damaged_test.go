@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"phoenix-lab.org/aln-registry/storage"
 )
@@ -215,5 +216,36 @@ func TestWhatIsStoredMeanwhileSaysNothingOfADamagedCrate(t *testing.T) {
 	until(t, "it is stored", func() bool { return l.proxy.Figures().Receiving == 0 })
 	if f := l.proxy.Figures(); f.Damaged != 1 || l.requests(dlPath(want)) != 2 {
 		t.Errorf("%d damaged, asked %d times", f.Damaged, l.requests(dlPath(want)))
+	}
+}
+
+// silent blobs are in a store that says nothing more.
+type silent struct{ *blobs }
+
+func (silent) Open(context.Context, storage.CID) (storage.Blob, error) {
+	return nil, fmt.Errorf("blob x: %w after 9 tries", storage.ErrUnavailable)
+}
+
+func (silent) Stat(ctx context.Context, _ storage.CID) (int64, error) {
+	<-ctx.Done()
+	return 0, ctx.Err()
+}
+
+// A store that has not answered for as long as it is waited for is not waited for once more.
+func TestAStoreThatIsAwayIsWaitedForOnce(t *testing.T) {
+	l := newLab(t, nil)
+	data, want := crate("some", 100_000)
+	l.on(dlPath(want), sends(data))
+	if err := l.upstream.Hold(t.Context(), want); err != nil {
+		t.Fatal(err)
+	}
+	l.proxy.Blobs = silent{l.blobs}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := l.upstream.Crate(ctx, want); !errors.Is(err, storage.ErrUnavailable) || errors.Is(err, ErrDamaged) || ctx.Err() != nil {
+		t.Errorf("%v, %v", err, ctx.Err())
+	}
+	if asked := l.requests(dlPath(want)); asked != 1 {
+		t.Errorf("asked %d times", asked)
 	}
 }

@@ -122,7 +122,7 @@ type UpstreamAlarm struct {
 	ID int64
 	// Name and Version are the crate's; no version where it is of no one version.
 	Name, Version string
-	// Kind is mismatch, snapshot, changed, dropped, vanished or excess; Detail says it in words.
+	// Kind is mismatch, snapshot, changed, altered, dropped, vanished or excess; Detail says it in words.
 	Kind, Detail string
 	At           time.Time
 }
