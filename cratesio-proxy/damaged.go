@@ -83,6 +83,8 @@ func (u *Upstream) whyUnopened(ctx context.Context, w Want, err error, since int
 		if ok, failed := u.proxy.Facts.HasBlob(ctx, u.setting.Name, w.ID); failed != nil || !ok {
 			return errors.Join(failed, err)
 		}
+	case errors.Is(err, storage.ErrNoRoom):
+		return err
 	case errors.Is(err, storage.ErrUnavailable) && missing == nil:
 		// The store is there, and does not give this: so says MinIO, for ever, of what has
 		// rotted on its disks. If it was only busy, what is fetched is what it has.

@@ -249,3 +249,20 @@ func TestAStoreThatIsAwayIsWaitedForOnce(t *testing.T) {
 		t.Errorf("asked %d times", asked)
 	}
 }
+
+// That there is no room to read a crate, which the store has, says nothing of it: it is not fetched anew.
+func TestACrateThatThereIsNoRoomToReadIsNotDamaged(t *testing.T) {
+	l := newLab(t, nil)
+	data, want := crate("some", 100_000)
+	l.on(dlPath(want), sends(data))
+	if err := l.upstream.Hold(t.Context(), want); err != nil {
+		t.Fatal(err)
+	}
+	l.blobs.rots(want.ID, fmt.Errorf("blob x: %w: open blobs take it all", storage.ErrNoRoom))
+	if _, err := l.read(want); !errors.Is(err, storage.ErrUnavailable) || errors.Is(err, ErrDamaged) {
+		t.Error(err)
+	}
+	if f := l.proxy.Figures(); l.requests(dlPath(want)) != 1 || f.Damaged != 0 {
+		t.Errorf("asked %d times, %d damaged", l.requests(dlPath(want)), f.Damaged)
+	}
+}

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"time"
 )
@@ -12,6 +13,9 @@ var (
 	// should now. What was asked may or may not have been done; every method of
 	// Blobs and Inventory is safe to repeat.
 	ErrUnavailable = errors.New("blob storage is unavailable")
+	// ErrNoRoom: there was no room on this side to read a blob, of which that says nothing. It is
+	// an ErrUnavailable too.
+	ErrNoRoom = fmt.Errorf("%w: no room here to read it", ErrUnavailable)
 	// ErrStray: where blobs are kept lies something whose name is no CID.
 	ErrStray = errors.New("not a blob")
 )

@@ -264,7 +264,7 @@ func (s *Store) fill(ctx context.Context, c *copied) (size int64, err error) {
 		return size, err
 	}
 	// The blob is well, and nothing was to be stored: others' files take the disk.
-	return 0, fmt.Errorf("blob %s: %w: no room to read it: %v", c.id, storage.ErrUnavailable, err)
+	return 0, fmt.Errorf("blob %s: %w: %v", c.id, storage.ErrNoRoom, err)
 }
 
 // wait takes room for c as soon as there is some.
@@ -279,7 +279,7 @@ func (h *shared) wait(ctx context.Context, c *copied, patience <-chan time.Time)
 		case <-ctx.Done():
 			return fmt.Errorf("blob %s: %w", c.id, ctx.Err())
 		case <-patience:
-			return fmt.Errorf("blob %s: %w: %w", c.id, storage.ErrUnavailable, errNoRoom)
+			return fmt.Errorf("blob %s: %w: %w", c.id, storage.ErrNoRoom, errNoRoom)
 		}
 	}
 }

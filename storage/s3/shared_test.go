@@ -262,7 +262,7 @@ func TestOpenBlobsStayWithinTheirBound(t *testing.T) {
 		slow = append(slow, blob)
 	}
 	h.patience = 100 * time.Millisecond
-	if _, err := h.Open(t.Context(), storage.CIDOf(blobs[2])); !unavailable(err) || !errors.Is(err, errNoRoom) || errors.Is(err, storage.ErrFull) {
+	if _, err := h.Open(t.Context(), storage.CIDOf(blobs[2])); !unavailable(err) || !errors.Is(err, storage.ErrNoRoom) || !errors.Is(err, errNoRoom) || errors.Is(err, storage.ErrFull) {
 		t.Errorf("without room: error %v, want ErrUnavailable", err)
 	}
 	h.patience = time.Minute
