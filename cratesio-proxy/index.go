@@ -184,9 +184,6 @@ func (u *Upstream) fetchIndex(ctx context.Context, name string, fresh time.Durat
 			return nil
 		}
 	}
-	if file.IndexURL != u.setting.Index { // another index said it
-		file = File{}
-	}
 	if !ok || file.Snapshot != known.Snapshot { // its validators are of something else
 		file = File{Status: file.Status, Checked: file.Checked}
 	}
@@ -201,11 +198,14 @@ func (u *Upstream) fetchIndex(ctx context.Context, name string, fresh time.Durat
 // shareOf is where it rests that asker had a share too small for name.
 func shareOf(asker, name string) string { return asker + "\x00" + name }
 
-// noted is what Facts has of a file; it is worth a request, not an error.
+// noted is what Facts has of a file, as this index said it; it is worth a request, not an error.
 func (u *Upstream) noted(ctx context.Context, name string) File {
 	file, _, err := u.proxy.Facts.File(ctx, u.setting.Name, name)
 	if err != nil {
 		u.proxy.Log.Warn("cannot look up when an index file was last asked for", "upstream", u.setting.Name, "crate", name, "error", err)
+		return File{}
+	}
+	if file.IndexURL != u.setting.Index {
 		return File{}
 	}
 	return file

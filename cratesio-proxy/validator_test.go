@@ -102,3 +102,29 @@ func TestALastModifiedThatLiesAheadIsNotSentBack(t *testing.T) {
 		t.Error("what was noted by a clock that was ahead is sent")
 	}
 }
+
+// That another index was asked a moment ago does not make what it said this one's.
+func TestWhatAnotherIndexSaidAMomentAgoIsNotFresh(t *testing.T) {
+	l := newLab(t, nil)
+	first := line("some", "1.0.0")
+	l.on("/so/me/some", tagged(first, `"1"`))
+	for range 2 { // it is entered, and found unchanged
+		if err := l.refresh("some"); err != nil {
+			t.Fatal(err)
+		}
+		l.pass(DefaultFresh)
+	}
+	until(t, "it is noted", func() bool {
+		f, _, _ := l.facts.File(t.Context(), CratesIO, "some")
+		return l.proxy.Clock().Sub(f.Checked) == DefaultFresh
+	})
+	until(t, "config.json is known", func() bool { _, known, _ := l.upstream.settings.get(l.proxy.Clock()); return known })
+	l.pass(-time.Minute)
+	l.upstream.entries = newRecent[string, entry](mostEntries)
+	l.upstream.setting.Index = l.server.URL + "/mirror/"
+	l.on("/mirror/config.json", text(`{"dl":"`+l.server.URL+`/dl/{crate}/{version}"}`))
+	l.on("/mirror/so/me/some", tagged(first+line("some", "1.0.1"), `"1"`))
+	if err := l.refresh("some"); err != nil || l.requests("/mirror/so/me/some") != 1 || l.evidence.imports() != 2 {
+		t.Errorf("%v, asked %d times, %d imports", err, l.requests("/mirror/so/me/some"), l.evidence.imports())
+	}
+}
