@@ -67,7 +67,15 @@ type UpstreamVersion struct {
 	// Other is what was said of it besides Digest and Resolves, in the order first said, at
 	// most MaxUpstreamClaims. It is evidence, and never believed.
 	Other []UpstreamClaim `json:"other,omitzero"`
+	// Again is of values that an older release made. It is passed over and never written.
+	Again former `json:"again,omitzero"`
 }
+
+// former is a member that has no meaning any more.
+type former struct{}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (*former) UnmarshalJSON([]byte) error { return nil }
 
 // UpstreamClaim is what was said of a version and is not what was said first: other bytes,
 // or of the same bytes that they resolve to something else.
