@@ -146,6 +146,8 @@ type PrefetchList struct {
 const (
 	// prefetchChunk is how much of a list is sent at once: a session has to last for it.
 	prefetchChunk = 1000
+	// mostLacking is of how many more crates of a list it is said ahead that they are to come.
+	mostLacking = 10_000
 	// prefetchRounds is how often what failed is tried.
 	prefetchRounds = 3
 	// prefetchSilence is how long the registry may say nothing: it gives a sign of life every few seconds.
@@ -215,6 +217,10 @@ func (r *Registry) prefetchAll(ctx context.Context, l PrefetchList, told map[[3]
 		})
 		var refused *APIError
 		final := err == nil && len(failed) == 0 || ctx.Err() != nil || round == prefetchRounds
+		if errors.As(err, &refused) && refused.Status == http.StatusBadRequest && l.tellsLacking() != nil {
+			l.lacking = nil // a registry of the release before does not know what is lacking
+			continue
+		}
 		if errors.As(err, &refused) && refused.Status < http.StatusInternalServerError && refused.Status != http.StatusUnauthorized && refused.Status != http.StatusTooManyRequests {
 			final = true
 		}
@@ -305,12 +311,19 @@ func (r *Registry) prefetchOnce(ctx context.Context, l PrefetchList, each func(o
 	return fmt.Errorf("%w at %s: it ended in the middle of a list", ErrUnreachable, r.pin.URL)
 }
 
-// tellsLacking is what is said of the rest of a list that is kept.
+// tellsLacking is what is said of the rest of a list that is kept: what it names by its bytes, as
+// the registry notes nothing else of that, and of a list that is very long the next of it.
 func (l PrefetchList) tellsLacking() *[]Prefetched {
 	if l.Pin == "" || l.lacking == nil {
 		return nil
 	}
-	return &l.lacking
+	rest := []Prefetched{}
+	for _, c := range l.lacking {
+		if c.Checksum != "" && len(rest) < mostLacking {
+			rest = append(rest, c)
+		}
+	}
+	return &rest
 }
 
 // causeOf is err, or why ctx ended where we ended it.

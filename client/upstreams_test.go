@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -113,6 +114,28 @@ func TestPrefetchTellsOfEveryChecksum(t *testing.T) {
 	}
 	if want := map[string]string{one: PrefetchHeld, two: PrefetchAbsent}; !reflect.DeepEqual(told, want) {
 		t.Errorf("told %v", told)
+	}
+}
+
+// What of a list is to come is said once, and no more of it than a registry takes; one that does not
+// know of that is given the list all the same.
+func TestPrefetchSaysWhatIsToCome(t *testing.T) {
+	f, _, r := loggedIn(t)
+	done := says(`{"counts":{"done":true,"error":"","of":1}}`)
+	asked := prefetchFake(t, f, func(w http.ResponseWriter) { refuse(w, 400, "bad-request", "of another form") }, done)
+	list := PrefetchList{Upstream: "crates-io", Pin: "ci", Crates: []Prefetched{{"a", "1.0.0", ""}}}
+	if _, err := r.Prefetch(t.Context(), list, func(PrefetchOutcome, int) {}); err != nil || len(*asked) != 2 || !strings.Contains((*asked)[0], `"lacking"`) || strings.Contains((*asked)[1], `"lacking"`) {
+		t.Errorf("%v, asked %q", err, *asked)
+	}
+	list.Crates = slices.Repeat([]Prefetched{{"a", "1.0.0", ""}, {"b", "1.0.0", strings.Repeat("1", 64)}}, 25_000)
+	asked = prefetchFake(t, f, done)
+	if _, err := r.Prefetch(t.Context(), list, func(PrefetchOutcome, int) {}); err != nil {
+		t.Fatal(err)
+	}
+	for i, sent := range *asked {
+		if _, said, told := strings.Cut(sent, `"lacking"`); told != (i == 0) || told && (strings.Count(said, `"name":"b"`) != mostLacking || strings.Contains(said, `"a"`)) {
+			t.Errorf("part %d says what is to come: %t, %d bytes", i, told, len(said))
+		}
 	}
 }
 

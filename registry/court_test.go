@@ -2,6 +2,7 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -32,6 +33,7 @@ type court struct {
 type hidingBlobs struct {
 	storage.Blobs
 	hidden atomic.Pointer[storage.CID]
+	why    error // in place of storage.ErrNotFound
 }
 
 func (b *hidingBlobs) lacks(id storage.CID) bool {
@@ -41,14 +43,14 @@ func (b *hidingBlobs) lacks(id storage.CID) bool {
 
 func (b *hidingBlobs) Stat(ctx context.Context, id storage.CID) (int64, error) {
 	if b.lacks(id) {
-		return 0, storage.ErrNotFound
+		return 0, cmp.Or(b.why, storage.ErrNotFound)
 	}
 	return b.Blobs.Stat(ctx, id)
 }
 
 func (b *hidingBlobs) Open(ctx context.Context, id storage.CID) (storage.Blob, error) {
 	if b.lacks(id) {
-		return nil, storage.ErrNotFound
+		return nil, cmp.Or(b.why, storage.ErrNotFound)
 	}
 	return b.Blobs.Open(ctx, id)
 }

@@ -27,8 +27,8 @@ const derivedUpstreams = "derived_upstreams"
 const rederivePage = 1000
 
 // rederive derives anew what an older release made of import records. Where an index file is
-// missing the crate stays as it is: what needs it says so, and the next start tries again, since
-// it may be there by then, from a backup.
+// missing or damaged the crate stays as it is until that is there again: one of thousands keeps
+// no server from starting, and what needs it says so.
 func (r *Registry) rederive(ctx context.Context) error {
 	head, err := r.Catalog.Head(ctx)
 	if err != nil {
@@ -51,10 +51,10 @@ func (r *Registry) rederive(ctx context.Context) error {
 	}
 	whole := true
 	for _, key := range old {
-		err := r.rederiveUpstream(ctx, key, head)
-		if errors.Is(err, storage.ErrNotFound) {
+		err := r.rederiveUpstream(ctx, key)
+		if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrCorrupt) {
+			r.Log.Error("an index file is missing from blob storage, or damaged, so what is known of a crate cannot be derived anew; the next start tries again", "key", key, "error", err)
 			whole = false
-			r.Log.Error("an index file is missing from blob storage, so what is known of a crate cannot be derived anew", "key", key, "error", err)
 			continue
 		}
 		if err != nil {
@@ -101,41 +101,72 @@ func (r *Registry) olderUpstreams(ctx context.Context, from, to int64) (old []st
 	return old, nil
 }
 
-// rederiveUpstream derives all values of key anew, from its import records before the entry to.
-func (r *Registry) rederiveUpstream(ctx context.Context, key string, to int64) error {
-	heads, err := r.Catalog.StateHistory(ctx, state.HeadKey(key), to) // a crate's thing is its key
-	if err != nil {
-		return err
-	}
+// rederiveUpstream derives all values of key anew, from its import records. The first one that
+// an older release made is written last: until then the next start finds by it that there is
+// something to do, also where other servers went on from that value.
+func (r *Registry) rederiveUpstream(ctx context.Context, key string) error {
 	var u state.Upstream
-	for _, row := range heads {
-		rec, snapshot, entry, err := r.importOf(ctx, row.Index)
-		if err == nil {
-			u, err = u.After(rec, snapshot, entry)
-		}
+	var first *catalog.StateRow
+	for from := int64(0); ; {
+		heads, err := r.Catalog.StateHistory(ctx, state.HeadKey(key), maxIndex) // a crate's thing is its key
 		if err != nil {
 			return err
 		}
-		value, err := u.Encode()
-		if err != nil {
-			return err
+		more := false
+		for _, head := range heads {
+			if head.Index < from {
+				continue
+			}
+			more, from = true, head.Index+1
+			row, stored, err := r.rederived(ctx, &u, key, head.Index)
+			switch {
+			case err != nil:
+				return err
+			case bytes.Equal(stored, row.Value):
+			case first == nil && state.OlderUpstream(stored):
+				first = &row
+			default:
+				if err := r.putRederived(ctx, row); err != nil {
+					return err
+				}
+			}
 		}
-		stored, _, err := r.Catalog.State(ctx, key, row.Index+1)
-		if err != nil {
-			return err
-		}
-		if bytes.Equal(stored, value) {
-			continue
-		}
-		err = r.Catalog.Update(ctx, func(tx *catalog.Tx) error {
-			_, err := tx.RederiveState(ctx, key, row.Index, value)
-			return err
-		})
-		if err != nil {
-			return err
+		switch { // others may have entered more meanwhile, from what they read before
+		case more:
+		case first == nil:
+			return nil
+		default:
+			if err := r.putRederived(ctx, *first); err != nil {
+				return err
+			}
+			first = nil
 		}
 	}
-	return nil
+}
+
+// rederived is the value of key as of the import record of an entry, and what is stored for it;
+// u is what was known before, and then what is known after it.
+func (r *Registry) rederived(ctx context.Context, u *state.Upstream, key string, index int64) (row catalog.StateRow, stored []byte, err error) {
+	rec, snapshot, entry, err := r.importOf(ctx, index)
+	if err == nil {
+		*u, err = u.After(rec, snapshot, entry)
+	}
+	if err != nil {
+		return row, nil, err
+	}
+	value, err := u.Encode()
+	if err != nil {
+		return row, nil, err
+	}
+	stored, _, err = r.Catalog.State(ctx, key, index+1)
+	return catalog.StateRow{Key: key, Index: index, Value: value}, stored, err
+}
+
+func (r *Registry) putRederived(ctx context.Context, row catalog.StateRow) error {
+	return r.Catalog.Update(ctx, func(tx *catalog.Tx) error {
+		_, err := tx.RederiveState(ctx, row.Key, row.Index, row.Value)
+		return err
+	})
 }
 
 // importOf is the import record of an entry, and the index file that it names.

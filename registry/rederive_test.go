@@ -1,7 +1,7 @@
 package registry
 
 import (
-	"os"
+	"errors"
 	"regexp"
 	"slices"
 	"strings"
@@ -28,11 +28,13 @@ func TestWhatAnOlderReleaseDerivedIsDerivedAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.r.Close()
-	for _, name := range []string{"serde", "rand"} {
-		c.derivedByAnOlderRelease(name)
-	}
+	c.asOlder("serde", 100)
+	c.asOlder("rand", 100)
 	if got, err := c.r.Catalog.StateDigest(t.Context()); err != nil || got == want {
 		t.Fatalf("it is not as an older release has it: %v", err)
+	}
+	if err := c.r.Catalog.SetMeta(t.Context(), derivedUpstreams, "0"); err != nil {
+		t.Fatal(err)
 	}
 	if c.r, err = Open(t.Context(), c.w.config); err != nil {
 		t.Fatal(err)
@@ -53,62 +55,92 @@ func TestWhatAnOlderReleaseDerivedIsDerivedAnew(t *testing.T) {
 	}
 }
 
-// derivedByAnOlderRelease puts what is known of a crate of crates.io as such a release has it.
-func (c *court) derivedByAnOlderRelease(name string) {
+// asOlder has the first most values of a crate be as an older release derived them.
+func (c *court) asOlder(name string, most int) {
 	c.t.Helper()
-	ctx, key := c.t.Context(), state.UpstreamKey(cratesIO, name)
-	resolves := regexp.MustCompile(`"resolves":"[0-9a-f]{64}",`)
-	rows, err := c.r.Catalog.StateHistory(ctx, key, maxIndex)
+	keep, key := regexp.MustCompile(`"resolves":"[0-9a-f]{64}",`), state.UpstreamKey(cratesIO, name)
+	rows, err := c.r.Catalog.StateHistory(c.t.Context(), key, maxIndex)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	err = c.r.Catalog.Update(ctx, func(tx *catalog.Tx) error {
-		for _, row := range rows {
-			value := resolves.ReplaceAll(row.Value, nil)
+	err = c.r.Catalog.Update(c.t.Context(), func(tx *catalog.Tx) error {
+		for _, row := range rows[:min(most, len(rows))] {
+			value := keep.ReplaceAll(row.Value, nil)
 			value = []byte(strings.ReplaceAll(string(value), `"since"`, `"again":"2026-01-01T00:00:00Z","since"`))
-			if _, err := tx.RederiveState(ctx, key, row.Index, value); err != nil {
+			if _, err := tx.RederiveState(c.t.Context(), key, row.Index, value); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	if err == nil {
-		err = c.r.Catalog.SetMeta(ctx, derivedUpstreams, "0")
-	}
 	if err != nil {
 		c.t.Fatal(err)
 	}
 }
 
-// What cannot be derived anew, since an index file is missing, is once that is there again.
-func TestWhatCouldNotBeDerivedAnewIsAtALaterStart(t *testing.T) {
-	c := newCourt(t)
-	line := thereLine("serde", "1.0.0", "bytes", notYankedThere)
-	c.imported("serde", line)
-	want, err := c.r.Catalog.StateDigest(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.r.Close()
-	c.derivedByAnOlderRelease("serde")
-	snapshot := (&archive{world: c.w}).blob(storage.CIDOf([]byte(line)))
-	for _, there := range []bool{false, true} {
-		from, to := snapshot, snapshot+".away"
-		if there {
-			from, to = to, from
-		}
-		if err := os.Rename(from, to); err != nil {
+// Where an index file cannot be read, or the start is broken off, all servers serve on, and a later
+// start derives the crate anew: also where another server went on from what the older release made.
+func TestWhatCannotBeDerivedAnewIsDerivedLater(t *testing.T) {
+	for _, trouble := range []error{storage.ErrNotFound, storage.ErrCorrupt, storage.ErrUnavailable} {
+		c := newCourt(t)
+		line := thereLine("serde", "1.0.0", "bytes", notYankedThere)
+		altered := strings.Replace(line, `"deps":[]`, `"deps":[{"name":"evil","req":"*"}]`, 1)
+		c.imported("serde", line)
+		c.imported("serde", altered)
+		want, err := c.r.Catalog.StateDigest(t.Context())
+		if err != nil {
 			t.Fatal(err)
 		}
+		c.asOlder("serde", 1)
+		// What another server made of that: it believes what was said last.
+		key := state.UpstreamKey(cratesIO, "serde")
+		rows, err := c.r.Catalog.StateHistory(t.Context(), key, maxIndex)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mixed := regexp.MustCompile(`"resolves":"[0-9a-f]{64}"`).ReplaceAll(rows[1].Value, []byte(`"resolves":"`+strings.Repeat("0", 64)+`"`))
+		err = c.r.Catalog.Update(t.Context(), func(tx *catalog.Tx) error {
+			_, err := tx.RederiveState(t.Context(), key, rows[1].Index, mixed)
+			return err
+		})
+		if err == nil {
+			err = c.r.Catalog.SetMeta(t.Context(), derivedUpstreams, "0")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.r.Close()
+
+		id := storage.CIDOf([]byte(altered))
+		c.blobs.hidden.Store(&id)
+		c.blobs.why = trouble
+		r, err := Open(t.Context(), c.w.config)
+		if errors.Is(trouble, storage.ErrUnavailable) != errors.Is(err, trouble) {
+			t.Errorf("%v: the start says %v", trouble, err)
+		}
+		if err == nil {
+			if u, ok, err := r.UpstreamCrate(t.Context(), cratesIO, "serde"); err != nil || !ok || u.Versions != 1 {
+				t.Errorf("%v: %+v, %v", trouble, u, err)
+			}
+			r.Close()
+		}
+		c.blobs.hidden.Store(nil)
 		if c.r, err = Open(t.Context(), c.w.config); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := c.r.Catalog.StateDigest(t.Context()); err != nil || (got == want) != there {
-			t.Errorf("its index file is there: %v; derived anew: %v, %v", there, got == want, err)
+		if got, err := c.r.Catalog.StateDigest(t.Context()); err != nil || got != want {
+			t.Errorf("%v: state %x is derived anew as %x, %v", trouble, want, got, err)
 		}
-		c.r.Close()
 	}
-	if c.r, err = Open(t.Context(), c.w.config); err != nil { // for the court's end
-		t.Fatal(err)
+}
+
+// What an older release made can be read, as long as it is not derived anew.
+func TestWhatAnOlderReleaseDerivedCanBeRead(t *testing.T) {
+	c := newCourt(t)
+	c.imported("serde", thereLine("serde", "1.0.0", "bytes", notYankedThere))
+	c.asOlder("serde", 1)
+	if u, ok, err := c.r.upstreamAt(t.Context(), state.UpstreamKey(cratesIO, "serde"), maxIndex); err != nil || !ok || len(u.Versions) != 1 {
+		t.Errorf("%+v, %v", u, err)
 	}
+	c.imported("serde", thereLine("serde", "1.0.0", "bytes", notYankedThere)+thereLine("serde", "2.0.0", "other", notYankedThere))
 }

@@ -247,7 +247,7 @@ func differences(before state.Upstream, file cargo.UpstreamFile) (in Imported) {
 		listed, changed, altered := false, false, false
 		for _, l := range lines[v.Version] {
 			c, other := v.Claim(l)
-			listed = listed || !other
+			listed = listed || v.Lists(l)
 			if other && !v.Claimed(c) {
 				changed, altered = changed || !c.SameBytes(), altered || c.SameBytes()
 			}

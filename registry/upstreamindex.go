@@ -172,19 +172,13 @@ func (r *Registry) upstreamLines(ctx context.Context, u state.Upstream, turn *tu
 		}
 		for _, l := range file.Lines {
 			i, ok := wanted[l.Version]
-			if _, have := lines[i]; ok && !have && isFirst(u.Versions[i], l) && len(l.Raw) < room {
+			if _, have := lines[i]; ok && !have && u.Versions[i].Lists(l) && len(l.Raw) < room {
 				lines[i] = l
 				room -= len(l.Raw) + len(sayYanked) + 1
 			}
 		}
 	}
 	return lines, nil
-}
-
-// isFirst reports whether l says of v what was said first.
-func isFirst(v state.UpstreamVersion, l cargo.UpstreamLine) bool {
-	_, other := v.Claim(l)
-	return !other
 }
 
 // snapshot is an index file as it was seen. It is read when turn has come for what is large.

@@ -358,3 +358,28 @@ func TestAnIndexFileIsAFunctionOfAllThatWasSeen(t *testing.T) {
 	}
 	c.w.rebuilds(c.r)
 }
+
+// Upstream cannot take a version from who has it in a lock by a line that cargo does not read.
+func TestALineThatCargoDoesNotReadIsNotServed(t *testing.T) {
+	c := newCourt(t)
+	fine := thereLine("serde", "1.0.0", "bytes", notYankedThere)
+	c.imported("serde", fine)
+	for _, bad := range [][2]string{{`"deps":[]`, `"deps":null`}, {`"deps":[],`, ``}, {`"name"`, `"pubtime":"x","name"`}, {`"name"`, `"rust_version":"x","name"`}, {`"yanked":[]`, `"yanked":null`}} {
+		in := c.imported("serde", strings.Replace(fine, bad[0], bad[1], 1))
+		if !slices.Equal(in.Dropped, []string{"1.0.0"}) || len(in.Altered)+len(in.Changed) > 0 {
+			t.Errorf("%s: %+v", bad[1], in)
+		}
+		if got, want := c.there(reader, "serde"), strings.Replace(fine, `"yanked":false`, `"yanked":true`, 1); got != want {
+			t.Errorf("%s: served is\n%s, not\n%s", bad[1], got, want)
+		}
+		c.imported("serde", fine)
+		if got := c.there(reader, "serde"); got != fine {
+			t.Errorf("%s: then served is\n%s", bad[1], got)
+		}
+	}
+	crash := strings.Replace(thereLine("serde", "2.0.0", "more", notYankedThere), `"deps":[]`, `"deps":[{"name":"","req":"*"}]`, 1)
+	c.imported("serde", fine+crash)
+	if got := c.there(reader, "serde"); got != fine {
+		t.Errorf("served is\n%s", got)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"iter"
 	"slices"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -18,6 +19,8 @@ import (
 // rust_version and v: they say which cargo may read a line, or would rather take another
 // version, bring nothing along, and crates.io wrote both into lines that it had before.
 // Nor of the crate's name, which another registry may come to spell otherwise.
+//
+// Of what cargo does not read at all it says nothing: that is told apart (UpstreamLine.Unread).
 
 // resolution are the members of a line that Resolves is of.
 type resolution struct {
@@ -25,6 +28,8 @@ type resolution struct {
 	Features  told[map[string][]string] `json:"features"`
 	Features2 told[map[string][]string] `json:"features2"`
 	Links     told[*string]             `json:"links"`
+	// RustVersion is read for its form alone.
+	RustVersion told[*string] `json:"rust_version"`
 }
 
 // resolvedDep is a dependency as cargo reads it.
@@ -50,10 +55,13 @@ type told[T any] struct {
 	value T
 	// odd is its JSON without white space, where it is of another form.
 	odd jsontext.Value
+	// null: it is null. nulls: there is one in it, which cargo reads in none of them.
+	null, nulls bool
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (m *told[T]) UnmarshalJSON(raw []byte) error {
+	m.null, m.nulls = jsontext.Value(raw).Kind() == 'n', holdsNull(raw)
 	if err := json.Unmarshal(raw, &m.value); err != nil {
 		m.odd = slices.Clone(jsontext.Value(raw))
 		return m.odd.Compact()
@@ -70,11 +78,15 @@ func (w *written) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// digest is the sha256 of what is read, in its canonical form.
-func (r *resolution) digest(known *knownDeps) [sha256.Size]byte {
+// digest is the sha256 of what is read, in its canonical form; unread: cargo does not read the
+// line for what this is of, or for its rust_version. The error is errNameless.
+func (r *resolution) digest(known *knownDeps) (sum [sha256.Size]byte, unread bool, err error) {
 	t := make(canonical, 0, 1024)
 	t = append(t, '[')
-	t = known.append(t, jsontext.Value(r.Deps))
+	t, unread, err = known.append(t, jsontext.Value(r.Deps))
+	if err != nil {
+		return sum, unread, err
+	}
 	t = append(t, ',')
 	switch {
 	case r.Features.odd != nil || r.Features2.odd != nil:
@@ -87,8 +99,12 @@ func (r *resolution) digest(known *knownDeps) [sha256.Size]byte {
 	t = append(t, ',')
 	t = appendTold(t, &r.Links, func(t canonical) canonical { return t.optional(r.Links.value) })
 	t = append(t, ']')
-	return sha256.Sum256(t)
+	unread = unread || r.Features.null || r.Features.unread() || r.Features2.unread() || r.Links.unread() || r.RustVersion.unread() ||
+		r.RustVersion.value != nil && !isRustVersion(strings.TrimSpace(*r.RustVersion.value))
+	return sha256.Sum256(t), unread, nil
 }
+
+func (m *told[T]) unread() bool { return m.odd != nil || m.nulls && !m.null }
 
 // appendTold adds a member.
 func appendTold[T any](t canonical, m *told[T], read func(canonical) canonical) canonical {
@@ -100,49 +116,68 @@ func appendTold[T any](t canonical, m *told[T], read func(canonical) canonical) 
 
 // knownDeps are dependencies in their canonical form, by how they are written: most lines of
 // a file have those of the line before, and reading them is most of the work.
-type knownDeps map[string]string
+type knownDeps map[string]knownDep
+
+type knownDep struct {
+	text string
+	// unread: cargo does not read it, nor a line that has it.
+	unread bool
+}
 
 // mostKnownDeps bounds what is kept while a file is read.
 const mostKnownDeps = 4096
 
 // append adds the dependencies that are written in list, which is JSON or nothing, sorted by
-// their text, each once.
-func (k *knownDeps) append(t canonical, list jsontext.Value) canonical {
-	texts, ok := k.texts(list)
-	if !ok {
-		list = slices.Clone(list)
-		if list.Compact() != nil { // it was read as JSON before
-			return t.odd(nil)
-		}
-		return t.odd(list)
+// their text, each once. unread and the error are as of digest.
+func (k *knownDeps) append(t canonical, list jsontext.Value) (_ canonical, unread bool, err error) {
+	texts, ok, unread, err := k.texts(list)
+	if err != nil || ok {
+		return t.set(texts, func(t canonical, text string) canonical { return append(t, text...) }), unread, err
 	}
-	return t.set(texts, func(t canonical, text string) canonical { return append(t, text...) })
+	list = slices.Clone(list)
+	if list.Compact() != nil { // it was read as JSON before
+		return t.odd(nil), true, nil
+	}
+	return t.odd(list), true, nil
 }
 
-// texts are the dependencies of list, each in its canonical form; false where that is of
+// texts are the dependencies of list, each in its canonical form; ok is false where that is of
 // another form.
-func (k *knownDeps) texts(list jsontext.Value) (texts []string, ok bool) {
-	if list.Kind() != '[' {
-		return nil, len(list) == 0 || list.Kind() == 'n'
+func (k *knownDeps) texts(list jsontext.Value) (texts []string, ok, unread bool, err error) {
+	if list.Kind() != '[' { // cargo wants a list to be there
+		return nil, len(list) == 0 || list.Kind() == 'n', true, nil
 	}
 	for raw := range elements(list) {
-		text, known := (*k)[string(raw)]
+		dep, known := (*k)[string(raw)]
 		if !known {
-			var d resolvedDep
-			if raw.Kind() != '{' || json.Unmarshal(raw, &d) != nil {
-				return nil, false
+			if dep, ok, err = readDep(raw); err != nil || !ok {
+				return nil, false, true, err
 			}
-			text = string(canonical(nil).dep(&d))
 			if *k == nil {
 				*k = knownDeps{}
 			}
 			if len(*k) < mostKnownDeps {
-				(*k)[string(raw)] = text
+				(*k)[string(raw)] = dep
 			}
 		}
-		texts = append(texts, text)
+		texts, unread = append(texts, dep.text), unread || dep.unread
 	}
-	return texts, true
+	return texts, true, unread, nil
+}
+
+// readDep reads a dependency; ok is false where it is of another form.
+func readDep(raw jsontext.Value) (dep knownDep, ok bool, err error) {
+	var d resolvedDep
+	if raw.Kind() != '{' || json.Unmarshal(raw, &d) != nil {
+		return dep, false, nil
+	}
+	var strict readableDep
+	dep.unread = json.Unmarshal(raw, &strict) != nil || strict.Name == nil || strict.Req == nil
+	if !dep.unread && strict.nameless() {
+		return dep, false, errNameless
+	}
+	dep.text = string(canonical(nil).dep(&d))
+	return dep, true, nil
 }
 
 // elements yields those of an array, which is JSON.

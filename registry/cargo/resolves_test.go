@@ -86,6 +86,55 @@ func TestHowALineIsWrittenIsNoMatter(t *testing.T) {
 	}
 }
 
+// A line that cargo does not read is told as such, whatever makes it so.
+func TestALineThatCargoDoesNotReadIsToldAsSuch(t *testing.T) {
+	const line = `{"name":"a","vers":"1.0.0","cksum":"` + cksumHex + `","deps":[{"name":"b","req":"^1","features":[],"optional":false,"default_features":true,"lib":false,"artifact":["bin"]}],"features":{"e":[]},"features2":{"g":[]}}`
+	unread := func(from, to string) bool {
+		f, err := ParseUpstreamFile("a", []byte(strings.Replace(line, from, to, 1)))
+		if err != nil || len(f.Lines) != 1 || from != to && !strings.Contains(line, from) {
+			t.Fatalf("%s for %s: %v", to, from, err)
+		}
+		return f.Lines[0].Unread
+	}
+	for _, edit := range [][2]string{
+		{`"deps"`, `"was"`}, {`[{`, `null,"was":[{`}, {`[{`, `[7,{`}, {`"name":"b",`, ``}, {`"b"`, `null`}, {`"req":"^1",`, ``}, {`"^1"`, `null`}, {`"features":[]`, `"features":null`}, {`"features":[]`, `"features":[null]`},
+		{`"optional":false`, `"optional":null`}, {`"default_features":true`, `"default_features":null`}, {`"lib":false`, `"lib":null`}, {`["bin"]`, `["bin",null]`}, {`"req":`, `"public":"no","req":`},
+		{`{"e":[]}`, `null`}, {`{"e":[]}`, `{"e":null}`}, {`{"e":[]}`, `{"e":[null]}`}, {`{"g":[]}`, `{"g":null}`}, {`{"g":[]}`, `7`}, {`"deps"`, `"links":7,"deps"`},
+		{`"deps"`, `"rust_version":"x","deps"`}, {`"deps"`, `"rust_version":7,"deps"`}, {`"deps"`, `"pubtime":"x","deps"`}, {`"deps"`, `"pubtime":"9999-12-31T23:59:59Z","deps"`},
+	} {
+		if !unread(edit[0], edit[1]) {
+			t.Errorf("%s for %s is as what can be read", edit[1], edit[0])
+		}
+	}
+	for _, same := range []string{`"links":null,`, `"links":"null",`, `"rust_version":null,`, `"rust_version":" 1.70.2",`, `"rust_version":"1",`, `"pubtime":null,`, `"pubtime":"9998-12-31T23:59:59Z",`, `"new":[null],`} {
+		if unread(`"deps"`, same+`"deps"`) {
+			t.Errorf("%s is told as such", same)
+		}
+	}
+	for _, same := range []string{`"public":null,"req"`, `"public":true,"req"`, `"target":null,"kind":null,"registry":null,"package":null,"bindep_target":null,"new":[null],"req"`} {
+		if unread(`"req"`, same) {
+			t.Errorf("%s is told as such", same)
+		}
+	}
+	for _, same := range [][2]string{{`["bin"]`, `null`}, {`{"e":[]}`, `{"null":["nullable"]}`}, {`{"g":[]}`, `null`}} {
+		if unread(same[0], same[1]) {
+			t.Errorf("%s is told as such", same[1])
+		}
+	}
+}
+
+// cargo crashes on a dependency of a crate without a name, whatever else the file has: who passed
+// that line on would take every version from all builds.
+func TestALineThatMakesCargoCrashIsIgnored(t *testing.T) {
+	const fine = `{"name":"a","vers":"1.0.0","deps":[],"cksum":"` + cksumHex + `"}` + "\n"
+	for _, dep := range []string{`{"name":"","req":"*"}`, `{"name":"b","package":"","req":"*"}`, `{"name":"c","req":"*"},{"package":"","name":"b","req":"*"}`} {
+		f, err := ParseUpstreamFile("a", []byte(fine+strings.Replace(strings.Replace(fine, `[]`, `[`+dep+`]`, 1), "1.0.0", "2.0.0", 1)))
+		if err != nil || len(f.Lines) != 1 || f.Ignored != 1 || f.Lines[0].Version != "1.0.0" {
+			t.Errorf("%s: %+v, %v", dep, f.Lines, err)
+		}
+	}
+}
+
 // FuzzResolves: a line that can be gone by has the same Resolves with its members, those of its
 // dependencies and features, and the elements of all its lists in another order, and again
 // after it was read and written.
@@ -121,7 +170,7 @@ func hasOdd(t *testing.T, raw []byte) bool {
 	if err := json.Unmarshal(raw, &r); err != nil {
 		t.Fatal(err)
 	}
-	_, known := new(knownDeps).texts(jsontext.Value(r.Deps))
+	_, known, _, _ := new(knownDeps).texts(jsontext.Value(r.Deps))
 	return !known || r.Features.odd != nil || r.Features2.odd != nil || r.Links.odd != nil
 }
 

@@ -40,6 +40,8 @@ type UpstreamLine struct {
 	// Resolves is of all that a resolve takes from it, however it is written: a version
 	// whose bytes are the same brings other crates along, or other features, where this differs.
 	Resolves [sha256.Size]byte
+	// Unread: cargo does not read it, and so does not have the version at all.
+	Unread bool
 	// Raw is the line without its "\n". It is part of the file and must not be changed.
 	Raw []byte
 }
@@ -117,23 +119,31 @@ func parseUpstreamLine(raw []byte, known *knownDeps) (line UpstreamLine, usable 
 	if err != nil || n != sha256.Size || len(read.Cksum) != 2*sha256.Size || strings.ToLower(read.Cksum) != read.Cksum {
 		return line, false, nil
 	}
+	if line.Resolves, line.Unread, err = read.digest(known); err != nil {
+		return line, false, nil // who passes it on takes all versions from who asks
+	}
 	if read.Pubtime != nil {
-		if at, err := time.Parse(timeLayout, *read.Pubtime); err == nil && at.Format(timeLayout) == *read.Pubtime {
+		at, err := time.Parse(timeLayout, *read.Pubtime)
+		if err == nil && at.Format(timeLayout) == *read.Pubtime {
 			line.Published = at
 		}
+		line.Unread = line.Unread || line.Published.IsZero() || at.Year() > lastPubtimeYear
 	}
-	line.Resolves = read.digest(known)
 	return line, true, nil
 }
 
-// Line finds the first line of exactly that version, with that digest and that Resolves.
-func (f UpstreamFile) Line(version string, digest, resolves [sha256.Size]byte) (UpstreamLine, bool) {
+// lastPubtimeYear is the last year of which cargo reads every moment.
+const lastPubtimeYear = 9998
+
+// Line finds the first line of exactly that version, with that digest and that Resolves, that cargo
+// reads, or else the first of them.
+func (f UpstreamFile) Line(version string, digest, resolves [sha256.Size]byte) (found UpstreamLine, ok bool) {
 	for _, l := range f.Lines {
-		if l.Version == version && l.Digest == digest && l.Resolves == resolves {
-			return l, true
+		if l.Version == version && l.Digest == digest && l.Resolves == resolves && (!ok || found.Unread && !l.Unread) {
+			found, ok = l, true
 		}
 	}
-	return UpstreamLine{}, false
+	return found, ok
 }
 
 // Marshal writes the line with its final "\n": as it stands, but for yanked.

@@ -59,6 +59,9 @@ type UpstreamVersion struct {
 	Since time.Time `json:"since"`
 	// Yanked is as upstream says, of a version that is Gone as it said last.
 	Yanked bool `json:"yanked"`
+	// Unread: cargo does not read its line, and never did. Once there is one that it reads, no
+	// other lists the version.
+	Unread bool `json:"unread,omitzero"`
 	// Line is the snapshot in which its line stands: the last one that listed it
 	// (cargo.UpstreamFile.Line finds it by Version, Digest and Resolves).
 	Line storage.CID `json:"line,omitzero"` // only told where it is not the last snapshot
@@ -67,7 +70,15 @@ type UpstreamVersion struct {
 	// Other is what was said of it besides Digest and Resolves, in the order first said, at
 	// most MaxUpstreamClaims. It is evidence, and never believed.
 	Other []UpstreamClaim `json:"other,omitzero"`
+	// Again is of values that an older release made. It is passed over and never written.
+	Again former `json:"again,omitzero"`
 }
+
+// former is a member that has no meaning any more.
+type former struct{}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (*former) UnmarshalJSON([]byte) error { return nil }
 
 // UpstreamClaim is what was said of a version and is not what was said first: other bytes,
 // or of the same bytes that they resolve to something else.
@@ -93,6 +104,13 @@ func (v UpstreamVersion) Claim(l cargo.UpstreamLine) (c UpstreamClaim, ok bool) 
 		return UpstreamClaim{Digest: l.Digest, Resolves: l.Resolves}, true
 	}
 	return UpstreamClaim{}, false
+}
+
+// Lists reports whether the line l says of v what was said first. One that cargo does not read says
+// nothing where there was one that it read: otherwise who has v in a lock would be left without.
+func (v UpstreamVersion) Lists(l cargo.UpstreamLine) bool {
+	_, other := v.Claim(l)
+	return !other && (v.Unread || !l.Unread)
 }
 
 // Claimed reports whether what c says is known to have been said of v.
@@ -257,7 +275,7 @@ func (u *Upstream) see(file cargo.UpstreamFile, id storage.CID, at time.Time) {
 		if !known {
 			i = len(u.Versions)
 			places[withoutBuild(l.Version)] = i
-			u.Versions = append(u.Versions, UpstreamVersion{Version: l.Version, Digest: l.Digest, Resolves: l.Resolves, First: at, Absent: u.Seen})
+			u.Versions = append(u.Versions, UpstreamVersion{Version: l.Version, Digest: l.Digest, Resolves: l.Resolves, Unread: l.Unread, First: at, Absent: u.Seen})
 			listed = append(listed, false)
 		}
 		v := &u.Versions[i]
@@ -267,7 +285,7 @@ func (u *Upstream) see(file cargo.UpstreamFile, id storage.CID, at time.Time) {
 		if c, other := v.Claim(l); other {
 			c.Time, c.Snapshot = at, id
 			v.claim(c)
-		} else if !listed[i] {
+		} else if v.Lists(l) && (!listed[i] || v.Unread && !l.Unread) {
 			listed[i] = true
 			v.list(l, id)
 		}
@@ -281,7 +299,7 @@ func (u *Upstream) see(file cargo.UpstreamFile, id storage.CID, at time.Time) {
 
 // list takes in that the version is listed by l.
 func (v *UpstreamVersion) list(l cargo.UpstreamLine, id storage.CID) {
-	v.Resolves = l.Resolves
+	v.Resolves, v.Unread = l.Resolves, l.Unread
 	if said := l.Published; v.Published.IsZero() && !said.IsZero() {
 		v.Published = earlier(said, v.First)
 	}

@@ -539,3 +539,37 @@ func benchFile(name string, versions int) string {
 	}
 	return b.String()
 }
+
+// A line that cargo does not read says nothing of a version that it had read; where there was never
+// another it stands until there is.
+func TestALineThatCargoDoesNotReadListsNothing(t *testing.T) {
+	fine, odd := there{version: "1.0.0", sum: 1}, there{version: "1.0.0", sum: 1, published: "some day"}
+	other := there{version: "2.0.0", sum: 2}
+	yanked := fine
+	yanked.yanked = true
+	w := newWorld(t)
+	at := func(file string, listed, unread bool) UpstreamVersion {
+		t.Helper()
+		u := w.mustSee(leftPadThere, file)
+		v := u.Versions[0]
+		if v.Gone.IsZero() != listed || v.Unread != unread || len(v.Other) > 0 || listed && v.Line != u.Snapshot {
+			t.Errorf("%s is known as %+v", file, v)
+		}
+		return v
+	}
+	was := at(indexFile("left-pad", fine), true, false)
+	if v := at(indexFile("left-pad", odd), false, false); v.Line != was.Line {
+		t.Errorf("its line is in %s, and was in %s", v.Line, was.Line)
+	}
+	at(indexFile("left-pad", odd, other), false, false)
+	if v := at(indexFile("left-pad", odd, yanked), true, false); !v.Yanked {
+		t.Error("the line that cargo reads is not the version's")
+	}
+
+	w = newWorld(t)
+	at(indexFile("left-pad", odd), true, true)
+	at(indexFile("left-pad", odd, other), true, true)
+	at(indexFile("left-pad", odd, fine), true, false)
+	at(indexFile("left-pad", odd), false, false)
+	at(indexFile("left-pad", fine), true, false)
+}
