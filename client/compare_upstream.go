@@ -77,7 +77,7 @@ func (r *Registry) compareUpstreamIndex(ctx context.Context, u upstreamIndex) (a
 		file, err := r.upstreamIndexFile(ctx, crate)
 		if err == nil {
 			var found Compared
-			found, err = r.compareUpstream(ctx, crate, file, u.offline)
+			found, err = r.compareUpstream(ctx, crate, file, u)
 			all.Add(found)
 		}
 		served = served || len(file) > 0
@@ -106,10 +106,14 @@ type comparison struct {
 	found Compared
 	// yanked are versions that the index says are yanked, and the log does not.
 	yanked []verify.UpstreamVersion
+	// seen are the index files as they were seen that have been fetched.
+	seen map[storage.CID]cargo.UpstreamFile
 }
 
-func (r *Registry) compareUpstream(ctx context.Context, crate verify.UpstreamCrate, file []byte, offline bool) (Compared, error) {
-	c := comparison{crate: crate}
+const notInIndex = "it is in the log but not in the index"
+
+func (r *Registry) compareUpstream(ctx context.Context, crate verify.UpstreamCrate, file []byte, u upstreamIndex) (Compared, error) {
+	c := comparison{crate: crate, seen: map[storage.CID]cargo.UpstreamFile{}}
 	if crate.Private {
 		if len(file) > 0 {
 			c.differs("", "its name is a private one here, and it is served as another registry's")
@@ -120,29 +124,31 @@ func (r *Registry) compareUpstream(ctx context.Context, crate verify.UpstreamCra
 	if last := len(lines) - 1; lines[last] == "" {
 		lines = lines[:last]
 	}
-	seen, snapshots := map[storage.CID]cargo.UpstreamFile{}, c.snapshots()
+	mayLack := c.snapshots() > mostListed || len(file) > cargo.MaxUpstreamFile
 	for _, v := range crate.Versions {
-		if len(lines) == 0 || c.read(lines[0]).Version != v.Version {
-			switch mayLack := snapshots > mostListed || len(file) > cargo.MaxUpstreamFile; {
-			case offline:
-				c.found.leaveOut(LeftOutOffline, 1)
-			case v.Gone && mayLack:
-				c.found.leaveOut(LeftOutGone, 1)
-			default:
-				c.differs(v.Version, "it is in the log but not in the index")
-			}
+		lacks := len(lines) == 0 || c.read(lines[0]).Version != v.Version
+		switch {
+		case !lacks:
+		case u.offline:
+			c.found.leaveOut(LeftOutOffline, 1)
+			continue
+		case v.Gone && mayLack:
+			c.found.leaveOut(LeftOutGone, 1)
+			continue
+		case len(file) == 0 && !u.listed: // there may be no index at all
+			c.differs(v.Version, notInIndex)
 			continue
 		}
-		snapshot, ok := seen[v.Snapshot]
-		if !ok {
-			var err error
-			if snapshot, err = r.snapshotOf(ctx, crate, v); err != nil {
-				return c.found, err
-			}
-			seen[v.Snapshot] = snapshot
+		snapshot, err := c.snapshotOf(ctx, r, v)
+		if err != nil {
+			return c.found, err
 		}
-		c.compareLine(lines[0], v, snapshot)
-		lines = lines[1:]
+		if !lacks {
+			c.compareLine(lines[0], v, snapshot)
+			lines = lines[1:]
+		} else if line, ok := snapshot.Line(v.Version, v.CID.Digest(), v.Resolves); !ok || !line.Crashes { // which is served to nobody
+			c.differs(v.Version, notInIndex)
+		}
 	}
 	for _, line := range lines {
 		c.differs(c.read(line).Version, "the index has a line of it that does not follow from the log")
@@ -241,10 +247,17 @@ func (r *Registry) upstreamIndexFile(ctx context.Context, crate verify.UpstreamC
 }
 
 // snapshotOf fetches the index file as it was seen in which the line of v stands.
-func (r *Registry) snapshotOf(ctx context.Context, crate verify.UpstreamCrate, v verify.UpstreamVersion) (cargo.UpstreamFile, error) {
+func (c *comparison) snapshotOf(ctx context.Context, r *Registry, v verify.UpstreamVersion) (cargo.UpstreamFile, error) {
+	if file, ok := c.seen[v.Snapshot]; ok {
+		return file, nil
+	}
 	raw, err := r.attachment(ctx, string(v.Record), v.Snapshot, record.MaxSnapshot)
 	if err != nil {
 		return cargo.UpstreamFile{}, err
 	}
-	return cargo.ParseUpstreamFile(crate.Name, raw)
+	file, err := cargo.ParseUpstreamFile(c.crate.Name, raw)
+	if err == nil {
+		c.seen[v.Snapshot] = file
+	}
+	return file, err
 }

@@ -114,7 +114,7 @@ func (r *Registry) makeUpstreamFile(ctx context.Context, u state.Upstream) (*Ind
 	text.Grow(textBytes(lines)) // one that grows by itself leaves as much behind again
 	for i, v := range u.Versions {
 		line, ok := lines[i]
-		if !ok {
+		if !ok || line.Crashes {
 			continue
 		}
 		place := indexLine{version: file.of.find(withoutBuild(v.Version))}

@@ -78,15 +78,12 @@ func (w *written) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// digest is the sha256 of what is read, in its canonical form; unread: cargo does not read the
-// line for what this is of, or for its rust_version. The error is errNameless.
-func (r *resolution) digest(known *knownDeps) (sum [sha256.Size]byte, unread bool, err error) {
+// digest is the sha256 of what is read, in its canonical form, and what cargo makes of the line
+// for what this is of, or for its rust_version.
+func (r *resolution) digest(known *knownDeps) ([sha256.Size]byte, reading) {
 	t := make(canonical, 0, 1024)
 	t = append(t, '[')
-	t, unread, err = known.append(t, jsontext.Value(r.Deps))
-	if err != nil {
-		return sum, unread, err
-	}
+	t, by := known.append(t, jsontext.Value(r.Deps))
 	t = append(t, ',')
 	switch {
 	case r.Features.odd != nil || r.Features2.odd != nil:
@@ -99,9 +96,9 @@ func (r *resolution) digest(known *knownDeps) (sum [sha256.Size]byte, unread boo
 	t = append(t, ',')
 	t = appendTold(t, &r.Links, func(t canonical) canonical { return t.optional(r.Links.value) })
 	t = append(t, ']')
-	unread = unread || r.Features.null || r.Features.unread() || r.Features2.unread() || r.Links.unread() || r.RustVersion.unread() ||
+	by.unread = by.unread || r.Features.null || r.Features.unread() || r.Features2.unread() || r.Links.unread() || r.RustVersion.unread() ||
 		r.RustVersion.value != nil && !isRustVersion(strings.TrimSpace(*r.RustVersion.value))
-	return sha256.Sum256(t), unread, nil
+	return sha256.Sum256(t), by
 }
 
 func (m *told[T]) unread() bool { return m.odd != nil || m.nulls && !m.null }
@@ -120,38 +117,37 @@ type knownDeps map[string]knownDep
 
 type knownDep struct {
 	text string
-	// unread: cargo does not read it, nor a line that has it.
-	unread bool
+	reading
 }
 
 // mostKnownDeps bounds what is kept while a file is read.
 const mostKnownDeps = 4096
 
 // append adds the dependencies that are written in list, which is JSON or nothing, sorted by
-// their text, each once. unread and the error are as of digest.
-func (k *knownDeps) append(t canonical, list jsontext.Value) (_ canonical, unread bool, err error) {
-	texts, ok, unread, err := k.texts(list)
-	if err != nil || ok {
-		return t.set(texts, func(t canonical, text string) canonical { return append(t, text...) }), unread, err
+// their text, each once, and says what cargo makes of them.
+func (k *knownDeps) append(t canonical, list jsontext.Value) (canonical, reading) {
+	texts, by, ok := k.texts(list)
+	if ok {
+		return t.set(texts, func(t canonical, text string) canonical { return append(t, text...) }), by
 	}
 	list = slices.Clone(list)
 	if list.Compact() != nil { // it was read as JSON before
-		return t.odd(nil), true, nil
+		return t.odd(nil), by
 	}
-	return t.odd(list), true, nil
+	return t.odd(list), by
 }
 
 // texts are the dependencies of list, each in its canonical form; ok is false where that is of
 // another form.
-func (k *knownDeps) texts(list jsontext.Value) (texts []string, ok, unread bool, err error) {
+func (k *knownDeps) texts(list jsontext.Value) (texts []string, by reading, ok bool) {
 	if list.Kind() != '[' { // cargo wants a list to be there
-		return nil, len(list) == 0 || list.Kind() == 'n', true, nil
+		return nil, reading{unread: true}, len(list) == 0 || list.Kind() == 'n'
 	}
 	for raw := range elements(list) {
 		dep, known := (*k)[string(raw)]
 		if !known {
-			if dep, ok, err = readDep(raw); err != nil || !ok {
-				return nil, false, true, err
+			if dep, ok = readDep(raw); !ok {
+				return nil, reading{unread: true}, false
 			}
 			if *k == nil {
 				*k = knownDeps{}
@@ -160,24 +156,19 @@ func (k *knownDeps) texts(list jsontext.Value) (texts []string, ok, unread bool,
 				(*k)[string(raw)] = dep
 			}
 		}
-		texts, unread = append(texts, dep.text), unread || dep.unread
+		texts = append(texts, dep.text)
+		by.unread, by.crashes = by.unread || dep.unread, by.crashes || dep.crashes
 	}
-	return texts, true, unread, nil
+	return texts, by, true
 }
 
 // readDep reads a dependency; ok is false where it is of another form.
-func readDep(raw jsontext.Value) (dep knownDep, ok bool, err error) {
+func readDep(raw jsontext.Value) (dep knownDep, ok bool) {
 	var d resolvedDep
 	if raw.Kind() != '{' || json.Unmarshal(raw, &d) != nil {
-		return dep, false, nil
+		return dep, false
 	}
-	var strict readableDep
-	dep.unread = json.Unmarshal(raw, &strict) != nil || strict.Name == nil || strict.Req == nil
-	if !dep.unread && strict.nameless() {
-		return dep, false, errNameless
-	}
-	dep.text = string(canonical(nil).dep(&d))
-	return dep, true, nil
+	return knownDep{string(canonical(nil).dep(&d)), readingOf(raw)}, true
 }
 
 // elements yields those of an array, which is JSON.

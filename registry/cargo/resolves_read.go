@@ -4,11 +4,28 @@ import (
 	"bytes"
 	"errors"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
 // What cargo does not read of a line makes it pass over the line: the version is as good as not
 // there, also to who has it in a lock. And one such line makes it crash, and takes the whole file.
+
+// reading is what cargo makes of a line, or a dependency.
+type reading struct {
+	// unread: it does not read it. crashes: it does not survive it (seen of 1.95).
+	unread, crashes bool
+}
+
+// readingOf is what cargo makes of a dependency, which is of the form of resolvedDep.
+func readingOf(dep jsontext.Value) reading {
+	var d readableDep
+	if json.Unmarshal(dep, &d) != nil || d.Name == nil || d.Req == nil {
+		return reading{unread: true}
+	}
+	nameless := d.Package == nil && *d.Name == "" || d.Package != nil && *d.Package == ""
+	return reading{nameless, nameless}
+}
 
 // readableDep has the form of a dependency that cargo reads. What is a pointer here may be null.
 type readableDep struct {
@@ -22,16 +39,6 @@ type readableDep struct {
 	// These are of artifact dependencies.
 	Artifact      *nullFree `json:"artifact"`
 	IncludeAsALib nullFree  `json:"lib"`
-}
-
-// errNameless: a dependency is of a crate whose name is empty. cargo crashes on it (seen of 1.95).
-var errNameless = errors.New("a dependency without a name")
-
-func (d *readableDep) nameless() bool {
-	if d.Package != nil {
-		return *d.Package == ""
-	}
-	return *d.Name == ""
 }
 
 var errForm = errors.New("it is of another form than cargo reads")

@@ -42,6 +42,8 @@ type UpstreamLine struct {
 	Resolves [sha256.Size]byte
 	// Unread: cargo does not read it, and so does not have the version at all.
 	Unread bool
+	// Crashes: it is Unread, and who passes it on takes all versions of the file from cargo.
+	Crashes bool
 	// Raw is the line without its "\n". It is part of the file and must not be changed.
 	Raw []byte
 }
@@ -119,9 +121,9 @@ func parseUpstreamLine(raw []byte, known *knownDeps) (line UpstreamLine, usable 
 	if err != nil || n != sha256.Size || len(read.Cksum) != 2*sha256.Size || strings.ToLower(read.Cksum) != read.Cksum {
 		return line, false, nil
 	}
-	if line.Resolves, line.Unread, err = read.digest(known); err != nil {
-		return line, false, nil // who passes it on takes all versions from who asks
-	}
+	var by reading
+	line.Resolves, by = read.digest(known)
+	line.Unread, line.Crashes = by.unread, by.crashes
 	if read.Pubtime != nil {
 		at, err := time.Parse(timeLayout, *read.Pubtime)
 		if err == nil && at.Format(timeLayout) == *read.Pubtime {
