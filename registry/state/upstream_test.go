@@ -47,6 +47,9 @@ func (l there) digest() (d [32]byte) {
 	return d
 }
 
+// unread: cargo does not read the line.
+func (l there) unread() bool { return l.published != "" && l.pubtime().IsZero() }
+
 func (l there) pubtime() time.Time {
 	at, err := time.Parse("2006-01-02T15:04:05Z", l.published)
 	if err != nil {
@@ -292,7 +295,7 @@ type sight struct {
 
 // TestRandomSnapshots: however snapshots come, what is known of each version is what
 // its rules say of all of them together: the digest and the dependencies said first stand,
-// First never moves, Gone is set as long as the last snapshot does not list it, and Since is the
+// as does that cargo can read it, First never moves, Gone is set as long as the last snapshot does not list it, and Since is the
 // first pubtime (First where none was said), or when it was not there yet, if that is later.
 func TestRandomSnapshots(t *testing.T) {
 	line := rapid.Custom(func(rt *rapid.T) there {
@@ -355,7 +358,7 @@ func told(t *rapid.T, seen []sight) []UpstreamVersion {
 
 // toldOf is what is known of the version that was first seen as first.
 func toldOf(t *rapid.T, first there, seen []sight) UpstreamVersion {
-	v := UpstreamVersion{Version: first.version, Digest: first.digest(), Resolves: first.resolves(t)}
+	v := UpstreamVersion{Version: first.version, Digest: first.digest(), Resolves: first.resolves(t), Unread: first.unread()}
 	listedBefore := false
 	for i, s := range seen {
 		listed := false
@@ -363,8 +366,8 @@ func toldOf(t *rapid.T, first there, seen []sight) UpstreamVersion {
 			same := l.sum == first.sum && l.resolves(t) == v.Resolves
 			switch {
 			case l.version != first.version || v.First.IsZero() && !listed && !same:
-			case same && !listed:
-				listed = true
+			case same && (!listed && (v.Unread || !l.unread()) || v.Unread && !l.unread()): // one that cargo reads goes before one that it does not
+				listed, v.Unread = true, l.unread()
 				if v.First.IsZero() {
 					v.First = s.at
 					if i > 0 {
