@@ -173,6 +173,9 @@ func TestALyingIndexOfUpstreamsIsFoundOut(t *testing.T) {
 		"another checksum": {"/crates-io/index/", func(f string) string { return strings.Replace(f, itoa.Cksum, strings.Repeat("0", 64), 1) }, "crates-io: itoa@" + itoa.Vers + ": the index says checksum 0000"},
 		"another manifest": {"/crates-io/index/", func(f string) string {
 			return strings.Replace(f, `"deps":[`, `"links":"evil","deps":[`, 1)
+		}, "the index says other dependencies or features of it than were first seen"},
+		"another line": {"/crates-io/index/", func(f string) string {
+			return strings.Replace(f, `"deps":[`, `"more":"evil","deps":[`, 1)
 		}, "is not the one that was seen"},
 		"yanked":          {"/crates-io/index/", func(f string) string { return strings.Replace(f, `"yanked":false`, `"yanked":true`, 1) }, "the index says yanked true"},
 		"left out":        {"/crates-io/index/", func(string) string { return "" }, "in the log but not in the index"},
