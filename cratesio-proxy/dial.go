@@ -87,7 +87,7 @@ func (s *seeker) greets(conn net.Conn, release func()) net.Conn {
 	if s == nil || s.greet == 0 {
 		return &opening{conn, release}
 	}
-	silent := time.AfterFunc(s.greet, func() { conn.Close() })
+	silent := time.AfterFunc(s.greet, func() { _ = conn.Close() })
 	opened := sync.OnceFunc(func() { silent.Stop(); release() })
 	s.mu.Lock()
 	defer s.mu.Unlock()

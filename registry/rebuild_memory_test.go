@@ -44,14 +44,13 @@ func TestARebuildKeepsFewIndexFilesInMemory(t *testing.T) {
 	const files, size, allowed = 60, 1 << 20, 24 << 20
 	c := newCourt(t)
 	weighed := map[storage.CID]bool{}
-	file, text := "", strings.Repeat("x", size-files*1024)
+	file := ""
 	for n := range files {
 		file += seenLine("grows", fmt.Sprintf("1.%d.0", n), strings.Repeat("y", 700))
-		snapshot := file + seenLine("grows", "0.1.0", text)
+		snapshot := file + seenLine("grows", "0.1.0", strings.Repeat("x", size-files*1024))
 		c.sees("grows", snapshot)
 		weighed[storage.CIDOf([]byte(snapshot))] = true
 	}
-	text = ""
 	digest, err := c.r.Catalog.StateDigest(t.Context())
 	if err != nil {
 		t.Fatal(err)

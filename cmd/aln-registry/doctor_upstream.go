@@ -26,7 +26,7 @@ func (d *doctor) checkUpstreams(ctx context.Context, r *client.Registry) {
 		return
 	}
 	for _, u := range all {
-		says := ""
+		var says string
 		switch {
 		case u.Down:
 			says = "did not answer when it was last asked"
