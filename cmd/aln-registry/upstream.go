@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -210,6 +211,13 @@ func (a *app) listLacks(ctx context.Context, lock string) error {
 	if err != nil {
 		return err
 	}
+	if len(lacks) == 0 {
+		// Who may not see the list of them is not told whether it is among them.
+		locks, err := r.Locks(ctx)
+		if err == nil && !slices.ContainsFunc(locks, func(l client.Lock) bool { return l.Lock == lock }) {
+			return nothingKept(lock)
+		}
+	}
 	if a.json {
 		return a.printJSON(struct {
 			Lock    string        `json:"lock"`
@@ -226,6 +234,10 @@ func (a *app) listLacks(ctx context.Context, lock string) error {
 	}
 	a.table(rows)
 	return nil
+}
+
+func nothingKept(lock string) error {
+	return fmt.Errorf("nothing is kept under the name %s; `aln-registry upstream locks` lists the names", lock)
 }
 
 func (a *app) unpin(ctx context.Context, lock string) error {
@@ -247,7 +259,7 @@ func (a *app) unpin(ctx context.Context, lock string) error {
 		return err
 	}
 	if n == 0 {
-		return fmt.Errorf("nothing is kept under the name %s; `aln-registry upstream locks` lists the names", lock)
+		return nothingKept(lock)
 	}
 	fmt.Fprintf(a.out, "%s let go\n", counted(n, "crate is", "crates are"))
 	return nil
