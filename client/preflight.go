@@ -157,7 +157,7 @@ func checkSources(locked []Locked) []Finding {
 // isHash reports whether a lock's checksum is one that cargo writes: lower-case hex.
 func isHash(checksum string) bool {
 	raw, err := hex.DecodeString(checksum)
-	return err == nil && len(raw) == 32 && strings.ToLower(checksum) == checksum
+	return err == nil && len(raw) == 32 && strings.ToLower(checksum) == checksum && strings.Trim(checksum, "0") != "" // nothing hashes to zeros
 }
 
 func checkOverrides(overrides []Override) []Finding {

@@ -85,6 +85,7 @@ func TestPreflightFindings(t *testing.T) {
 		"a foreign registry":      {func(_ *Charter, b *Build) { b.Locked[2].Place = Place{Kind: PlaceForeign} }, nil, map[string]string{ClauseSources: "neither this registry nor crates.io"}},
 		"no checksum":             {func(_ *Charter, b *Build) { b.Locked[2].Checksum = "" }, nil, map[string]string{ClauseSources: "has no checksum"}},
 		"a checksum that is none": {func(_ *Charter, b *Build) { b.Locked[2].Checksum = "none" }, nil, map[string]string{ClauseSources: "for a checksum in the lock"}},
+		"a checksum of zeros":     {func(_ *Charter, b *Build) { b.Locked[2].Checksum = strings.Repeat("0", 64) }, nil, map[string]string{ClauseSources: "for a checksum in the lock", ClauseCrates: "does not list its hash"}},
 		"a checksum in capitals":  {func(_ *Charter, b *Build) { b.Locked[2].Checksum = strings.ToUpper(hexOf("serde")) }, nil, map[string]string{ClauseSources: "for a checksum in the lock"}},
 		"a patch": {func(_ *Charter, b *Build) {
 			b.Overrides = []Override{{OverridePatch, "/p/Cargo.toml", "serde", "path vendor/serde"}}

@@ -342,6 +342,9 @@ func (f prefetching) hold(ctx context.Context, c prefetchedJSON, line *prefetchL
 		if digest, err = particle.ParseHash(c.Checksum); err != nil {
 			return fmt.Errorf("%w: %w", registry.ErrRequest, err)
 		}
+		if digest == [32]byte{} { // which would say that the list names no bytes
+			return fmt.Errorf("%w: nothing hashes to zeros", errOtherBytes)
+		}
 	}
 	v, err := s.heardOf(f.r, f.upstream, c.Name, c.Version, digest)
 	if errors.Is(err, registry.ErrNotFound) && c.Checksum == "" { // somebody has typed it

@@ -267,6 +267,8 @@ func TestPrefetchFetchesOnceAndPins(t *testing.T) {
 	}
 	edited := `{"crates":[{"name":"other","version":"1.0.0","checksum":"` + hashOf(nil) + `"}]}`
 	post(token, edited).want(t, 200, `"outcome":"absent"`, "crates-io names another sha256 for it ("+hashOf(crateFile("other", "1.0.0"))+")")
+	zeros := `{"crates":[{"name":"other","version":"1.0.0","checksum":"` + strings.Repeat("0", 64) + `"}]}`
+	post(token, zeros).want(t, 200, `"outcome":"absent"`, "nothing hashes to zeros")
 	if got := outcomes(t, post(token, list).want(t, 200)); got["done"] != "of 5 held 4 fetched 0 denied 0 absent 1 failed 0 pinned 4 " {
 		t.Errorf("again: %v", got)
 	}
