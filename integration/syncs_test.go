@@ -305,8 +305,9 @@ func scratch() string {
 	return os.TempDir()
 }
 
-func TestPowerCutsLoseNothingAcknowledged(t *testing.T) {
-	rec := recordChanges(t)
+// cutEverywhere cuts the power after each call once the server serves, in each way.
+func (rec *recording) cutEverywhere() {
+	rec.t.Helper()
 	cuts := 0
 	rec.replay(-1, func(i, acks int, m *modelFS) bool {
 		if i < rec.greeted {
@@ -315,12 +316,17 @@ func TestPowerCutsLoseNothingAcknowledged(t *testing.T) {
 		for how := range survivals {
 			cuts++
 			if err := rec.survives(m.cut(how), acks); err != nil {
-				t.Errorf("power cut after call %d (%s), %s: %v", i, rec.calls[i].name, how, err)
+				rec.t.Errorf("power cut after call %d (%s), %s: %v", i, rec.calls[i].name, how, err)
 			}
 		}
-		return !t.Failed()
+		return !rec.t.Failed()
 	})
-	t.Logf("%d calls, %d cuts, %d different trees opened", len(rec.calls)-rec.greeted, cuts, rec.opened)
+	rec.t.Logf("%d calls, %d cuts, %d different trees opened", len(rec.calls)-rec.greeted, cuts, rec.opened)
+}
+
+func TestPowerCutsLoseNothingAcknowledged(t *testing.T) {
+	rec := recordChanges(t)
+	rec.cutEverywhere()
 	if !t.Failed() {
 		rec.everySyncMatters()
 		rec.firstStartIsFinished()

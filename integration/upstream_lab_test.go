@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -57,6 +58,19 @@ func (l *upstreamLab) emptied(u *user, folder string) {
 	u.cargoHome = l.t.TempDir()
 	u.extra = append(u.extra, "CARGO_TARGET_DIR="+l.t.TempDir())
 	l.replace(u, folder)
+}
+
+// cutOff ends upstream, has the server ask nobody, and leaves u nothing in folder of what cargo made there.
+func (l *upstreamLab) cutOff(u *user, folder string) {
+	l.t.Helper()
+	l.crates.Stop()
+	l.stop()
+	l.flags = append(l.flags, "--offline")
+	l.start()
+	l.emptied(u, folder)
+	if err := os.Remove(filepath.Join(folder, "Cargo.lock")); err != nil {
+		l.t.Fatal(err)
+	}
 }
 
 // said is a crate's index file as upstream serves it.

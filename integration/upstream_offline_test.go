@@ -70,14 +70,7 @@ func TestOfflineAResolveTakesWhatIsHeld(t *testing.T) {
 	}
 	lock := lockOf(t, folder)
 	wantSays(t, must(t, u.aln(folder, "prefetch")).stdout, "2 crates are held", "2 were fetched now")
-	l.crates.Stop()
-	l.stop()
-	l.flags = append(l.flags, "--offline")
-	l.start()
-	l.emptied(u, folder)
-	if err := os.Remove(filepath.Join(folder, "Cargo.lock")); err != nil {
-		t.Fatal(err)
-	}
+	l.cutOff(u, folder)
 	must(t, u.cargo(folder, "generate-lockfile"))
 	if again := lockOf(t, folder); again != lock {
 		t.Errorf("another lock came of what is held:\n%s", again)

@@ -93,14 +93,7 @@ func TestCargoBuildsAProgramThroughTheRegistry(t *testing.T) {
 		t.Errorf("upstream was asked for %d crates of %d", crates, figures.Crates)
 	}
 
-	l.crates.Stop()
-	l.stop()
-	l.flags = append(l.flags, "--offline")
-	l.start()
-	l.emptied(u, folder)
-	if err := os.Remove(filepath.Join(folder, "Cargo.lock")); err != nil {
-		t.Fatal(err)
-	}
+	l.cutOff(u, folder)
 	l.buildAndRun(u, folder)
 	if again := testbed.FiguresOf(t, folder); again != figures {
 		t.Errorf("what is held was resolved to %s", again)

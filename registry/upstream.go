@@ -40,6 +40,11 @@ type UpstreamCrate struct {
 	Seen   time.Time
 }
 
+// lastOf is what u was last.
+func lastOf(u state.Upstream) UpstreamCrate {
+	return UpstreamCrate{u.Name, u.Snapshot, u.Size, len(u.Versions), claimsOf(u), u.Record, u.Index, u.Seen}
+}
+
 // claimsOf is how many digests besides the first were said of versions of u.
 func claimsOf(u state.Upstream) int {
 	n := 0
@@ -61,7 +66,8 @@ func (r *Registry) UpstreamCrate(ctx context.Context, upstream, name string) (Up
 		if err != nil || !ok {
 			return found{}, err
 		}
-		return found{&UpstreamCrate{u.Name, u.Snapshot, u.Size, len(u.Versions), claimsOf(u), u.Record, u.Index, u.Seen}, stateBytes}, nil
+		last := lastOf(u)
+		return found{&last, stateBytes}, nil
 	})
 	if err != nil || value == nil {
 		return UpstreamCrate{}, false, err

@@ -109,7 +109,7 @@ func (r *Registry) seen(ctx context.Context, asker *policy.Asker, u state.Upstre
 		c.Versions = append(c.Versions, SeenVersion{judged, there[l.ids[i]]})
 	}
 	if all {
-		c.Last = UpstreamCrate{u.Name, u.Snapshot, u.Size, len(u.Versions), claimsOf(u), u.Record, u.Index, u.Seen}
+		c.Last = lastOf(u)
 	}
 	return c, hidden, nil
 }

@@ -62,11 +62,7 @@ func judgementOf(j registry.Judgement) judgementJSON {
 	}
 	told.CID = cidText(j.CID)
 	for _, c := range j.SaidLater {
-		kind := "changed"
-		if c.SameBytes() {
-			kind = "altered"
-		}
-		told.SaidLater = append(told.SaidLater, claimJSON{kind, c.Time, c.Digest, cidText(c.Snapshot)})
+		told.SaidLater = append(told.SaidLater, claimJSON{c.Kind(), c.Time, c.Digest, cidText(c.Snapshot)})
 	}
 	return told
 }

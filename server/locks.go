@@ -57,15 +57,24 @@ func (s *Server) locks(w http.ResponseWriter, r *http.Request) error {
 	}{items, next})
 }
 
+// lockOf is the lock that the path names.
+func lockOf(r *http.Request) (string, error) {
+	lock := param(r, "*")
+	if lock == "" || len(lock) > maxLockName || !isLockName(lock) {
+		return "", fmt.Errorf("%w: there is no such lock", registry.ErrNotFound)
+	}
+	return lock, nil
+}
+
 // lacks is GET /v1/locks/*: what a lock lacks.
 func (s *Server) lacks(w http.ResponseWriter, r *http.Request) error {
 	asker, err := s.member(w, r)
 	if err != nil {
 		return err
 	}
-	lock := param(r, "*")
-	if lock == "" || len(lock) > maxLockName || !isLockName(lock) {
-		return fmt.Errorf("%w: there is no such lock", registry.ErrNotFound)
+	lock, err := lockOf(r)
+	if err != nil {
+		return err
 	}
 	found, err := s.registry.Lacks(r.Context(), asker, lock, mostLacks)
 	if err != nil {
@@ -93,9 +102,9 @@ func (s *Server) unpin(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	lock := param(r, "*")
-	if lock == "" || len(lock) > maxLockName || !isLockName(lock) {
-		return fmt.Errorf("%w: there is no such lock", registry.ErrNotFound)
+	lock, err := lockOf(r)
+	if err != nil {
+		return err
 	}
 	var before time.Time
 	if text := r.URL.Query().Get("before"); text != "" {

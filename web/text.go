@@ -29,11 +29,7 @@ var functions = template.FuncMap{
 // of its bytes, altered of what these resolve to.
 func kindsSaid(v state.UpstreamVersion) (kinds []string) {
 	for _, c := range v.Other {
-		kind := "changed"
-		if c.SameBytes() {
-			kind = "altered"
-		}
-		if !slices.Contains(kinds, kind) {
+		if kind := c.Kind(); !slices.Contains(kinds, kind) {
 			kinds = append(kinds, kind)
 		}
 	}

@@ -19,7 +19,7 @@ func (a *app) fsckCommand() *cobra.Command {
 	var o registry.FsckOptions
 	c := &cobra.Command{
 		Use: "fsck", Short: "Hold catalog, log and blobs against each other (operators)", Args: cobra.NoArgs,
-		Long: "Hold catalog, log and blobs against each other, in both directions, as of what is published at the start: every\nentry, record, document, artifact and held crate of another registry is hashed, and the catalog compared with a replay\nof the log. The servers\nmay run meanwhile. It needs room for another catalog in TMPDIR.\nStatus 0: all is well; 1: something is not, and it says what, who suffers and what to do; 3: it could not look, or\nnot at everything.",
+		Long: "Hold catalog, log and blobs against each other, in both directions, as of what is published at the start: every\nentry, record, document, artifact and held crate of another registry is hashed, and the catalog compared with a replay\nof the log. The servers may run meanwhile. It needs room for another catalog in TMPDIR.\nStatus 0: all is well; 1: something is not, and it says what, who suffers and what to do; 3: it could not look, or\nnot at everything.",
 		RunE: func(c *cobra.Command, _ []string) error { return couldNotLook(a.fsck(c.Context(), f, o)) },
 	}
 	f.register(c)

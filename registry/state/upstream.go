@@ -94,6 +94,14 @@ type UpstreamClaim struct {
 // SameBytes reports whether c names the bytes that were named first.
 func (c UpstreamClaim) SameBytes() bool { return c.Resolves != Digest{} }
 
+// Kind is changed of other bytes, altered of the same ones: as alarms are called.
+func (c UpstreamClaim) Kind() string {
+	if c.SameBytes() {
+		return "altered"
+	}
+	return "changed"
+}
+
 // Claim is what the line l says of v, its place and time aside; ok: it is not what was
 // said first.
 func (v UpstreamVersion) Claim(l cargo.UpstreamLine) (c UpstreamClaim, ok bool) {
