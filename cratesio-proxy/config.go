@@ -156,8 +156,12 @@ func (u *Upstream) config(ctx context.Context) (IndexConfig, error) {
 	return c, nil
 }
 
-// wantConfig asks for config.json ahead of the first crate.
+// wantConfig asks for config.json ahead of the first crate. Of a host that is taken for dead it asks
+// nothing: the one question at the end of a rest is for what somebody waits for.
 func (u *Upstream) wantConfig() {
+	if u.index.isDead() {
+		return
+	}
 	now := u.proxy.Clock()
 	_, known, _ := u.settings.get(now)
 	if r, there := u.resting.get(configName); !known && !(there && now.Before(r.until)) {

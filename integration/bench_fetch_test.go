@@ -79,7 +79,7 @@ func tlsServer(b *testing.B, data, certificate, key string, line *line) *lab {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { log.Close() })
-	address := freeAddress(b)
+	address := steadyAddress(b)
 	l := &lab{
 		t: b, data: data, url: "http://" + address, pinned: true, logTo: log, operator: newUserIn(b, benchFolder(b)),
 		flags: []string{"--anonymous-read", "--tls-cert", certificate, "--tls-key", key, "--public-url", line.url},

@@ -160,7 +160,7 @@ func catalogServer(b *testing.B, n int) *lab {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { log.Close() })
-	l := &lab{t: b, data: folder, flags: []string{"--anonymous-read"}, url: "http://" + freeAddress(b), pinned: true, logTo: log}
+	l := &lab{t: b, data: folder, flags: []string{"--anonymous-read"}, url: "http://" + steadyAddress(b), pinned: true, logTo: log}
 	l.operator = newUserIn(b, benchFolder(b))
 	l.start()
 	b.Cleanup(l.stop)

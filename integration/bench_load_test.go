@@ -139,7 +139,7 @@ func serveBare(role string) error {
 // bareServer runs this program as one.
 func bareServer(b *testing.B, file, kind, etag string) process {
 	b.Helper()
-	address := freeAddress(b)
+	address := steadyAddress(b)
 	self, err := os.Executable()
 	if err != nil {
 		b.Fatal(err)
@@ -161,7 +161,7 @@ func nginxServer(b *testing.B, folder, certificate, key string) process {
 			b.Fatalf("nginx is compared with: %v\n%s", err, out)
 		}
 	}
-	own, address, scheme, tls := benchFolder(b), freeAddress(b), "http://", ""
+	own, address, scheme, tls := benchFolder(b), steadyAddress(b), "http://", ""
 	listen := address
 	if certificate != "" {
 		scheme, listen = "https://", address+" ssl http2"

@@ -139,7 +139,7 @@ func benchServer(b *testing.B, flags ...string) *lab {
 	}
 	b.Cleanup(func() { log.Close() })
 	l := &lab{
-		t: b, data: filepath.Join(folder, "data"), flags: flags, url: "http://" + freeAddress(b),
+		t: b, data: filepath.Join(folder, "data"), flags: flags, url: "http://" + steadyAddress(b),
 		pinned: true, logTo: log,
 	}
 	l.operator = newUserIn(b, filepath.Join(folder, "operator"))

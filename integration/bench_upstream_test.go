@@ -130,7 +130,7 @@ func (w *upstreamWays) serve() *nearServer {
 	if err != nil {
 		w.b.Fatal(err)
 	}
-	address := freeAddress(w.b)
+	address := steadyAddress(w.b)
 	l := &lab{
 		t: w.b, data: filepath.Join(folder, "data"), url: "http://" + address, logTo: log, operator: operator,
 		flags: []string{

@@ -90,7 +90,7 @@ const fullSentence = "the registry's disk is full, so nothing was changed; tell 
 // it came, the same server goes on.
 func TestAFullDisk(t *testing.T) {
 	disk := smallDisk(t)
-	l := &lab{t: t, data: filepath.Join(disk, "data"), url: "http://" + freeAddress(t)}
+	l := &lab{t: t, data: filepath.Join(disk, "data"), url: "http://" + steadyAddress(t)}
 	l.operator = newUser(t)
 	l.start()
 	t.Cleanup(l.stop)
@@ -185,7 +185,7 @@ func (l *lab) awaitStatus(path string, want int) {
 // The first start on a disk without room says so, and is finished by the next one with room.
 func TestAFirstStartOnAFullDisk(t *testing.T) {
 	disk := smallDisk(t)
-	l := &lab{t: t, data: filepath.Join(disk, "data"), url: "http://" + freeAddress(t)}
+	l := &lab{t: t, data: filepath.Join(disk, "data"), url: "http://" + steadyAddress(t)}
 	l.operator = newUser(t)
 	filler := ballast{t, filepath.Join(disk, "ballast")}
 	filler.leave(64 << 10)

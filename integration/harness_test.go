@@ -92,22 +92,11 @@ type lab struct {
 func newLab(t testing.TB, flags ...string) *lab {
 	t.Helper()
 	folder := t.TempDir()
-	l := &lab{t: t, data: filepath.Join(folder, "data"), flags: flags, url: "http://" + freeAddress(t)}
+	l := &lab{t: t, data: filepath.Join(folder, "data"), flags: flags, url: "http://" + steadyAddress(t)}
 	l.operator = newUserIn(t, filepath.Join(folder, "operator"))
 	l.start()
 	t.Cleanup(l.stop)
 	return l
-}
-
-// freeAddress is a loopback address that was free a moment ago.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 // steadyPort goes round; where it begins differs from run to run.
@@ -117,8 +106,10 @@ var steadyPort = func() *atomic.Int64 {
 	return &port
 }()
 
-// steadyAddress is freeAddress for servers that come and go: its port is not one
-// that the system gives to outgoing connections meanwhile, nor one of package testbed.
+// steadyAddress is a loopback address that was free a moment ago, and is nobody else's soon: its port
+// is not one that the system gives to connections or listeners that want any, nor one of package
+// testbed, nor one that this run has given before. Two servers of tests side by side would
+// otherwise meet now and then, and each test take the other's for its own.
 func steadyAddress(t testing.TB) string {
 	t.Helper()
 	for range 5000 {

@@ -26,7 +26,7 @@ import (
 // name it beside the old one; it returns both URLs.
 func (l *lab) move() (old, now string) {
 	l.t.Helper()
-	old, now = l.url, "http://"+freeAddress(l.t)
+	old, now = l.url, "http://"+steadyAddress(l.t)
 	l.goesBy(now, old)
 	l.stop()
 	l.url = now

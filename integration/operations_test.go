@@ -77,7 +77,7 @@ func (h *host) types(mark, between string) result {
 	h.t.Helper()
 	block := operationsBlock(h.t.(*testing.T), mark)
 	block = strings.NewReplacer(h.paths...).Replace(block)
-	block = strings.NewReplacer("/var/lib/aln-registry/data", h.data, "/var/backups/aln-registry", h.backups, "https://registry.example", h.url, "127.0.0.1:8586", freeAddress(h.t)).Replace(block)
+	block = strings.NewReplacer("/var/lib/aln-registry/data", h.data, "/var/backups/aln-registry", h.backups, "https://registry.example", h.url, "127.0.0.1:8586", steadyAddress(h.t)).Replace(block)
 	if between != "" {
 		block = strings.ReplaceAll(block, "\n", "\n"+between+"\n")
 	}

@@ -63,7 +63,7 @@ func recordChanges(t *testing.T) *recording {
 	defer cancel()
 	rec := &recording{t: t, root: t.TempDir(), seed: maphash.MakeSeed(), verdicts: map[verdictKey]error{}}
 	wrapper, trace := strace(t, productBinary(t))
-	l := &lab{t: t, data: filepath.Join(rec.root, "data"), url: "http://" + freeAddress(t), program: wrapper}
+	l := &lab{t: t, data: filepath.Join(rec.root, "data"), url: "http://" + steadyAddress(t), program: wrapper}
 	l.operator = newUserIn(t, filepath.Join(rec.root, "operator"))
 	l.start()
 	defer l.endTraced()
@@ -427,7 +427,7 @@ func (rec *recording) startsFrom(program string, left tree) error {
 	if err := left.write(folder); err != nil {
 		rec.t.Fatal(err)
 	}
-	address := freeAddress(rec.t)
+	address := steadyAddress(rec.t)
 	var output bytes.Buffer
 	cmd := exec.Command(program, "serve", "--listen", address, "--data", filepath.Join(folder, "data"))
 	cmd.Env = append(os.Environ(), "ALN_HOME="+filepath.Join(folder, "operator", "aln"))

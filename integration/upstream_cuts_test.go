@@ -25,7 +25,7 @@ func recordUpstream(t *testing.T, lines []testbed.IndexLine) *recording {
 	wrapper, trace := strace(t, productBinary(t))
 	crates := testbed.CratesIO(t)
 	l := &upstreamLab{&lab{
-		t: t, data: filepath.Join(rec.root, "data"), url: "http://" + freeAddress(t), program: wrapper,
+		t: t, data: filepath.Join(rec.root, "data"), url: "http://" + steadyAddress(t), program: wrapper,
 		flags: []string{"--upstream", upstreamSetting(crates)},
 	}, crates}
 	l.operator = newUserIn(t, filepath.Join(rec.root, "operator"))
