@@ -350,6 +350,8 @@ type Lock struct {
 	Bytes int64 `json:"bytes"`
 	// Lacking is how many others it names, that were not to be had.
 	Lacking int64 `json:"lacking"`
+	// Denied is how many of those held would not be served to us now.
+	Denied int64 `json:"denied"`
 }
 
 // Lack is a crate that a lock names and does not keep.
@@ -358,17 +360,19 @@ type Lack struct {
 	Name     string `json:"name"`
 	// Version is "" where all versions lack.
 	Version string `json:"version"`
-	// Why is an outcome, "" where it was not asked for yet.
+	// Why is an outcome, "" where it was not asked for yet; of what is held and denied now, the rule.
 	Why string `json:"why"`
 }
 
-// Lacks lists what a lock lacks, the first of it, as far as we may know.
-func (r *Registry) Lacks(ctx context.Context, lock string) ([]Lack, error) {
+// Lacks lists what a lock lacks, and what it keeps and would not be served to us now, the first
+// of it, as far as we may know.
+func (r *Registry) Lacks(ctx context.Context, lock string) (lacking, denied []Lack, err error) {
 	var answer struct {
 		Lacking []Lack `json:"lacking"`
+		Denied  []Lack `json:"denied"`
 	}
-	err := r.Bare().readJSON(ctx, "/v1/locks/"+escapePath(lock), maxAnswer, &answer)
-	return answer.Lacking, err
+	err = r.Bare().readJSON(ctx, "/v1/locks/"+escapePath(lock), maxAnswer, &answer)
+	return answer.Lacking, answer.Denied, err
 }
 
 // Locks lists all locks, by name.

@@ -276,6 +276,12 @@ func TestALockSaysWhatItLacks(t *testing.T) {
 	}
 	wantSays(t, must(t, u.aln(u.folder, "upstream", "locks", "partly/Cargo.lock")).stdout, "lacks nothing that you may know of")
 
+	// What a rule denies since is held, and no build of the lock gets it.
+	must(t, u.aln(u.folder, "quarantine", "add", "later", "--name", "lacking-0", "--reason", "found since"))
+	wantSays(t, must(t, u.aln(u.folder, "upstream", "locks")).stdout, "partly/Cargo.lock  4 of 4, 1 denied now ", "a build of that lock fails")
+	wantSays(t, must(t, u.aln(u.folder, "upstream", "locks", "partly/Cargo.lock")).stdout, "lacking-0  1.0.0    crates-io  held, and denied now by rule quarantine later\n")
+	wantSays(t, must(t, u.aln(u.folder, "--json", "upstream", "locks")).stdout, `"denied": 1`)
+
 	// One of which nothing is to be had has a name, too, by which it is let go.
 	writeFiles(t, u.folder, map[string]string{"list": "nobody-has-this 1.0.0\n"})
 	mustFail(t, u.aln(u.folder, "prefetch", "list", "--pin", "none"), "0 of 1 crate is held")

@@ -19,7 +19,8 @@ const (
 
 // locks is GET /v1/locks: ?after=&limit=.
 func (s *Server) locks(w http.ResponseWriter, r *http.Request) error {
-	if _, err := s.member(w, r); err != nil {
+	asker, err := s.member(w, r)
+	if err != nil {
 		return err
 	}
 	limit, err := queryInt(r, "limit", defaultLocks, 1, mostLocks)
@@ -30,7 +31,12 @@ func (s *Server) locks(w http.ResponseWriter, r *http.Request) error {
 	if len(after) > maxLockName || !isLockName(after) {
 		return fmt.Errorf("%w: after is not what an earlier page gave as next", registry.ErrRequest)
 	}
-	found, err := s.registry.Locks(r.Context(), after, limit)
+	release, err := s.decisions.take(r.Context(), anyone)
+	if err != nil {
+		return err
+	}
+	found, more, err := s.registry.Locks(r.Context(), asker, after, limit)
+	release()
 	if err != nil {
 		return err
 	}
@@ -43,13 +49,15 @@ func (s *Server) locks(w http.ResponseWriter, r *http.Request) error {
 		Bytes int64         `json:"bytes"`
 		// Lacking is how many others the lock names.
 		Lacking int64 `json:"lacking"`
+		// Denied is how many of those held would not be served now to who asks.
+		Denied int64 `json:"denied"`
 	}
 	items, next := []item{}, ""
 	for _, l := range found {
-		items = append(items, item{l.Lock, l.DID, particle.At(l.Since), l.Pins, l.Held, l.Bytes, l.Lacking})
+		items = append(items, item{l.Lock, l.DID, particle.At(l.Since), l.Pins, l.Held, l.Bytes, l.Lacking, l.Denied})
 	}
-	if len(found) == limit {
-		next = found[limit-1].Lock
+	if more && len(found) > 0 {
+		next = found[len(found)-1].Lock
 	}
 	return s.answer(w, r, struct {
 		Locks []item `json:"locks"`
@@ -66,7 +74,7 @@ func lockOf(r *http.Request) (string, error) {
 	return lock, nil
 }
 
-// lacks is GET /v1/locks/*: what a lock lacks.
+// lacks is GET /v1/locks/*: what a lock lacks, and what of it is held and denied now.
 func (s *Server) lacks(w http.ResponseWriter, r *http.Request) error {
 	asker, err := s.member(w, r)
 	if err != nil {
@@ -80,20 +88,36 @@ func (s *Server) lacks(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	type item struct {
-		Upstream string `json:"upstream"`
-		Name     string `json:"name"`
-		Version  string `json:"version"`
-		Why      string `json:"why"`
+	release, err := s.decisions.take(r.Context(), anyone)
+	if err != nil {
+		return err
 	}
-	items := []item{}
-	for _, l := range found {
-		items = append(items, item{l.Upstream, l.Name, l.Version, l.Why})
+	denied, err := s.registry.DeniedNow(r.Context(), asker, lock, mostLacks)
+	release()
+	if err != nil {
+		return err
 	}
 	return s.answer(w, r, struct {
-		Lock    string `json:"lock"`
-		Lacking []item `json:"lacking"`
-	}{lock, items})
+		Lock    string     `json:"lock"`
+		Lacking []lackJSON `json:"lacking"`
+		Denied  []lackJSON `json:"denied"`
+	}{lock, lacksOf(found), lacksOf(denied)})
+}
+
+// lackJSON is a crate that a lock lacks, or of which it has no use now.
+type lackJSON struct {
+	Upstream string `json:"upstream"`
+	Name     string `json:"name"`
+	Version  string `json:"version"`
+	Why      string `json:"why"`
+}
+
+func lacksOf(all []registry.Lack) []lackJSON {
+	items := []lackJSON{}
+	for _, l := range all {
+		items = append(items, lackJSON{l.Upstream, l.Name, l.Version, l.Why})
+	}
+	return items
 }
 
 // unpin is DELETE /v1/locks/*: ?before=TIME.

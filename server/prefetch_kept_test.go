@@ -4,9 +4,12 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/record"
+	"phoenix-lab.org/aln-registry/storage"
+	"phoenix-lab.org/aln-registry/storage/catalog"
 )
 
 // What a lock names and is not to be had is noted, with why, until it is held; what it no longer
@@ -29,7 +32,7 @@ func TestWhatALockLacksIsNoted(t *testing.T) {
 	}
 	lacks := func(want string) {
 		t.Helper()
-		if got := strings.TrimSpace(string(l.get("/v1/locks/ci/main", token).want(t, 200).body)); got != `{"lock":"ci/main","lacking":[`+want+`]}` {
+		if got := strings.TrimSpace(string(l.get("/v1/locks/ci/main", token).want(t, 200).body)); got != `{"lock":"ci/main","lacking":[`+want+`],"denied":[]}` {
 			t.Errorf("it lacks %s", got)
 		}
 	}
@@ -41,7 +44,7 @@ func TestWhatALockLacksIsNoted(t *testing.T) {
 	)
 	post(`{"lock":"ci/main","crates":[` + crate("remote") + `,` + crate("bad") + `,{"name":"none","version":"1.0.0"}],"lacking":[` + crate("later") + `]}`)
 	lacks(bad + "," + later + "," + none)
-	l.get("/v1/locks", token).want(t, 200, `"pins":1,`, `"lacking":3}`)
+	l.get("/v1/locks", token).want(t, 200, `"pins":1,`, `"lacking":3,`)
 
 	// The next part of the list, and all versions of what is not there.
 	post(`{"lock":"ci/main","crates":[` + crate("later") + `],"all_versions_of":["nobody"]}`)
@@ -50,7 +53,7 @@ func TestWhatALockLacksIsNoted(t *testing.T) {
 	l.upstreams.offer("none", "1.0.0")
 	post(`{"lock":"ci/main","crates":[{"name":"none","version":"1.0.0"}],"all_versions_of":["nobody"]}`)
 	lacks(bad)
-	l.get("/v1/locks", token).want(t, 200, `"pins":4,`, `"lacking":1}`)
+	l.get("/v1/locks", token).want(t, 200, `"pins":4,`, `"lacking":1,`)
 
 	// Others are told as far as they may know.
 	l.get("/v1/locks/ci/main", l.session(l.admin, "read")).want(t, 200, bad)
@@ -76,6 +79,20 @@ func TestWhatALockLacksIsNoted(t *testing.T) {
 	lacks(bad)
 	l.do(ask{method: http.MethodDelete, path: "/v1/locks/ci/main", token: token}).want(t, 200, `{"unpinned":5}`)
 	lacks("")
+	// What it keeps and a rule denies since is told apart, as far as it is held.
+	post(`{"lock":"ci/main","crates":[` + crate("remote") + `,` + crate("later") + `]}`)
+	b := catalog.UpstreamBlob{CID: storage.CIDOf(crateFile("remote", "1.0.0")), Upstream: "crates-io", Name: "remote", Version: "1.0.0", Size: 1, Used: time.Unix(1_800_000_000, 0)}
+	err := l.registry.Catalog.Update(t.Context(), func(tx *catalog.Tx) error { return tx.PutUpstreamBlobs(t.Context(), []catalog.UpstreamBlob{b}) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.get("/v1/locks", token).want(t, 200, `"held":1,`, `"denied":0}`)
+	l.quarantine("later", func(q *particle.QuarantineRule) {
+		q.Match[0].Names, q.Match[0].Sources = []string{"remote"}, []string{particle.SourceCratesIO}
+	})
+	l.get("/v1/locks", token).want(t, 200, `"held":1,`, `"denied":1}`)
+	l.get("/v1/locks/ci/main", token).want(t, 200, `"denied":[{"upstream":"crates-io","name":"remote","version":"1.0.0","why":"quarantine later"}]`)
+	l.get("/v1/locks", l.token(offshore, particle.ScopeRead, nil)).want(t, 200, `"denied":0}`)
 	l.do(ask{method: http.MethodPost, path: "/v1/upstreams/crates-io/prefetch", token: token, body: []byte(`{"lock":"ci","crates":[` + crate("bad") + `],"lacking":[{"name":"x","version":"1.0.0","checksum":"1"}]}`)}).want(t, 400)
 }
 
@@ -89,5 +106,5 @@ func TestWhatIsNoCrateKeepsNothingElseFromBeingKept(t *testing.T) {
 		`{"name":"none","version":"\u0000"},{"name":"remote","version":"1.0.0","checksum":"` + hash + `"}],` +
 		`"lacking":[{"name":"","version":"1.0.0","checksum":"` + hash + `"}]}`
 	l.do(ask{method: http.MethodPost, path: "/v1/upstreams/crates-io/prefetch", token: token, body: []byte(body)}).want(t, 200, `"error":""`, `"pinned":1`)
-	l.get("/v1/locks", token).want(t, 200, `"pins":1,`, `"lacking":0}`)
+	l.get("/v1/locks", token).want(t, 200, `"pins":1,`, `"lacking":0,`)
 }

@@ -97,6 +97,8 @@ type lock struct {
 	Since     time.Time
 	// All is how many crates it is to keep, held or not.
 	All, Held, Bytes int64
+	// Denied is how many of those held the visitor would not be served now.
+	Denied int64
 	// Lacks are the first of those that were not to be had, as far as the visitor may know.
 	Lacks []registry.Lack
 }
@@ -143,16 +145,18 @@ func (p *Pages) locks(r *http.Request, asker policy.Asker) (locks []lock, next s
 	if len(after) > maxQuery || strings.ContainsFunc(after, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		return nil, "", errNoPage
 	}
-	found, err := p.Registry.Locks(r.Context(), after, perPage+1)
+	found, more, err := p.Registry.Locks(r.Context(), asker, after, perPage+1)
 	if err != nil {
 		return nil, "", err
 	}
-	for i, l := range found {
-		if i == perPage {
-			next = p.Link("upstreams") + "?after=" + url.QueryEscape(locks[i-1].Name) + "#locks"
-			break
-		}
-		one := lock{l.Lock, l.DID, l.Since, l.Pins + l.Lacking, l.Held, l.Bytes, nil}
+	if len(found) > perPage {
+		found, more = found[:perPage], true
+	}
+	if more && len(found) > 0 {
+		next = p.Link("upstreams") + "?after=" + url.QueryEscape(found[len(found)-1].Lock) + "#locks"
+	}
+	for _, l := range found {
+		one := lock{l.Lock, l.DID, l.Since, l.Pins + l.Lacking, l.Held, l.Bytes, l.Denied, nil}
 		if l.Lacking > 0 {
 			if one.Lacks, err = p.Registry.Lacks(r.Context(), asker, l.Lock, mostLacks); err != nil {
 				return nil, "", err

@@ -36,7 +36,7 @@ func (a *app) upstreamCommand() *cobra.Command {
 	alarms.Flags().IntVar(&limit, "limit", limit, "how many to show")
 	locks := &cobra.Command{
 		Use: "locks [NAME]", Short: "List the names under which `prefetch` keeps crates, or what one of them lacks", Args: cobra.MaximumNArgs(1),
-		Long: "List the names under which `prefetch` keeps crates, and how many of all that each is to keep are held. With NAME,\nlist what it lacks: what was not to be had when it was last asked for.",
+		Long: "List the names under which `prefetch` keeps crates, and how many of all that each is to keep are held, and how\nmany of these are denied to you now. With NAME, list what it lacks: what was not to be had when it was last asked\nfor, and what is held and denied now, by which rule.",
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				return a.listLacks(c.Context(), args[0])
@@ -187,9 +187,14 @@ func (a *app) listLocks(ctx context.Context) error {
 		fmt.Fprintln(a.out, "Nothing is kept; `aln-registry prefetch Cargo.lock` keeps what it pins.")
 		return nil
 	}
-	rows, lacks := [][]string{{"NAME", "HELD", "BYTES", "LAST PINNED", "BY"}}, ""
+	rows, lacks, denied := [][]string{{"NAME", "HELD", "BYTES", "LAST PINNED", "BY"}}, "", ""
 	for _, l := range locks {
-		rows = append(rows, []string{l.Lock, fmt.Sprintf("%d of %d", l.Held, l.Pins+l.Lacking), fmt.Sprint(l.Bytes), l.Since.String(), l.DID})
+		held := fmt.Sprintf("%d of %d", l.Held, l.Pins+l.Lacking)
+		if l.Denied > 0 {
+			held += fmt.Sprintf(", %d denied now", l.Denied)
+			denied = cmp.Or(denied, l.Lock)
+		}
+		rows = append(rows, []string{l.Lock, held, fmt.Sprint(l.Bytes), l.Since.String(), l.DID})
 		if l.Lacking > 0 && lacks == "" {
 			lacks = l.Lock
 		}
@@ -198,20 +203,23 @@ func (a *app) listLocks(ctx context.Context) error {
 	if lacks != "" {
 		fmt.Fprintf(a.out, "What lacks, `aln-registry upstream locks %s` says; `aln-registry prefetch` of the same lock tries again.\n", tidy(lacks))
 	}
+	if denied != "" {
+		fmt.Fprintf(a.out, "What is denied now is held and not served to you: a build of that lock fails. `aln-registry upstream locks %s` says which, and by what rule.\n", tidy(denied))
+	}
 	return nil
 }
 
-// listLacks lists what a lock lacks.
+// listLacks lists what a lock lacks, and what it keeps of which no build has any use now.
 func (a *app) listLacks(ctx context.Context, lock string) error {
 	r, err := a.open()
 	if err != nil {
 		return err
 	}
-	lacks, err := r.Lacks(ctx, lock)
+	lacks, denied, err := r.Lacks(ctx, lock)
 	if err != nil {
 		return err
 	}
-	if len(lacks) == 0 {
+	if len(lacks)+len(denied) == 0 {
 		// Who may not see the list of them is not told whether it is among them.
 		locks, err := r.Locks(ctx)
 		if err == nil && !slices.ContainsFunc(locks, func(l client.Lock) bool { return l.Lock == lock }) {
@@ -222,15 +230,19 @@ func (a *app) listLacks(ctx context.Context, lock string) error {
 		return a.printJSON(struct {
 			Lock    string        `json:"lock"`
 			Lacking []client.Lack `json:"lacking"`
-		}{lock, append([]client.Lack{}, lacks...)})
+			Denied  []client.Lack `json:"denied"`
+		}{lock, append([]client.Lack{}, lacks...), append([]client.Lack{}, denied...)})
 	}
-	if len(lacks) == 0 {
+	if len(lacks)+len(denied) == 0 {
 		fmt.Fprintln(a.out, tidy(lock)+" lacks nothing that you may know of.")
 		return nil
 	}
 	rows := [][]string{{"CRATE", "VERSION", "FROM", "WHY"}}
 	for _, l := range lacks {
 		rows = append(rows, []string{l.Name, cmp.Or(l.Version, "all"), l.Upstream, cmp.Or(l.Why, "not asked for yet")})
+	}
+	for _, l := range denied {
+		rows = append(rows, []string{l.Name, l.Version, l.Upstream, "held, and denied now by rule " + l.Why})
 	}
 	a.table(rows)
 	return nil

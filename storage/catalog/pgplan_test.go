@@ -236,6 +236,10 @@ func hotReads(ctx context.Context, db *DB, id storage.CID) map[string]func() err
 			_, err := db.UpstreamHolds(ctx, "upstream7", []storage.CID{id, storage.CIDOf([]byte("x"))})
 			return err
 		},
+		"UpstreamServed": func() error {
+			_, err := db.UpstreamServed(ctx, []storage.CID{id, storage.CIDOf([]byte("x"))})
+			return err
+		},
 		"UpstreamSourcesAfter": func() error {
 			_, err := db.UpstreamSourcesAfter(ctx, UpstreamSource{CID: id, Upstream: "upstream7"}, 100)
 			return err

@@ -38,6 +38,27 @@ func (r Reader) UpstreamHolds(ctx context.Context, upstream string, ids []storag
 	return held, err
 }
 
+// UpstreamServed returns those of ids that are held, and of each who has served it, one behind the
+// other, by upstream.
+func (r Reader) UpstreamServed(ctx context.Context, ids []storage.CID) (served []UpstreamSource, err error) {
+	err = inBatches(textsOf(ids), 1, func(list string, args []any) error {
+		some, err := collect(ctx, r, "look for who served what", scanSource, `SELECT b.cid, COALESCE(s.upstream, b.upstream), COALESCE(s.name, b.name), COALESCE(s.version, b.version)
+			FROM upstream_blob b LEFT JOIN upstream_source s ON s.cid = b.cid WHERE b.cid IN (`+list+") ORDER BY 1, 2", args...)
+		served = append(served, some...)
+		return err
+	})
+	return served, err
+}
+
+func scanSource(rows *sql.Rows) (s UpstreamSource, err error) {
+	var text string
+	if err := rows.Scan(&text, &s.Upstream, &s.Name, &s.Version); err != nil {
+		return s, err
+	}
+	s.CID, err = storage.ParseCID(text)
+	return s, err
+}
+
 // UpstreamHeld is how much is held of another registry.
 type UpstreamHeld struct {
 	Upstream     string
@@ -68,14 +89,7 @@ func (r Reader) UpstreamHeldBytes(ctx context.Context) (int64, error) {
 
 // UpstreamSourcesAfter returns who served what behind after, in byte order of CID and name, at most limit.
 func (r Reader) UpstreamSourcesAfter(ctx context.Context, after UpstreamSource, limit int) ([]UpstreamSource, error) {
-	return collect(ctx, r, "list who served what", func(rows *sql.Rows) (s UpstreamSource, err error) {
-		var text string
-		if err := rows.Scan(&text, &s.Upstream, &s.Name, &s.Version); err != nil {
-			return s, err
-		}
-		s.CID, err = storage.ParseCID(text)
-		return s, err
-	}, "SELECT cid, upstream, name, version FROM upstream_source WHERE (cid, upstream) > ($1, $2) ORDER BY cid, upstream LIMIT $3", textOf(after.CID), after.Upstream, max(limit, 0))
+	return collect(ctx, r, "list who served what", scanSource, "SELECT cid, upstream, name, version FROM upstream_source WHERE (cid, upstream) > ($1, $2) ORDER BY cid, upstream LIMIT $3", textOf(after.CID), after.Upstream, max(limit, 0))
 }
 
 // ForgetUpstreamSources forgets who served those of ids that are not held.

@@ -186,6 +186,11 @@ func testUpstreamSources(t *testing.T, db *catalog.DB) {
 	if got, err := db.UpstreamHeldBytes(ctx); err != nil || got != total {
 		t.Errorf("%d bytes are held, want %d, %v", got, total, err)
 	}
+	served, err := db.UpstreamServed(ctx, idsOf(all))
+	twice := slices.Index(served, catalog.UpstreamSource{CID: all[590].CID, Upstream: "crates-io", Name: all[590].Name, Version: all[590].Version})
+	if err != nil || len(served) != 598+9 || twice < 0 || served[twice+1] != (catalog.UpstreamSource{CID: all[590].CID, Upstream: "mirror", Name: "as there", Version: all[590].Version}) {
+		t.Errorf("%d are held by who served them, one of them at %d, %v", len(served), twice, err)
+	}
 	if got, err := db.UpstreamSourcesAfter(ctx, catalog.UpstreamSource{}, 1000); err != nil || len(got) != 607 {
 		t.Errorf("%d were served, %v", len(got), err)
 	}
