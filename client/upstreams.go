@@ -167,7 +167,11 @@ func (r *Registry) Prefetch(ctx context.Context, l PrefetchList, each func(o Pre
 	l.began = &began
 	told := map[[3]string]bool{}
 	of := len(l.Crates)
-	lacking := append([]Prefetched{}, l.Crates...)
+	lacking := []Prefetched{}
+	for _, name := range l.Whole {
+		lacking = append(lacking, Prefetched{Name: name})
+	}
+	lacking = append(lacking, l.Crates...)
 	for _, name := range l.Whole { // one by one: how many versions each has is not known
 		failed, err := r.prefetchAll(ctx, PrefetchList{Upstream: l.Upstream, Pin: l.Pin, Whole: []string{name}, began: l.began, lacking: lacking}, told, func(o PrefetchOutcome, all int) { each(o, of+all) })
 		if err != nil {
@@ -311,15 +315,16 @@ func (r *Registry) prefetchOnce(ctx context.Context, l PrefetchList, each func(o
 	return fmt.Errorf("%w at %s: it ended in the middle of a list", ErrUnreachable, r.pin.URL)
 }
 
-// tellsLacking is what is said of the rest of a list that is kept: what it names by its bytes, as
-// the registry notes nothing else of that, and of a list that is very long the next of it.
+// tellsLacking is what is said of the rest of a list that is kept: what it names by its bytes, and of
+// which crates all versions, as the registry notes nothing else of that, and of a list that is very
+// long the next of it.
 func (l PrefetchList) tellsLacking() *[]Prefetched {
 	if l.Pin == "" || l.lacking == nil {
 		return nil
 	}
 	rest := []Prefetched{}
 	for _, c := range l.lacking {
-		if c.Checksum != "" && len(rest) < mostLacking {
+		if (c.Checksum != "" || c.Version == "") && len(rest) < mostLacking {
 			rest = append(rest, c)
 		}
 	}

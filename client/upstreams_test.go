@@ -127,6 +127,11 @@ func TestPrefetchSaysWhatIsToCome(t *testing.T) {
 	if _, err := r.Prefetch(t.Context(), list, func(PrefetchOutcome, int) {}); err != nil || len(*asked) != 2 || !strings.Contains((*asked)[0], `"lacking"`) || strings.Contains((*asked)[1], `"lacking"`) {
 		t.Errorf("%v, asked %q", err, *asked)
 	}
+	asked = prefetchFake(t, f, done, done)
+	both := PrefetchList{Upstream: "crates-io", Pin: "ci", Whole: []string{"all", "every"}}
+	if _, err := r.Prefetch(t.Context(), both, func(PrefetchOutcome, int) {}); err != nil || len(*asked) != 2 || strings.Count((*asked)[0], `"version":""`) != 2 || strings.Contains((*asked)[1], `"lacking"`) {
+		t.Errorf("%v, asked for all versions %q", err, *asked)
+	}
 	list.Crates = slices.Repeat([]Prefetched{{"a", "1.0.0", ""}, {"b", "1.0.0", strings.Repeat("1", 64)}}, 25_000)
 	asked = prefetchFake(t, f, done)
 	if _, err := r.Prefetch(t.Context(), list, func(PrefetchOutcome, int) {}); err != nil {

@@ -55,8 +55,8 @@ type prefetchRequest struct {
 	Crates []prefetchedJSON `json:"crates"`
 	// Whole are crates of which all versions are fetched.
 	Whole []string `json:"all_versions_of"`
-	// Lacking is what the lock names of the upstream besides, and is asked for later; nil: as
-	// was said before. Where it is given, what the lock lacked before is forgotten.
+	// Lacking is what the lock names of the upstream besides, and is asked for later, without a
+	// version all of them; nil: as was said before. Where it is given, what the lock lacked before is forgotten.
 	Lacking []prefetchedJSON `json:"lacking"`
 }
 
@@ -142,7 +142,7 @@ func (s *Server) prefetch(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	f := prefetching{server: s, r: r, w: w, upstream: upstream, lock: request.Lock, by: asker, began: s.clock()}
-	if request.Lock != "" && request.Lacking != nil {
+	if request.Lock != "" && (request.Lacking != nil || len(request.Whole) > 0) {
 		if err := f.lackFirst(r.Context(), request); err != nil {
 			return err
 		}
@@ -203,14 +203,14 @@ type prefetching struct {
 func (f prefetching) run(request prefetchRequest) error {
 	ctx, cancel := context.WithCancel(f.r.Context())
 	defer cancel()
-	list, unknown, had := request.Crates, []prefetchLine{}, []registry.Lack{}
+	list, unknown, whole := request.Crates, []prefetchLine{}, []registry.Lack{}
 	for _, name := range request.Whole {
 		versions, err := f.versionsOf(name)
 		if err != nil {
 			unknown = append(unknown, f.missed(ctx, prefetchLine{Name: name}, f.server.alike(err)))
 			continue
 		}
-		list, had = append(list, versions...), append(had, registry.Lack{Upstream: f.upstream, Name: name})
+		list, whole = append(list, versions...), append(whole, registry.Lack{Upstream: f.upstream, Name: name})
 		if len(list) > mostPrefetched {
 			return fmt.Errorf("%w: these are more than %d versions; ask for fewer crates at once", registry.ErrRequest, mostPrefetched)
 		}
@@ -248,7 +248,7 @@ func (f prefetching) run(request prefetchRequest) error {
 		})
 	}
 	go func() { workers.Wait(); close(lines) }()
-	f.tell(ctx, len(list)+len(unknown), lines, keeping{prefetching: f, had: had})
+	f.tell(ctx, len(list)+len(unknown), lines, keeping{prefetching: f, whole: whole})
 	cancel()
 	for range lines { // so that all have ended when this returns
 	}
@@ -418,6 +418,9 @@ func (f prefetching) tell(ctx context.Context, of int, lines <-chan prefetchLine
 		select {
 		case line, more := <-lines:
 			if !more {
+				if ctx.Err() == nil {
+					kept.ended()
+				}
 				kept.note(ctx, &count)
 				count.Done = true
 				_ = f.write(prefetchLine{Counts: &count})

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/cargo"
@@ -10,15 +11,22 @@ import (
 	"phoenix-lab.org/aln-registry/storage"
 )
 
-// lackFirst notes, before any of it is fetched, what a lock names by its bytes: what it does not
-// pin yet it lacks, and still does where the list is cut.
+// lackFirst notes, before any of it is fetched, what a lock names by its bytes, and of which crates
+// it names all versions: what it does not pin yet it lacks, and still does where the list is cut.
 func (f prefetching) lackFirst(ctx context.Context, request prefetchRequest) error {
 	var lacks []registry.Lack
-	for _, all := range [][]prefetchedJSON{request.Crates, request.Lacking} {
-		for _, c := range all {
-			if c.Checksum != "" && f.mayBe(c.Name, c.Version) {
-				lacks = append(lacks, f.lackOf(c.Name, c.Version, c.Checksum, ""))
-			}
+	for _, name := range request.Whole {
+		if f.mayBe(name, "") {
+			lacks = append(lacks, f.lackOf(name, "", "", ""))
+		}
+	}
+	if request.Lacking == nil { // the rest was said before
+		return f.server.registry.Lack(ctx, f.by, f.lock, lacks)
+	}
+	for i, c := range slices.Concat(request.Crates, request.Lacking) {
+		whole := i >= len(request.Crates) && c.Version == ""
+		if (c.Checksum != "" || whole) && f.mayBe(c.Name, c.Version) {
+			lacks = append(lacks, f.lackOf(c.Name, c.Version, c.Checksum, ""))
 		}
 	}
 	return f.server.registry.LackAnew(ctx, f.by, f.lock, f.upstream, lacks)
@@ -49,7 +57,12 @@ type keeping struct {
 	prefetching
 	unpinned    []UpstreamCrate
 	had, lacked []registry.Lack
+	// whole are all versions of crates, which it has once all have been asked for.
+	whole []registry.Lack
 }
+
+// ended is when all of the list has been asked for.
+func (k *keeping) ended() { k.had, k.whole = append(k.had, k.whole...), nil }
 
 // add takes up an outcome, and says how many there are.
 func (k *keeping) add(line prefetchLine) int {

@@ -55,6 +55,29 @@ func TestWhatALockLacksIsNoted(t *testing.T) {
 	lacks(bad)
 	l.get("/v1/locks", token).want(t, 200, `"pins":4,`, `"lacking":1,`)
 
+	// All versions of a crate lack until the last was asked for.
+	const more = `{"upstream":"crates-io","name":"more","version":"","why":""}`
+	l.upstreams.offer("many", "1.0.0", "2.0.0")
+	unasked := map[string]bool{}
+	l.upstreams.during = func() { // as it stays where the list is cut
+		noted, err := l.registry.Catalog.UpstreamLacks(t.Context(), catalog.UpstreamLack{Lock: "ci/main"}, 10)
+		for _, n := range noted {
+			unasked[n.Name+n.Version+n.Why] = true
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	post(`{"lock":"ci/main","all_versions_of":["many"],"lacking":[` + crate("bad") + `,{"name":"more","version":""}]}`)
+	l.upstreams.during = nil
+	if !unasked["many"] || !unasked["more"] || !unasked["bad1.0.0"] {
+		t.Errorf("noted before anything was asked for are %v", unasked)
+	}
+	lacks(strings.Replace(bad, "denied", "", 1) + "," + more)
+	l.do(ask{method: http.MethodDelete, path: "/v1/locks/ci/main", token: token}).want(t, 200)
+	post(`{"lock":"ci/main","crates":[` + crate("bad") + `,` + crate("remote") + `,` + crate("later") + `,{"name":"none","version":"1.0.0"}],"all_versions_of":["nobody"]}`)
+	lacks(bad)
+
 	// Others are told as far as they may know.
 	l.get("/v1/locks/ci/main", l.session(l.admin, "read")).want(t, 200, bad)
 	if r := l.get("/v1/locks/ci/main", l.token(offshore, particle.ScopeRead, nil)).want(t, 200); strings.Contains(string(r.body), "bad") {

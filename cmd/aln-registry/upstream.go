@@ -239,7 +239,11 @@ func (a *app) listLacks(ctx context.Context, lock string) error {
 	}
 	rows := [][]string{{"CRATE", "VERSION", "FROM", "WHY"}}
 	for _, l := range lacks {
-		rows = append(rows, []string{l.Name, cmp.Or(l.Version, "all"), l.Upstream, cmp.Or(l.Why, "not asked for yet")})
+		why := cmp.Or(l.Why, "not asked for yet")
+		if l.Why == "" && l.Version == "" {
+			why = "not all asked for yet"
+		}
+		rows = append(rows, []string{l.Name, cmp.Or(l.Version, "all"), l.Upstream, why})
 	}
 	for _, l := range denied {
 		rows = append(rows, []string{l.Name, l.Version, l.Upstream, "held, and denied now by rule " + l.Why})
