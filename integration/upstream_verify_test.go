@@ -307,6 +307,10 @@ func TestPreflightWaitsForPrefetch(t *testing.T) {
 	if first.status != 3 || strings.Contains(first.stdout, "FAIL crates") {
 		t.Errorf("%s", first)
 	}
+	unknown := mustFail(t, u.aln(folder, "why", "itoa", "--source", "crates-io"), ": not known yet, by rule quarantine ", "its bytes have not yet been looked through", " | aln-registry prefetch -\n")
+	if strings.Contains(unknown.stdout, ": denied") {
+		t.Errorf("what was not looked into is said to be denied:\n%s", unknown)
+	}
 	must(t, u.aln(folder, "prefetch", "Cargo.lock"))
 	wantSays(t, must(t, u.aln(folder, "preflight")).stdout, "note: 1 crate comes through this registry from crates.io")
 	must(t, u.aln(folder, "why", "itoa", "--source", "crates-io"))

@@ -19,7 +19,7 @@ func (a *app) whyCommand() *cobra.Command {
 	source := ""
 	c := &cobra.Command{
 		Use: "why [KIND/]NAME[@VERSION]", Short: "Explain, rule by rule, whether a build may use an artifact", Args: cobra.ExactArgs(1),
-		Long: "Explain, rule by rule, how the registry decides about an artifact's versions, or about one: as you are judged,\nor under the grant of --grant, which may be another host's if you are a grantor, reviewer, auditor or admin.\nWith --source crates-io (or upstream/NAME) it is about a crate of that registry, by what was seen of it there.\nExit status 0 when it may be used (of several versions: when one may), 1 when it is denied.",
+		Long: "Explain, rule by rule, how the registry decides about an artifact's versions, or about one: as you are judged,\nor under the grant of --grant, which may be another host's if you are a grantor, reviewer, auditor or admin.\nWith --source crates-io (or upstream/NAME) it is about a crate of that registry, by what was seen of it there.\nExit status 0 when it may be used (of several versions: when one may), 1 when it is denied, or when that is\nnot known yet, since a rule asks what its bytes hold and nobody had them fetched.",
 		RunE: func(c *cobra.Command, args []string) error { return a.why(c.Context(), source, args[0]) },
 	}
 	c.Flags().StringVar(&source, "source", particle.SourceHosted, "`where` the crate is from: hosted, crates-io or upstream/NAME")
@@ -67,7 +67,7 @@ func (a *app) why(ctx context.Context, source, what string) error {
 			Decisions []client.Decision `json:"decisions"`
 		}{allowed, decisions})
 	} else {
-		a.printWhy(decisions)
+		a.printWhy(source, decisions)
 	}
 	if err == nil && !allowed {
 		err = errSilent
@@ -124,7 +124,7 @@ func judgedAs(ctx context.Context, r *client.Registry) *client.Registry {
 	return r
 }
 
-func (a *app) printWhy(decisions []client.Decision) {
+func (a *app) printWhy(source string, decisions []client.Decision) {
 	for i, d := range decisions {
 		if i > 0 {
 			fmt.Fprintln(a.out)
@@ -149,7 +149,26 @@ func (a *app) printWhy(decisions []client.Decision) {
 			fmt.Fprintf(a.out, "  decided anew at %s at the latest\n", d.ValidUntil.UTC().Format(time.RFC3339))
 		}
 	}
+	a.printUnscanned(source, decisions)
 }
+
+// printUnscanned says how it is found out what is not known yet of crates of another registry.
+func (a *app) printUnscanned(source string, decisions []client.Decision) {
+	upstream, ok := particle.UpstreamOf(source)
+	i := slices.IndexFunc(decisions, isUnscanned)
+	if !ok || i < 0 {
+		return
+	}
+	from := ""
+	if upstream != particle.SourceCratesIO {
+		from = " --from " + upstream
+	}
+	d := decisions[i]
+	fmt.Fprintf(a.out, "What is not known yet nobody had the registry fetch since the rule is there. The first download of it finds out, and so does: echo %s %s | aln-registry prefetch -%s\n", tidy(d.Name), tidy(d.Version), from)
+}
+
+// isUnscanned reports whether d is denied for no more than that its bytes were not looked at.
+func isUnscanned(d client.Decision) bool { return d.Unscanned && !d.Allow }
 
 // verdictOf is a decision in a line.
 func verdictOf(d client.Decision) string {
@@ -159,6 +178,8 @@ func verdictOf(d client.Decision) string {
 		says = "allowed"
 	case d.Allow:
 		says = "in grace"
+	case isUnscanned(d):
+		says = "not known yet,"
 	}
 	rule := d.Rule
 	if d.RuleID != "" {
