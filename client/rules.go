@@ -147,6 +147,10 @@ type Decision struct {
 	Steps []policy.Step `json:"steps,omitzero"`
 	// SaidLater is what another registry said otherwise of it later, and is not believed.
 	SaidLater []Claim `json:"said_later,omitzero"`
+	// Gone is since when another registry does not list it as it first did, so that it is listed as
+	// yanked here, nil while it does; GoneAs says why: changed, altered or dropped, "" where that is not known.
+	Gone   *time.Time `json:"gone,omitzero"`
+	GoneAs string     `json:"gone_as,omitzero"`
 
 	// unlooked: Unscanned, and there are no bytes here either that could be looked through.
 	unlooked bool

@@ -37,6 +37,11 @@ type Judgement struct {
 	// SaidLater is what another registry said otherwise of it later, told where Steps are, without
 	// the snapshot where the asker may not know of all versions. It decides nothing.
 	SaidLater []state.UpstreamClaim
+	// Gone is since when another registry does not list it as it first did, so that it is listed
+	// as yanked here; zero while it does. It is told where SaidLater is. GoneAs says why, where
+	// that is known (state.UpstreamVersion).
+	Gone   time.Time
+	GoneAs string
 }
 
 func judgement(v state.Version, d policy.Decision) Judgement {
@@ -109,7 +114,7 @@ func (r *Registry) WhyUpstream(ctx context.Context, asker policy.Asker, upstream
 	u, _, err := r.upstreamAt(ctx, state.UpstreamKey(upstream, name), r.Size())
 	for i := range told {
 		v, _ := u.Find(told[i].Version)
-		told[i].SaidLater = slices.Clone(v.Other)
+		told[i].SaidLater, told[i].Gone, told[i].GoneAs = slices.Clone(v.Other), v.Gone, v.GoneAs()
 		for j := range told[i].SaidLater {
 			if hides(&asker) { // an index file tells of every version
 				told[i].SaidLater[j].Snapshot = storage.CID{}

@@ -44,6 +44,9 @@ type judgementJSON struct {
 	ValidUntil *time.Time    `json:"valid_until"`
 	Steps      []policy.Step `json:"steps,omitzero"`
 	SaidLater  []claimJSON   `json:"said_later,omitzero"`
+	// Gone is since when another registry does not list it as it first did, GoneAs why.
+	Gone   time.Time `json:"gone,omitzero"`
+	GoneAs string    `json:"gone_as,omitzero"`
 }
 
 // claimJSON is what another registry said otherwise of a version later.
@@ -59,6 +62,7 @@ func judgementOf(j registry.Judgement) judgementJSON {
 	told := judgementJSON{
 		Kind: j.Kind, Name: j.Name, Version: j.Version, Known: j.Known, Listed: j.Listed, Allow: j.Allow, Unscanned: j.Unscanned, Unseen: j.Unseen,
 		Rule: j.Rule, RuleID: j.RuleID, Reason: j.Reason, ValidUntil: orNever(j.ValidUntil), Steps: j.Steps,
+		Gone: j.Gone, GoneAs: j.GoneAs,
 	}
 	told.CID = cidText(j.CID)
 	for _, c := range j.SaidLater {

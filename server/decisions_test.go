@@ -43,7 +43,10 @@ func TestWhyACrateOfAnotherRegistryIsDecidedSo(t *testing.T) {
 		t.Fatal(err)
 	}
 	if one := l.why(token, "crate/demo-one/7.0.0?source=upstream/lab"); len(one) != 1 || len(one[0].SaidLater) != 2 || one[0].SaidLater[0].Kind != "altered" ||
-		one[0].SaidLater[1].Kind != "changed" || one[0].SaidLater[1].Snapshot != storage.CIDOf([]byte(altered)).String() {
+		one[0].SaidLater[1].Kind != "changed" || one[0].SaidLater[1].Snapshot != storage.CIDOf([]byte(altered)).String() || one[0].Gone.IsZero() || one[0].GoneAs != "changed" {
+		t.Errorf("%+v", one)
+	}
+	if one := l.why(token, "crate/demo-one/7.0.0?source=crates-io"); !one[0].Gone.IsZero() || one[0].GoneAs != "" {
 		t.Errorf("%+v", one)
 	}
 	if ours := l.why(token, "crate/demo-one?source=hosted"); len(ours) != 1 || ours[0].Version != "0.1.0" || !ours[0].Allow {

@@ -135,6 +135,9 @@ func (a *app) printWhy(source string, decisions []client.Decision) {
 			rows = append(rows, []string{"  " + step.Outcome, string(step.Rule), step.ID, step.Reason})
 		}
 		a.table(rows)
+		if d.Gone != nil {
+			fmt.Fprintf(a.out, "  listed as yanked here since %s: upstream %s\n", d.Gone.UTC().Format(time.RFC3339), goneAs(d.GoneAs))
+		}
 		for _, c := range d.SaidLater {
 			what := "other bytes, sha256 " + c.SHA256
 			if c.Kind == "altered" {
@@ -150,6 +153,20 @@ func (a *app) printWhy(source string, decisions []client.Decision) {
 		}
 	}
 	a.printUnscanned(source, decisions)
+}
+
+// goneAs is what upstream does where it does not list a version as it first did.
+func goneAs(kind string) string {
+	const alarm = " (an alarm)"
+	switch kind {
+	case "changed":
+		return "names other bytes for it, which are never served" + alarm
+	case "altered":
+		return "gives it other dependencies or features, which are not believed" + alarm
+	case "dropped":
+		return "does not list it any more" + alarm
+	}
+	return "does not list it as it first did"
 }
 
 // printUnscanned says how it is found out what is not known yet of crates of another registry.

@@ -102,6 +102,22 @@ func (c UpstreamClaim) Kind() string {
 	return "changed"
 }
 
+// GoneAs says in a word why v is not listed as it was first, as alarms are called: changed or altered
+// where that was said of it since, dropped where nothing else was said of it. "" where it is listed,
+// and where it is not known any more: something that was said before may have been said again.
+func (v UpstreamVersion) GoneAs() string {
+	if v.Gone.IsZero() {
+		return ""
+	}
+	if len(v.Other) == 0 {
+		return "dropped"
+	}
+	if last := v.Other[len(v.Other)-1]; !last.Time.Before(v.Gone) {
+		return last.Kind()
+	}
+	return ""
+}
+
 // Claim is what the line l says of v, its place and time aside; ok: it is not what was
 // said first.
 func (v UpstreamVersion) Claim(l cargo.UpstreamLine) (c UpstreamClaim, ok bool) {

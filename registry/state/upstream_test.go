@@ -576,3 +576,22 @@ func TestALineThatCargoDoesNotReadListsNothing(t *testing.T) {
 	at(indexFile("left-pad", odd), false, false)
 	at(indexFile("left-pad", fine), true, false)
 }
+
+// What is not listed as it was is called as the alarm was, and by no name where that is not known.
+func TestAVersionIsGoneAsItWasSaid(t *testing.T) {
+	before, gone, since := time.Unix(1, 0), time.Unix(2, 0), time.Unix(3, 0)
+	changed, altered := UpstreamClaim{Digest: Digest{1}}, UpstreamClaim{Resolves: Digest{1}}
+	at := func(c UpstreamClaim, at time.Time) UpstreamClaim { c.Time = at; return c }
+	for want, versions := range map[string][]UpstreamVersion{
+		"":        {{}, {Other: []UpstreamClaim{at(changed, gone)}}, {Gone: gone, Other: []UpstreamClaim{at(changed, before)}}},
+		"dropped": {{Gone: gone}},
+		"changed": {{Gone: gone, Other: []UpstreamClaim{at(changed, gone)}}, {Gone: gone, Other: []UpstreamClaim{at(altered, gone), at(changed, since)}}},
+		"altered": {{Gone: gone, Other: []UpstreamClaim{at(changed, before), at(altered, gone)}}},
+	} {
+		for _, v := range versions {
+			if got := v.GoneAs(); got != want {
+				t.Errorf("%+v is gone as %q, want %q", v, got, want)
+			}
+		}
+	}
+}
