@@ -235,9 +235,15 @@ func (c Charter) checkCrates(locked []Locked, decided []Decision) []Finding {
 		judged := p.judgeable()
 		mine := decided[:min(len(judged), len(decided))]
 		decided = decided[len(mine):]
-		all = append(all, p.checkCache()...)
+		has, wrong := "", false
+		if len(mine) > 0 && !c.Listed[judged[0].hash] { // what a grant lists is not the lock's mistake
+			has, wrong = mine[0].otherBytes(judged[0].hash)
+		}
+		all = append(all, p.checkCache(has)...)
 		for i, j := range judged {
 			switch {
+			case wrong && i == 0:
+				all = append(all, p.wrongLock(has))
 			case j.path != "" && !p.isCached(): // that it differs was said
 			case !c.Without && !c.All && !c.Listed[j.hash]:
 				all = append(all, j.denied("the grant "+c.CID.String()+" does not list its hash, "+j.SHA256, "ask a grantor for a grant that lists it ("+c.another()+"), or lock a version that is allowed"))
@@ -272,9 +278,25 @@ func named(d Decision) string {
 	return d.Rule + " " + d.RuleID
 }
 
+// wrongLock is about a lock that pins other bytes than the version has. Cargo itself mends that no
+// other way: with that line it refuses to update, and without it takes that of the index.
+func (p Locked) wrongLock(has string) Finding {
+	return found(ClauseCrates, "find out who changed that in the lock (`git log -p Cargo.lock`); then delete the line `checksum = …` of "+p.Name+" "+p.Version+" there and type `cargo fetch`, which writes that of the index",
+		"%s %s has the checksum %s in the lock, and %s in the index of %s: the lock is what is wrong, and cargo refuses it", p.Name, p.Version, p.Checksum, has, indexOf(p.Place.Source()))
+}
+
+// indexOf is how people call the index of source.
+func indexOf(source string) string {
+	if source == particle.SourceHosted {
+		return "this registry"
+	}
+	return source
+}
+
 // checkCache compares what lies in CARGO_HOME with the lock: cargo, once it has
-// downloaded a crate, looks at its checksum no more.
-func (p Locked) checkCache() []Finding {
+// downloaded a crate, looks at its checksum no more. Bytes whose sha256 is has ("": of none) are
+// those of the index, and it is the lock that has others.
+func (p Locked) checkCache(has string) []Finding {
 	_, err := particle.ParseHash(p.Checksum)
 	same := p.isCached()
 	var all []Finding
@@ -282,7 +304,7 @@ func (p Locked) checkCache() []Finding {
 		switch {
 		case c.Problem != "":
 			all = append(all, found(ClauseCache, "remove it", "%s cannot be read: %s", c.Path, c.Problem))
-		case err == nil && !same: // where one has the lock's bytes, another is of a registry beside it
+		case err == nil && !same && hex.EncodeToString(c.Hash[:]) != has: // where one has the lock's bytes, another is of a registry beside it
 			all = append(all, found(ClauseCache, "remove that file and its unpacked copy under registry/src in CARGO_HOME", "%s has other bytes than the lock pins for %s %s", c.Path, p.Name, p.Version))
 		}
 	}

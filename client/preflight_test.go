@@ -79,6 +79,26 @@ func TestPreflightFindings(t *testing.T) {
 			d[1] = Decision{Unscanned: true, unlooked: true, Rule: "quarantine", RuleID: "blake3"}
 			return d
 		}, map[string]string{ClauseCrates: "denied by rule quarantine blake3"}},
+		"a lock that has other bytes than the index": {func(_ *Charter, b *Build) {
+			b.Locked[1].Checksum = hexOf("forged")
+		}, func(d []Decision) []Decision {
+			d[0] = Decision{Known: true, Rule: "unknown", CID: cidOf("demo").String(), Reason: "other bytes"}
+			return d
+		}, map[string]string{ClauseCrates: "demo 1.0.0 has the checksum " + hexOf("forged") + " in the lock, and " + hexOf("demo") + " in the index of this registry: the lock is what is wrong"}},
+		"a lock that has other bytes than the index, and a cache that has others yet": {func(_ *Charter, b *Build) {
+			b.Locked[1].Checksum, b.Locked[1].Cached[0].Hash = hexOf("forged"), cidOf("evil").Digest()
+		}, func(d []Decision) []Decision {
+			d[0] = Decision{Known: true, Rule: "unknown", CID: cidOf("demo").String(), Reason: "other bytes"}
+			return d
+		}, map[string]string{ClauseCrates: "the lock is what is wrong", ClauseCache: "has other bytes than the lock pins"}},
+		"an index that has other bytes than the grant": {nil, func(d []Decision) []Decision {
+			d[1] = Decision{Known: true, Rule: "unknown", CID: cidOf("evil").String(), Reason: "other bytes"}
+			return d
+		}, map[string]string{ClauseCrates: "denied by rule unknown: other bytes"}},
+		"a lock of a name that is kept private": {nil, func(d []Decision) []Decision {
+			d[1] = Decision{Known: true, Rule: "unknown", Reason: "kept private"}
+			return d
+		}, map[string]string{ClauseCrates: "denied by rule unknown: kept private"}},
 		"a git source": {func(_ *Charter, b *Build) {
 			b.Locked[2] = Locked{Locked: cargo.Locked{Name: "g", Version: "1.0.0", Source: "git+https://git.example/g#1"}, Place: Place{Kind: PlaceGit}}
 		}, nil, map[string]string{ClauseSources: "g 1.0.0 comes from a git repository"}},

@@ -172,6 +172,19 @@ func (d Decision) unready() bool {
 	return !d.Allow && (d.unlooked || d.Unseen && d.Rule == string(policy.RuleCooldown))
 }
 
+// otherBytes is the sha256 that the version has as far as the registry knows, where the one that was
+// asked about is another.
+func (d Decision) otherBytes(asked [32]byte) (has string, ok bool) {
+	if d.Allow || !d.Known || d.Rule != string(policy.RuleUnknown) || d.CID == "" {
+		return "", false
+	}
+	id, err := storage.ParseCID(d.CID)
+	if err != nil || id.Digest() == asked {
+		return "", false
+	}
+	return id.Hex(), true
+}
+
 // decisionsPath asks about artifacts.
 const decisionsPath = "/v1/decisions"
 

@@ -19,7 +19,8 @@ import (
 type Judgement struct {
 	Kind          record.Kind
 	Name, Version string
-	// CID is of its bytes, the zero one where they are not known.
+	// CID is of its bytes, the zero one where they are not known: of those that the version has, where
+	// others were asked about.
 	CID                  storage.CID
 	Known, Listed, Allow bool
 	// Unscanned: only the look at its bytes is missing that a content rule asks for.
@@ -318,7 +319,7 @@ func (q *inquiry) ours(ctx context.Context, a Asked, v state.Version, ok bool) (
 	}
 	if a.SHA256 != [32]byte{} && a.SHA256 != v.CID.Digest() {
 		j := a.unknown("this registry hosts other bytes under that version: what the lock pins never came from here")
-		j.Known = true
+		j.Known, j.CID = true, v.CID
 		return j, nil
 	}
 	return judgement(v, d), nil

@@ -96,7 +96,7 @@ func (q *inquiry) theirs(a Asked, there *seenThere) (j Judgement, known bool) {
 	}
 	if a.SHA256 != [32]byte{} && a.SHA256 != there.version.CID.Digest() {
 		j := a.unknown("other bytes were first seen there under that version: what the lock pins is not believed")
-		j.Known = true
+		j.Known, j.CID = true, there.version.CID
 		return j, true
 	}
 	return judgement(there.version, d), true

@@ -238,6 +238,9 @@ func TestLocksAreJudgedByWhatIsKnownOfUpstream(t *testing.T) {
 			t.Errorf("%s@%s (%s): %+v", test.name, test.version, test.of, j)
 		}
 	}
+	if j := ask(asker, "serde", "1.0.0", "two"); j.CID != storage.CIDOf([]byte("one")) || !j.Known {
+		t.Errorf("of which bytes it has is told %+v", j)
+	}
 	why := func(who policy.Asker, version string) (says []string) {
 		t.Helper()
 		told, err := c.r.WhyUpstream(t.Context(), who, cratesIO, "serde", version, "")
