@@ -71,6 +71,9 @@ type prefetchResult struct {
 	// that of a lock is not, "" where it is, or is not to be.
 	KeptAs  string `json:"kept_as"`
 	NotKept string `json:"not_kept"`
+	// LockAlone are crates of which all versions were asked for beside a lock, under no name: KeptAs
+	// keeps what the lock pins, and not them.
+	LockAlone []string `json:"not_kept_versions_of"`
 	// Unpinned are crates that the name kept before and that this list does not name.
 	Unpinned int64                    `json:"unpinned"`
 	Missing  []client.PrefetchOutcome `json:"missing"`
@@ -102,7 +105,7 @@ func (a *app) prefetch(ctx context.Context, f prefetchFlags, args []string) erro
 	if err != nil {
 		return err
 	}
-	result := prefetchResult{Missing: []client.PrefetchOutcome{}}
+	result := prefetchResult{LockAlone: []string{}, Missing: []client.PrefetchOutcome{}}
 	lists, err := a.prefetchLists(r, f, args, &result)
 	if err != nil {
 		return err
@@ -155,6 +158,9 @@ func (a *app) fetchLists(ctx context.Context, r *client.Registry, f prefetchFlag
 		if l.Pin != "" && held > 0 {
 			result.KeptAs = l.Pin
 		}
+		if l.Pin == "" {
+			result.LockAlone = append(result.LockAlone, l.Whole...)
+		}
 		if l.Pin != "" && (began.IsZero() || at.Before(began)) {
 			began = at
 		}
@@ -202,6 +208,28 @@ func whyLacking(r prefetchResult) string {
 	return strings.Join(all, ", ")
 }
 
+// kept says what is kept, and what is not; "" where nothing was to be.
+func (r prefetchResult) kept() string {
+	if r.KeptAs == "" {
+		if r.NotKept == "" {
+			return ""
+		}
+		return "not kept, and may be evicted one day: " + r.NotKept
+	}
+	says := "kept as " + r.KeptAs
+	if len(r.LockAlone) > 0 {
+		says = "what the lock pins is " + says
+	}
+	if len(r.Missing) > 0 {
+		says += ", but for what lacks,"
+	}
+	says += fmt.Sprintf(" until `aln-registry upstream unpin %s`", r.KeptAs)
+	if len(r.LockAlone) > 0 {
+		says += fmt.Sprintf("; all versions of %s are not, and may be evicted one day: with --pin NAME both are", strings.Join(r.LockAlone, ", "))
+	}
+	return says
+}
+
 func (a *app) printPrefetch(result prefetchResult) error {
 	result.OK = len(result.Missing) == 0
 	if a.json {
@@ -223,13 +251,8 @@ func (a *app) printPrefetch(result prefetchResult) error {
 			text += fmt.Sprintf("; %s let go", counted(result.Unpinned, "other is", "others are"))
 		}
 		fmt.Fprintln(a.out, text)
-		switch {
-		case result.KeptAs != "" && !result.OK:
-			fmt.Fprintf(a.out, "kept as %s, but for what lacks, until `aln-registry upstream unpin %s`\n", result.KeptAs, result.KeptAs)
-		case result.KeptAs != "":
-			fmt.Fprintf(a.out, "kept as %s until `aln-registry upstream unpin %s`\n", result.KeptAs, result.KeptAs)
-		case result.NotKept != "":
-			fmt.Fprintf(a.out, "not kept, and may be evicted one day: %s\n", result.NotKept)
+		if says := result.kept(); says != "" {
+			fmt.Fprintln(a.out, says)
 		}
 	}
 	if !result.OK {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"phoenix-lab.org/aln-registry/client"
 	"phoenix-lab.org/aln-registry/registry/cargo"
 )
 
@@ -35,6 +36,28 @@ func TestALockHasANameOfItsProject(t *testing.T) {
 		}
 		if got := pinOfLock(filepath.Join(dir, "Cargo.lock"), packages); got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+}
+
+// What is said to be kept is: a lock's name keeps nothing that was asked for beside it.
+func TestWhatIsKeptIsSaid(t *testing.T) {
+	for _, c := range []struct {
+		result prefetchResult
+		want   string
+	}{
+		{prefetchResult{}, ""},
+		{prefetchResult{LockAlone: []string{"serde"}}, ""},
+		{prefetchResult{NotKept: "why"}, "not kept, and may be evicted one day: why"},
+		{prefetchResult{KeptAs: "ci"}, "kept as ci until `aln-registry upstream unpin ci`"},
+		{prefetchResult{KeptAs: "ci", Missing: make([]client.PrefetchOutcome, 1)}, "kept as ci, but for what lacks, until `aln-registry upstream unpin ci`"},
+		{
+			prefetchResult{KeptAs: "ci", LockAlone: []string{"serde", "rand"}},
+			"what the lock pins is kept as ci until `aln-registry upstream unpin ci`; all versions of serde, rand are not, and may be evicted one day: with --pin NAME both are",
+		},
+	} {
+		if got := c.result.kept(); got != c.want {
+			t.Errorf("%+v: %s, want %s", c.result, got, c.want)
 		}
 	}
 }
