@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -218,6 +219,13 @@ func (r *Registry) indexEndpoints(ctx context.Context, place Place) ([]Endpoint,
 		return nil, fmt.Errorf("%w: %s", ErrURL, place.Base)
 	}
 	data, _, err := r.read(ctx, strings.TrimPrefix(place.Base, bases[at])+"/config.json", maxAnswer)
+	if upstream := place.UpstreamOf(); upstream != "" && statusOf(err) == http.StatusNotFound {
+		mend := ""
+		if upstream == particle.SourceCratesIO {
+			mend = "; `aln-registry login " + bases[at] + " --restore-crates-io` has this project take them from crates.io itself"
+		}
+		return nil, fmt.Errorf("crates of %s are to come through this registry, which does not take them: %w%s", upstream, err, mend)
+	}
 	if err != nil {
 		return nil, err
 	}

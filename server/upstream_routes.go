@@ -57,7 +57,7 @@ func (s *Server) knownUpstream(r *http.Request, of naming) (string, error) {
 	if slices.Contains(s.upstreamNames, name) {
 		return name, nil
 	}
-	return "", fmt.Errorf("%w: this registry takes crates from no upstream of that name (`aln-registry upstream list` says from which)", registry.ErrNotFound)
+	return "", fmt.Errorf("%w: this registry takes crates from no upstream of that name, %.80q (`aln-registry upstream list` says from which; whoever runs it names others with serve --upstream)", registry.ErrNotFound, name)
 }
 
 // upstreamConfig is GET …/index/config.json.
