@@ -77,10 +77,30 @@ type prefetchResult struct {
 	// Unpinned are crates that the name kept before and that this list does not name.
 	Unpinned int64                    `json:"unpinned"`
 	Missing  []client.PrefetchOutcome `json:"missing"`
+
+	told map[[4]string]bool
 }
 
-// add counts one, and reports whether it is held.
-func (r *prefetchResult) add(o client.PrefetchOutcome) (held bool) {
+// again reports whether an outcome of what came from upstream was told before: a list may have a
+// crate in two spellings, and a version with its checksum and without.
+func (r *prefetchResult) again(upstream string, o client.PrefetchOutcome) bool {
+	key := [4]string{upstream, cargo.CanonicalName(o.Name), o.Version, o.Checksum}
+	if o.Outcome == client.PrefetchHeld || o.Outcome == client.PrefetchFetched { // it has one checksum
+		key[3] = "held"
+	}
+	again := r.told[key]
+	if r.told == nil {
+		r.told = map[[4]string]bool{}
+	}
+	r.told[key] = true
+	return again
+}
+
+// add counts one of upstream, once, and reports whether it is held.
+func (r *prefetchResult) add(upstream string, o client.PrefetchOutcome) (held bool) {
+	if r.again(upstream, o) {
+		return o.Outcome == client.PrefetchHeld || o.Outcome == client.PrefetchFetched
+	}
 	switch o.Outcome {
 	case client.PrefetchHeld:
 		r.Held++
@@ -135,7 +155,7 @@ func (a *app) fetchLists(ctx context.Context, r *client.Registry, f prefetchFlag
 		}
 		fetch := func() (time.Time, error) {
 			return r.Prefetch(ctx, *l, func(o client.PrefetchOutcome, of int) {
-				if result.add(o) {
+				if result.add(l.Upstream, o) {
 					held++
 				}
 				done, all = done+1, max(all, of)

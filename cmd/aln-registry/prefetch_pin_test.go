@@ -61,3 +61,23 @@ func TestWhatIsKeptIsSaid(t *testing.T) {
 		}
 	}
 }
+
+// A crate is counted once, however a list spells it and whether it says its checksum.
+func TestACrateIsCountedOnceInAllSpellings(t *testing.T) {
+	var r prefetchResult
+	for _, o := range []client.PrefetchOutcome{
+		{Name: "Leafy", Version: "1.0.0", Outcome: client.PrefetchFetched, Bytes: 5},
+		{Name: "leafy", Version: "1.0.0", Outcome: client.PrefetchHeld, Bytes: 5},
+		{Name: "leafy", Version: "1.0.0", Outcome: client.PrefetchHeld, Bytes: 5, Checksum: "1"},
+		{Name: "leafy", Version: "1.0.0", Outcome: client.PrefetchAbsent, Checksum: "2"},
+		{Name: "leafy", Version: "2.0.0", Outcome: client.PrefetchHeld},
+		{Name: "a-b", Version: "1.0.0", Outcome: client.PrefetchDenied},
+		{Name: "A_b", Version: "1.0.0", Outcome: client.PrefetchDenied},
+	} {
+		r.add("crates-io", o)
+	}
+	r.add("bonn", client.PrefetchOutcome{Name: "leafy", Version: "1.0.0", Outcome: client.PrefetchHeld})
+	if r.Fetched != 1 || r.Held != 2 || r.Denied != 1 || r.Absent != 1 || r.Bytes != 5 || len(r.Missing) != 2 {
+		t.Errorf("%+v", r)
+	}
+}
