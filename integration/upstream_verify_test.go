@@ -315,6 +315,10 @@ func TestPreflightWaitsForPrefetch(t *testing.T) {
 	wantSays(t, must(t, u.aln(folder, "preflight")).stdout, "note: 1 crate comes through this registry from crates.io")
 	must(t, u.aln(folder, "why", "itoa", "--source", "crates-io"))
 	mustFail(t, u.aln(folder, "why", "itoa"), "there is no crate named", "crates-io has it: `aln-registry why itoa --source crates-io`")
+	mustFail(t, u.aln(folder, "verify", "lonely-0@1.0.0"), "crates-io has it: `aln-registry verify lonely-0@1.0.0 --source crates-io`")
+	for _, what := range []string{"lonely-0", "lonely-0@1.0.0"} {
+		mustFail(t, u.aln(folder, "get", what), "crates-io has it: cargo fetches that", "`aln-registry why "+what+" --source crates-io`")
+	}
 	if _, err := os.Stat(filepath.Join(u.cargoHome, "registry", "cache")); err == nil {
 		t.Error("cargo has fetched what preflight was to look at")
 	}

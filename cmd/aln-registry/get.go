@@ -54,8 +54,9 @@ func (a *app) get(ctx context.Context, what, output string) error {
 		return err
 	}
 	if subject.Version() == "" {
+		named := subject
 		if subject, err = newest(ctx, r, subject); err != nil {
-			return err
+			return a.theirs(ctx, r, named, err, notGotten)
 		}
 	}
 	if output == "" {
@@ -63,7 +64,7 @@ func (a *app) get(ctx context.Context, what, output string) error {
 	}
 	got, err := a.fetch(ctx, r, subject, output)
 	if err != nil {
-		return err
+		return a.theirs(ctx, r, subject, err, notGotten)
 	}
 	switch {
 	case a.json:
@@ -77,6 +78,9 @@ func (a *app) get(ctx context.Context, what, output string) error {
 	}
 	return nil
 }
+
+// notGotten is about crates of other registries (theirs).
+const notGotten = "cargo fetches that, `get` what is published here; `aln-registry why %s --source %s` says whether a build gets it"
 
 // newest is the newest version of s; that all are yanked is said rather than passed over.
 func newest(ctx context.Context, r *client.Registry, s record.Subject) (record.Subject, error) {

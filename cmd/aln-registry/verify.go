@@ -117,7 +117,7 @@ func (a *app) verifyVersion(ctx context.Context, source string, subject record.S
 	}
 	id, _, err := r.Download(ctx, subject, io.Discard)
 	if err != nil {
-		return err
+		return a.theirs(ctx, r, subject, err, "`aln-registry verify %s --source %s`")
 	}
 	return a.verifyOne(ctx, r, verify.Want{Subject: subject, CID: id})
 }

@@ -97,10 +97,34 @@ func (a *app) elsewhere(ctx context.Context, r *client.Registry, source string, 
 			return fmt.Errorf("%w; it has not been seen there yet, or is not for you: `aln-registry prefetch --all-versions-of %s --from %s` has the registry look", err, s.Name(), upstreams[i].Name)
 		}
 	}
+	if u, ok := a.whoHas(ctx, r, upstreams, s); ok {
+		return fmt.Errorf("%w; %s has it: `aln-registry why %s --source %s`", err, u.Name, bare(s), u.Source)
+	}
+	return err
+}
+
+// whoHas is the first of upstreams of which the registry knows such a crate, and tells us so.
+func (a *app) whoHas(ctx context.Context, r *client.Registry, upstreams []client.Upstream, s record.Subject) (client.Upstream, bool) {
 	for _, u := range upstreams {
-		if found, failed := r.Why(ctx, u.Source, s, a.grant.id); failed == nil && len(found) > 0 {
-			return fmt.Errorf("%w; %s has it: `aln-registry why %s --source %s`", err, u.Name, bare(s), u.Source)
+		if found, err := r.Why(ctx, u.Source, s, a.grant.id); err == nil && len(found) > 0 {
+			return u, true
 		}
+	}
+	return client.Upstream{}, false
+}
+
+// theirs is err, and where that says that there is no crate s here and another registry has one, which
+// that is. instead is what to type for that, with the crate and the source put in.
+func (a *app) theirs(ctx context.Context, r *client.Registry, s record.Subject, err error, instead string) error {
+	if !isAbsent(err) || s.Kind() != record.KindCrate {
+		return err
+	}
+	upstreams, _, failed := r.Upstreams(ctx)
+	if failed != nil { // for members
+		return err
+	}
+	if u, ok := a.whoHas(ctx, r, upstreams, s); ok {
+		return fmt.Errorf("%w; %s has it: "+instead, err, u.Name, bare(s), u.Source)
 	}
 	return err
 }
