@@ -81,3 +81,17 @@ func TestACrateIsCountedOnceInAllSpellings(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// The list that the guide shows is one.
+func TestTheGuidesListIsOne(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/USING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(guide), "for the standard input:\n\n")
+	text, _, _ = strings.Cut(text, "\n\na line each of")
+	list, err := parseList("the list", []byte(text+"\n\n"))
+	if err != nil || len(list) != 3 || list[1] != (client.Prefetched{Name: "serde", Version: "1.0.228"}) || len(list[2].Checksum) != 64 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
