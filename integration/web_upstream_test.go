@@ -15,7 +15,7 @@ import (
 const longThere = "a_crate_upstream_whose_name_is_as_long_as_the_rules_allow_it_abc"
 
 // fillUpstreamPages has upstream do all that pages tell of: crates that are known, held and
-// kept, a version that changed and one that is gone, a name that is published here too. It
+// kept, a version that changed and one that was dropped, a name that is published here too. It
 // returns the pages, and the newest import's index.
 func (l *upstreamLab) fillUpstreamPages(u *user) (pages []string, last int64) {
 	l.t.Helper()
@@ -69,7 +69,7 @@ func TestPagesOfUpstreamsTellAndFit(t *testing.T) {
 	for page, says := range map[string][]string{
 		"/upstreams":           {"Last trouble", "it cannot be reached", "ci/the-nightly-build", "crate/ryu@0.1.0", "The bound is 64.0 MiB", "2 crates"},
 		"/upstreams/crates-io": {longThere, "itoa", "serde"},
-		"/upstreams/crates-io/crates/" + longThere: {"What crates-io said otherwise later", "changed", "gone", "held", fmt.Sprint(last)},
+		"/upstreams/crates-io/crates/" + longThere: {"What crates-io said otherwise later", "changed", "dropped", "held", fmt.Sprint(last)},
 		"/upstreams/crates-io/crates/ryu":          {"is published here too"},
 		"/upstreams/crates-io/alarms":              {"changed", "dropped", longThere},
 		fmt.Sprintf("/record/%d", last):            {"The registry says here what it saw", "subject", "Follows"},

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"fmt"
 	"html/template"
 	"net/url"
@@ -23,17 +24,38 @@ var functions = template.FuncMap{
 	"brief": brief,
 	"join":  strings.Join,
 	"kinds": kindsSaid,
+	"gone":  goneSays,
 }
 
+// notAsFirst is of a version that is not listed as it first was, where it is not known why.
+const notAsFirst = "not as first seen"
+
 // kindsSaid says in a word each what another registry said otherwise of a version later: changed
-// of its bytes, altered of what these resolve to.
+// of its bytes, altered of what these resolve to, dropped where it lists it no more. The first is why
+// it is not listed as it first was, if that is so.
 func kindsSaid(v state.UpstreamVersion) (kinds []string) {
+	if !v.Gone.IsZero() {
+		kinds = []string{cmp.Or(v.GoneAs(), notAsFirst)}
+	}
 	for _, c := range v.Other {
 		if kind := c.Kind(); !slices.Contains(kinds, kind) {
 			kinds = append(kinds, kind)
 		}
 	}
 	return kinds
+}
+
+// goneSays is what another registry does since it does not list a version as it first did.
+func goneSays(v state.UpstreamVersion) string {
+	switch v.GoneAs() {
+	case "changed":
+		return "named with other bytes"
+	case "altered":
+		return "listed with other dependencies or features"
+	case "dropped":
+		return "not listed any more"
+	}
+	return "not listed as it was"
 }
 
 // tame makes other people's text one that only looks like itself: control

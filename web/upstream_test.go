@@ -43,7 +43,7 @@ func (l *lab) sees(name string, lines ...string) {
 	}
 }
 
-// fillUpstream makes secret_thing known, of which one version changed, one is gone, and one is held.
+// fillUpstream makes secret_thing known, of which one version was changed, one altered, one dropped, and one is held.
 func (l *lab) fillUpstream() {
 	l.t.Helper()
 	first := thereLine("secret_thing", "1.0.0", "a", `,"pubtime":"2026-01-02T03:04:05Z"`) + thereLine("secret_thing", "1.1.0", "b", "") + thereLine("secret_thing", "1.2.0-rc.1", "c", "")
@@ -88,7 +88,10 @@ func TestAMemberSeesWhatIsKnownOfUpstreams(t *testing.T) {
 	l.get("/upstreams/crates-io/crates/Secret-Thing", token).want(t, 302)
 
 	last := l.registry.Size() - 1
-	seen := l.get(seenPath, token).want(t, 200, "What crates-io said otherwise later", fmt.Sprintf("%x", sha256.Sum256([]byte("other"))), "gone", "changed", "altered", "to other dependencies or features of the same bytes", "held",
+	seen := l.get(seenPath, token).want(t, 200, "What crates-io said otherwise later", fmt.Sprintf("%x", sha256.Sum256([]byte("other"))), "to other dependencies or features of the same bytes", "held",
+		`1.0.0</span> <span class="badge warn">dropped</span> <span class="fine">not listed any more since `, `1.0.0 <span class="badge warn">dropped</span></th>`,
+		`1.1.0</span> <span class="badge warn">changed</span> <span class="fine">named with other bytes since `, `1.1.0 <span class="badge warn">changed</span></th>`,
+		`1.2.0-rc.1</span> <span class="badge warn">altered</span> <span class="fine">listed with other dependencies or features since `, `1.2.0-rc.1 <span class="badge warn">altered</span></th>`,
 		`datetime="2026-01-02T03:04:05Z"`, "not said", "aln-registry why secret_thing --source crates-io", fmt.Sprintf(`href="/record/%d"`, last), fmt.Sprintf(`href="/record/%d/snapshot"`, last-1))
 	if n := strings.Count(seen.Body.String(), `<span class="badge">held</span>`); n != 1 {
 		t.Errorf("%d versions are held", n)
@@ -150,7 +153,7 @@ func TestUpstreamPagesHideWhatTheIndexHides(t *testing.T) {
 	})
 	token := l.forge(some, "read")
 	page := l.get(seenPath, token).want(t, 200, "1.3.0", "not shown to you").Body.String()
-	for _, text := range []string{"1.0.0", "1.1.0", "rc.1", "changed", "gone", "/record/", "snapshot"} {
+	for _, text := range []string{"1.0.0", "1.1.0", "rc.1", "changed", "dropped", "/record/", "snapshot"} {
 		if strings.Contains(page, text) {
 			t.Errorf("whoever may know of one version reads %q", text)
 		}
