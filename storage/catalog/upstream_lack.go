@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"phoenix-lab.org/aln-registry/storage"
@@ -28,14 +29,20 @@ type UpstreamLack struct {
 // LackUpstream notes lacks, each in place of what was noted of it; all or none. What its list pins
 // does not lack.
 func (db *DB) LackUpstream(ctx context.Context, lacks []UpstreamLack) error {
+	inOrder := sortedBy(lacks, compareLacks)
 	return db.note(ctx, func(t *Tx) error {
-		for _, l := range lacks {
+		for _, l := range inOrder {
 			if err := t.lack(ctx, l); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// compareLacks orders them by their key.
+func compareLacks(a, b UpstreamLack) int {
+	return cmp.Or(strings.Compare(a.Lock, b.Lock), strings.Compare(a.Upstream, b.Upstream), strings.Compare(a.Name, b.Name), strings.Compare(a.Version, b.Version))
 }
 
 func (t *Tx) lack(ctx context.Context, l UpstreamLack) error {
@@ -56,8 +63,9 @@ func (t *Tx) lack(ctx context.Context, l UpstreamLack) error {
 
 // HaveUpstream takes back that lacks do, of which all but Lock, Upstream, Name and Version is ignored.
 func (db *DB) HaveUpstream(ctx context.Context, lacks []UpstreamLack) error {
+	inOrder := sortedBy(lacks, compareLacks)
 	return db.note(ctx, func(t *Tx) error {
-		for _, l := range lacks {
+		for _, l := range inOrder {
 			err := t.write(ctx, statement{what: "note what a list lacks no more",
 				query: "DELETE FROM upstream_lack WHERE lock = $1 AND upstream = $2 AND name = $3 AND version = $4", args: []any{l.Lock, l.Upstream, l.Name, l.Version}})
 			if err != nil {
@@ -70,8 +78,13 @@ func (db *DB) HaveUpstream(ctx context.Context, lacks []UpstreamLack) error {
 
 // ForgetUpstreamLacks takes back all that the list lock lacks of an upstream.
 func (db *DB) ForgetUpstreamLacks(ctx context.Context, lock, upstream string) error {
-	_, err := db.write.ExecContext(ctx, "DELETE FROM upstream_lack WHERE lock = $1 AND upstream = $2", lock, upstream)
-	return failed(ctx, "forget what a list lacks", err)
+	_, err := db.forgetLacks(ctx, "upstream = $2", lock, upstream)
+	return err
+}
+
+// forgetLacks takes back what args' first, a list, lacks, as far as where holds.
+func (db *DB) forgetLacks(ctx context.Context, where string, args ...any) (int64, error) {
+	return db.deleteOfLock(ctx, "forget what a list lacks", "upstream_lack", "lock, upstream, name, version", where, args...)
 }
 
 // UpstreamLacks returns what after's list lacks behind it, by upstream, name and version (all ""
