@@ -78,7 +78,7 @@ func TestWhoWritesTheSameRowsWaitsForNoDeadlock(t *testing.T) {
 			func(db *catalog.DB) error { return lack(db, 0, 1, 2) }, func(db *catalog.DB) error { return lack(db, 2, 1, 0) }},
 		{"what lacks no more", lacking, middleLack,
 			func(db *catalog.DB) error { return lack(db, 0, 1, 2) }, func(db *catalog.DB) error { return db.HaveUpstream(t.Context(), lacks(2, 1, 0)) }},
-		{"what lacks and is pinned", lacking, middleLack, pin, func(db *catalog.DB) error {
+		{"what lacks and is pinned", func(db *catalog.DB) error { return errors.Join(blobs(db, 0, 1, 2), lacking(db)) }, middleLack, pin, func(db *catalog.DB) error {
 			named := lacks(0, 1, 2)
 			for i := range named {
 				named[i].CID = storage.CID{}

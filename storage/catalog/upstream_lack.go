@@ -27,7 +27,7 @@ type UpstreamLack struct {
 }
 
 // LackUpstream notes lacks, each in place of what was noted of it; all or none. What its list pins
-// does not lack.
+// does not lack, unless it is held, and that of other upstreams alone.
 func (db *DB) LackUpstream(ctx context.Context, lacks []UpstreamLack) error {
 	inOrder := sortedBy(lacks, compareLacks)
 	return db.note(ctx, func(t *Tx) error {
@@ -56,7 +56,7 @@ func (t *Tx) lack(ctx context.Context, l UpstreamLack) error {
 	}
 	return t.write(ctx, statement{what: "note what a list lacks", query: `INSERT INTO upstream_lack (lock, upstream, name, version, cid, why, since, did)
 		SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS TEXT), CAST($6 AS TEXT), CAST($7 AS BIGINT), CAST($8 AS TEXT)
-		WHERE NOT EXISTS (SELECT 1 FROM upstream_pin WHERE cid = CAST($5 AS TEXT) AND lock = CAST($1 AS TEXT))
+		WHERE NOT `+pinnedOf("CAST($1 AS TEXT)", "CAST($5 AS TEXT)", "CAST($2 AS TEXT)")+`
 		ON CONFLICT (lock, upstream, name, version) DO UPDATE SET cid = excluded.cid, why = excluded.why, since = excluded.since, did = excluded.did`,
 		args: []any{l.Lock, l.Upstream, l.Name, l.Version, textOf(l.CID), clean(l.Why), l.Since.Unix(), l.DID}})
 }
@@ -93,6 +93,13 @@ func (r Reader) UpstreamLacks(ctx context.Context, after UpstreamLack, limit int
 	return collect(ctx, r, "read what a list lacks", scanLack, "SELECT "+upstreamLackColumns+` FROM upstream_lack
 		WHERE lock = $1 AND (upstream, name, version) > ($2, $3, $4) ORDER BY upstream, name, version LIMIT $5`,
 		after.Lock, after.Upstream, after.Name, after.Version, max(limit, 0))
+}
+
+// pinnedOf is a condition: that lock pins cid, and that this is held of upstream, or not held at all;
+// all are expressions.
+func pinnedOf(lock, cid, upstream string) string {
+	return "EXISTS (SELECT 1 FROM upstream_pin p WHERE p.cid = " + cid + " AND p.lock = " + lock +
+		" AND (NOT EXISTS (SELECT 1 FROM upstream_blob b WHERE b.cid = p.cid) OR " + servedBy("p.cid", upstream) + "))"
 }
 
 const upstreamLackColumns = "lock, upstream, name, version, cid, why, since, did"

@@ -32,7 +32,8 @@ type UpstreamLock struct {
 }
 
 // PinUpstream pins ids by the list lock of did, which may have them already: from then on
-// since is the time of all of them, and the list lacks them no more. When it returns nil
+// since is the time of all of them, and the list lacks them no more, unless they are
+// held, and that of other upstreams alone. When it returns nil
 // whoever finds one of them held may count on it to stay.
 func (db *DB) PinUpstream(ctx context.Context, lock, did string, ids []storage.CID, since time.Time) error {
 	if err := errors.Join(checkText("lock", lock), checkText("DID", did)); err != nil {
@@ -54,7 +55,7 @@ func (db *DB) PinUpstream(ctx context.Context, lock, did string, ids []storage.C
 	// For what others note meanwhile nobody waits who has the head. Where this is not done the list
 	// lacks more than it does, and not less.
 	return inBatches(texts, 2, func(list string, args []any) error {
-		_, err := db.forgetLacks(ctx, "cid IN ("+list+")", append([]any{lock}, args...)...)
+		_, err := db.forgetLacks(ctx, "cid IN ("+list+") AND "+pinnedOf("upstream_lack.lock", "upstream_lack.cid", "upstream_lack.upstream"), append([]any{lock}, args...)...)
 		return err
 	})
 }

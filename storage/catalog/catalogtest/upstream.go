@@ -469,6 +469,27 @@ func testUpstreamLacks(t *testing.T, db *catalog.DB) {
 	must(db.ForgetUpstreamLacks(ctx, "b", "crates-io"))
 	lacks("b")
 
+	// The same bytes from two upstreams: the one is held, and the other still lacks.
+	ours, theirs := lack("d", "three", "1.0.0", "", all[2].CID), lack("d", "three", "1.0.0", "", all[2].CID)
+	theirs.Upstream = "bonn"
+	must(db.LackUpstream(ctx, []catalog.UpstreamLack{ours, theirs}))
+	hold(t, db, all[2])
+	must(db.PinUpstream(ctx, "d", "did:key:a", idsOf(all[2:3]), noted))
+	lacks("d", theirs)
+	theirs.Why = "absent"
+	must(db.LackUpstream(ctx, []catalog.UpstreamLack{ours, theirs}))
+	lacks("d", theirs)
+	also := all[2]
+	also.Upstream = "bonn"
+	hold(t, db, also)
+	must(db.PinUpstream(ctx, "d", "did:key:a", idsOf(all[2:3]), noted))
+	lacks("d")
+	must(db.LackUpstream(ctx, []catalog.UpstreamLack{ours, theirs}))
+	lacks("d")
+	if n, err := db.UnpinUpstream(ctx, "d", time.Time{}); err != nil || n != 1 {
+		t.Errorf("let go: %d, %v", n, err)
+	}
+
 	// Let go, or replaced.
 	must(db.LackUpstream(ctx, []catalog.UpstreamLack{whole, other}))
 	if n, err := db.UnpinUpstream(ctx, "a", noted); err != nil || n != 0 {
@@ -478,7 +499,7 @@ func testUpstreamLacks(t *testing.T, db *catalog.DB) {
 	if n, err := db.UnpinUpstream(ctx, "b", time.Time{}); err != nil || n != 1 {
 		t.Errorf("let go: %d, %v", n, err)
 	}
-	locks("", 9, catalog.UpstreamLock{Lock: "a", DID: "did:key:a", Since: noted, Pins: 2, Held: 2, Bytes: 3}, catalog.UpstreamLock{Lock: "c", DID: "did:key:a", Since: noted, Pins: 1})
+	locks("", 9, catalog.UpstreamLock{Lock: "a", DID: "did:key:a", Since: noted, Pins: 2, Held: 2, Bytes: 3}, catalog.UpstreamLock{Lock: "c", DID: "did:key:a", Since: noted, Pins: 1, Held: 1, Bytes: 3})
 	for _, bad := range []catalog.UpstreamLack{{}, lack("", "a", "1.0.0", "", storage.CID{}), lack("a", "", "1.0.0", "", storage.CID{}), lack("a", "b", "\xff", "", storage.CID{})} {
 		if err := db.LackUpstream(ctx, []catalog.UpstreamLack{bad}); !errors.Is(err, catalog.ErrBadText) {
 			t.Errorf("%+v: error %v, want ErrBadText", bad, err)
