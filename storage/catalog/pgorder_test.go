@@ -88,7 +88,7 @@ func TestWhoWritesTheSameRowsWaitsForNoDeadlock(t *testing.T) {
 		{"what lacks and is let go of", lacking, middleLack,
 			func(db *catalog.DB) error { return unpin(db, time.Time{}) }, func(db *catalog.DB) error { return lack(db, 0, 1, 2) }},
 		{"what lacks, all of it", lacking, middleLack,
-			func(db *catalog.DB) error { return db.ForgetUpstreamLacks(t.Context(), "ci", "crates-io") }, func(db *catalog.DB) error { return lack(db, 0, 1, 2) }},
+			func(db *catalog.DB) error { return db.LackUpstreamAnew(t.Context(), "ci", "crates-io", nil) }, func(db *catalog.DB) error { return lack(db, 0, 1, 2) }},
 		{"what is pinned and let go of", func(db *catalog.DB) (err error) {
 			for _, id := range slices.Backward(ids) {
 				err = errors.Join(err, db.PinUpstream(t.Context(), "ci", "did:key:a", []storage.CID{id}, when))

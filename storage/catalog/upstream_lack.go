@@ -56,7 +56,7 @@ func (t *Tx) lack(ctx context.Context, l UpstreamLack) error {
 	}
 	return t.write(ctx, statement{what: "note what a list lacks", query: `INSERT INTO upstream_lack (lock, upstream, name, version, cid, why, since, did)
 		SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS TEXT), CAST($6 AS TEXT), CAST($7 AS BIGINT), CAST($8 AS TEXT)
-		WHERE NOT `+pinnedOf("CAST($1 AS TEXT)", "CAST($5 AS TEXT)", "CAST($2 AS TEXT)")+`
+		WHERE NOT ` + pinnedOf("CAST($1 AS TEXT)", "CAST($5 AS TEXT)", "CAST($2 AS TEXT)") + `
 		ON CONFLICT (lock, upstream, name, version) DO UPDATE SET cid = excluded.cid, why = excluded.why, since = excluded.since, did = excluded.did`,
 		args: []any{l.Lock, l.Upstream, l.Name, l.Version, textOf(l.CID), clean(l.Why), l.Since.Unix(), l.DID}})
 }
@@ -76,11 +76,35 @@ func (db *DB) HaveUpstream(ctx context.Context, lacks []UpstreamLack) error {
 	})
 }
 
-// ForgetUpstreamLacks takes back all that the list lock lacks of an upstream.
-func (db *DB) ForgetUpstreamLacks(ctx context.Context, lock, upstream string) error {
-	_, err := db.forgetLacks(ctx, "upstream = $2", lock, upstream)
+// LackUpstreamAnew is LackUpstream of what the list lock lacks of upstream, in place of all that it
+// lacked of that before. They are noted in pieces, and what they are in place of goes last: cut in
+// between, or after an error, the list lacks more than it does, and not less.
+func (db *DB) LackUpstreamAnew(ctx context.Context, lock, upstream string, lacks []UpstreamLack) error {
+	named := map[[2]string]bool{}
+	for _, l := range lacks {
+		named[[2]string{l.Name, l.Version}] = true
+	}
+	for some := range slices.Chunk(sortedBy(lacks, compareLacks), notedPiece) {
+		if err := db.LackUpstream(ctx, some); err != nil {
+			return err
+		}
+	}
+	// What it has had meanwhile, or before.
+	_, err := db.forgetLacks(ctx, "upstream = $2 AND "+pinnedOf("upstream_lack.lock", "upstream_lack.cid", "upstream_lack.upstream"), lock, upstream)
+	for after := (UpstreamLack{Lock: lock, Upstream: upstream}); err == nil; {
+		var page []UpstreamLack
+		page, err = db.lacksOf(ctx, after, notedPiece)
+		if err != nil || len(page) == 0 {
+			break
+		}
+		after = page[len(page)-1]
+		err = db.HaveUpstream(ctx, slices.DeleteFunc(page, func(l UpstreamLack) bool { return named[[2]string{l.Name, l.Version}] }))
+	}
 	return err
 }
+
+// notedPiece is how much of a list is noted in one transaction, for which others may wait.
+const notedPiece = 1000
 
 // forgetLacks takes back what args' first, a list, lacks, as far as where holds.
 func (db *DB) forgetLacks(ctx context.Context, where string, args ...any) (int64, error) {
@@ -93,6 +117,16 @@ func (r Reader) UpstreamLacks(ctx context.Context, after UpstreamLack, limit int
 	return collect(ctx, r, "read what a list lacks", scanLack, "SELECT "+upstreamLackColumns+` FROM upstream_lack
 		WHERE lock = $1 AND (upstream, name, version) > ($2, $3, $4) ORDER BY upstream, name, version LIMIT $5`,
 		after.Lock, after.Upstream, after.Name, after.Version, max(limit, 0))
+}
+
+// lacksOf is UpstreamLacks of after's upstream alone: their keys.
+func (r Reader) lacksOf(ctx context.Context, after UpstreamLack, limit int) ([]UpstreamLack, error) {
+	return collect(ctx, r, "read what a list lacks", func(rows *sql.Rows) (UpstreamLack, error) {
+		l := UpstreamLack{Lock: after.Lock, Upstream: after.Upstream}
+		return l, rows.Scan(&l.Name, &l.Version)
+	}, `SELECT name, version FROM upstream_lack
+		WHERE lock = $1 AND upstream = $2 AND (name, version) > ($3, $4) ORDER BY name, version LIMIT $5`,
+		after.Lock, after.Upstream, after.Name, after.Version, limit)
 }
 
 // pinnedOf is a condition: that lock pins cid, and that this is held of upstream, or not held at all;

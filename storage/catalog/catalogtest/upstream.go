@@ -408,6 +408,61 @@ func testUpstreamIsNoState(t *testing.T, db *catalog.DB) {
 	}
 }
 
+// A list in place of the one before is noted in pieces. Where that ends in the middle nothing is
+// forgotten that the list before lacks: half of a list is not told to be all of it.
+func testUpstreamLacksAnew(t *testing.T, db *catalog.DB) {
+	ctx, held := t.Context(), heldCrates(2)
+	lack := func(name string, id storage.CID) catalog.UpstreamLack {
+		return catalog.UpstreamLack{Lock: "a", Upstream: "crates-io", Name: name, Version: "1.0.0", CID: id, DID: "did:key:a", Since: noted}
+	}
+	old, stays := lack("old", storage.CID{}), lack("crate-0000", storage.CID{})
+	elsewhere, others := old, old
+	elsewhere.Upstream, others.Lock = "bonn", "b"
+	if err := db.LackUpstream(ctx, []catalog.UpstreamLack{old, stays, elsewhere, others}); err != nil {
+		t.Fatal(err)
+	}
+	var anew []catalog.UpstreamLack
+	for n := range 2500 { // more than two pieces
+		anew = append(anew, lack(fmt.Sprintf("crate-%04d", 2499-n), storage.CID{}))
+	}
+	lacking := func(lock string, want int64) {
+		t.Helper()
+		locks, err := db.UpstreamLocks(ctx, "", 9)
+		n := slices.IndexFunc(locks, func(l catalog.UpstreamLock) bool { return l.Lock == lock })
+		if err != nil || n < 0 || locks[n].Lacking != want {
+			t.Errorf("lists are %+v, %v: %s is to lack %d", locks, err, lock, want)
+		}
+	}
+	bad := anew[0]
+	bad.Name = "zz\xff"
+	if err := db.LackUpstreamAnew(ctx, "a", "crates-io", append(slices.Clone(anew), bad)); !errors.Is(err, catalog.ErrBadText) {
+		t.Fatalf("error %v, want ErrBadText", err)
+	}
+	lacking("a", 2000+2)
+	if got, err := db.UpstreamLacks(ctx, catalog.UpstreamLack{Lock: "a", Upstream: "crates-io", Name: "crate-1999", Version: "1.0.0"}, 9); err != nil || !slices.Equal(got, []catalog.UpstreamLack{old}) {
+		t.Errorf("what the list lacked before: %+v, %v", got, err)
+	}
+	// What is held and pinned by now is not lacking, whoever noted that it is.
+	anew[0].CID = held[0].CID
+	if err := db.LackUpstreamAnew(ctx, "a", "crates-io", anew); err != nil {
+		t.Fatal(err)
+	}
+	lacking("a", 2500+1)
+	if err := db.PinUpstream(ctx, "a", "did:key:a", idsOf(held[:1]), noted); err != nil {
+		t.Fatal(err)
+	}
+	lacking("a", 2499+1)
+	if err := db.LackUpstreamAnew(ctx, "a", "crates-io", anew); err != nil {
+		t.Fatal(err)
+	}
+	lacking("a", 2499+1)
+	if err := db.LackUpstreamAnew(ctx, "a", "crates-io", nil); err != nil {
+		t.Fatal(err)
+	}
+	lacking("a", 1)
+	lacking("b", 1)
+}
+
 // What a list lacks is noted until it is pinned, or had by name, or the list is let go.
 func testUpstreamLacks(t *testing.T, db *catalog.DB) {
 	ctx, all := t.Context(), heldCrates(4)
@@ -464,9 +519,9 @@ func testUpstreamLacks(t *testing.T, db *catalog.DB) {
 	must(db.HaveUpstream(ctx, []catalog.UpstreamLack{{Lock: "a", Upstream: "crates-io", Name: "two"}, {Lock: "b", Upstream: "bonn", Name: "three", Version: "1.0.0"}}))
 	lacks("a")
 	lacks("b", other)
-	must(db.ForgetUpstreamLacks(ctx, "b", "bonn"))
+	must(db.LackUpstreamAnew(ctx, "b", "bonn", nil))
 	lacks("b", other)
-	must(db.ForgetUpstreamLacks(ctx, "b", "crates-io"))
+	must(db.LackUpstreamAnew(ctx, "b", "crates-io", nil))
 	lacks("b")
 
 	// The same bytes from two upstreams: the one is held, and the other still lacks.
