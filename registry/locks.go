@@ -18,7 +18,7 @@ func (r *Registry) Pin(ctx context.Context, asker policy.Asker, lock string, ids
 	return r.Catalog.PinUpstream(ctx, lock, string(asker.DID), ids, r.Clock())
 }
 
-// Unpin takes back what lock pinned last before before (zero: all of it), and all that it lacks,
+// Unpin takes back what lock pinned, or was noted to lack, last before before (zero: all of it),
 // and says how many crates that were. A *policy.Denial where asker may not.
 func (r *Registry) Unpin(ctx context.Context, asker policy.Asker, lock string, before time.Time) (int64, error) {
 	if denial := policy.Keep(asker); denial != nil {

@@ -65,10 +65,10 @@ func (t *Tx) pin(ctx context.Context, cid, lock, did string, since time.Time) er
 		ON CONFLICT (cid, lock) DO UPDATE SET since = excluded.since, did = excluded.did`, args: []any{cid, lock, since.Unix(), did}})
 }
 
-// UnpinUpstream takes back what the list lock pinned last before before, in whole seconds,
-// or at any time where that is zero, and all that the list lacks; it returns how many there
+// UnpinUpstream takes back what the list lock pinned, and what it was noted to lack, last before
+// before, in whole seconds, or at any time where that is zero; it returns how many there
 // were, what lacked among them only where all goes. What the list has had pinned anew since then
-// stays, so that a list is replaced by pinning the new one first.
+// stays, so that a list is replaced by pinning the new one first. After an error some may be gone.
 func (db *DB) UnpinUpstream(ctx context.Context, lock string, before time.Time) (removed int64, err error) {
 	all := before.IsZero()
 	until := int64(math.MaxInt64)
@@ -79,7 +79,7 @@ func (db *DB) UnpinUpstream(ctx context.Context, lock string, before time.Time) 
 	if err != nil {
 		return pins, err
 	}
-	lacks, err := db.forgetLacks(ctx, "TRUE", lock)
+	lacks, err := db.forgetLacks(ctx, "since < $2", lock, until)
 	if !all {
 		lacks = 0
 	}

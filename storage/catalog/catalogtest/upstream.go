@@ -545,16 +545,18 @@ func testUpstreamLacks(t *testing.T, db *catalog.DB) {
 		t.Errorf("let go: %d, %v", n, err)
 	}
 
-	// Let go, or replaced.
-	must(db.LackUpstream(ctx, []catalog.UpstreamLack{whole, other}))
-	if n, err := db.UnpinUpstream(ctx, "a", noted); err != nil || n != 0 {
+	// Let go, or replaced: what was noted since, by whoever else is at it, still lacks.
+	since := lack("a", "four", "1.0.0", "", storage.CID{})
+	since.Since = noted.Add(time.Second)
+	must(db.LackUpstream(ctx, []catalog.UpstreamLack{whole, other, since}))
+	if n, err := db.UnpinUpstream(ctx, "a", noted.Add(time.Second)); err != nil || n != 2 {
 		t.Errorf("replaced: %d, %v", n, err)
 	}
-	lacks("a")
+	lacks("a", since)
 	if n, err := db.UnpinUpstream(ctx, "b", time.Time{}); err != nil || n != 1 {
 		t.Errorf("let go: %d, %v", n, err)
 	}
-	locks("", 9, catalog.UpstreamLock{Lock: "a", DID: "did:key:a", Since: noted, Pins: 2, Held: 2, Bytes: 3}, catalog.UpstreamLock{Lock: "c", DID: "did:key:a", Since: noted, Pins: 1, Held: 1, Bytes: 3})
+	locks("", 9, catalog.UpstreamLock{Lock: "a", DID: "did:key:a", Since: since.Since, Lacking: 1}, catalog.UpstreamLock{Lock: "c", DID: "did:key:a", Since: noted, Pins: 1, Held: 1, Bytes: 3})
 	for _, bad := range []catalog.UpstreamLack{{}, lack("", "a", "1.0.0", "", storage.CID{}), lack("a", "", "1.0.0", "", storage.CID{}), lack("a", "b", "\xff", "", storage.CID{})} {
 		if err := db.LackUpstream(ctx, []catalog.UpstreamLack{bad}); !errors.Is(err, catalog.ErrBadText) {
 			t.Errorf("%+v: error %v, want ErrBadText", bad, err)
