@@ -142,7 +142,7 @@ func (s *Server) prefetch(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	f := prefetching{server: s, r: r, w: w, upstream: upstream, lock: request.Lock, by: asker, began: s.clock()}
-	if request.Lock != "" && request.Lacking != nil {
+	if request.Lock != "" {
 		if err := f.lackFirst(r.Context(), request); err != nil {
 			return err
 		}
@@ -248,7 +248,7 @@ func (f prefetching) run(request prefetchRequest) error {
 		})
 	}
 	go func() { workers.Wait(); close(lines) }()
-	f.tell(ctx, len(list)+len(unknown), lines, keeping{prefetching: f, had: had})
+	f.tell(ctx, len(list)+len(unknown), lines, had)
 	cancel()
 	for range lines { // so that all have ended when this returns
 	}
@@ -407,9 +407,10 @@ func (f prefetching) otherBytes(c prefetchedJSON, digest [32]byte, err error) er
 // errOtherBytes is an ErrNotFound.
 var errOtherBytes = fmt.Errorf("%w: there is no such version with the checksum of the list", registry.ErrNotFound)
 
-// tell writes a line for each outcome, and has kept what is held, and noted what lacks.
-func (f prefetching) tell(ctx context.Context, of int, lines <-chan prefetchLine, kept keeping) {
-	count, flush := prefetchCount{Of: of, Began: particle.At(f.began)}, http.NewResponseController(f.w).Flush
+// tell writes a line for each outcome, and has kept what is held, and noted what lacks; had is what
+// the list lacks no more when all of it was tried.
+func (f prefetching) tell(ctx context.Context, of int, lines <-chan prefetchLine, had []registry.Lack) {
+	count, flush, kept := prefetchCount{Of: of, Began: particle.At(f.began)}, http.NewResponseController(f.w).Flush, keeping{prefetching: f}
 	f.w.Header().Set("Content-Type", "application/x-ndjson")
 	asItComes(f.w)
 	alive := time.NewTicker(signOfLife)
@@ -418,6 +419,7 @@ func (f prefetching) tell(ctx context.Context, of int, lines <-chan prefetchLine
 		select {
 		case line, more := <-lines:
 			if !more {
+				kept.had = append(kept.had, had...)
 				kept.note(ctx, &count)
 				count.Done = true
 				_ = f.write(prefetchLine{Counts: &count})

@@ -10,10 +10,21 @@ import (
 	"phoenix-lab.org/aln-registry/storage"
 )
 
-// lackFirst notes, before any of it is fetched, what a lock names by its bytes: what it does not
-// pin yet it lacks, and still does where the list is cut.
+// lackFirst notes, before any of it is fetched, what a lock names by its bytes, or all versions of: what
+// it does not pin yet it lacks, and still does where the list is cut.
 func (f prefetching) lackFirst(ctx context.Context, request prefetchRequest) error {
 	var lacks []registry.Lack
+	for _, name := range request.Whole {
+		if f.mayBe(name, "") {
+			lacks = append(lacks, f.lackOf(name, "", "", ""))
+		}
+	}
+	if request.Lacking == nil && len(lacks) == 0 {
+		return nil
+	}
+	if request.Lacking == nil { // it is a further part of a list
+		return f.server.registry.Lack(ctx, f.by, f.lock, lacks)
+	}
 	for _, all := range [][]prefetchedJSON{request.Crates, request.Lacking} {
 		for _, c := range all {
 			if c.Checksum != "" && f.mayBe(c.Name, c.Version) {
