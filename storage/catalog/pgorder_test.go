@@ -121,6 +121,29 @@ func TestWhoWritesTheSameRowsWaitsForNoDeadlock(t *testing.T) {
 	}
 }
 
+// What one server notes as lacking, while another pins it for the same list, lacks no more when both are done.
+func TestWhatIsPinnedMeanwhileDoesNotLack(t *testing.T) {
+	t.Parallel()
+	w := openTwo(t)
+	lacks := []catalog.UpstreamLack{{Lock: "ci", Upstream: "crates-io", Name: "a", CID: storage.CIDOf([]byte("a")), DID: "did:key:a"}, {Lock: "ci", Upstream: "crates-io", Name: "m", DID: "did:key:a"}}
+	if err := w.a.LackUpstream(t.Context(), lacks[1:]); err != nil {
+		t.Fatal(err)
+	}
+	release, done := w.holdRow(t, "SELECT 1 FROM upstream_lack WHERE name = 'm' FOR UPDATE"), make(chan error, 1)
+	go func() { done <- w.a.LackUpstream(t.Context(), lacks) }()
+	eventually(t, "it waits for the second", func() bool { return w.blocked(t) == 1 })
+	if err := w.b.PinUpstream(t.Context(), "ci", "did:key:a", []storage.CID{lacks[0].CID}, time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got, err := w.b.UpstreamLacks(t.Context(), catalog.UpstreamLack{Lock: "ci"}, 9); err != nil || len(got) != 1 || got[0].Name != "m" {
+		t.Errorf("it lacks %+v, %v; one of them is pinned", got, err)
+	}
+}
+
 // empty forgets what an earlier one has written.
 func (w two) empty(t *testing.T) {
 	t.Helper()

@@ -30,13 +30,34 @@ type UpstreamLack struct {
 // does not lack, unless it is held, and that of other upstreams alone.
 func (db *DB) LackUpstream(ctx context.Context, lacks []UpstreamLack) error {
 	inOrder := sortedBy(lacks, compareLacks)
-	return db.note(ctx, func(t *Tx) error {
+	err := db.note(ctx, func(t *Tx) error {
 		for _, l := range inOrder {
 			if err := t.lack(ctx, l); err != nil {
 				return err
 			}
 		}
 		return nil
+	})
+	// Who pins meanwhile takes back what was noted before, and does not see this: so it is looked once more.
+	for err == nil && len(inOrder) > 0 {
+		lock, ids := inOrder[0].Lock, []storage.CID{}
+		for len(inOrder) > 0 && inOrder[0].Lock == lock {
+			if !inOrder[0].CID.IsZero() {
+				ids = append(ids, inOrder[0].CID)
+			}
+			inOrder = inOrder[1:]
+		}
+		err = db.forgetPinned(ctx, lock, textsOf(ids))
+	}
+	return err
+}
+
+// forgetPinned takes back that lock lacks what of texts, CIDs, it pins.
+func (db *DB) forgetPinned(ctx context.Context, lock string, texts []string) error {
+	return inBatches(texts, 2, func(list string, args []any) error {
+		where := "cid IN (" + list + ") AND " + pinnedOf("upstream_lack.lock", "upstream_lack.cid", "upstream_lack.upstream")
+		_, err := db.forgetLacks(ctx, where, append([]any{lock}, args...)...)
+		return err
 	})
 }
 

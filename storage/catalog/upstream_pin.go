@@ -54,10 +54,7 @@ func (db *DB) PinUpstream(ctx context.Context, lock, did string, ids []storage.C
 	}
 	// For what others note meanwhile nobody waits who has the head. Where this is not done the list
 	// lacks more than it does, and not less.
-	return inBatches(texts, 2, func(list string, args []any) error {
-		_, err := db.forgetLacks(ctx, "cid IN ("+list+") AND "+pinnedOf("upstream_lack.lock", "upstream_lack.cid", "upstream_lack.upstream"), append([]any{lock}, args...)...)
-		return err
-	})
+	return db.forgetPinned(ctx, lock, texts)
 }
 
 func (t *Tx) pin(ctx context.Context, cid, lock, did string, since time.Time) error {
