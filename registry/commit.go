@@ -71,6 +71,7 @@ func (r *Registry) applyBatch(ctx context.Context, tx *catalog.Tx, batch []*subm
 	if err := checkCondemned(ctx, tx, batch...); err != nil {
 		return err
 	}
+	var scans []catalog.Scan
 	for _, s := range batch {
 		s.receipt, s.refusal, s.changes, s.found = Receipt{}, nil, nil, false
 		if doubt {
@@ -84,8 +85,11 @@ func (r *Registry) applyBatch(ctx context.Context, tx *catalog.Tx, batch []*subm
 		if s.refusal, err = r.applyOne(ctx, tx, s, now); err != nil {
 			return err
 		}
+		if s.scan != nil && s.changes != nil { // it was entered now
+			scans = append(scans, *s.scan)
+		}
 	}
-	return nil
+	return tx.PutScans(ctx, scans)
 }
 
 // findEntered looks for s in the log.
@@ -167,11 +171,6 @@ func (r *Registry) applyOne(ctx context.Context, tx *catalog.Tx, s *submission, 
 	}
 	if err := enter(ctx, tx, entry, s.record, changes, line); err != nil {
 		return nil, err
-	}
-	if s.scan != nil {
-		if err := tx.PutScan(ctx, *s.scan); err != nil {
-			return nil, err
-		}
 	}
 	s.receipt, s.changes = Receipt{Record: s.record.ID(), Index: index}, changes
 	return nil, nil

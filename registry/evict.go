@@ -269,7 +269,8 @@ func (e *Evictor) remove(ctx context.Context, batch []catalog.UpstreamBlob, asOf
 const holdAgainTime = 10 * time.Second
 
 // holdAgain notes as held what was condemned and is still there: what is not removed is not
-// forgotten. What may not be held yet, since a store may still remove it, is left for later.
+// forgotten. What may not be held yet, since a store may still remove it, is left for later. Of the
+// rest, which was removed, it is forgotten who served it.
 func (e *Evictor) holdAgain(ctx context.Context, batch []catalog.UpstreamBlob, tombs map[storage.CID]time.Time) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), holdAgainTime)
 	defer cancel()
@@ -288,7 +289,10 @@ func (e *Evictor) holdAgain(ctx context.Context, batch []catalog.UpstreamBlob, t
 			e.left = append(e.left, b)
 		}
 	}
-	return err
+	isLeft := func(id storage.CID) bool {
+		return slices.ContainsFunc(e.left, func(b catalog.UpstreamBlob) bool { return b.CID == id })
+	}
+	return errors.Join(err, e.forgetSources(ctx, slices.DeleteFunc(cidsOf(batch), isLeft)))
 }
 
 // removeLeft removes what is left of before, but for what is named or held by now.

@@ -68,6 +68,13 @@ func TestWhatCannotBeRemovedIsNotForgotten(t *testing.T) {
 			if there != len(all)-3 || held != there-forgotten || len(e.left) != forgotten {
 				t.Errorf("%d of %d are stored, %d held, %d left for later", there, len(all), held, len(e.left))
 			}
+			served := func(want int) {
+				t.Helper()
+				if n := (&archive{world: c.w}).count("SELECT COUNT(*) FROM upstream_source"); n != int64(want) {
+					t.Errorf("of %d it is known who served them, want %d", n, want)
+				}
+			}
+			served(there)
 			store.is = false
 			if _, err := e.MakeRoom(t.Context(), 0); err != nil {
 				t.Error(err)
@@ -77,6 +84,7 @@ func TestWhatCannotBeRemovedIsNotForgotten(t *testing.T) {
 					t.Errorf("%s is still there: %v", b.Name, err)
 				}
 			}
+			served(0)
 		})
 	}
 }

@@ -217,7 +217,10 @@ func (g *garbage) collect(ctx context.Context, listed *spill) error {
 	if err := flush(); err != nil || !g.Delete {
 		return err
 	}
-	return g.forget(ctx)
+	if err := g.forget(ctx); err != nil {
+		return err
+	}
+	return forgetServed(ctx, g.Catalog)
 }
 
 // forget forgets tombstones that are old enough.

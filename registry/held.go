@@ -121,6 +121,42 @@ func nameHeld(ctx context.Context, db *catalog.DB, names *spill) (held int64, er
 	}
 }
 
+// forgetServed forgets who served what is not held any more: an Evictor that is killed before it
+// does so leaves that. What has a tombstone may still be held again.
+func forgetServed(ctx context.Context, db *catalog.DB) error {
+	for last := (catalog.UpstreamSource{}); ; {
+		page, err := db.UpstreamSourcesAfter(ctx, last, heldPage)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		var ids []storage.CID
+		for _, s := range page {
+			ids = append(ids, s.CID)
+		}
+		held, err := db.UpstreamBlobs(ctx, ids)
+		if err != nil {
+			return err
+		}
+		of := make(map[storage.CID]bool, len(held))
+		for _, b := range held {
+			of[b.CID] = true
+		}
+		if gone := slices.DeleteFunc(ids, func(id storage.CID) bool { return of[id] }); len(gone) > 0 {
+			err = db.Update(ctx, func(tx *catalog.Tx) error {
+				tombs, err := tx.Condemned(ctx, gone)
+				if err != nil {
+					return err
+				}
+				return tx.ForgetUpstreamSources(ctx, slices.DeleteFunc(slices.Clone(gone), func(id storage.CID) bool { return slices.Contains(tombs, id) }))
+			})
+		}
+		if err != nil {
+			return err
+		}
+		last = page[len(page)-1]
+	}
+}
+
 // heldOf are those of ids that are held of other registries; tx holds the head's lock.
 func heldOf(ctx context.Context, tx *catalog.Tx, ids []storage.CID) (map[storage.CID]catalog.UpstreamBlob, error) {
 	rows, err := tx.UpstreamBlobs(ctx, ids)

@@ -20,7 +20,7 @@ func (r *Registry) Pin(ctx context.Context, asker policy.Asker, lock string, ids
 	return r.Catalog.PinUpstream(ctx, lock, string(asker.DID), ids, r.Clock())
 }
 
-// Unpin takes back what lock pinned last before before (zero: all of it), and all that it lacks,
+// Unpin takes back what lock pinned, or was noted to lack, last before before (zero: all of it),
 // and says how many crates that were. A *policy.Denial where asker may not.
 func (r *Registry) Unpin(ctx context.Context, asker policy.Asker, lock string, before time.Time) (int64, error) {
 	if denial := policy.Keep(asker); denial != nil {
@@ -155,15 +155,13 @@ func (r *Registry) Lack(ctx context.Context, asker policy.Asker, lock string, la
 	return r.Catalog.LackUpstream(ctx, rowsOfLacks(lock, string(asker.DID), r.Clock(), lacks))
 }
 
-// LackAnew is Lack in place of all that lock lacked of upstream.
+// LackAnew is Lack in place of all that lock lacked of upstream, of which all lacks are. Cut in the
+// middle, lock lacks both.
 func (r *Registry) LackAnew(ctx context.Context, asker policy.Asker, lock, upstream string, lacks []Lack) error {
 	if denial := policy.Keep(asker); denial != nil {
 		return denial
 	}
-	if err := r.Catalog.ForgetUpstreamLacks(ctx, lock, upstream); err != nil {
-		return err
-	}
-	return r.Lack(ctx, asker, lock, lacks)
+	return r.Catalog.LackUpstreamAnew(ctx, lock, upstream, rowsOfLacks(lock, string(asker.DID), r.Clock(), lacks))
 }
 
 // Have notes that lock lacks no more what it names by lacks. A *policy.Denial where asker may not.

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -130,4 +132,29 @@ func TestWhatIsNoCrateKeepsNothingElseFromBeingKept(t *testing.T) {
 		`"lacking":[{"name":"","version":"1.0.0","checksum":"` + hash + `"}]}`
 	l.do(ask{method: http.MethodPost, path: "/v1/upstreams/crates-io/prefetch", token: token, body: []byte(body)}).want(t, 200, `"error":""`, `"pinned":1`)
 	l.get("/v1/locks", token).want(t, 200, `"pins":1,`, `"lacking":0,`)
+}
+
+// A list of all versions of a crate that is cut in the middle is not told to be whole.
+func TestAllVersionsOfACrateLackUntilAllWereTried(t *testing.T) {
+	l := newLab(t)
+	var versions []string
+	for n := range pinBatch + 1 {
+		versions = append(versions, fmt.Sprintf("1.0.%d", n))
+	}
+	l.upstreams.offer("many", versions...)
+	last, goOn := crateFile("many", versions[pinBatch]), make(chan struct{})
+	l.upstreams.crates[storage.CIDOf(last)] = []part{{data: string(last), wait: goOn}}
+	release := sync.OnceFunc(func() { close(goOn) })
+	t.Cleanup(release)
+	token, done := l.session(l.member, "publish read"), make(chan reply, 1)
+	go func() {
+		done <- l.do(ask{method: http.MethodPost, path: "/v1/upstreams/crates-io/prefetch", token: token, body: []byte(`{"lock":"ci","all_versions_of":["many"]}`)})
+	}()
+	eventually(t, func() bool {
+		return strings.Contains(string(l.get("/v1/locks", token).want(t, 200).body), fmt.Sprintf(`"pins":%d`, pinBatch))
+	})
+	l.get("/v1/locks/ci", token).want(t, 200, `"lacking":[{"upstream":"crates-io","name":"many","version":"","why":""}]`)
+	release()
+	(<-done).want(t, 200, `"error":""`)
+	l.get("/v1/locks", token).want(t, 200, fmt.Sprintf(`"pins":%d`, pinBatch+1), `"lacking":0,`)
 }

@@ -134,12 +134,18 @@ func (a *app) prefetch(ctx context.Context, f prefetchFlags, args []string) erro
 	if err != nil {
 		return err
 	}
-	if result.KeptAs != "" && len(result.Missing) == 0 {
-		if result.Unpinned, err = r.Unpin(ctx, result.KeptAs, first.Add(-pinSlack)); err != nil {
-			return fmt.Errorf("all is held and kept as %s, but what that kept before cannot be let go: %w", result.KeptAs, err)
-		}
+	if result.KeptAs == "" {
+		return a.printPrefetch(result)
 	}
-	return a.printPrefetch(result)
+	whole := len(result.Missing) == 0
+	if result.Unpinned, err = r.Unpin(ctx, result.KeptAs, letGoBefore(first, whole)); err == nil {
+		return a.printPrefetch(result)
+	}
+	if whole {
+		return fmt.Errorf("all is held and kept as %s, but what that kept before cannot be let go: %w", result.KeptAs, err)
+	}
+	_ = a.printPrefetch(result)
+	return fmt.Errorf("what %s kept long ago cannot be let go: %w", result.KeptAs, err)
 }
 
 // fetchLists has all lists fetched; began is when the registry began with the first that is kept.
@@ -193,9 +199,6 @@ func mayNotKeep(err error) bool {
 	var refused *client.APIError
 	return errors.As(err, &refused) && refused.Status == http.StatusForbidden && refused.Code == "role"
 }
-
-// pinSlack is by how much the clocks of a registry's servers may differ.
-const pinSlack = 5 * time.Minute
 
 func areHeld(r prefetchResult) string {
 	n := int64(r.Held + r.Fetched)

@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"phoenix-lab.org/aln-registry/client/cargoconfig"
 	"phoenix-lab.org/aln-registry/registry/cargo"
@@ -38,4 +39,21 @@ func pinOfLock(file string, packages []cargo.Locked) string {
 		return '_'
 	}, stem)
 	return stem[:min(len(stem), maxPinStem)] + "/" + lockName
+}
+
+const (
+	// pinSlack is by how much the clocks of a registry's servers may differ.
+	pinSlack = 5 * time.Minute
+	// keptBeside is for how long a name keeps what it was given for a lock, when not all is held
+	// of those that it was given since: they might never be held whole, and each has other crates.
+	keptBeside = 30 * 24 * time.Hour
+)
+
+// letGoBefore is when, at the latest, a name was given for the last time what it keeps no more, when
+// the registry began at began with a list that is held whole, or is not.
+func letGoBefore(began time.Time, whole bool) time.Time {
+	if whole {
+		return began.Add(-pinSlack)
+	}
+	return began.Add(-keptBeside)
 }

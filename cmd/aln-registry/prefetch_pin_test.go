@@ -1,13 +1,17 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"phoenix-lab.org/aln-registry/client"
 	"phoenix-lab.org/aln-registry/registry/cargo"
+	"phoenix-lab.org/aln-registry/storage"
+	"phoenix-lab.org/aln-registry/storage/catalog"
 )
 
 // A lock is kept under a name that stays while its crates change, and that the registry takes.
@@ -93,5 +97,62 @@ func TestTheGuidesListIsOne(t *testing.T) {
 	list, err := parseList("the list", []byte(text+"\n\n"))
 	if err != nil || len(list) != 3 || list[1] != (client.Prefetched{Name: "serde", Version: "1.0.228"}) || len(list[2].Checksum) != 64 {
 		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// A name that is asked for again and again, each time with another lock, keeps those of five minutes,
+// or of thirty days where none is held whole, and no more; what is over goes with the next one.
+func TestWhatANameKeepsDoesNotGrowWithoutEnd(t *testing.T) {
+	t.Parallel()
+	db, err := catalog.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "catalog.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for name, test := range map[string]struct {
+		whole       bool
+		every       time.Duration
+		times, most int
+	}{
+		"whole, every minute":     {true, time.Minute, 20, 6},
+		"never whole, every day":  {false, 24 * time.Hour, 70, 31},
+		"whole, once in an hour":  {true, time.Hour, 5, 1},
+		"never whole, each month": {false, 31 * 24 * time.Hour, 5, 1},
+	} {
+		at := time.Unix(1_800_000_000, 0)
+		kept := func() (pins int64) {
+			t.Helper()
+			locks, err := db.UpstreamLocks(t.Context(), "", 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, l := range locks {
+				if l.Lock == name {
+					pins = l.Pins
+				}
+			}
+			return pins
+		}
+		prefetch := func(n int) {
+			t.Helper()
+			own, stays := storage.CIDOf(fmt.Append(nil, name, n)), storage.CIDOf([]byte(name))
+			if err := db.PinUpstream(t.Context(), name, "did:key:a", []storage.CID{own, stays}, at); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := db.UnpinUpstream(t.Context(), name, letGoBefore(at, test.whole)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for n := range test.times {
+			at = at.Add(test.every)
+			prefetch(n)
+			if got, want := kept(), int64(min(n+1, test.most)+1); got != want {
+				t.Errorf("%s: after %d times %d are kept, want %d", name, n+1, got, want)
+			}
+		}
+		at = at.Add(keptBeside + time.Second)
+		if prefetch(-1); kept() != 2 {
+			t.Errorf("%s: the last one keeps %d, want its own", name, kept())
+		}
 	}
 }

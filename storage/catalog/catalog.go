@@ -103,13 +103,13 @@ type CrateHit struct {
 type dialect struct {
 	now      string // one row: Unix seconds by the database's clock
 	lockHead string // one row: the head's size, locked until the transaction ends
-	// lockPublished ends the query of what is published, so that it locks the
-	// row; notify tells everybody that it has changed. Empty where one process
+	// lockRows ends a query so that it locks the rows that it returns, in their
+	// order; notify tells everybody what is published. Empty where one process
 	// has the catalog.
-	lockPublished, notify string
-	nowMillis             string             // an expression: Unix milliseconds by the database's clock
-	afterAudit            string             // where audit's next ID has to be set behind those that were given
-	snapshot              sql.IsolationLevel // at which all of a transaction's reads see one state
+	lockRows, notify string
+	nowMillis        string             // an expression: Unix milliseconds by the database's clock
+	afterAudit       string             // where audit's next ID has to be set behind those that were given
+	snapshot         sql.IsolationLevel // at which all of a transaction's reads see one state
 	// faults and quickFaults ask the database to check itself: "ok" or lines of what is
 	// wrong; "" where that is not to be had by a query.
 	faults, quickFaults string

@@ -150,7 +150,7 @@ func callHot(t *testing.T, db *DB) {
 	lack := UpstreamLack{Lock: "lock7", Upstream: "crates-io", Name: "crate7", Version: "2.0.0", DID: "did:key:1"}
 	call("LackUpstream", db.LackUpstream(ctx, []UpstreamLack{lack}))
 	call("HaveUpstream", db.HaveUpstream(ctx, []UpstreamLack{lack}))
-	call("ForgetUpstreamLacks", db.ForgetUpstreamLacks(ctx, "lock9", "crates-io"))
+	call("LackUpstreamAnew", db.LackUpstreamAnew(ctx, "lock9", "crates-io", []UpstreamLack{lack}))
 	_, err = db.UnpinUpstream(ctx, "lock8", time.Time{})
 	call("UnpinUpstream", err)
 	_, err = db.UnpinUpstream(ctx, "lock8", time.Unix(1, 0))

@@ -15,15 +15,15 @@ import (
 )
 
 var postgres = dialect{
-	now:           "SELECT CAST(FLOOR(EXTRACT(EPOCH FROM clock_timestamp())) AS BIGINT)",
-	lockHead:      "SELECT size FROM head WHERE id = 1 FOR UPDATE",
-	lockPublished: " FOR UPDATE",
-	notify:        "SELECT pg_notify('" + publishedChannel + "', '')",
-	nowMillis:     "CAST(FLOOR(EXTRACT(EPOCH FROM clock_timestamp()) * 1000) AS BIGINT)",
-	afterAudit:    "SELECT setval(pg_get_serial_sequence('audit', 'id'), (SELECT MAX(id) FROM audit))",
-	snapshot:      sql.LevelRepeatableRead,
-	shared:        true,
-	send:          sendAtOnce,
+	now:        "SELECT CAST(FLOOR(EXTRACT(EPOCH FROM clock_timestamp())) AS BIGINT)",
+	lockHead:   "SELECT size FROM head WHERE id = 1 FOR UPDATE",
+	lockRows:   " FOR UPDATE",
+	notify:     "SELECT pg_notify('" + publishedChannel + "', '')",
+	nowMillis:  "CAST(FLOOR(EXTRACT(EPOCH FROM clock_timestamp()) * 1000) AS BIGINT)",
+	afterAudit: "SELECT setval(pg_get_serial_sequence('audit', 'id'), (SELECT MAX(id) FROM audit))",
+	snapshot:   sql.LevelRepeatableRead,
+	shared:     true,
+	send:       sendAtOnce,
 }
 
 // How many connections a process has at most: of these, one for leases, and one that

@@ -81,7 +81,7 @@ func (db *DB) Publish(ctx context.Context, f func(ctx context.Context, p *Public
 func (db *DB) publishShared(ctx context.Context, f func(ctx context.Context, p *Publication) (Published, error)) error {
 	var now Published
 	t, end, err := db.begin(ctx, db.control, func(t *Tx) (err error) {
-		now, err = readPublished(ctx, t.Reader, db.dialect.lockPublished)
+		now, err = readPublished(ctx, t.Reader, db.dialect.lockRows)
 		return err
 	})
 	if err != nil {

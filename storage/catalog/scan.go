@@ -96,14 +96,18 @@ func (db *DB) PutScan(ctx context.Context, s Scan) error {
 
 // PutScans is PutScan of several, all or none.
 func (db *DB) PutScans(ctx context.Context, scans []Scan) error {
-	return db.note(ctx, func(t *Tx) error {
-		for _, s := range scans {
-			if err := t.PutScan(ctx, s); err != nil {
-				return err
-			}
+	return db.note(ctx, func(t *Tx) error { return t.PutScans(ctx, scans) })
+}
+
+// PutScans is DB's, within the transaction.
+func (t *Tx) PutScans(ctx context.Context, scans []Scan) error {
+	inOrder := sortedBy(scans, func(a, b Scan) int { return strings.Compare(a.CID.String(), b.CID.String()) })
+	for _, s := range inOrder {
+		if err := t.PutScan(ctx, s); err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // PutScan is DB's, within the transaction.

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -39,7 +40,10 @@ func (db *DB) Update(ctx context.Context, f func(*Tx) error) error {
 }
 
 // note is Update for facts that are not derived from the log: it does not keep
-// others from the head.
+// others from the head. Nor is there anything else by which one waits for another, so f, and
+// whoever writes the same rows with the head, changes rows in the order of their keys:
+// else each may have what the other waits for, which the database finds out after a second, and
+// undoes.
 func (db *DB) note(ctx context.Context, f func(*Tx) error) error {
 	if !db.dialect.shared {
 		return db.Update(ctx, f)
@@ -52,6 +56,37 @@ func (db *DB) note(ctx context.Context, f func(*Tx) error) error {
 		defer end()
 		return t.run(ctx, f)
 	})
+}
+
+// sortedBy are rows in the order of their keys; those of one key stay in theirs.
+func sortedBy[T any](rows []T, compare func(a, b T) int) []T {
+	rows = slices.Clone(rows)
+	slices.SortStableFunc(rows, compare)
+	return rows
+}
+
+// deletePiece is how many rows are deleted in one transaction, for which others may wait.
+const deletePiece = 1000
+
+// deleteOfLock deletes the rows of table for which where holds, the first argument of which is
+// $1, a lock's name, and says how many there were: in pieces, each in the order of key, as note
+// wants it. After an error some may be gone.
+func (db *DB) deleteOfLock(ctx context.Context, what, table, key, where string, args ...any) (removed int64, err error) {
+	query := fmt.Sprintf("WITH gone AS (SELECT %[2]s FROM %[1]s WHERE lock = $1 AND %[3]s ORDER BY %[2]s LIMIT %[4]d%[5]s) "+
+		"DELETE FROM %[1]s WHERE lock = $1 AND (%[2]s) IN (SELECT %[2]s FROM gone)", table, key, where, deletePiece, db.dialect.lockRows)
+	for {
+		var n int64
+		err := db.again(ctx, func() error {
+			result, err := db.write.ExecContext(ctx, query, args...)
+			if err == nil {
+				n, err = result.RowsAffected()
+			}
+			return failed(ctx, what, err)
+		})
+		if removed += n; err != nil || n < deletePiece {
+			return removed, err
+		}
+	}
 }
 
 // transactionAttempts is how often a transaction is tried that others keep from succeeding.

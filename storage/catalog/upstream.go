@@ -1,10 +1,12 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"phoenix-lab.org/aln-registry/storage"
@@ -54,8 +56,11 @@ func scanUpstreamFile(rows *sql.Rows) (f UpstreamFile, err error) {
 
 // PutUpstreamFiles notes files, each in place of what was noted of it, all or none.
 func (db *DB) PutUpstreamFiles(ctx context.Context, files []UpstreamFile) error {
+	inOrder := sortedBy(files, func(a, b UpstreamFile) int {
+		return cmp.Or(strings.Compare(a.Upstream, b.Upstream), strings.Compare(a.Name, b.Name))
+	})
 	return db.note(ctx, func(t *Tx) error {
-		for _, f := range files {
+		for _, f := range inOrder {
 			if err := t.putUpstreamFile(ctx, f); err != nil {
 				return err
 			}
@@ -155,7 +160,8 @@ func textOf(id storage.CID) string {
 // held already, Fetched, and Used where that is later, are what changes. Whoever does this has looked, in the same
 // transaction, that they are not condemned.
 func (t *Tx) PutUpstreamBlobs(ctx context.Context, blobs []UpstreamBlob) error {
-	for _, b := range blobs {
+	inOrder := sortedBy(blobs, func(a, b UpstreamBlob) int { return strings.Compare(a.CID.String(), b.CID.String()) })
+	for _, b := range inOrder {
 		if err := t.putUpstreamBlob(ctx, b); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"phoenix-lab.org/aln-registry/storage"
@@ -26,16 +27,43 @@ type UpstreamLack struct {
 }
 
 // LackUpstream notes lacks, each in place of what was noted of it; all or none. What its list pins
-// does not lack.
+// does not lack, unless it is held, and that of other upstreams alone.
 func (db *DB) LackUpstream(ctx context.Context, lacks []UpstreamLack) error {
-	return db.note(ctx, func(t *Tx) error {
-		for _, l := range lacks {
+	inOrder := sortedBy(lacks, compareLacks)
+	err := db.note(ctx, func(t *Tx) error {
+		for _, l := range inOrder {
 			if err := t.lack(ctx, l); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+	// Who pins meanwhile takes back what was noted before, and does not see this: so it is looked once more.
+	for err == nil && len(inOrder) > 0 {
+		lock, ids := inOrder[0].Lock, []storage.CID{}
+		for len(inOrder) > 0 && inOrder[0].Lock == lock {
+			if !inOrder[0].CID.IsZero() {
+				ids = append(ids, inOrder[0].CID)
+			}
+			inOrder = inOrder[1:]
+		}
+		err = db.forgetPinned(ctx, lock, textsOf(ids))
+	}
+	return err
+}
+
+// forgetPinned takes back that lock lacks what of texts, CIDs, it pins.
+func (db *DB) forgetPinned(ctx context.Context, lock string, texts []string) error {
+	return inBatches(texts, 2, func(list string, args []any) error {
+		where := "cid IN (" + list + ") AND " + pinnedOf("upstream_lack.lock", "upstream_lack.cid", "upstream_lack.upstream")
+		_, err := db.forgetLacks(ctx, where, append([]any{lock}, args...)...)
+		return err
+	})
+}
+
+// compareLacks orders them by their key.
+func compareLacks(a, b UpstreamLack) int {
+	return cmp.Or(strings.Compare(a.Lock, b.Lock), strings.Compare(a.Upstream, b.Upstream), strings.Compare(a.Name, b.Name), strings.Compare(a.Version, b.Version))
 }
 
 func (t *Tx) lack(ctx context.Context, l UpstreamLack) error {
@@ -49,15 +77,16 @@ func (t *Tx) lack(ctx context.Context, l UpstreamLack) error {
 	}
 	return t.write(ctx, statement{what: "note what a list lacks", query: `INSERT INTO upstream_lack (lock, upstream, name, version, cid, why, since, did)
 		SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS TEXT), CAST($6 AS TEXT), CAST($7 AS BIGINT), CAST($8 AS TEXT)
-		WHERE NOT EXISTS (SELECT 1 FROM upstream_pin WHERE cid = CAST($5 AS TEXT) AND lock = CAST($1 AS TEXT))
+		WHERE NOT ` + pinnedOf("CAST($1 AS TEXT)", "CAST($5 AS TEXT)", "CAST($2 AS TEXT)") + `
 		ON CONFLICT (lock, upstream, name, version) DO UPDATE SET cid = excluded.cid, why = excluded.why, since = excluded.since, did = excluded.did`,
 		args: []any{l.Lock, l.Upstream, l.Name, l.Version, textOf(l.CID), clean(l.Why), l.Since.Unix(), l.DID}})
 }
 
 // HaveUpstream takes back that lacks do, of which all but Lock, Upstream, Name and Version is ignored.
 func (db *DB) HaveUpstream(ctx context.Context, lacks []UpstreamLack) error {
+	inOrder := sortedBy(lacks, compareLacks)
 	return db.note(ctx, func(t *Tx) error {
-		for _, l := range lacks {
+		for _, l := range inOrder {
 			err := t.write(ctx, statement{what: "note what a list lacks no more",
 				query: "DELETE FROM upstream_lack WHERE lock = $1 AND upstream = $2 AND name = $3 AND version = $4", args: []any{l.Lock, l.Upstream, l.Name, l.Version}})
 			if err != nil {
@@ -68,10 +97,39 @@ func (db *DB) HaveUpstream(ctx context.Context, lacks []UpstreamLack) error {
 	})
 }
 
-// ForgetUpstreamLacks takes back all that the list lock lacks of an upstream.
-func (db *DB) ForgetUpstreamLacks(ctx context.Context, lock, upstream string) error {
-	_, err := db.write.ExecContext(ctx, "DELETE FROM upstream_lack WHERE lock = $1 AND upstream = $2", lock, upstream)
-	return failed(ctx, "forget what a list lacks", err)
+// LackUpstreamAnew is LackUpstream of what the list lock lacks of upstream, in place of all that it
+// lacked of that before. They are noted in pieces, and what they are in place of goes last: cut in
+// between, or after an error, the list lacks more than it does, and not less.
+func (db *DB) LackUpstreamAnew(ctx context.Context, lock, upstream string, lacks []UpstreamLack) error {
+	named := map[[2]string]bool{}
+	for _, l := range lacks {
+		named[[2]string{l.Name, l.Version}] = true
+	}
+	for some := range slices.Chunk(sortedBy(lacks, compareLacks), notedPiece) {
+		if err := db.LackUpstream(ctx, some); err != nil {
+			return err
+		}
+	}
+	// What it has had meanwhile, or before.
+	_, err := db.forgetLacks(ctx, "upstream = $2 AND "+pinnedOf("upstream_lack.lock", "upstream_lack.cid", "upstream_lack.upstream"), lock, upstream)
+	for after := (UpstreamLack{Lock: lock, Upstream: upstream}); err == nil; {
+		var page []UpstreamLack
+		page, err = db.lacksOf(ctx, after, notedPiece)
+		if err != nil || len(page) == 0 {
+			break
+		}
+		after = page[len(page)-1]
+		err = db.HaveUpstream(ctx, slices.DeleteFunc(page, func(l UpstreamLack) bool { return named[[2]string{l.Name, l.Version}] }))
+	}
+	return err
+}
+
+// notedPiece is how much of a list is noted in one transaction, for which others may wait.
+const notedPiece = 1000
+
+// forgetLacks takes back what args' first, a list, lacks, as far as where holds.
+func (db *DB) forgetLacks(ctx context.Context, where string, args ...any) (int64, error) {
+	return db.deleteOfLock(ctx, "forget what a list lacks", "upstream_lack", "lock, upstream, name, version", where, args...)
 }
 
 // UpstreamLacks returns what after's list lacks behind it, by upstream, name and version (all ""
@@ -80,6 +138,23 @@ func (r Reader) UpstreamLacks(ctx context.Context, after UpstreamLack, limit int
 	return collect(ctx, r, "read what a list lacks", scanLack, "SELECT "+upstreamLackColumns+` FROM upstream_lack
 		WHERE lock = $1 AND (upstream, name, version) > ($2, $3, $4) ORDER BY upstream, name, version LIMIT $5`,
 		after.Lock, after.Upstream, after.Name, after.Version, max(limit, 0))
+}
+
+// lacksOf is UpstreamLacks of after's upstream alone: their keys.
+func (r Reader) lacksOf(ctx context.Context, after UpstreamLack, limit int) ([]UpstreamLack, error) {
+	return collect(ctx, r, "read what a list lacks", func(rows *sql.Rows) (UpstreamLack, error) {
+		l := UpstreamLack{Lock: after.Lock, Upstream: after.Upstream}
+		return l, rows.Scan(&l.Name, &l.Version)
+	}, `SELECT name, version FROM upstream_lack
+		WHERE lock = $1 AND upstream = $2 AND (name, version) > ($3, $4) ORDER BY name, version LIMIT $5`,
+		after.Lock, after.Upstream, after.Name, after.Version, limit)
+}
+
+// pinnedOf is a condition: that lock pins cid, and that this is held of upstream, or not held at all;
+// all are expressions.
+func pinnedOf(lock, cid, upstream string) string {
+	return "EXISTS (SELECT 1 FROM upstream_pin p WHERE p.cid = " + cid + " AND p.lock = " + lock +
+		" AND (NOT EXISTS (SELECT 1 FROM upstream_blob b WHERE b.cid = p.cid) OR " + servedBy("p.cid", upstream) + "))"
 }
 
 const upstreamLackColumns = "lock, upstream, name, version, cid, why, since, did"

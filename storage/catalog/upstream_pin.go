@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"math"
 	"time"
 
 	"phoenix-lab.org/aln-registry/storage"
@@ -31,25 +32,29 @@ type UpstreamLock struct {
 }
 
 // PinUpstream pins ids by the list lock of did, which may have them already: from then on
-// since is the time of all of them, and the list lacks them no more. When it returns nil
+// since is the time of all of them, and the list lacks them no more, unless they are
+// held, and that of other upstreams alone. When it returns nil
 // whoever finds one of them held may count on it to stay.
 func (db *DB) PinUpstream(ctx context.Context, lock, did string, ids []storage.CID, since time.Time) error {
 	if err := errors.Join(checkText("lock", lock), checkText("DID", did)); err != nil {
 		return err
 	}
+	texts := textsOf(ids)
 	// The head is locked, as by whoever removes: either sees what the other did.
-	return db.Update(ctx, func(t *Tx) error {
-		for _, text := range textsOf(ids) {
-			err := t.pin(ctx, text, lock, did, since)
-			if err == nil {
-				err = t.write(ctx, statement{what: "note what a list lacks no more", query: "DELETE FROM upstream_lack WHERE lock = $1 AND cid = $2", args: []any{lock, text}})
-			}
-			if err != nil {
+	err := db.Update(ctx, func(t *Tx) error {
+		for _, text := range texts {
+			if err := t.pin(ctx, text, lock, did, since); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	// For what others note meanwhile nobody waits who has the head. Where this is not done the list
+	// lacks more than it does, and not less.
+	return db.forgetPinned(ctx, lock, texts)
 }
 
 func (t *Tx) pin(ctx context.Context, cid, lock, did string, since time.Time) error {
@@ -57,33 +62,25 @@ func (t *Tx) pin(ctx context.Context, cid, lock, did string, since time.Time) er
 		ON CONFLICT (cid, lock) DO UPDATE SET since = excluded.since, did = excluded.did`, args: []any{cid, lock, since.Unix(), did}})
 }
 
-// UnpinUpstream takes back what the list lock pinned last before before, in whole seconds,
-// or at any time where that is zero, and all that the list lacks; it returns how many there
+// UnpinUpstream takes back what the list lock pinned, and what it was noted to lack, last before
+// before, in whole seconds, or at any time where that is zero; it returns how many there
 // were, what lacked among them only where all goes. What the list has had pinned anew since then
-// stays, so that a list is replaced by pinning the new one first.
+// stays, so that a list is replaced by pinning the new one first. After an error some may be gone.
 func (db *DB) UnpinUpstream(ctx context.Context, lock string, before time.Time) (removed int64, err error) {
-	query, args := "DELETE FROM upstream_pin WHERE lock = $1", []any{lock}
-	if !before.IsZero() {
-		query, args = query+" AND since < $2", append(args, before.Unix())
+	all := before.IsZero()
+	until := int64(math.MaxInt64)
+	if !all {
+		until = before.Unix()
 	}
-	pins, err := db.deleted(ctx, "unpin crates", query, args...)
+	pins, err := db.deleteOfLock(ctx, "unpin crates", "upstream_pin", "cid, lock", "since < $2", lock, until)
 	if err != nil {
-		return 0, err
+		return pins, err
 	}
-	lacks, err := db.deleted(ctx, "forget what a list lacks", "DELETE FROM upstream_lack WHERE lock = $1", lock)
-	if !before.IsZero() {
+	lacks, err := db.forgetLacks(ctx, "since < $2", lock, until)
+	if !all {
 		lacks = 0
 	}
 	return pins + lacks, err
-}
-
-func (db *DB) deleted(ctx context.Context, what, query string, args ...any) (int64, error) {
-	result, err := db.write.ExecContext(ctx, query, args...)
-	if err != nil {
-		return 0, failed(ctx, what, err)
-	}
-	n, err := result.RowsAffected()
-	return n, failed(ctx, what, err)
 }
 
 // UpstreamPins returns the pins of the list lock behind the CID after (zero: from the

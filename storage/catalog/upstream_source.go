@@ -26,6 +26,12 @@ func heldOf(where string) string {
 		" UNION SELECT b.cid FROM upstream_source s JOIN upstream_blob b ON b.cid = s.cid WHERE s.upstream = $1 AND " + where
 }
 
+// servedBy is a condition: that upstream has served cid, both expressions.
+func servedBy(cid, upstream string) string {
+	return "(EXISTS (SELECT 1 FROM upstream_source s WHERE s.cid = " + cid + " AND s.upstream = " + upstream +
+		") OR EXISTS (SELECT 1 FROM upstream_blob o WHERE o.cid = " + cid + " AND o.upstream = " + upstream + "))"
+}
+
 // UpstreamHolds returns those of ids that are held and that upstream itself has served, in byte
 // order of their text.
 func (r Reader) UpstreamHolds(ctx context.Context, upstream string, ids []storage.CID) (held []storage.CID, err error) {

@@ -413,6 +413,61 @@ func testUpstreamIsNoState(t *testing.T, db *catalog.DB) {
 	}
 }
 
+// A list in place of the one before is noted in pieces. Where that ends in the middle nothing is
+// forgotten that the list before lacks: half of a list is not told to be all of it.
+func testUpstreamLacksAnew(t *testing.T, db *catalog.DB) {
+	ctx, held := t.Context(), heldCrates(2)
+	lack := func(name string, id storage.CID) catalog.UpstreamLack {
+		return catalog.UpstreamLack{Lock: "a", Upstream: "crates-io", Name: name, Version: "1.0.0", CID: id, DID: "did:key:a", Since: noted}
+	}
+	old, stays := lack("old", storage.CID{}), lack("crate-0000", storage.CID{})
+	elsewhere, others := old, old
+	elsewhere.Upstream, others.Lock = "bonn", "b"
+	if err := db.LackUpstream(ctx, []catalog.UpstreamLack{old, stays, elsewhere, others}); err != nil {
+		t.Fatal(err)
+	}
+	var anew []catalog.UpstreamLack
+	for n := range 2500 { // more than two pieces
+		anew = append(anew, lack(fmt.Sprintf("crate-%04d", 2499-n), storage.CID{}))
+	}
+	lacking := func(lock string, want int64) {
+		t.Helper()
+		locks, err := db.UpstreamLocks(ctx, "", 9)
+		n := slices.IndexFunc(locks, func(l catalog.UpstreamLock) bool { return l.Lock == lock })
+		if err != nil || n < 0 || locks[n].Lacking != want {
+			t.Errorf("lists are %+v, %v: %s is to lack %d", locks, err, lock, want)
+		}
+	}
+	bad := anew[0]
+	bad.Name = "zz\xff"
+	if err := db.LackUpstreamAnew(ctx, "a", "crates-io", append(slices.Clone(anew), bad)); !errors.Is(err, catalog.ErrBadText) {
+		t.Fatalf("error %v, want ErrBadText", err)
+	}
+	lacking("a", 2000+2)
+	if got, err := db.UpstreamLacks(ctx, catalog.UpstreamLack{Lock: "a", Upstream: "crates-io", Name: "crate-1999", Version: "1.0.0"}, 9); err != nil || !slices.Equal(got, []catalog.UpstreamLack{old}) {
+		t.Errorf("what the list lacked before: %+v, %v", got, err)
+	}
+	// What is held and pinned by now is not lacking, whoever noted that it is.
+	anew[0].CID = held[0].CID
+	if err := db.LackUpstreamAnew(ctx, "a", "crates-io", anew); err != nil {
+		t.Fatal(err)
+	}
+	lacking("a", 2500+1)
+	if err := db.PinUpstream(ctx, "a", "did:key:a", idsOf(held[:1]), noted); err != nil {
+		t.Fatal(err)
+	}
+	lacking("a", 2499+1)
+	if err := db.LackUpstreamAnew(ctx, "a", "crates-io", anew); err != nil {
+		t.Fatal(err)
+	}
+	lacking("a", 2499+1)
+	if err := db.LackUpstreamAnew(ctx, "a", "crates-io", nil); err != nil {
+		t.Fatal(err)
+	}
+	lacking("a", 1)
+	lacking("b", 1)
+}
+
 // What a list lacks is noted until it is pinned, or had by name, or the list is let go.
 func testUpstreamLacks(t *testing.T, db *catalog.DB) {
 	ctx, all := t.Context(), heldCrates(4)
@@ -469,21 +524,44 @@ func testUpstreamLacks(t *testing.T, db *catalog.DB) {
 	must(db.HaveUpstream(ctx, []catalog.UpstreamLack{{Lock: "a", Upstream: "crates-io", Name: "two"}, {Lock: "b", Upstream: "bonn", Name: "three", Version: "1.0.0"}}))
 	lacks("a")
 	lacks("b", other)
-	must(db.ForgetUpstreamLacks(ctx, "b", "bonn"))
+	must(db.LackUpstreamAnew(ctx, "b", "bonn", nil))
 	lacks("b", other)
-	must(db.ForgetUpstreamLacks(ctx, "b", "crates-io"))
+	must(db.LackUpstreamAnew(ctx, "b", "crates-io", nil))
 	lacks("b")
 
-	// Let go, or replaced.
-	must(db.LackUpstream(ctx, []catalog.UpstreamLack{whole, other}))
-	if n, err := db.UnpinUpstream(ctx, "a", noted); err != nil || n != 0 {
+	// The same bytes from two upstreams: the one is held, and the other still lacks.
+	ours, theirs := lack("d", "three", "1.0.0", "", all[2].CID), lack("d", "three", "1.0.0", "", all[2].CID)
+	theirs.Upstream = "bonn"
+	must(db.LackUpstream(ctx, []catalog.UpstreamLack{ours, theirs}))
+	hold(t, db, all[2])
+	must(db.PinUpstream(ctx, "d", "did:key:a", idsOf(all[2:3]), noted))
+	lacks("d", theirs)
+	theirs.Why = "absent"
+	must(db.LackUpstream(ctx, []catalog.UpstreamLack{ours, theirs}))
+	lacks("d", theirs)
+	also := all[2]
+	also.Upstream = "bonn"
+	hold(t, db, also)
+	must(db.PinUpstream(ctx, "d", "did:key:a", idsOf(all[2:3]), noted))
+	lacks("d")
+	must(db.LackUpstream(ctx, []catalog.UpstreamLack{ours, theirs}))
+	lacks("d")
+	if n, err := db.UnpinUpstream(ctx, "d", time.Time{}); err != nil || n != 1 {
+		t.Errorf("let go: %d, %v", n, err)
+	}
+
+	// Let go, or replaced: what was noted since, by whoever else is at it, still lacks.
+	since := lack("a", "four", "1.0.0", "", storage.CID{})
+	since.Since = noted.Add(time.Second)
+	must(db.LackUpstream(ctx, []catalog.UpstreamLack{whole, other, since}))
+	if n, err := db.UnpinUpstream(ctx, "a", noted.Add(time.Second)); err != nil || n != 2 {
 		t.Errorf("replaced: %d, %v", n, err)
 	}
-	lacks("a")
+	lacks("a", since)
 	if n, err := db.UnpinUpstream(ctx, "b", time.Time{}); err != nil || n != 1 {
 		t.Errorf("let go: %d, %v", n, err)
 	}
-	locks("", 9, catalog.UpstreamLock{Lock: "a", DID: "did:key:a", Since: noted, Pins: 2, Held: 2, Bytes: 3}, catalog.UpstreamLock{Lock: "c", DID: "did:key:a", Since: noted, Pins: 1})
+	locks("", 9, catalog.UpstreamLock{Lock: "a", DID: "did:key:a", Since: since.Since, Lacking: 1}, catalog.UpstreamLock{Lock: "c", DID: "did:key:a", Since: noted, Pins: 1, Held: 1, Bytes: 3})
 	for _, bad := range []catalog.UpstreamLack{{}, lack("", "a", "1.0.0", "", storage.CID{}), lack("a", "", "1.0.0", "", storage.CID{}), lack("a", "b", "\xff", "", storage.CID{})} {
 		if err := db.LackUpstream(ctx, []catalog.UpstreamLack{bad}); !errors.Is(err, catalog.ErrBadText) {
 			t.Errorf("%+v: error %v, want ErrBadText", bad, err)
