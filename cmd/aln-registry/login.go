@@ -312,7 +312,7 @@ func setUpProject(result *loginResult, f loginFlags, cargoHome string, older []s
 		return err
 	}
 	if f.replace { // before anything is written
-		if err := cargoconfig.MayReplaceCratesIO(folder); err != nil {
+		if err := cargoconfig.MayReplaceCratesIO(folder, cargoHome, client.CratesIOURL(result.URL)); err != nil {
 			return err
 		}
 	}
