@@ -67,7 +67,7 @@ func MayReplaceCratesIO(dir, cargoHome, indexURL string) error {
 				continue
 			}
 			if known[name] = true; sameIndex(index, indexURL) {
-				return fmt.Errorf("%w: %s has this registry as [source.%s] already, and cargo takes no two sources of one; remove that one there, or write replace-with = %s below [source.%s] yourself", ErrReplaced, file, name, quote(name), cratesIO)
+				return fmt.Errorf("%w: %s has this registry as source %q already, and cargo takes no two sources of one; remove that one there, or write replace-with = %q below [source.%s] yourself", ErrReplaced, file, name, name, cratesIO)
 			}
 		}
 	}
@@ -76,7 +76,7 @@ func MayReplaceCratesIO(dir, cargoHome, indexURL string) error {
 
 func notReplaced(folder string, config map[string]any) error {
 	if old, replaced := lookup(config, replaceWith...); replaced && old != ReplacedSource {
-		return fmt.Errorf("%w: %s puts %v in the place of crates.io already; remove replace-with of [source.%s] there", ErrReplaced, folder, old, cratesIO)
+		return fmt.Errorf("%w: %s puts %q in the place of crates.io already; remove replace-with of [source.%s] there", ErrReplaced, folder, fmt.Sprint(old), cratesIO)
 	}
 	return nil
 }
