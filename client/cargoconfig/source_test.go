@@ -91,6 +91,7 @@ func TestASecondSourceOfTheRegistryIsRefused(t *testing.T) {
 		"of another registry":       {other, other, false},
 		"a nearer file says better": {other, corp, false},
 		"in place, and there":       {"[source.crates-io]\nreplace-with = \"corp\"\n" + corp, "", true},
+		"included":                  {"include = [\"more.toml\"]\n", "", true},
 		"our own":                   {replacedTables, replacedTables, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -99,6 +100,9 @@ func TestASecondSourceOfTheRegistryIsRefused(t *testing.T) {
 				if err := errors.Join(os.MkdirAll(folder, 0o755), os.WriteFile(filepath.Join(folder, "config.toml"), []byte(text), 0o644)); err != nil {
 					t.Fatal(err)
 				}
+			}
+			if err := os.WriteFile(filepath.Join(dir, ".cargo", "more.toml"), []byte(corp), 0o644); err != nil {
+				t.Fatal(err)
 			}
 			if err := MayReplaceCratesIO(dir, home, proxied); errors.Is(err, ErrReplaced) != test.refused || err != nil != test.refused {
 				t.Error(err)
