@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -58,19 +59,101 @@ func Lookup(dir, cargoHome string, path ...string) (Setting, bool, error) {
 	return Setting{}, false, nil
 }
 
-// decode reads the configuration in folder, an empty one where there is none.
+// decode reads the configuration in folder with the files that it includes, an empty one
+// where there is none.
 func decode(folder string) (path string, decoded map[string]any, err error) {
-	if path, err = find(folder); err != nil {
-		return "", nil, err
-	}
-	_, data, _, err := read(path)
+	path, decoded, err = decodeAlone(folder)
 	if err != nil {
 		return "", nil, err
 	}
-	if err := toml.Unmarshal(data, &decoded); err != nil {
-		return "", nil, fmt.Errorf("%s is not valid TOML: %w", path, err)
+	left := mostIncluded
+	return path, decoded, include(path, decoded, &left)
+}
+
+// decodeAlone is decode without the files that are included.
+func decodeAlone(folder string) (path string, decoded map[string]any, err error) {
+	if path, err = find(folder); err != nil {
+		return "", nil, err
 	}
-	return path, decoded, nil
+	decoded, err = decodeFile(path)
+	return path, decoded, err
+}
+
+func decodeFile(path string) (decoded map[string]any, err error) {
+	_, data, _, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := toml.Unmarshal(data, &decoded); err != nil {
+		return nil, fmt.Errorf("%s is not valid TOML: %w", path, err)
+	}
+	return decoded, nil
+}
+
+// mostIncluded bounds the files that are read for one configuration.
+const mostIncluded = 64
+
+// include adds to the configuration at path what it includes, as cargo does from 1.94 on: what
+// it says itself goes before that, and of several files the last one's goes first. One that is
+// not there says nothing here: cargo itself will tell.
+func include(path string, config map[string]any, left *int) error {
+	for _, name := range slices.Backward(included(config)) {
+		if *left--; *left < 0 {
+			return fmt.Errorf("%s includes more than %d files, or itself", path, mostIncluded)
+		}
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(filepath.Dir(path), filepath.FromSlash(name))
+		}
+		from, err := decodeFile(name)
+		if err != nil {
+			return err
+		}
+		if err := include(name, from, left); err != nil {
+			return err
+		}
+		fill(config, from)
+	}
+	return nil
+}
+
+// included are the files that a configuration includes, as it writes them; cargo takes none
+// whose name does not end in .toml.
+func included(config map[string]any) (names []string) {
+	list, ok := config["include"].([]any)
+	if !ok {
+		list = []any{config["include"]}
+	}
+	for _, element := range list {
+		if table, ok := element.(map[string]any); ok {
+			element = table["path"]
+		}
+		if name, ok := element.(string); ok && filepath.Ext(name) == ".toml" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// fill adds to a configuration what one that counts less says: cargo joins lists, the one
+// that counts more last.
+func fill(config, less map[string]any) {
+	for key, value := range less {
+		old, found := config[key]
+		switch old := old.(type) {
+		case map[string]any:
+			if table, ok := value.(map[string]any); ok {
+				fill(old, table)
+			}
+		case []any:
+			if list, ok := value.([]any); ok && key != "include" {
+				config[key] = slices.Concat(list, old)
+			}
+		default:
+			if !found {
+				config[key] = value
+			}
+		}
+	}
 }
 
 // folders are those whose configuration cargo reads in dir, the first to count first.

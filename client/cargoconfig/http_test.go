@@ -28,6 +28,43 @@ func TestSetCAInfo(t *testing.T) {
 	}
 }
 
+// Cargo reads them from 1.94 on.
+func TestWhatAConfigurationIncludesCounts(t *testing.T) {
+	home, project := t.TempDir(), t.TempDir()
+	for path, text := range map[string]string{
+		filepath.Join(project, ".cargo", "config.toml"): "include = [\"a.toml\", { path = \"deep/b.toml\", optional = true }, \"gone.toml\", \"secret.jwk\"]\n[http]\nproxy = \"own\"\n[registry]\nglobal-credential-providers = [\"cargo:token\"]\n",
+		filepath.Join(project, ".cargo", "a.toml"):      "[http]\nproxy = \"a\"\ntimeout = \"a\"\ncainfo = \"a\"\n[registries.lab]\nindex = \"" + proxied + "\"\n",
+		filepath.Join(project, ".cargo", "deep/b.toml"): "include = \"c.toml\"\n[http]\ncainfo = \"b\"\n[registry]\nglobal-credential-providers = [\"/opt/aln-registry\"]\n",
+		filepath.Join(project, ".cargo", "deep/c.toml"): "[http]\ntimeout = \"c\"\n[source.crates-io]\nreplace-with = \"lab\"\n",
+		filepath.Join(project, ".cargo", "secret.jwk"):  "[http]\nuser-agent = \"read\"\n",
+		filepath.Join(home, "config.toml"):              "[http]\ntimeout = \"home\"\n",
+	} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for key, want := range map[string]string{"proxy": "own", "cainfo": "b", "timeout": "c", "user-agent": ""} {
+		if setting, _, err := Lookup(project, home, "http", key); err != nil || setting.Text() != want {
+			t.Errorf("%s: %+v, %v", key, setting, err)
+		}
+	}
+	if now, err := Replacement(project, home); err != nil || now.Text() != proxied {
+		t.Errorf("in the place of crates.io: %+v, %v", now, err)
+	}
+	if p, err := FindProvider(project, home); err != nil || p.Program != "/opt/aln-registry" {
+		t.Errorf("provider: %+v, %v", p, err)
+	}
+	if _, err := SetIndex(project, home, "aln", proxied); !errors.Is(err, ErrNameTaken) {
+		t.Errorf("a second name: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(project, ".cargo", "a.toml"), []byte("include = \"a.toml\"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Lookup(project, home, "http", "proxy"); err == nil || !strings.Contains(err.Error(), "itself") {
+		t.Errorf("one that includes itself: %v", err)
+	}
+}
+
 func TestLookupFindsWhatCargoFinds(t *testing.T) {
 	top := t.TempDir()
 	home := filepath.Join(top, "home", ".cargo")

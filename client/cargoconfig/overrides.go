@@ -53,7 +53,7 @@ func Overrides(root, dir, cargoHome string, local ...string) ([]Override, error)
 	w.strays(local)
 	var decoded []map[string]any
 	for _, folder := range folders(dir, cargoHome) {
-		file, config, err := decode(folder)
+		file, config, err := decodeAlone(folder) // that it includes others is a finding
 		if err != nil {
 			return nil, err
 		}

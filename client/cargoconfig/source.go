@@ -41,19 +41,42 @@ func ReplaceCratesIO(dir, indexURL string) (Change, error) {
 	})
 }
 
-// MayReplaceCratesIO is ErrReplaced where ReplaceCratesIO would be, and writes nothing.
-func MayReplaceCratesIO(dir string) error {
+// MayReplaceCratesIO is ErrReplaced where ReplaceCratesIO would be, or where any file that
+// cargo reads in dir, cargoHome's too, has the index at indexURL as a source of another name:
+// cargo refuses to work with two sources of one registry. It writes nothing.
+func MayReplaceCratesIO(dir, cargoHome, indexURL string) error {
 	folder := filepath.Join(dir, ".cargo")
 	_, decoded, err := decode(folder)
 	if err != nil {
 		return err
 	}
-	return notReplaced(folder, decoded)
+	if err := notReplaced(folder, decoded); err != nil {
+		return err
+	}
+	known := map[string]bool{ReplacedSource: true}
+	for _, folder := range folders(dir, cargoHome) {
+		file, decoded, err := decode(folder)
+		if err != nil {
+			return err
+		}
+		sources, _ := decoded["source"].(map[string]any)
+		for _, name := range slices.Sorted(maps.Keys(sources)) {
+			value, _ := lookup(sources, name, "registry")
+			index, ok := value.(string)
+			if !ok || known[name] {
+				continue
+			}
+			if known[name] = true; sameIndex(index, indexURL) {
+				return fmt.Errorf("%w: %s has this registry as source %q already, and cargo takes no two sources of one; remove that one there, or write replace-with = %q below [source.%s] yourself", ErrReplaced, file, name, name, cratesIO)
+			}
+		}
+	}
+	return nil
 }
 
 func notReplaced(folder string, config map[string]any) error {
 	if old, replaced := lookup(config, replaceWith...); replaced && old != ReplacedSource {
-		return fmt.Errorf("%w: %s puts %v in the place of crates.io already; remove replace-with of [source.%s] there", ErrReplaced, folder, old, cratesIO)
+		return fmt.Errorf("%w: %s puts %q in the place of crates.io already; remove replace-with of [source.%s] there", ErrReplaced, folder, fmt.Sprint(old), cratesIO)
 	}
 	return nil
 }
@@ -69,9 +92,11 @@ func RestoreCratesIO(dir string) (Change, error) {
 			}
 		}
 		if _, found := lookup(d.decoded, sourceIndex...); found {
-			return d.remove(sourceIndex)
+			if err := d.remove(sourceIndex); err != nil {
+				return err
+			}
 		}
-		return nil
+		return d.removeEmpty(sourceIndex[:2])
 	})
 }
 
@@ -113,6 +138,22 @@ func (d *document) remove(path []string) error {
 	d.text = slices.Concat(d.text[:from], d.text[to:])
 	d.edited, d.shrunk = true, true
 	unassign(d.want, path)
+	return d.scan()
+}
+
+// removeEmpty takes away the header of a table that has nothing below it but comments, which
+// stay: a source without a place is one on which cargo ends.
+func (d *document) removeEmpty(table []string) error {
+	if slices.ContainsFunc(d.expressions, func(e expression) bool { return !e.header && hasPrefix(e.path, table) }) {
+		return nil
+	}
+	at := slices.IndexFunc(d.expressions, func(e expression) bool { return e.header && !e.array && slices.Equal(e.table, table) })
+	if at < 0 {
+		return nil
+	}
+	from, to := d.lineOf(d.expressions[at])
+	d.text = slices.Concat(d.text[:from], d.text[to:])
+	d.edited, d.shrunk = true, true
 	return d.scan()
 }
 

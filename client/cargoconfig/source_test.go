@@ -2,7 +2,9 @@ package cargoconfig
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -27,6 +29,11 @@ func TestReplacingCratesIOKeepsEverythingElse(t *testing.T) {
 		"another place of ours": {
 			"[source.crates-io]\nreplace-with = \"aln-crates-io\"\n[source.aln-crates-io]\nregistry = \"sparse+https://old.example/crates-io/index/\" # old\n[net]\nretry = 1\n",
 			"[source.crates-io]\nreplace-with = \"aln-crates-io\"\n[source.aln-crates-io]\nregistry = \"" + proxied + "\" # old\n[net]\nretry = 1\n", "[net]\nretry = 1\n",
+		},
+		"comments around the place": {
+			"[source.crates-io]\nreplace-with = \"aln-crates-io\"\n\n[source.aln-crates-io]\n# the lab's\nregistry = \"" + proxied + "\"\n# ask Ada\n[net]\nretry = 1\n",
+			"[source.crates-io]\nreplace-with = \"aln-crates-io\"\n\n[source.aln-crates-io]\n# the lab's\nregistry = \"" + proxied + "\"\n# ask Ada\n[net]\nretry = 1\n",
+			"\n# the lab's\n# ask Ada\n[net]\nretry = 1\n",
 		},
 		"dotted keys": {
 			"source.crates-io.replace-with = \"aln-crates-io\"\n", "source.crates-io.replace-with = \"aln-crates-io\"\nsource.aln-crates-io.registry = \"" + proxied + "\"\n", "",
@@ -67,6 +74,40 @@ func TestWhatStandsInThePlaceOfCratesIOAlreadyStays(t *testing.T) {
 	inline := "source = { crates-io = { protocol = \"sparse\" } }\n"
 	if after, _, err := inFile(t, ".cargo", inline, replaceCratesIO); !errors.Is(err, ErrManual) || after != inline {
 		t.Errorf("%v\n%s", err, after)
+	}
+}
+
+// Cargo ends on two sources of one registry, whatever file each is from, used or not.
+func TestASecondSourceOfTheRegistryIsRefused(t *testing.T) {
+	corp := "[source.corp]\nregistry = \"" + strings.TrimSuffix(proxied, "/") + "\"\n"
+	other := "[source.corp]\nregistry = \"sparse+https://other.example/index/\"\n"
+	for name, test := range map[string]struct {
+		project, home string
+		refused       bool
+	}{
+		"none":                      {"", "", false},
+		"in CARGO_HOME":             {"", corp, true},
+		"in the project":            {corp, "", true},
+		"of another registry":       {other, other, false},
+		"a nearer file says better": {other, corp, false},
+		"in place, and there":       {"[source.crates-io]\nreplace-with = \"corp\"\n" + corp, "", true},
+		"included":                  {"include = [\"more.toml\"]\n", "", true},
+		"our own":                   {replacedTables, replacedTables, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, home := t.TempDir(), t.TempDir()
+			for folder, text := range map[string]string{filepath.Join(dir, ".cargo"): test.project, home: test.home} {
+				if err := errors.Join(os.MkdirAll(folder, 0o755), os.WriteFile(filepath.Join(folder, "config.toml"), []byte(text), 0o644)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.WriteFile(filepath.Join(dir, ".cargo", "more.toml"), []byte(corp), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if err := MayReplaceCratesIO(dir, home, proxied); errors.Is(err, ErrReplaced) != test.refused || err != nil != test.refused {
+				t.Error(err)
+			}
+		})
 	}
 }
 

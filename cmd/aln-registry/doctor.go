@@ -92,6 +92,9 @@ func (a *app) doctor(ctx context.Context) error {
 	for _, pin := range pins {
 		d.checkRegistry(ctx, pin)
 	}
+	if ctx.Err() != nil { // what failed then failed for no reason of its own
+		return context.Cause(ctx)
+	}
 	return d.report()
 }
 

@@ -193,17 +193,28 @@ func (a *app) logCheckFull(ctx context.Context, r *client.Registry, ended []stri
 		Verdict: verdict, Size: replayed.Size, Violations: replayed.Violations, Index: found.Differences, Denied: found.Denied, LeftOut: found.LeftOut,
 		OK: replayed.Violated == 0 && len(found.Differences) == 0 && compared == nil,
 	}
+	return a.printCompared(result, replayed.Violated, compared)
+}
+
+// printCompared prints what was found, also where compared ended the comparison.
+func (a *app) printCompared(result fullJSON, violated int64, compared error) error {
+	var unproved *client.Unproved
+	if errors.As(compared, &unproved) { // the log is not believed any more
+		result.Verdict = unproved.Verdict
+	}
 	if a.json {
 		if err := a.printJSON(result); err != nil {
 			return err
 		}
 	} else {
-		a.printFull(result, replayed.Violated)
+		a.printFull(result, violated)
 	}
-	if compared != nil { // what was found is said all the same
+	switch {
+	case compared != nil && unproved != nil: // whose verdict would be printed once more
+		return fmt.Errorf("the indexes were not compared to their end: %v", compared) //nolint:errorlint // on purpose
+	case compared != nil:
 		return fmt.Errorf("the indexes were not compared to their end: %w", compared)
-	}
-	if !result.OK {
+	case !result.OK:
 		return errSilent
 	}
 	return nil

@@ -312,7 +312,7 @@ func setUpProject(result *loginResult, f loginFlags, cargoHome string, older []s
 		return err
 	}
 	if f.replace { // before anything is written
-		if err := cargoconfig.MayReplaceCratesIO(folder); err != nil {
+		if err := cargoconfig.MayReplaceCratesIO(folder, cargoHome, client.CratesIOURL(result.URL)); err != nil {
 			return err
 		}
 	}
@@ -438,14 +438,14 @@ func (a *app) printLogin(result loginResult, first bool, refusal error) {
 	}
 	a.table(rows)
 	for _, note := range result.Notes {
-		fmt.Fprintln(a.out, "note:", note)
+		fmt.Fprintln(a.out, "note:", tidy(note)) // a project's configuration may be other people's
 	}
 	var api *client.APIError
 	switch {
 	case result.Member && result.Reads != nil && result.Reads.Problem != "":
 		fmt.Fprintf(a.out, "You are a member, but may not read yet: %s\n-> %s\n", tidy(result.Reads.Problem), tidy(result.Reads.Mend))
 	case result.Member:
-		fmt.Fprintf(a.out, "You are a member. Now:  cargo publish --registry %s,  cargo add --registry %s NAME\n", result.Name, result.Name)
+		fmt.Fprintf(a.out, "You are a member. Now:  cargo publish --registry %s,  cargo add --registry %s NAME\n", tidy(result.Name), tidy(result.Name))
 	case errors.As(refusal, &api):
 		fmt.Fprintf(a.out, "The registry does not let you in yet: %s\n", api.Detail)
 	case refusal != nil:

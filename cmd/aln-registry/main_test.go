@@ -22,6 +22,19 @@ func TestAnInterruptedCommandSaysSoAndNotWhatItWasDoing(t *testing.T) {
 	}
 }
 
+// What failed since it was interrupted is no finding, with something to mend.
+func TestAnInterruptedDoctorReportsNothing(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("interrupt signal received"))
+	for _, args := range [][]string{{"doctor"}, {"doctor", "--json"}} {
+		t.Setenv("ALN_HOME", t.TempDir())
+		var out, errOut bytes.Buffer
+		if status := run(ctx, args, strings.NewReader(""), &out, &errOut); status != exitFailed || errOut.String() != "aln-registry: interrupted\n" || out.Len() != 0 {
+			t.Errorf("%q: status %d, said %q and %q", args, status, out.String(), errOut.String())
+		}
+	}
+}
+
 func TestAnInterruptedCommandSaysWhatItLeaves(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	if err := ifInterrupted(ctx, context.Canceled, "nothing was changed"); left(err) != "" {

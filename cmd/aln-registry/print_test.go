@@ -1,12 +1,21 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
 	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"unicode"
+
+	"github.com/go-json-experiment/json"
+
+	"phoenix-lab.org/aln-registry/client"
+	"phoenix-lab.org/aln-registry/registry/verify"
 )
 
 func TestTableAlignsColouredCells(t *testing.T) {
@@ -99,5 +108,29 @@ func TestWhatLibrariesQuoteIsNotLogged(t *testing.T) {
 	undo()
 	if text := out.String(); !strings.Contains(text, "Unsolicited response received") || strings.Contains(text, "s3cr3t") || log.Writer() != before {
 		t.Errorf("logged %q", text)
+	}
+}
+
+// A log that is believed no more in the middle of a comparison is part of the one document that
+// is printed, not one behind it.
+func TestAComparisonThatEndsIsOneDocument(t *testing.T) {
+	var out bytes.Buffer
+	a := &app{out: &out, json: true}
+	refused := verify.Verdict{Checks: []verify.Check{{Name: verify.CheckConsistency, Detail: "another past"}}}
+	err := a.printCompared(fullJSON{Index: []string{"crates-io: itoa@1.0.0: it lacks"}}, 0, fmt.Errorf("compare: %w", &client.Unproved{URL: "http://127.0.0.1:1", Verdict: refused}))
+	var again *client.Unproved
+	if err == nil || errors.As(err, &again) || !strings.Contains(err.Error(), "another past") {
+		t.Errorf("ends with %v", err)
+	}
+	var said struct {
+		OK      bool
+		Verdict verify.Verdict
+		Index   []string
+	}
+	if err := json.Unmarshal(out.Bytes(), &said, json.MatchCaseInsensitiveNames(true)); err != nil || said.OK || len(said.Verdict.Checks) != 1 || len(said.Index) != 1 {
+		t.Errorf("%v: %s", err, out.String())
+	}
+	if err := a.printCompared(fullJSON{}, 0, context.Canceled); !errors.Is(err, context.Canceled) {
+		t.Errorf("an interrupt becomes %v", err)
 	}
 }
