@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -126,6 +128,8 @@ func TestAChangedChecksumIsNotBelieved(t *testing.T) {
 		t.Errorf("the index file is %d\n%s\nwant in it\n%s", status, body, want)
 	}
 	l.awaitAlarm("changed itoa " + line.Vers)
+	another := sha256.Sum256([]byte("another crate"))
+	wantSays(t, must(t, u.aln(folder, "upstream", "alarms")).stdout, "sha256 "+hex.EncodeToString(another[:])+", and first "+line.Cksum, "last in index file baf", "now in index file baf", ", record ")
 
 	if err := os.Remove(filepath.Join(folder, "Cargo.lock")); err != nil {
 		t.Fatal(err)

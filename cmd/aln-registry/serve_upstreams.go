@@ -28,7 +28,14 @@ func (e evidence) Import(ctx context.Context, upstream, crate string, snapshot [
 	if errors.Is(err, registry.ErrSnapshot) {
 		err = fmt.Errorf("%w: %w", cratesioproxy.ErrSnapshot, err)
 	}
-	return cratesioproxy.Imported{Changed: done.Changed, Altered: done.Altered, Dropped: done.Dropped}, err
+	return cratesioproxy.Imported{Changed: differing(done.Changed), Altered: differing(done.Altered), Dropped: differing(done.Dropped)}, err
+}
+
+func differing(all []registry.Difference) (same []cratesioproxy.Difference) {
+	for _, d := range all {
+		same = append(same, cratesioproxy.Difference(d))
+	}
+	return same
 }
 
 // Known implements cratesioproxy.Evidence.
