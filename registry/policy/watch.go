@@ -12,11 +12,11 @@ import (
 func ReadAudit(asker Asker) *Denial {
 	switch {
 	case asker.Anonymous():
-		return deny(RuleAnonymous, "the audit trail is for auditors and admins; ask with a session, as `aln-registry token --scope audit` prints it")
+		return deny(RuleAnonymous, "the audit trail and the alarms of upstreams are for auditors and admins; ask with a session, as `aln-registry token --scope audit` prints it")
 	case asker.HasScope(particle.ScopeAudit), asker.HasScope(particle.ScopeAdmin):
 		return nil
 	}
-	return deny(RuleScope, "the audit trail needs a session with the scope audit or admin; `aln-registry token --scope audit` prints one to auditors and admins")
+	return deny(RuleScope, "the audit trail and the alarms of upstreams need a session with the scope audit or admin; `aln-registry token --scope audit` prints one to auditors and admins")
 }
 
 // JudgeFor decides whether asker may ask what is decided for the host subject:
