@@ -47,3 +47,17 @@ func Keep(asker Asker) *Denial {
 	}
 	return deny(RuleScope, "crates are kept under a name for sessions with the scope publish or admin; without one they are fetched all the same, and stay while there is room")
 }
+
+// SeeAlarm decides whether asker may say that an alarm of another registry was looked into: nobody
+// is warned of it then.
+func SeeAlarm(asker Asker) *Denial {
+	switch {
+	case asker.Anonymous():
+		return deny(RuleAnonymous, "alarms are marked as seen by admins; ask with a session of one")
+	case !asker.Admin:
+		return deny(RuleRole, "alarms are marked as seen by admins of this registry alone")
+	case asker.HasScope(particle.ScopeAdmin):
+		return nil
+	}
+	return deny(RuleScope, "marking alarms as seen needs a session with the scope admin")
+}

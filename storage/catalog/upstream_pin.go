@@ -66,18 +66,19 @@ func (db *DB) UnpinUpstream(ctx context.Context, lock string, before time.Time) 
 	if !before.IsZero() {
 		query, args = query+" AND since < $2", append(args, before.Unix())
 	}
-	pins, err := db.deleted(ctx, "unpin crates", query, args...)
+	pins, err := db.changed(ctx, "unpin crates", query, args...)
 	if err != nil {
 		return 0, err
 	}
-	lacks, err := db.deleted(ctx, "forget what a list lacks", "DELETE FROM upstream_lack WHERE lock = $1", lock)
+	lacks, err := db.changed(ctx, "forget what a list lacks", "DELETE FROM upstream_lack WHERE lock = $1", lock)
 	if !before.IsZero() {
 		lacks = 0
 	}
 	return pins + lacks, err
 }
 
-func (db *DB) deleted(ctx context.Context, what, query string, args ...any) (int64, error) {
+// changed runs a statement, and returns how many rows it was about.
+func (db *DB) changed(ctx context.Context, what, query string, args ...any) (int64, error) {
 	result, err := db.write.ExecContext(ctx, query, args...)
 	if err != nil {
 		return 0, failed(ctx, what, err)
