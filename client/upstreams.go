@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -40,62 +39,6 @@ func (r *Registry) Upstreams(ctx context.Context) (all []Upstream, offline bool,
 	}
 	err = r.Bare().readJSON(ctx, "/v1/upstreams", maxAnswer, &answer)
 	return answer.Upstreams, answer.Offline, err
-}
-
-// Alarm is something that an upstream did and should never do.
-type Alarm struct {
-	ID   int64         `json:"id"`
-	Time particle.Time `json:"time"`
-	Name string        `json:"name"`
-	// Version is "" where it is of no one version.
-	Version string `json:"version"`
-	Kind    string `json:"kind"`
-	Detail  string `json:"detail"`
-}
-
-// alarmPage is how many alarms are asked for at once.
-const alarmPage = 1000
-
-// Alarms returns the newest alarms of an upstream, newest first, at most most; more: there are others.
-// It takes an auditor or an admin.
-func (r *Registry) Alarms(ctx context.Context, upstream string, most int) (all []Alarm, more bool, err error) {
-	session, err := r.Bare().NewSession(ctx, particle.ScopeAudit, changeLifetime)
-	if err != nil {
-		return nil, false, r.noAuditor(err)
-	}
-	for before := int64(0); ; {
-		query := url.Values{"limit": {strconv.Itoa(min(most-len(all), alarmPage))}}
-		if before > 0 {
-			query.Set("before", strconv.FormatInt(before, 10))
-		}
-		var page struct {
-			Alarms []Alarm `json:"alarms"`
-			Next   *int64  `json:"next"`
-		}
-		path := "/v1/upstreams/" + url.PathEscape(upstream) + "/alarms?" + query.Encode()
-		if err := r.web.json(ctx, call{method: http.MethodGet, path: path, token: session.Token}, maxBundle, &page); err != nil {
-			return nil, false, err
-		}
-		all = append(all, page.Alarms...)
-		switch {
-		case page.Next == nil:
-			return all, false, nil
-		case len(all) >= most:
-			return all[:most], true, nil
-		case *page.Next >= before && before > 0 || len(page.Alarms) == 0:
-			return nil, false, fmt.Errorf("%w: its alarms go round in a circle", ErrAnswer)
-		}
-		before = *page.Next
-	}
-}
-
-// noAuditor is err, in the words of whoever asked for alarms where it is about roles.
-func (r *Registry) noAuditor(err error) error {
-	var refused *APIError
-	if r.identity == nil || !errors.As(err, &refused) || refused.Status != http.StatusForbidden || refused.Code != "role" {
-		return err
-	}
-	return fmt.Errorf("%w: the alarms of upstreams are for auditors and admins, and %s is neither; an admin gives the role auditor with `aln-registry member add`, which is told all roles that are to stay", ErrNotEntitled, r.identity.DID())
 }
 
 // Prefetched is a version to be fetched; "" as checksum is any.

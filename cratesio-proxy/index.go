@@ -285,21 +285,6 @@ func (u *Upstream) enter(ctx context.Context, name, asker string, known Known, s
 	return deps, nil
 }
 
-// alarms raises an alarm for every version, and one for all beyond a bound.
-func (u *Upstream) alarms(name, kind string, versions []string, detail string) {
-	now := u.proxy.Clock()
-	for i, v := range versions {
-		a := Alarm{Name: name, Version: v, Kind: kind, Detail: detail, At: now}
-		if i == mostAlarms {
-			a.Version, a.Detail = "", fmt.Sprintf("and %d versions more", len(versions)-i)
-		}
-		u.alarm(a)
-		if i == mostAlarms {
-			return
-		}
-	}
-}
-
 // learned remembers what upstream said.
 func (u *Upstream) learned(name string, file File, deps []string) {
 	if e, there := u.entries.get(name); there && deps == nil {

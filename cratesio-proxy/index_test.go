@@ -254,9 +254,9 @@ func TestWithoutAConfigNo404IsBelieved(t *testing.T) {
 func TestWhatTheRegistryFindsInASnapshotRaisesAlarms(t *testing.T) {
 	l := newLab(t, nil)
 	l.on("/so/me/some", text(line("some", "1.0.0")))
-	l.evidence.finds = Imported{Changed: []string{"1.0.0"}, Altered: []string{"1.1.0"}, Dropped: make([]string, 100)}
+	l.evidence.finds = Imported{Changed: []Difference{{"1.0.0", "sha256 b, and first a"}}, Altered: []Difference{{"1.1.0", ""}}, Dropped: make([]Difference, 100)}
 	for i := range l.evidence.finds.Dropped {
-		l.evidence.finds.Dropped[i] = fmt.Sprintf("2.0.%d", i)
+		l.evidence.finds.Dropped[i].Version = fmt.Sprintf("2.0.%d", i)
 	}
 	if err := l.refresh("some"); err != nil {
 		t.Fatal(err)
@@ -265,6 +265,13 @@ func TestWhatTheRegistryFindsInASnapshotRaisesAlarms(t *testing.T) {
 		kinds := l.facts.kinds()
 		return strings.Count(kinds, AlarmChanged) == 1 && strings.Count(kinds, AlarmAltered) == 1 && strings.Count(kinds, AlarmDropped) == mostAlarms+1
 	})
+	l.facts.mu.Lock()
+	defer l.facts.mu.Unlock()
+	for _, a := range l.facts.alarms {
+		if a.Kind == AlarmChanged && !strings.HasSuffix(a.Detail, "which is not believed: sha256 b, and first a") || a.Kind == AlarmAltered && !strings.HasSuffix(a.Detail, "not believed") {
+			t.Errorf("%+v", a)
+		}
+	}
 }
 
 func TestWhatIsNotThereIsRememberedForAMoment(t *testing.T) {

@@ -28,12 +28,16 @@ type Evidence interface {
 // Imported is what upstream should not have done, and is in this snapshot for the first time.
 type Imported struct {
 	// Changed are versions with another digest than the first that was seen of them.
-	Changed []string
+	Changed []Difference
 	// Altered are versions with that digest whose line resolves to something else than it first did.
-	Altered []string
+	Altered []Difference
 	// Dropped are versions that are not listed any more.
-	Dropped []string
+	Dropped []Difference
 }
+
+// Difference is a version of which an index file says something else than was first said. Detail
+// says in words what, and where both stand: it is fit to be shown, and may be "".
+type Difference struct{ Version, Detail string }
 
 // Known is what is known of an upstream's crate.
 type Known struct {

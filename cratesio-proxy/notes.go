@@ -160,6 +160,24 @@ func (n *notes) storeAll(s *storing) {
 // close writes the last. Nothing is noted any more.
 func (n *notes) close() { n.write() }
 
+// alarms raises an alarm for every version, and one for all beyond a bound.
+func (u *Upstream) alarms(name, kind string, versions []Difference, detail string) {
+	now := u.proxy.Clock()
+	for i, v := range versions {
+		a := Alarm{Name: name, Version: v.Version, Kind: kind, Detail: detail, At: now}
+		if v.Detail != "" {
+			a.Detail += ": " + v.Detail
+		}
+		if i == mostAlarms {
+			a.Version, a.Detail = "", fmt.Sprintf("and %d versions more", len(versions)-i)
+		}
+		u.alarm(a)
+		if i == mostAlarms {
+			return
+		}
+	}
+}
+
 // alarm raises a of u, unless the same was raised a while ago. What is remembered of that is u's
 // own: a flood of another upstream pushes nothing out.
 func (u *Upstream) alarm(a Alarm) {

@@ -39,6 +39,7 @@ func TestALockTakesNothingFromALineThatWasAltered(t *testing.T) {
 		t.Errorf("the lock is\n%s", lock)
 	}
 	l.awaitAlarm("altered victim")
+	wantSays(t, must(t, u.aln(folder, "upstream", "alarms")).stdout, `dependencies added: "evil `, "first as in index file baf", "now in index file baf", ", record ")
 	proved := must(t, u.aln(folder, "verify", "victim@1.0.0", "--source", "crates-io"))
 	if all := proved.stdout + proved.stderr; !strings.Contains(all, "other dependencies or features were named there for the same bytes") {
 		t.Errorf("verify says nothing of it:\n%s", all)

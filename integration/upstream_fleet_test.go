@@ -121,6 +121,15 @@ func (f *upstreamFleet) sharedFacts() {
 	f.everywhere("the alarm", "/v1/upstreams/crates-io/alarms", audit, func(status int, body string) bool {
 		return status == http.StatusOK && strings.Contains(body, bad.Name) && strings.Contains(body, "mismatch")
 	})
+	var alarmed struct{ Alarms []struct{ ID int64 } }
+	_, _, body := newAsker(f.reached(), f.servers[0]).get("/v1/upstreams/crates-io/alarms", audit)
+	if err := json.Unmarshal(body, &alarmed); err != nil || len(alarmed.Alarms) == 0 {
+		t.Fatalf("%s: %v", body, err)
+	}
+	must(t, f.operator.aln(f.operator.folder, "upstream", "seen", fmt.Sprint(alarmed.Alarms[0].ID), "--why", "it was our doing"))
+	f.everywhere("that it was looked into", "/v1/upstreams/crates-io/alarms", audit, func(status int, body string) bool {
+		return status == http.StatusOK && strings.Contains(body, "it was our doing")
+	})
 	pinned := f.offer("pinned", 2, 50<<10)
 	writeFiles(t, f.operator.folder, map[string]string{"list": pinned[0].Name + " " + pinned[0].Vers + "\n" + pinned[1].Name + " " + pinned[1].Vers + "\n"})
 	must(t, f.operator.aln(f.operator.folder, "prefetch", "list", "--pin", "everywhere"))

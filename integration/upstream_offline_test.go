@@ -21,6 +21,7 @@ func TestASiteWithoutAWayOutIsFilledFromABackup(t *testing.T) {
 	wantSays(t, must(t, u.aln(folder, "prefetch", "Cargo.lock", "--pin", "ci/main")).stdout, "8 were there already", "kept as ci/main until")
 	all := len(l.crates.Lines("itoa"))
 	wantSays(t, must(t, u.aln(folder, "prefetch", "--all-versions-of", "itoa", "--json")).stdout, `"held": 1,`, fmt.Sprintf(`"fetched": %d,`, all-1), `"kept_as": ""`)
+	wantSays(t, must(t, u.aln(folder, "upstream", "locks")).stdout, "ci/main             8 of 8 ", "needing/Cargo.lock  8 of 8 ")
 	carried := filepath.Join(t.TempDir(), "carried")
 	must(t, u.aln(folder, "backup", "--data", l.data, "--to", carried))
 

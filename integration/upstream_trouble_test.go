@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -43,6 +45,37 @@ func (l *upstreamLab) alarms() (all []string) {
 		all = append(all, a.Kind+" "+a.Name+" "+a.Version)
 	}
 	return all
+}
+
+// seenOnce has the operator look into the one alarm there is: nobody is warned of it any more, also after
+// a restart, and all that it is about stays as it was.
+func (l *upstreamLab) seenOnce(folder string) {
+	l.t.Helper()
+	u := l.operator
+	alarms := func() (ids []string) {
+		var shown struct{ Alarms []struct{ ID int64 } }
+		if err := json.Unmarshal([]byte(must(l.t, u.aln(folder, "--json", "upstream", "alarms")).stdout), &shown); err != nil {
+			l.t.Fatal(err)
+		}
+		for _, a := range shown.Alarms {
+			ids = append(ids, strconv.FormatInt(a.ID, 10))
+		}
+		return ids
+	}
+	wantSays(l.t, must(l.t, u.aln(folder, "upstream", "list")).stdout, "crates-io has an alarm, changed of ")
+	mustFail(l.t, u.aln(folder, "upstream", "seen", alarms()[0]), "--why is missing")
+	mustFail(l.t, u.aln(folder, "upstream", "seen", "9999", "--why", "none such"), "there is no alarm 9999 of crates-io")
+	wantSays(l.t, must(l.t, u.aln(folder, append([]string{"upstream", "seen", "--why", "our mirror was rebuilt"}, alarms()...)...)).stdout, "marked as seen. What they are about does not change")
+	wantSays(l.t, must(l.t, u.aln(folder, "upstream", "seen", "--why", "again", alarms()[0])).stdout, "looked into before, which stands")
+	l.stop()
+	l.start()
+	if said := must(l.t, u.aln(folder, "upstream", "list")).stdout; strings.Contains(said, "alarm") {
+		l.t.Errorf("it is warned of after it was looked into:\n%s", said)
+	}
+	wantSays(l.t, must(l.t, u.aln(folder, "upstream", "alarms")).stdout, "All were looked into.", "what they are about is as it was", "did:key:", "our mirror was rebuilt")
+	_, _, trail := l.get("/v1/audit", u.session(particle.ScopeAudit, time.Minute))
+	wantSays(l.t, string(trail), `"rule":"upstream-alarm-seen"`, "changed: our mirror was rebuilt")
+	wantSays(l.t, must(l.t, u.aln(folder, "why", "itoa", "--source", "crates-io")).stdout, "not believed")
 }
 
 // awaitAlarm waits until the operator is shown an alarm: it is noted in nobody's way.
@@ -126,6 +159,9 @@ func TestAChangedChecksumIsNotBelieved(t *testing.T) {
 		t.Errorf("the index file is %d\n%s\nwant in it\n%s", status, body, want)
 	}
 	l.awaitAlarm("changed itoa " + line.Vers)
+	another := sha256.Sum256([]byte("another crate"))
+	wantSays(t, must(t, u.aln(folder, "upstream", "alarms")).stdout, "sha256 "+hex.EncodeToString(another[:])+", and first "+line.Cksum, "last in index file baf", "now in index file baf", ", record ")
+	l.seenOnce(folder)
 
 	if err := os.Remove(filepath.Join(folder, "Cargo.lock")); err != nil {
 		t.Fatal(err)

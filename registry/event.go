@@ -33,6 +33,10 @@ const RuleUntoldUpstream = "untold-upstream"
 // should never have done; its RuleID is the kind of the alarm.
 const RuleUpstreamAlarm = "upstream-alarm"
 
+// RuleAlarmSeen is the rule of an accepted Event about such an alarm that an admin has looked into;
+// its RuleID is the kind of the alarm, and what they say of it.
+const RuleAlarmSeen = "upstream-alarm-seen"
+
 // Event is one thing that was decided, for the audit trail.
 type Event struct {
 	// Asker is who has shown to be that DID, "" for somebody unknown.

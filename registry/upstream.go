@@ -133,7 +133,7 @@ type Imported struct {
 	// Changed are versions that the snapshot for the first time gives another digest than
 	// the first that was seen of them; Altered are others whose line for the first time
 	// resolves to something else; Dropped are others that it does not list any more.
-	Changed, Altered, Dropped []string
+	Changed, Altered, Dropped []Difference
 }
 
 // Bounds on how often an import is tried, since others may enter one of the same crate.
@@ -206,7 +206,7 @@ func (r *Registry) importAt(ctx context.Context, upstream, crate string, file ca
 		return Imported{}, err
 	}
 	r.snapshots.keep(id, len(snapshot), file)
-	in := differences(before, file)
+	in := r.inWords(ctx, before, differences(before, file), id, receipt)
 	in.Receipt = receipt
 	return in, nil
 }
@@ -241,31 +241,4 @@ func (r *Registry) signImport(ctx context.Context, upstream, name string, id sto
 			Prev: head.Record, By: settings.Record, Key: settings.DocumentRecord,
 		},
 	}, r.Keys.Signer())
-}
-
-// differences are what file changes of what was known that upstream should not have changed.
-func differences(before state.Upstream, file cargo.UpstreamFile) (in Imported) {
-	lines := make(map[string][]cargo.UpstreamLine, len(file.Lines))
-	for _, l := range file.Lines {
-		lines[l.Version] = append(lines[l.Version], l)
-	}
-	for _, v := range before.Versions {
-		listed, changed, altered := false, false, false
-		for _, l := range lines[v.Version] {
-			c, other := v.Claim(l)
-			listed = listed || v.Lists(l)
-			if other && !v.Claimed(c) {
-				changed, altered = changed || !c.SameBytes(), altered || c.SameBytes()
-			}
-		}
-		switch {
-		case changed:
-			in.Changed = append(in.Changed, v.Version)
-		case altered:
-			in.Altered = append(in.Altered, v.Version)
-		case !listed && v.Gone.IsZero():
-			in.Dropped = append(in.Dropped, v.Version)
-		}
-	}
-	return in
 }

@@ -32,6 +32,24 @@ const (
 	yankedThere    = `,"yanked":true`
 )
 
+// versionsOf are those that differ, whatever is said of that.
+func versionsOf(all []Difference) (versions []string) {
+	for _, d := range all {
+		versions = append(versions, d.Version)
+	}
+	return versions
+}
+
+// wantSaid wants one version to differ, and that to be said, in no more than an alarm keeps.
+func wantSaid(t *testing.T, all []Difference, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		if len(all) != 1 || !strings.Contains(all[0].Detail, text) || len(all[0].Detail) > 900 {
+			t.Errorf("%q is not said in %+v", text, all)
+		}
+	}
+}
+
 // imported imports file as it was seen at crates.io. Nothing is to be found in its crates.
 func (c *court) imported(crate, file string) Imported {
 	c.t.Helper()

@@ -123,9 +123,13 @@ func TestWhatUpstreamTakesBackIsNotBelieved(t *testing.T) {
 	one, two, three := line("1.0.0", "one", notYankedThere), line("2.0.0", "two", notYankedThere), line("3.0.0", "three", notYankedThere)
 	c.imported("serde", one+two+three)
 	in := c.imported("serde", one+line("2.0.0", "other", notYankedThere))
-	if !slices.Equal(in.Changed, []string{"2.0.0"}) || !slices.Equal(in.Dropped, []string{"3.0.0"}) {
+	if !slices.Equal(versionsOf(in.Changed), []string{"2.0.0"}) || !slices.Equal(versionsOf(in.Dropped), []string{"3.0.0"}) {
 		t.Errorf("%+v", in)
 	}
+	digest := func(of string) string { return storage.CIDOf([]byte(of)).Hex() }
+	before, now := storage.CIDOf([]byte(one+two+three)), storage.CIDOf([]byte(one+line("2.0.0", "other", notYankedThere)))
+	wantSaid(t, in.Changed, digest("two"), digest("other"), "last in index file "+before.String(), "now in index file "+now.String(), string(in.Record), fmt.Sprintf("entry %d,", in.Index))
+	wantSaid(t, in.Dropped, digest("three"), "last in index file "+before.String(), string(in.Record))
 	want := one + line("2.0.0", "two", yankedThere) + line("3.0.0", "three", yankedThere)
 	if got := c.there(reader, "serde"); got != want {
 		t.Errorf("\n%s", got)
@@ -145,7 +149,7 @@ func TestWhatUpstreamTakesBackIsNotBelieved(t *testing.T) {
 		t.Errorf("told twice: %+v", in)
 	}
 	in = c.imported("serde", "")
-	if !slices.Equal(in.Dropped, []string{"1.0.0"}) || len(in.Changed) > 0 {
+	if !slices.Equal(versionsOf(in.Dropped), []string{"1.0.0"}) || len(in.Changed) > 0 {
 		t.Errorf("%+v", in)
 	}
 	if got := c.there(reader, "serde"); got != line("1.0.0", "one", yankedThere)+line("2.0.0", "two", yankedThere)+line("3.0.0", "three", yankedThere) {
@@ -169,9 +173,10 @@ func TestALineThatResolvesToSomethingElseIsNotServed(t *testing.T) {
 	c.imported("serde", one+two)
 	altered := line("1.0.0", evil, notYankedThere) + two
 	in := c.imported("serde", altered)
-	if !slices.Equal(in.Altered, []string{"1.0.0"}) || len(in.Changed)+len(in.Dropped) > 0 {
+	if !slices.Equal(versionsOf(in.Altered), []string{"1.0.0"}) || len(in.Changed)+len(in.Dropped) > 0 {
 		t.Errorf("%+v", in)
 	}
+	wantSaid(t, in.Altered, `dependencies added: "evil *".`, storage.CIDOf([]byte("1.0.0")).Hex(), "first as in index file "+storage.CIDOf([]byte(one+two)).String(), "now in index file "+storage.CIDOf([]byte(altered)).String(), string(in.Record))
 	if got := c.there(reader, "serde"); got != line("1.0.0", good, yankedThere)+two {
 		t.Errorf("\n%s", got)
 	}
@@ -366,7 +371,7 @@ func TestALineThatCargoDoesNotReadIsNotServed(t *testing.T) {
 	c.imported("serde", fine)
 	for _, bad := range [][2]string{{`"deps":[]`, `"deps":null`}, {`"deps":[],`, ``}, {`"name"`, `"pubtime":"x","name"`}, {`"name"`, `"rust_version":"x","name"`}, {`"yanked":[]`, `"yanked":null`}} {
 		in := c.imported("serde", strings.Replace(fine, bad[0], bad[1], 1))
-		if !slices.Equal(in.Dropped, []string{"1.0.0"}) || len(in.Altered)+len(in.Changed) > 0 {
+		if !slices.Equal(versionsOf(in.Dropped), []string{"1.0.0"}) || len(in.Altered)+len(in.Changed) > 0 {
 			t.Errorf("%s: %+v", bad[1], in)
 		}
 		if got, want := c.there(reader, "serde"), strings.Replace(fine, `"yanked":false`, `"yanked":true`, 1); got != want {

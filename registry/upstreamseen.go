@@ -3,8 +3,12 @@ package registry
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/registry/particle"
@@ -205,4 +209,38 @@ func (r *Registry) UpstreamAlarms(ctx context.Context, asker policy.Asker, upstr
 		return nil, denial
 	}
 	return r.Catalog.UpstreamAlarms(ctx, upstream, before, limit)
+}
+
+// maxSeenWhy bounds what is said of an alarm that was looked into, in bytes.
+const maxSeenWhy = 400
+
+// SeeUpstreamAlarm notes that asker has looked into the alarm id of another registry, and into all
+// before it that say the same, and why nobody is to be warned of them any more; it says how many were marked,
+// 0 where somebody did that before. It changes nothing else: what is not believed, is yanked or gone stays
+// so. A later alarm is a new one. A *policy.Denial where asker may not; ErrRequest, ErrNotFound.
+func (r *Registry) SeeUpstreamAlarm(ctx context.Context, asker policy.Asker, upstream string, id int64, why, request string) (int64, error) {
+	if denial := policy.SeeAlarm(asker); denial != nil {
+		return 0, denial
+	}
+	if why == "" || len(why) > maxSeenWhy || !utf8.ValidString(why) || strings.ContainsFunc(why, func(c rune) bool { return !unicode.IsPrint(c) }) {
+		return 0, fmt.Errorf("%w: why is one line of 1 to %d bytes that can be printed", ErrRequest, maxSeenWhy)
+	}
+	a, marked, err := r.Catalog.SeeUpstreamAlarm(ctx, upstream, id, catalog.AlarmSeen{By: string(asker.DID), Why: why, At: r.Clock()})
+	if errors.Is(err, catalog.ErrNotFound) {
+		return 0, fmt.Errorf("%w: there is no alarm %d of %.80s (any more)", ErrNotFound, id, upstream)
+	}
+	if err != nil || marked == 0 {
+		return 0, err
+	}
+	r.Note(Event{Asker: asker.DID, What: WhatAlarmed(upstream, a.Name, a.Version), Rule: RuleAlarmSeen, RuleID: a.Kind + ": " + why, Outcome: OutcomeAccepted, Request: request})
+	return marked, nil
+}
+
+// WhatAlarmed is how the audit trail calls what an alarm is about.
+func WhatAlarmed(upstream, name, version string) string {
+	what := strings.TrimSuffix("upstream/"+upstream+"/"+name, "/")
+	if version != "" {
+		what += "@" + version
+	}
+	return what
 }

@@ -298,6 +298,7 @@ var routesTable = map[string]struct {
 	"GET /upstream/{name}/dl/{crate}/{version}/{checksum}": {reading(remoteDL("/upstream/lab")), readers, forAsker},
 	"GET /v1/upstreams":                                    {reading("/v1/upstreams"), members, forAsker},
 	"GET /v1/upstreams/{name}/alarms":                      {readingAlarms, admins, forAsker},
+	"POST /v1/upstreams/{name}/alarms/{id}/seen":           {seeingAlarm, [askers]int{401, 401, 403, 401, 403, 403, 404, 403, 403}, forAsker}, // the fake's are not in the catalog
 	"GET /v1/locks":                                        {reading("/v1/locks"), members, forAsker},
 	"GET /v1/locks/*":                                      {reading("/v1/locks/ci/main"), members, forAsker},
 	"DELETE /v1/locks/*":                                   {unpinning, members, forAsker},

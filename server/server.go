@@ -226,6 +226,7 @@ func (s *Server) router() router {
 	m.Get("/v1/audit", s.handle(asJSON, s.audit))
 	m.Get("/v1/upstreams", s.handle(asJSON, s.listUpstreams))
 	m.Get("/v1/upstreams/{name}/alarms", s.handle(asJSON, s.alarms))
+	m.Post("/v1/upstreams/{name}/alarms/{id}/seen", s.handle(asJSON, s.seeAlarm))
 	m.Post("/v1/upstreams/{name}/prefetch", s.handle(asJSON, s.prefetch))
 	m.Get("/v1/locks", s.handle(asJSON, s.locks))
 	m.Get("/v1/locks/*", s.handle(asJSON, s.lacks))

@@ -55,8 +55,8 @@ func newFakeUpstreams() *fakeUpstreams {
 	return &fakeUpstreams{
 		files: map[string]string{}, crates: map[storage.CID][]part{}, held: map[storage.CID]bool{},
 		alarms: []UpstreamAlarm{
-			{2, "remote", "1.0.0", "mismatch", "its bytes hash to something else", time.Unix(1_800_000_000, 0)},
-			{1, "remote", "", "snapshot", "it is no index file", time.Unix(1_700_000_000, 0)},
+			{2, "remote", "1.0.0", "mismatch", "its bytes hash to something else", time.Unix(1_800_000_000, 0), "", "", time.Time{}},
+			{1, "remote", "", "snapshot", "it is no index file", time.Unix(1_700_000_000, 0), "did:key:z1", "a login page", time.Unix(1_700_000_060, 0)},
 		},
 	}
 }
@@ -198,10 +198,10 @@ func (f *fakeUpstreams) Held(_ context.Context, _ string, ids []storage.CID) (ma
 	return held, nil
 }
 
-func (f *fakeUpstreams) Alarms(_ context.Context, _ string, before int64, limit int) ([]UpstreamAlarm, error) {
+func (f *fakeUpstreams) Alarms(_ context.Context, _ string, before int64, limit int, unseen bool) ([]UpstreamAlarm, error) {
 	var found []UpstreamAlarm
 	for _, a := range f.alarms {
-		if (before == 0 || a.ID < before) && len(found) < limit {
+		if (before == 0 || a.ID < before) && len(found) < limit && !(unseen && a.SeenBy != "") {
 			found = append(found, a)
 		}
 	}

@@ -6,22 +6,14 @@ import (
 	"net/http"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/cargo"
-	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/storage"
-)
-
-// Sizes of pages of alarms.
-const (
-	defaultAlarms = 100
-	mostAlarms    = 1000
 )
 
 // cratesIO is the name of crates.io, whose paths begin with it alone.
@@ -188,62 +180,4 @@ func (s *Server) listUpstreams(w http.ResponseWriter, r *http.Request) error {
 		Offline   bool   `json:"offline"`
 		Upstreams []item `json:"upstreams"`
 	}{state.Offline, items})
-}
-
-// alarmJSON is an alarm as the API tells it.
-type alarmJSON struct {
-	ID      int64         `json:"id"`
-	Time    particle.Time `json:"time"`
-	Name    string        `json:"name"`
-	Version string        `json:"version"`
-	Kind    string        `json:"kind"`
-	Detail  string        `json:"detail"`
-}
-
-// alarms is GET /v1/upstreams/{name}/alarms: ?before=&limit=, for auditors and admins, since
-// it names crates that whoever asks may not know of otherwise.
-func (s *Server) alarms(w http.ResponseWriter, r *http.Request) error {
-	w.Header()["Vary"], w.Header()["Cache-Control"] = varyAsker, privateNoCache
-	asker, err := s.asker(r)
-	if err != nil {
-		return err
-	}
-	if denial := policy.ReadAudit(asker); denial != nil {
-		return denial
-	}
-	upstream, err := s.knownUpstream(r, ofAny)
-	if err != nil {
-		return err
-	}
-	limit, err := queryInt(r, "limit", defaultAlarms, 1, mostAlarms)
-	if err != nil {
-		return err
-	}
-	var before int64
-	if text := r.URL.Query().Get("before"); text != "" {
-		if before, err = strconv.ParseInt(text, 10, 64); err != nil || before < 1 {
-			return fmt.Errorf("%w: before is not what an earlier page gave as next", registry.ErrRequest)
-		}
-	}
-	release, err := s.searches.take(r.Context(), asker.DID)
-	if err != nil {
-		return err
-	}
-	defer release()
-	found, err := s.upstreams.Alarms(r.Context(), upstream, before, limit)
-	if err != nil {
-		return err
-	}
-	told := []alarmJSON{}
-	for _, a := range found {
-		told = append(told, alarmJSON{a.ID, particle.At(a.At), a.Name, a.Version, a.Kind, a.Detail})
-	}
-	var next *int64
-	if len(told) == limit {
-		next = &told[limit-1].ID
-	}
-	return s.answer(w, r, struct {
-		Alarms []alarmJSON `json:"alarms"`
-		Next   *int64      `json:"next"`
-	}{told, next})
 }

@@ -39,8 +39,8 @@ type Upstreams interface {
 	// not there. What another one served, of the same bytes, is not held of this one.
 	Held(ctx context.Context, upstream string, ids []storage.CID) (map[storage.CID]bool, error)
 	// Alarms are an upstream's, newest first, older than the one with the id before (0:
-	// from the newest), at most limit.
-	Alarms(ctx context.Context, upstream string, before int64, limit int) ([]UpstreamAlarm, error)
+	// from the newest), at most limit; with unseen those alone that nobody has looked into.
+	Alarms(ctx context.Context, upstream string, before int64, limit int, unseen bool) ([]UpstreamAlarm, error)
 }
 
 // UpstreamCrate is a version as the registry knows it: spelled as upstream does, with the
@@ -125,6 +125,9 @@ type UpstreamAlarm struct {
 	// Kind is mismatch, snapshot, changed, altered, dropped, vanished or excess; Detail says it in words.
 	Kind, Detail string
 	At           time.Time
+	// SeenBy is who has looked into it, "" where nobody has; SeenAt when, SeenWhy what they say of it.
+	SeenBy, SeenWhy string
+	SeenAt          time.Time
 }
 
 // Errors of Upstreams. Besides, an error may have a method RetryAfter() time.Duration.
@@ -161,6 +164,6 @@ func (noUpstreams) Hold(context.Context, string, UpstreamCrate) (int64, error) {
 func (noUpstreams) Held(context.Context, string, []storage.CID) (map[storage.CID]bool, error) {
 	return nil, nil
 }
-func (noUpstreams) Alarms(context.Context, string, int64, int) ([]UpstreamAlarm, error) {
+func (noUpstreams) Alarms(context.Context, string, int64, int, bool) ([]UpstreamAlarm, error) {
 	return nil, registry.ErrNotFound
 }

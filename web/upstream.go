@@ -375,15 +375,19 @@ func (p *Pages) snapshot(w http.ResponseWriter, r *http.Request, v *visit) error
 
 // alarmsPage is the body of the page of an upstream's alarms.
 type alarmsPage struct {
-	Name          string
-	Alarms        []alarm
+	Name string
+	// Seen are those of the page that somebody has looked into, Alarms the others.
+	Alarms, Seen  []alarm
 	Newest, Older string // links
 }
 
 // alarm is something that an upstream should never have done.
 type alarm struct {
+	ID                          int64
 	Name, Version, Kind, Detail string
 	At                          time.Time
+	SeenBy, SeenWhy             string
+	SeenAt                      time.Time
 }
 
 // alarms is the page of what an upstream should never have done: ?before=.
@@ -425,7 +429,12 @@ func (p *Pages) alarms(w http.ResponseWriter, r *http.Request, v *visit) error {
 			body.Older = path + "?before=" + strconv.FormatInt(found[i-1].ID, 10)
 			break
 		}
-		body.Alarms = append(body.Alarms, alarm{a.Name, a.Version, a.Kind, a.Detail, a.At})
+		one := alarm{a.ID, a.Name, a.Version, a.Kind, a.Detail, a.At, a.Seen.By, a.Seen.Why, a.Seen.At}
+		if a.Seen.At.IsZero() {
+			body.Alarms = append(body.Alarms, one)
+		} else {
+			body.Seen = append(body.Seen, one)
+		}
 	}
 	return v.render(w, r, http.StatusOK, "alarms", "Alarms of "+body.Name, body)
 }

@@ -226,9 +226,22 @@ func TestAuditorsSeeAlarmsAndNamesThatOthersHaveToo(t *testing.T) {
 	read, audit := l.session(auditor, "read"), l.session(auditor, "audit")
 	l.registry.Note(registry.Event{Asker: didOf(l.member), What: "crate/ours@0.1.0", Rule: registry.RuleKnownUpstream, RuleID: "crates-io", Outcome: registry.OutcomeAccepted})
 	l.registry.Note(registry.Event{Asker: didOf(l.member), What: "crate/else", Rule: "quarantine", Outcome: registry.OutcomeDenied})
-	l.get("/upstreams/crates-io/alarms", read).want(t, 403, "--scope audit")
+	l.get("/upstreams/crates-io/alarms", "").want(t, 401, "<code>--scope audit</code> in its place", `name="session"`)
+	l.get("/upstreams/crates-io/alarms", read).want(t, 403, "the alarms of upstreams need a session with the scope audit", `name="session"`)
+	l.get("/me", read).want(t, 200, "aln-registry token --scope audit --registry ")
+	if said := l.get("/me", audit).want(t, 200, "Sign out").Body.String(); strings.Contains(said, "--scope audit") {
+		t.Errorf("who has such a session is told how to get one:\n%s", said)
+	}
 	l.get("/upstreams", audit).want(t, 200, "its answer &lt;stopped&gt;", "none since this server started", "crate/ours@0.1.0", "/upstreams/bonn/alarms", "Names that others have too")
 	l.get("/upstreams/crates-io/alarms", audit).want(t, 200, "it &lt;b&gt;changed&lt;/b&gt; \ufffdthere", seenPath, "changed")
+	all, err := l.registry.Catalog.UpstreamAlarms(t.Context(), "crates-io", 1<<60, 1)
+	if err == nil {
+		_, _, err = l.registry.Catalog.SeeUpstreamAlarm(t.Context(), "crates-io", all[0].ID, catalog.AlarmSeen{By: "did:key:z1", Why: "a <b>mirror</b>", At: l.now()})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.get("/upstreams/crates-io/alarms", audit).want(t, 200, "All on this page were looked into", "a &lt;b&gt;mirror&lt;/b&gt;", "is as it was", "\ufffdthere")
 	l.get("/upstreams/bonn/alarms", audit).want(t, 200, "There are none")
 	l.get("/upstreams/none/alarms", audit).want(t, 404)
 	l.get("/upstreams/crates-io/alarms?before=0", audit).want(t, 404)

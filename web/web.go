@@ -252,8 +252,8 @@ type problem struct {
 	Title   string
 	Text    string
 	Request string
-	// SignIn: signing in would help.
-	SignIn bool
+	// SignIn: signing in would help. Scope: signing in anew would, with another scope.
+	SignIn, Scope bool
 }
 
 // classify says what a visitor is told of err. What is not known is told as a failure without its text.
@@ -268,7 +268,7 @@ func classify(err error) problem {
 	case errors.Is(err, errCrossSite):
 		return problem{Status: http.StatusForbidden, Title: "Refused", Text: "That form came from another site. Open this registry's own sign-in page and use the form there."}
 	case errors.As(err, &denial):
-		return problem{Status: http.StatusForbidden, Title: "Refused", Text: denial.Reason}
+		return problem{Status: http.StatusForbidden, Title: "Refused", Text: denial.Reason, Scope: denial.Rule == policy.RuleScope}
 	case errors.Is(err, registry.ErrUnauthenticated):
 		return problem{Status: http.StatusUnauthorized, Title: "For members only", SignIn: true}
 	case errors.Is(err, errNoMethod):

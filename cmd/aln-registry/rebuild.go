@@ -44,9 +44,28 @@ type rebuildResult struct {
 	Held int64 `json:"held"`
 	// Kept is where the catalog that was there before is now, a file or a schema of the
 	// database; "" for none.
-	Kept     string   `json:"kept"`
+	Kept string `json:"kept"`
+	// Lost is what the log does not tell and could not be taken over, as far as there was any;
+	// Anew is what comes again by itself once the registry runs.
+	Lost     []string `json:"lost"`
+	Anew     []string `json:"anew"`
 	Refused  []string `json:"refused"`
 	Withheld []string `json:"withheld"`
+}
+
+// What the log does not tell, and a rebuild therefore only has from the catalog that was there.
+const (
+	lostAudit     = "the audit trail"
+	lostUpstream  = "the names under which prefetch keeps crates, and alarms of upstreams"
+	lostUse       = "when crates of other registries were used last"
+	lostCondemned = "what gc has condemned"
+	anewFound     = "what is found in crates: each is looked into again"
+	anewFiles     = "how index files of other registries are asked for: each is fetched once more"
+)
+
+func (r *rebuildResult) lostAll() {
+	r.Lost = append(r.Lost, lostAudit, lostUpstream, lostUse, lostCondemned)
+	r.Anew = append(r.Anew, anewFiles)
 }
 
 func alarms(list []registry.Refused) []string {
@@ -88,6 +107,7 @@ func (a *app) rebuild(ctx context.Context, f engineFlags) error {
 	result := rebuildResult{
 		Origin: string(done.Origin), Entries: done.Entries, Checkpoint: done.Checkpoint,
 		Root: base64.StdEncoding.EncodeToString(done.Root[:]), State: hex.EncodeToString(digest[:]),
+		Lost: []string{}, Anew: []string{anewFound},
 		Refused: alarms(done.Refused), Withheld: alarms(done.Withheld),
 	}
 	if err := a.takeOver(ctx, next, &result); err != nil {
@@ -162,6 +182,9 @@ func (n *node) refuseLess(ctx context.Context, next replacement) error {
 // condemned. Each is worth having, and none is worth being without a catalog.
 func (a *app) takeOver(ctx context.Context, next replacement, result *rebuildResult) error {
 	old, err := next.old(ctx)
+	if err != nil {
+		result.lostAll()
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -173,14 +196,23 @@ func (a *app) takeOver(ctx context.Context, next replacement, result *rebuildRes
 	if sum, err := old.StateDigest(ctx); err == nil {
 		result.Before = hex.EncodeToString(sum[:])
 	}
+	switch head, err := old.Head(ctx); {
+	case err == nil && head == 0 && result.Entries > 0: // made by a start that was refused then
+		result.lostAll()
+	case err == nil && head < result.Entries:
+		result.Lost = append(result.Lost, fmt.Sprintf("what was noted after entry %d, to which the catalog that was there came", head-1))
+	}
 	if result.Audit, err = next.db.CopyAudit(ctx, old); err != nil {
+		result.Lost = append(result.Lost, lostAudit)
 		a.logger().Warn("the audit trail is not taken over; it stays in the catalog that is kept", "error", err)
 	}
 	upstream, err := next.db.CopyUpstream(ctx, old)
 	if result.Held = upstream.Blobs; err != nil {
+		result.Lost, result.Anew = append(result.Lost, lostUpstream, lostUse), append(result.Anew, anewFiles)
 		a.logger().Warn("what is held of other registries is not taken over: what the log tells of is looked for", "error", err)
 	}
 	if err := next.db.CopyCondemned(ctx, old); err != nil {
+		result.Lost = append(result.Lost, lostCondemned)
 		a.logger().Warn("what gc has condemned is not taken over; let no gc run before the time that it gives", "error", err)
 	}
 	return nil
@@ -201,6 +233,12 @@ func (a *app) printRebuilt(result rebuildResult) error {
 		}
 		if result.Held > 0 {
 			fmt.Fprintf(a.out, "%s of other registries held\n", counted(result.Held, "crate", "crates"))
+		}
+		for _, what := range result.Lost {
+			fmt.Fprintln(a.out, "not taken over, as far as there was any:", what)
+		}
+		for _, what := range result.Anew {
+			fmt.Fprintln(a.out, "comes again by itself:", what)
 		}
 		for _, r := range result.Refused {
 			fmt.Fprintln(a.out, "ALARM: void by the rules:", r)

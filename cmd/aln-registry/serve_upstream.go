@@ -209,9 +209,6 @@ func (c cramped) still(held int64) bool { return held <= c.held }
 
 // alarmed enters an alarm into the audit trail.
 func (u *upstreams) alarmed(a cratesioproxy.Alarm) {
-	what := strings.TrimSuffix("upstream/"+a.Upstream+"/"+a.Name, "/")
-	if a.Version != "" {
-		what += "@" + a.Version
-	}
+	what := registry.WhatAlarmed(a.Upstream, a.Name, a.Version)
 	u.registry.Note(registry.Event{What: what, Rule: registry.RuleUpstreamAlarm, RuleID: a.Kind, Outcome: registry.OutcomeRefused})
 }

@@ -28,7 +28,14 @@ func (e evidence) Import(ctx context.Context, upstream, crate string, snapshot [
 	if errors.Is(err, registry.ErrSnapshot) {
 		err = fmt.Errorf("%w: %w", cratesioproxy.ErrSnapshot, err)
 	}
-	return cratesioproxy.Imported{Changed: done.Changed, Altered: done.Altered, Dropped: done.Dropped}, err
+	return cratesioproxy.Imported{Changed: differing(done.Changed), Altered: differing(done.Altered), Dropped: differing(done.Dropped)}, err
+}
+
+func differing(all []registry.Difference) (same []cratesioproxy.Difference) {
+	for _, d := range all {
+		same = append(same, cratesioproxy.Difference(d))
+	}
+	return same
 }
 
 // Known implements cratesioproxy.Evidence.
@@ -252,17 +259,23 @@ func (u *upstreams) Held(ctx context.Context, upstream string, ids []storage.CID
 }
 
 // Alarms implements server.Upstreams.
-func (u *upstreams) Alarms(ctx context.Context, upstream string, before int64, limit int) ([]server.UpstreamAlarm, error) {
+func (u *upstreams) Alarms(ctx context.Context, upstream string, before int64, limit int, unseen bool) ([]server.UpstreamAlarm, error) {
 	if before == 0 {
 		before = math.MaxInt64
 	}
-	found, err := u.registry.Catalog.UpstreamAlarms(ctx, upstream, before, limit)
+	read := u.registry.Catalog.UpstreamAlarms
+	if unseen {
+		read = u.registry.Catalog.UnseenUpstreamAlarms
+	}
+	found, err := read(ctx, upstream, before, limit)
 	if err != nil {
 		return nil, err
 	}
 	var all []server.UpstreamAlarm
 	for _, a := range found {
-		all = append(all, server.UpstreamAlarm{ID: a.ID, Name: a.Name, Version: a.Version, Kind: a.Kind, Detail: a.Detail, At: a.At})
+		all = append(all, server.UpstreamAlarm{
+			ID: a.ID, Name: a.Name, Version: a.Version, Kind: a.Kind, Detail: a.Detail, At: a.At, SeenBy: a.Seen.By, SeenWhy: a.Seen.Why, SeenAt: a.Seen.At,
+		})
 	}
 	return all, nil
 }

@@ -10,30 +10,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"phoenix-lab.org/aln-registry/client"
-	"phoenix-lab.org/aln-registry/registry/particle"
 )
-
-// mostShownAlarms bounds what `upstream alarms` shows.
-const mostShownAlarms = 10_000
 
 func (a *app) upstreamCommand() *cobra.Command {
 	list := &cobra.Command{
 		Use: "list", Short: "List the registries that this one takes crates from", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return a.listUpstreams(c.Context()) },
 	}
-	limit := 100
-	alarms := &cobra.Command{
-		Use: "alarms [NAME]", Short: "Show what an upstream did and should never do, newest first", Args: cobra.MaximumNArgs(1),
-		Long: "Show what an upstream (default crates-io) did and should never do: crates that are not what its index names,\nversions that changed or vanished, index files that are none. Nothing of that was served or believed. It takes an\nauditor or an admin.",
-		RunE: func(c *cobra.Command, args []string) error {
-			name := particle.SourceCratesIO
-			if len(args) == 1 {
-				name = args[0]
-			}
-			return a.listAlarms(c.Context(), name, limit)
-		},
-	}
-	alarms.Flags().IntVar(&limit, "limit", limit, "how many to show")
 	locks := &cobra.Command{
 		Use: "locks [NAME]", Short: "List the names under which `prefetch` keeps crates, or what one of them lacks", Args: cobra.MaximumNArgs(1),
 		Long: "List the names under which `prefetch` keeps crates, and how many of all that each is to keep are held, and how\nmany of these are denied to you now. With NAME, list what it lacks: what was not to be had when it was last asked\nfor, and what is held and denied now, by which rule.",
@@ -49,7 +32,7 @@ func (a *app) upstreamCommand() *cobra.Command {
 		Long: "Let all crates go that `prefetch` keeps under a name. Exit status 1 when none is. (Publishers, admins.)",
 		RunE: func(c *cobra.Command, args []string) error { return a.unpin(c.Context(), args[0]) },
 	}
-	return group("upstream", "Look at the registries that this one takes crates from", list, alarms, locks, unpin)
+	return group("upstream", "Look at the registries that this one takes crates from", list, a.alarmsCommand(), a.seenCommand(), locks, unpin)
 }
 
 func (a *app) listUpstreams(ctx context.Context) error {
@@ -110,10 +93,10 @@ func troubleOf(u client.Upstream) string {
 	return says
 }
 
-// printNewestAlarms says which upstreams have alarms, to those who may know.
+// printNewestAlarms says which upstreams have alarms that nobody has looked into, to those who may know.
 func (a *app) printNewestAlarms(ctx context.Context, r *client.Registry, all []client.Upstream) {
 	for _, u := range all {
-		alarms, _, err := r.Alarms(ctx, u.Name, 2)
+		alarms, _, err := r.Alarms(ctx, u.Name, 2, true)
 		if err != nil { // they are not for everybody, and the list is all that was asked for
 			return
 		}
@@ -130,43 +113,6 @@ func (a *app) printNewestAlarms(ctx context.Context, r *client.Registry, all []c
 		}
 		fmt.Fprintf(a.out, "%s has an alarm, %s of %s at %s%s: `aln-registry upstream alarms %s`\n", tidy(u.Name), tidy(alarms[0].Kind), what, alarms[0].Time, others, tidy(u.Name))
 	}
-}
-
-func (a *app) listAlarms(ctx context.Context, name string, limit int) error {
-	if limit < 1 || limit > mostShownAlarms {
-		return usageError{fmt.Errorf("--limit %d is not from 1 to %d", limit, mostShownAlarms)}
-	}
-	r, err := a.open()
-	if err != nil {
-		return err
-	}
-	alarms, more, err := r.Alarms(ctx, name, limit)
-	if err != nil {
-		return err
-	}
-	if a.json {
-		return a.printJSON(struct {
-			Alarms []client.Alarm `json:"alarms"`
-			More   bool           `json:"more"`
-		}{append([]client.Alarm{}, alarms...), more})
-	}
-	if len(alarms) == 0 {
-		fmt.Fprintln(a.out, "There are no alarms of "+tidy(name)+".")
-		return nil
-	}
-	rows := [][]string{{"TIME", "KIND", "CRATE", "WHAT IT WAS"}}
-	for _, alarm := range alarms {
-		what := alarm.Name
-		if alarm.Version != "" {
-			what += "@" + alarm.Version
-		}
-		rows = append(rows, []string{alarm.Time.String(), alarm.Kind, what, alarm.Detail})
-	}
-	a.table(rows)
-	if more {
-		fmt.Fprintln(a.out, "There are older ones; --limit shows more.")
-	}
-	return nil
 }
 
 func (a *app) listLocks(ctx context.Context) error {

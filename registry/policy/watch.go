@@ -12,11 +12,11 @@ import (
 func ReadAudit(asker Asker) *Denial {
 	switch {
 	case asker.Anonymous():
-		return deny(RuleAnonymous, "the audit trail is for auditors and admins; ask with a session, as `aln-registry token --scope audit` prints it")
+		return deny(RuleAnonymous, "the audit trail and the alarms of upstreams are for auditors and admins; ask with a session, as `aln-registry token --scope audit` prints it")
 	case asker.HasScope(particle.ScopeAudit), asker.HasScope(particle.ScopeAdmin):
 		return nil
 	}
-	return deny(RuleScope, "the audit trail needs a session with the scope audit or admin; `aln-registry token --scope audit` prints one to auditors and admins")
+	return deny(RuleScope, "the audit trail and the alarms of upstreams need a session with the scope audit or admin; `aln-registry token --scope audit` prints one to auditors and admins")
 }
 
 // JudgeFor decides whether asker may ask what is decided for the host subject:
@@ -46,4 +46,18 @@ func Keep(asker Asker) *Denial {
 		return nil
 	}
 	return deny(RuleScope, "crates are kept under a name for sessions with the scope publish or admin; without one they are fetched all the same, and stay while there is room")
+}
+
+// SeeAlarm decides whether asker may say that an alarm of another registry was looked into: nobody
+// is warned of it then.
+func SeeAlarm(asker Asker) *Denial {
+	switch {
+	case asker.Anonymous():
+		return deny(RuleAnonymous, "alarms are marked as seen by admins; ask with a session of one")
+	case !asker.Admin:
+		return deny(RuleRole, "alarms are marked as seen by admins of this registry alone")
+	case asker.HasScope(particle.ScopeAdmin):
+		return nil
+	}
+	return deny(RuleScope, "marking alarms as seen needs a session with the scope admin")
 }

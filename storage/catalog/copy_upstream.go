@@ -116,7 +116,7 @@ func (t *Tx) copyUpstreamLacks(ctx context.Context, from *DB) (copied int64, err
 func (t *Tx) copyUpstreamAlarms(ctx context.Context, from *DB) (copied int64, err error) {
 	for last := int64(math.MinInt64); ; {
 		page, err := collect(ctx, from.Reader, "read alarms", scanUpstreamAlarm,
-			"SELECT id, upstream, name, version, kind, detail, at FROM upstream_alarm WHERE id > $1 ORDER BY id LIMIT $2", last, copyPage)
+			"SELECT "+upstreamAlarmColumns+" FROM upstream_alarm WHERE id > $1 ORDER BY id LIMIT $2", last, copyPage)
 		if err != nil || len(page) == 0 {
 			return copied, err
 		}

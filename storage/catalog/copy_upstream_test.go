@@ -110,6 +110,13 @@ func TestWhatIsNotedOfOthersIsTakenOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	newest, err := from.UpstreamAlarms(ctx, "crates-io", 1<<60, 1)
+	if err == nil {
+		_, _, err = from.SeeUpstreamAlarm(ctx, "crates-io", newest[0].ID, catalog.AlarmSeen{By: "did:key:1", Why: "looked", At: at})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	want := allOfUpstream(t, from, many)
 	counts := catalog.UpstreamCopied{Files: many, Blobs: many, Sources: many + 7, Pins: 2*(many/2) - 1, Lacks: many, Alarms: 5}
 	if len(want.Files) != many || len(want.Blobs) != many || len(want.Pins) != int(counts.Pins) || len(want.Lacks) != many || len(want.Alarms) != 5 {

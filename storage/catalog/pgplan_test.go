@@ -155,6 +155,8 @@ func callHot(t *testing.T, db *DB) {
 	call("UnpinUpstream", err)
 	_, err = db.UnpinUpstream(ctx, "lock8", time.Unix(1, 0))
 	call("UnpinUpstream", err)
+	_, _, err = db.SeeUpstreamAlarm(ctx, "upstream7", 5008, AlarmSeen{By: "did:key:1", Why: "why", At: time.Unix(1, 0)})
+	call("SeeUpstreamAlarm", err)
 	call("AddUpstreamAlarm", db.AddUpstreamAlarm(ctx, UpstreamAlarm{Upstream: "upstream7"}, 900))
 	err = db.Update(ctx, func(tx *Tx) error {
 		_, err := tx.Now(ctx)
@@ -253,9 +255,10 @@ func hotReads(ctx context.Context, db *DB, id storage.CID) map[string]func() err
 			_, err := db.UpstreamLacks(ctx, UpstreamLack{Lock: "lock7", Upstream: "crates-io", Name: "crate99999"}, 100)
 			return err
 		},
-		"UpstreamLocks":  func() error { _, err := db.UpstreamLocks(ctx, "lock6", 10); return err },
-		"UpstreamPinned": func() error { _, err := db.UpstreamPinned(ctx, []storage.CID{id}); return err },
-		"UpstreamAlarms": func() error { _, err := db.UpstreamAlarms(ctx, "upstream7", math.MaxInt64, 100); return err },
+		"UpstreamLocks":        func() error { _, err := db.UpstreamLocks(ctx, "lock6", 10); return err },
+		"UpstreamPinned":       func() error { _, err := db.UpstreamPinned(ctx, []storage.CID{id}); return err },
+		"UpstreamAlarms":       func() error { _, err := db.UpstreamAlarms(ctx, "upstream7", math.MaxInt64, 100); return err },
+		"UnseenUpstreamAlarms": func() error { _, err := db.UnseenUpstreamAlarms(ctx, "upstream7", math.MaxInt64, 100); return err },
 		// What fsck and gc read is read page by page.
 		"UpstreamBlobsAfter": func() error { _, err := db.UpstreamBlobsAfter(ctx, id, 100); return err },
 		"EntryRows":          func() error { _, err := db.EntryRows(ctx, 50000, 50100); return err },

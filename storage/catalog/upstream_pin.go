@@ -83,6 +83,16 @@ func (db *DB) UnpinUpstream(ctx context.Context, lock string, before time.Time) 
 	return pins + lacks, err
 }
 
+// changed runs a statement, and returns how many rows it was about.
+func (db *DB) changed(ctx context.Context, what, query string, args ...any) (int64, error) {
+	result, err := db.write.ExecContext(ctx, query, args...)
+	if err != nil {
+		return 0, failed(ctx, what, err)
+	}
+	n, err := result.RowsAffected()
+	return n, failed(ctx, what, err)
+}
+
 // UpstreamPins returns the pins of the list lock behind the CID after (zero: from the
 // beginning), in byte order of the CIDs' text, at most limit.
 func (r Reader) UpstreamPins(ctx context.Context, lock string, after storage.CID, limit int) ([]UpstreamPin, error) {

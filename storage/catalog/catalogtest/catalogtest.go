@@ -71,6 +71,7 @@ func Run(t *testing.T, open func(t *testing.T) *catalog.DB) {
 		{"a list may lack", testUpstreamLacks},
 		{"a list lacks anew", testUpstreamLacksAnew},
 		{"alarms are paged newest first, and bounded for each", testUpstreamAlarms},
+		{"an alarm that was looked into stays so, and a later one is new", testSeenUpstreamAlarms},
 		{"what is noted of others is no state", testUpstreamIsNoState},
 		{"rows are read as they stand, a page at once", testRows},
 		{"what is put back changes nothing that is there", testRestored},
@@ -480,11 +481,13 @@ func testCancelled(t *testing.T, db *catalog.DB) {
 		"LackUpstream": func() error {
 			return db.LackUpstream(ctx, []catalog.UpstreamLack{{Lock: "a", Upstream: "b", Name: "c", DID: "d"}})
 		},
-		"HaveUpstream":     func() error { return db.HaveUpstream(ctx, []catalog.UpstreamLack{{Lock: "a"}}) },
-		"LackUpstreamAnew": func() error { return db.LackUpstreamAnew(ctx, "a", "b", nil) },
-		"UpstreamLacks":    func() error { _, err := db.UpstreamLacks(ctx, catalog.UpstreamLack{Lock: "a"}, 1); return err },
-		"UpstreamAlarms":   func() error { _, err := db.UpstreamAlarms(ctx, "a", 1, 1); return err },
-		"AddUpstreamAlarm": func() error { return db.AddUpstreamAlarm(ctx, catalog.UpstreamAlarm{}, 1) },
+		"HaveUpstream":         func() error { return db.HaveUpstream(ctx, []catalog.UpstreamLack{{Lock: "a"}}) },
+		"LackUpstreamAnew":     func() error { return db.LackUpstreamAnew(ctx, "a", "b", nil) },
+		"UpstreamLacks":        func() error { _, err := db.UpstreamLacks(ctx, catalog.UpstreamLack{Lock: "a"}, 1); return err },
+		"UpstreamAlarms":       func() error { _, err := db.UpstreamAlarms(ctx, "a", 1, 1); return err },
+		"UnseenUpstreamAlarms": func() error { _, err := db.UnseenUpstreamAlarms(ctx, "a", 1, 1); return err },
+		"SeeUpstreamAlarm":     func() error { _, _, err := db.SeeUpstreamAlarm(ctx, "a", 1, catalog.AlarmSeen{}); return err },
+		"AddUpstreamAlarm":     func() error { return db.AddUpstreamAlarm(ctx, catalog.UpstreamAlarm{}, 1) },
 	}
 	for name, call := range calls {
 		if err := call(); !errors.Is(err, context.Canceled) {
