@@ -58,3 +58,31 @@ func (b *budget) used() int64 {
 	defer b.mu.Unlock()
 	return b.most - b.free
 }
+
+// takeBulk takes a place for a crate that is received.
+func (u *Upstream) takeBulk(ctx context.Context) error {
+	select {
+	case u.bulk <- struct{}{}:
+		return nil
+	default:
+	}
+	u.short.Add(1)
+	defer u.short.Add(-1)
+	u.makeWay()
+	select {
+	case u.bulk <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// takeSpool takes a step of the spool.
+func (u *Upstream) takeSpool(ctx context.Context) error {
+	if !u.spool.has(spoolStep) {
+		u.short.Add(1)
+		defer u.short.Add(-1)
+		u.makeWay()
+	}
+	return u.spool.take(ctx, spoolStep)
+}

@@ -2,6 +2,7 @@ package cratesioproxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -130,6 +131,13 @@ func (s *settings) put(c IndexConfig, now time.Time) {
 	s.value, s.known, s.checked = c, true, now
 }
 
+// isSince reports whether it was seen after then.
+func (s *settings) isSince(then time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.known && s.checked.After(then)
+}
+
 // config returns what config.json says, asking for it where that was not done for a
 // while. What it once said stands while upstream does not tell.
 func (u *Upstream) config(ctx context.Context) (IndexConfig, error) {
@@ -154,6 +162,23 @@ func (u *Upstream) config(ctx context.Context) (IndexConfig, error) {
 	}
 	c, _, _ = u.settings.get(u.proxy.Clock())
 	return c, nil
+}
+
+// moved is what config.json says by now, where err may come of that c is not true any more: crates
+// have moved, or are for who has a token. false where it says the same, or c was seen a moment ago.
+func (u *Upstream) moved(ctx context.Context, c IndexConfig, err error) (IndexConfig, bool) {
+	ofPlace := errors.Is(err, ErrNotFound) || errors.Is(err, ErrRefused) || errors.Is(err, ErrBroken) || errors.Is(err, ErrUnavailable)
+	if !ofPlace || errors.Is(err, ErrMismatch) || errors.Is(err, errPrivate) || ctx.Err() != nil {
+		return c, false
+	}
+	now := u.proxy.Clock()
+	if r, there := u.resting.get(configName); !u.settings.isSince(now.Add(-staleRest)) && !(there && now.Before(r.until)) {
+		if u.configs.join(u.proxy, configName, indexTime, u.fetchConfig).wait(ctx) != nil {
+			return c, false
+		}
+	}
+	said, _, _ := u.settings.get(now)
+	return said, said != c
 }
 
 // wantConfig asks for config.json ahead of the first crate. Of a host that is taken for dead it asks

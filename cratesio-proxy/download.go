@@ -147,7 +147,8 @@ func (d *download) leave() {
 	}
 	d.u.proxy.Log.Info("who asked for an upstream's crate left before it was there", "upstream", d.u.setting.Name, "crate", d.want.Name,
 		"version", d.want.Version, "received", d.written, "of", d.size, "goes_on", d.started)
-	if !d.started { // it has no place, so that nothing bounds how many of these there are
+	// It has no place, so that nothing bounds how many of these there are; or somebody waits for it.
+	if !d.started || d.u.short.Load() > 0 {
 		d.abandon()
 		return
 	}
@@ -239,7 +240,7 @@ func (d *download) finish(ctx context.Context, err error) {
 		err = fmt.Errorf("%w: %w", ErrUnavailable, cause)
 	}
 	verified := d.verified // only run writes it
-	if err != nil && !verified && !errors.Is(err, errHeld) && !errors.Is(err, errLeft) && !errors.Is(err, errClosed) {
+	if err != nil && !verified && !isNobodys(err) {
 		d.failed(err)
 	}
 	switch {
@@ -276,6 +277,16 @@ func (d *download) finish(ctx context.Context, err error) {
 	})
 }
 
+// isNobodys reports whether err says nothing of upstream, nor of the crate.
+func isNobodys(err error) bool {
+	for _, of := range []error{errHeld, errLeft, errClosed, errPrivate} {
+		if errors.Is(err, of) {
+			return true
+		}
+	}
+	return false
+}
+
 // failed sees to it that what failed is not tried again at once, and is known.
 func (d *download) failed(err error) {
 	u, now := d.u, d.u.proxy.Clock()
@@ -307,21 +318,16 @@ func (d *download) fetch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	address, err := c.url(d.want.Name, d.want.Version, d.want.ID.Hex())
+	if err := u.takeBulk(ctx); err != nil {
+		return err
+	}
+	defer func() { <-u.bulk }()
+	in := &incoming{download: d, hash: sha256.New()}
+	err = in.from(ctx, c)
+	if now, ok := u.moved(ctx, c, err); ok {
+		err = in.from(ctx, now)
+	}
 	if err != nil {
-		return u.say(err)
-	}
-	if len(u.bulk) == cap(u.bulk) {
-		u.makeWay()
-	}
-	select {
-	case u.bulk <- struct{}{}:
-		defer func() { <-u.bulk }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	in := &incoming{download: d, hash: sha256.New(), url: address, open: !c.authRequired || !u.mayHaveToken(address)}
-	if err := u.try(ctx, func() time.Duration { return in.came }, in.attempt); err != nil {
 		return err
 	}
 	if got := [sha256.Size]byte(in.hash.Sum(nil)); got != d.want.ID.Digest() {
@@ -346,8 +352,20 @@ type incoming struct {
 	etag string        // a strong one of what is there
 }
 
+// from receives it from where c says that it is.
+func (in *incoming) from(ctx context.Context, c IndexConfig) (err error) {
+	if in.url, err = c.url(in.want.Name, in.want.Version, in.want.ID.Hex()); err != nil {
+		return in.u.say(err)
+	}
+	in.open = !c.authRequired || !in.u.mayHaveToken(in.url)
+	return in.u.try(ctx, func() time.Duration { return in.came }, in.attempt)
+}
+
 // attempt receives what is missing.
 func (in *incoming) attempt(ctx context.Context, alone bool) error {
+	if err := in.u.public(in.want.Name); err != nil {
+		return err
+	}
 	header := http.Header{"Accept-Encoding": {"identity"}}
 	if in.at > 0 && in.etag != "" {
 		header.Set("Range", fmt.Sprintf("bytes=%d-", in.at))
@@ -469,10 +487,7 @@ func (in *incoming) begin(ctx context.Context, size int64) error {
 // upstream only says that it sends takes nothing of what others need.
 func (in *incoming) reserve(ctx context.Context, bytes int64) error {
 	for in.taken < bytes {
-		if !in.u.spool.has(spoolStep) {
-			in.u.makeWay()
-		}
-		if err := in.u.spool.take(ctx, spoolStep); err != nil {
+		if err := in.u.takeSpool(ctx); err != nil {
 			return err
 		}
 		in.change(func() { in.taken += spoolStep })

@@ -16,6 +16,8 @@ var (
 	ErrSetting = errors.New("bad setting of an upstream")
 	// ErrNotFound: upstream has no such thing, or is never asked for it.
 	ErrNotFound = errors.New("not found upstream")
+	// errPrivate: the name has become one that no upstream is asked for.
+	errPrivate = fmt.Errorf("%w: it is not asked for this name", ErrNotFound)
 	// ErrUnavailable: upstream cannot be reached, does not answer in time, or says that it
 	// is troubled; trying again later is right (RetryAfter).
 	ErrUnavailable = errors.New("upstream is unavailable")

@@ -257,6 +257,9 @@ func (u *Upstream) enteredMeanwhile(ctx context.Context, name string, known Know
 // before: publication takes its time. One that is another crate's is not there: some file
 // systems know one file by several names.
 func (u *Upstream) enter(ctx context.Context, name, asker string, known Known, snapshot []byte, tell func(deps []string)) ([]string, error) {
+	if err := u.public(name); err != nil {
+		return nil, err
+	}
 	file, err := cargo.ParseUpstreamFile(name, snapshot)
 	switch {
 	case err != nil:
@@ -326,7 +329,7 @@ func (u *Upstream) believed(ctx context.Context, known bool, err error) error {
 func (u *Upstream) remember(ctx context.Context, name string, known Known, ok bool, file File, err error) {
 	now := u.proxy.Clock()
 	switch {
-	case err == nil, u.proxy.ctx.Err() != nil:
+	case err == nil, u.proxy.ctx.Err() != nil, errors.Is(err, errPrivate):
 		return
 	case errors.Is(err, ErrNotFound):
 		u.resting.put(name, rest{err, now.Add(u.proxy.Negative)})
@@ -404,6 +407,9 @@ type answer struct {
 
 // getIndex makes one attempt at an index file.
 func (u *Upstream) getIndex(ctx context.Context, name string, file File, alone bool) (answer, error) {
+	if err := u.public(name); err != nil {
+		return answer{}, err
+	}
 	header := acceptGzip()
 	if file.ETag != "" {
 		header.Set("If-None-Match", file.ETag)

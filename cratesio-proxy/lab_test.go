@@ -248,7 +248,15 @@ func (e *evidence) Known(_ context.Context, upstream, canonical string) (Known, 
 }
 
 func (e *evidence) PrivateName(canonical string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	return e.private != "" && strings.HasPrefix(canonical, e.private)
+}
+
+func (e *evidence) makePrivate(prefix string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.private = prefix
 }
 
 func (e *evidence) imports() int {

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/storage"
 )
 
@@ -30,6 +31,7 @@ type Upstream struct {
 	slow      atomic.Int64                   // until when, as time.Duration of Elapsed, nobody waits for news of what is known
 	bulk      chan struct{}                  // holds a place for every crate being received
 	spool     *budget                        // of bytes of those
+	short     atomic.Int64                   // who wait for either
 	large     chan struct{}                  // holds a place for every large index file in memory
 	ahead     chan struct{}                  // holds a place for every name being fetched ahead
 	waiting   atomic.Int64                   // names that are to be fetched ahead
@@ -131,4 +133,12 @@ func (u *Upstream) Refresh(ctx context.Context, name string) error {
 // it was a few seconds ago.
 func (u *Upstream) Renew(ctx context.Context, name string) error {
 	return u.refreshOlder(ctx, name, u.newCascade(ctx), min(renewRest, u.proxy.Fresh))
+}
+
+// public is errPrivate where a name became a private one while its turn, or upstream, was waited for.
+func (u *Upstream) public(name string) error {
+	if u.proxy.Evidence.PrivateName(cargo.CanonicalName(name)) {
+		return u.say(errPrivate)
+	}
+	return nil
 }

@@ -158,7 +158,7 @@ func (s *Server) withoutBytes(w http.ResponseWriter, r *http.Request, upstream s
 }
 
 // received is the crate of v, held or being received, and v judged once that had begun; where a
-// rule looks inside, once it was looked into. What is evicted before that is received again.
+// rule looks inside, also one that has come since, once it was looked into. What is evicted before that is received again.
 // leave closes it, and gives back its place.
 func (s *Server) received(w http.ResponseWriter, r *http.Request, of naming, v registry.Judged) (_ registry.Judged, in Incoming, leave func(), err error) {
 	for looks := 1; ; looks++ {
@@ -168,10 +168,11 @@ func (s *Server) received(w http.ResponseWriter, r *http.Request, of naming, v r
 		}
 		leave := func() { in.Close(); exit() }
 		if !v.Decision.Unscanned {
-			v, err = s.upstreamVersion(w, r, of) // by now
-			return v, in, leave, err
+			if v, err = s.upstreamVersion(w, r, of); err != nil || !v.Decision.Unscanned { // by now
+				return v, in, leave, err
+			}
 		}
-		judged, err := s.lookedInto(w, r, v, in)
+		judged, err := s.lookedInto(w, r, of, v, in)
 		if !errors.Is(err, storage.ErrNotFound) {
 			return judged, in, leave, err
 		}
@@ -182,9 +183,9 @@ func (s *Server) received(w http.ResponseWriter, r *http.Request, of naming, v r
 	}
 }
 
-// lookedInto is v once all its bytes are here and were looked into: where they are being
+// lookedInto is v, judged once all its bytes are here and were looked into: where they are being
 // received, before they are stored.
-func (s *Server) lookedInto(w http.ResponseWriter, r *http.Request, v registry.Judged, in Incoming) (registry.Judged, error) {
+func (s *Server) lookedInto(w http.ResponseWriter, r *http.Request, of naming, v registry.Judged, in Incoming) (registry.Judged, error) {
 	crate, err := in.Whole(r.Context())
 	if err != nil {
 		return v, err
@@ -196,7 +197,10 @@ func (s *Server) lookedInto(w http.ResponseWriter, r *http.Request, v registry.J
 		}
 		return v, err
 	}
-	return s.registry.LookInto(r.Context(), asker, v, crate)
+	if _, err := s.registry.LookInto(r.Context(), asker, v, crate); err != nil {
+		return v, err
+	}
+	return s.upstreamVersion(w, r, of) // a look, and the turn for it, may take minutes
 }
 
 func upstreamCrateOf(v registry.Judged) UpstreamCrate {

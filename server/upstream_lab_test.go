@@ -36,6 +36,8 @@ type fakeUpstreams struct {
 	during func()
 	evict  func(UpstreamCrate) bool
 	unheld error
+	// looked is called while a crate that is received is looked into.
+	looked func()
 	// unsized: upstream does not say how large a crate is.
 	unsized bool
 	// arrived is closed when all of what is received has; nil: it never is.
@@ -130,7 +132,7 @@ func (f *fakeUpstreams) Crate(ctx context.Context, _ string, want UpstreamCrate)
 	if !ok || f.down != nil {
 		return nil, errors.Join(f.down, registry.ErrNotFound)
 	}
-	in := &incoming{parts: parts, arrived: f.arrived}
+	in := &incoming{parts: parts, arrived: f.arrived, looked: f.looked}
 	for _, p := range parts {
 		if in.size += int64(len(p.data)) + p.more; p.err != nil {
 			in.size++ // what is held back until all was seen to be right
@@ -215,6 +217,7 @@ type incoming struct {
 	blob  storage.Blob
 	// arrived is nil where it never is.
 	arrived <-chan struct{}
+	looked  func()
 }
 
 func (i *incoming) Size() int64 { return i.size }
@@ -234,7 +237,20 @@ func (i *incoming) Whole(ctx context.Context) (io.ReadCloser, error) {
 		return nil, err
 	}
 	i.size = int64(len(all))
-	return io.NopCloser(bytes.NewReader(all)), err
+	return io.NopCloser(&lookedInto{bytes.NewReader(all), i.looked}), err
+}
+
+// lookedInto calls looked, unless that is nil, when it is read.
+type lookedInto struct {
+	io.Reader
+	looked func()
+}
+
+func (l *lookedInto) Read(p []byte) (int, error) {
+	if l.looked != nil {
+		l.looked()
+	}
+	return l.Reader.Read(p)
 }
 
 func (i *incoming) Close() error {

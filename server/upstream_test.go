@@ -6,7 +6,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -334,6 +336,43 @@ func TestWhatChangedWhileUpstreamWasAskedHolds(t *testing.T) {
 			}
 		}
 		l.get(path, token).want(t, 403, string(policy.RuleTier))
+	}
+}
+
+// So it is with who lost it while a crate was looked into, which may take minutes.
+func TestWhatChangedWhileACrateWasLookedIntoHolds(t *testing.T) {
+	l := newLab(t)
+	l.upstreams.offer("remote", "1.0.0")
+	l.admitTo(particle.TierCoreStakeholder, l.guest, "publisher")
+	l.upstreams.looked = sync.OnceFunc(func() { l.admitTo(particle.TierGuest, l.guest, "publisher") })
+	l.get(remoteDL("/crates-io"), l.session(l.guest, "read")).want(t, 403, string(policy.RuleTier))
+}
+
+// A rule that comes while a crate is received, and asks for a look into it, has that looked into: it
+// refuses nothing that it does not find.
+func TestARuleThatComesWhileACrateIsReceivedHasItLookedInto(t *testing.T) {
+	for name, want := range map[string]int{"remote": 200, "hasher": 403} {
+		l := newLab(t)
+		l.lookNowhere()
+		crate := crateFile(name, "1.0.0")
+		l.upstreams.offer(name, "1.0.0")
+		if name == "hasher" {
+			hasher := crateOf(name, blake3Source)
+			l.upstreams.files[name] = strings.ReplaceAll(l.upstreams.files[name], hashOf(crate), hashOf(hasher))
+			l.upstreams.crates[storage.CIDOf(hasher)] = []part{{data: string(hasher)}}
+			crate = hasher
+		}
+		token := l.session(l.member, "read")
+		l.upstreams.during = func() {
+			if slices.Contains(l.upstreams.asked, name+"@1.0.0") {
+				l.upstreams.during = nil
+				l.quarantine("inside", func(q *particle.QuarantineRule) { q.Match[0].Content = []string{"blake3"} })
+			}
+		}
+		l.get("/crates-io/dl/"+name+"/1.0.0/"+hashOf(crate), token).want(t, want)
+		if l.upstreams.during != nil {
+			t.Errorf("%s: no rule came", name)
+		}
 	}
 }
 
