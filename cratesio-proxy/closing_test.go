@@ -93,7 +93,7 @@ func TestNobodyWaitsForAnUpstreamOnceTheRegistryEnds(t *testing.T) {
 	}
 	until(t, "all are asked for", func() bool {
 		return l.requests("/kn/ow/known") == 2 && l.requests("/so/me/some") == 1 && l.requests(dlPath(unanswered)) == 1 &&
-			l.requests(dlPath(stalled)) == 1 && l.requests(dlPath(slow)) == 1
+			l.requests(dlPath(stalled)) == 1 && l.requests(dlPath(slow)) == 1 && l.started() == 2
 	})
 	begun := time.Now()
 	close(stopping)
@@ -116,4 +116,19 @@ func TestNobodyWaitsForAnUpstreamOnceTheRegistryEnds(t *testing.T) {
 			t.Errorf("%s is begun: %v", what, err)
 		}
 	}
+}
+
+// started is how many crates upstream has begun to send.
+func (l *lab) started() (n int) {
+	all := &l.upstream.downloads
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	for _, d := range all.all {
+		d.mu.Lock()
+		if d.started {
+			n++
+		}
+		d.mu.Unlock()
+	}
+	return n
 }
