@@ -27,7 +27,7 @@ func (l *lab) asks(name string) {
 // An upstream that answers every name with more names makes one question bring a few hundred of
 // them, and all together so many a minute: whatever is fetched is entered for ever.
 func TestAnUpstreamCannotHaveNamesAskedForWithoutEnd(t *testing.T) {
-	l := newLab(t, func(c *Config) { c.Ahead = DefaultAhead })
+	l := newLab(t, func(c *Config) { c.Ahead, c.Stall = DefaultAhead, DefaultStall }) // none is asked for twice
 	var made, asked atomic.Int64
 	var endless func(name string)
 	endless = func(name string) {
