@@ -144,6 +144,43 @@ func TestWhatIsPinnedMeanwhileDoesNotLack(t *testing.T) {
 	}
 }
 
+// Of two servers that each put a list in place of the one before the later one's stands: the other
+// does not forget what was noted since it began, else nothing is said to lack of either list.
+func TestOfTwoListsAnewOneStands(t *testing.T) {
+	t.Parallel()
+	w := openTwo(t)
+	when := time.Unix(1_800_000_000, 0)
+	lack := func(name string, since time.Time) catalog.UpstreamLack {
+		return catalog.UpstreamLack{Lock: "ci", Upstream: "crates-io", Name: name, Version: "1.0.0", DID: "did:key:a", Since: since}
+	}
+	pinned := lack("pinned", when)
+	pinned.CID = storage.CIDOf([]byte("pinned"))
+	if err := w.a.LackUpstream(t.Context(), []catalog.UpstreamLack{lack("a", when), lack("b", when), lack("old", when), pinned}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.admin.ExecContext(t.Context(), "INSERT INTO upstream_pin (cid, lock, since, did) VALUES ($1, 'ci', 1, 'did:key:a')", pinned.CID.String()); err != nil {
+		t.Fatal(err)
+	}
+	release := w.holdRow(t, "SELECT 1 FROM upstream_lack WHERE name = 'pinned' FOR UPDATE") // which both are to forget
+	done, later := make(chan error, 2), when.Add(time.Minute)
+	for n, list := range [][]catalog.UpstreamLack{{lack("a", later), lack("new-a", later)}, {lack("b", later), lack("new-b", later)}} {
+		go func() { done <- []*catalog.DB{w.a, w.b}[n].LackUpstreamAnew(t.Context(), "ci", "crates-io", list) }()
+		eventually(t, "it has noted its own", func() bool { return w.blocked(t) == n+1 })
+	}
+	release()
+	if err := errors.Join(<-done, <-done); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	got, err := w.b.UpstreamLacks(t.Context(), catalog.UpstreamLack{Lock: "ci"}, 9)
+	for _, l := range got {
+		names = append(names, l.Name)
+	}
+	if want := []string{"b", "new-b"}; err != nil || !slices.Equal(names, want) {
+		t.Errorf("it lacks %v, want %v, %v", names, want, err)
+	}
+}
+
 // empty forgets what an earlier one has written.
 func (w two) empty(t *testing.T) {
 	t.Helper()

@@ -87,9 +87,7 @@ func (db *DB) HaveUpstream(ctx context.Context, lacks []UpstreamLack) error {
 	inOrder := sortedBy(lacks, compareLacks)
 	return db.note(ctx, func(t *Tx) error {
 		for _, l := range inOrder {
-			err := t.write(ctx, statement{what: "note what a list lacks no more",
-				query: "DELETE FROM upstream_lack WHERE lock = $1 AND upstream = $2 AND name = $3 AND version = $4", args: []any{l.Lock, l.Upstream, l.Name, l.Version}})
-			if err != nil {
+			if err := t.have(ctx, "", l.Lock, l.Upstream, l.Name, l.Version); err != nil {
 				return err
 			}
 		}
@@ -97,13 +95,20 @@ func (db *DB) HaveUpstream(ctx context.Context, lacks []UpstreamLack) error {
 	})
 }
 
+// have takes back what a list lacks by its key, the first four of args, as far as and holds.
+func (t *Tx) have(ctx context.Context, and string, args ...any) error {
+	return t.write(ctx, statement{what: "note what a list lacks no more",
+		query: "DELETE FROM upstream_lack WHERE lock = $1 AND upstream = $2 AND name = $3 AND version = $4" + and, args: args})
+}
+
 // LackUpstreamAnew is LackUpstream of what the list lock lacks of upstream, in place of all that it
 // lacked of that before. They are noted in pieces, and what they are in place of goes last: cut in
-// between, or after an error, the list lacks more than it does, and not less.
+// between, or after an error, the list lacks more than it does, and not less. What others note
+// meanwhile stays, so that of two that do this at once one's list is whole in the end.
 func (db *DB) LackUpstreamAnew(ctx context.Context, lock, upstream string, lacks []UpstreamLack) error {
-	named := map[[2]string]bool{}
-	for _, l := range lacks {
-		named[[2]string{l.Name, l.Version}] = true
+	old, err := db.lackedBesides(ctx, UpstreamLack{Lock: lock, Upstream: upstream}, lacks)
+	if err != nil {
+		return err
 	}
 	for some := range slices.Chunk(sortedBy(lacks, compareLacks), notedPiece) {
 		if err := db.LackUpstream(ctx, some); err != nil {
@@ -111,18 +116,48 @@ func (db *DB) LackUpstreamAnew(ctx context.Context, lock, upstream string, lacks
 		}
 	}
 	// What it has had meanwhile, or before.
-	_, err := db.forgetLacks(ctx, "upstream = $2 AND "+pinnedOf("upstream_lack.lock", "upstream_lack.cid", "upstream_lack.upstream"), lock, upstream)
-	for after := (UpstreamLack{Lock: lock, Upstream: upstream}); err == nil; {
-		var page []UpstreamLack
-		page, err = db.lacksOf(ctx, after, notedPiece)
-		if err != nil || len(page) == 0 {
-			break
-		}
-		after = page[len(page)-1]
-		err = db.HaveUpstream(ctx, slices.DeleteFunc(page, func(l UpstreamLack) bool { return named[[2]string{l.Name, l.Version}] }))
+	_, err = db.forgetLacks(ctx, "upstream = $2 AND "+pinnedOf("upstream_lack.lock", "upstream_lack.cid", "upstream_lack.upstream"), lock, upstream)
+	if err != nil {
+		return err
 	}
-	return err
+	for some := range slices.Chunk(old, notedPiece) {
+		err := db.note(ctx, func(t *Tx) error {
+			for _, l := range some {
+				if err := t.have(ctx, " AND since = $5", l.Lock, l.Upstream, l.Name, l.Version, l.Since.Unix()); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
+
+// lackedBesides is what of's list lacks of its upstream, but for what is named by lacks, by name and
+// version: their keys, and since when.
+func (db *DB) lackedBesides(ctx context.Context, of UpstreamLack, lacks []UpstreamLack) (others []UpstreamLack, err error) {
+	named := map[[2]string]bool{}
+	for _, l := range lacks {
+		named[[2]string{l.Name, l.Version}] = true
+	}
+	for {
+		page, err := db.lacksOf(ctx, of, notedPiece)
+		if err != nil || len(page) == 0 {
+			return others, err
+		}
+		of = page[len(page)-1]
+		others = append(others, slices.DeleteFunc(page, func(l UpstreamLack) bool { return named[[2]string{l.Name, l.Version}] })...)
+		if len(others) >= mostReplaced { // the rest lacks until this is done once more
+			return others, nil
+		}
+	}
+}
+
+// mostReplaced bounds what is forgotten at once of the list before.
+const mostReplaced = 100_000
 
 // notedPiece is how much of a list is noted in one transaction, for which others may wait.
 const notedPiece = 1000
@@ -140,12 +175,14 @@ func (r Reader) UpstreamLacks(ctx context.Context, after UpstreamLack, limit int
 		after.Lock, after.Upstream, after.Name, after.Version, max(limit, 0))
 }
 
-// lacksOf is UpstreamLacks of after's upstream alone: their keys.
+// lacksOf is UpstreamLacks of after's upstream alone: their keys, and since when.
 func (r Reader) lacksOf(ctx context.Context, after UpstreamLack, limit int) ([]UpstreamLack, error) {
 	return collect(ctx, r, "read what a list lacks", func(rows *sql.Rows) (UpstreamLack, error) {
-		l := UpstreamLack{Lock: after.Lock, Upstream: after.Upstream}
-		return l, rows.Scan(&l.Name, &l.Version)
-	}, `SELECT name, version FROM upstream_lack
+		l, since := UpstreamLack{Lock: after.Lock, Upstream: after.Upstream}, int64(0)
+		err := rows.Scan(&l.Name, &l.Version, &since)
+		l.Since = time.Unix(since, 0).UTC()
+		return l, err
+	}, `SELECT name, version, since FROM upstream_lack
 		WHERE lock = $1 AND upstream = $2 AND (name, version) > ($3, $4) ORDER BY name, version LIMIT $5`,
 		after.Lock, after.Upstream, after.Name, after.Version, limit)
 }
