@@ -358,6 +358,7 @@ func (in *incoming) from(ctx context.Context, c IndexConfig) (err error) {
 		return in.u.say(err)
 	}
 	in.open = !c.authRequired || !in.u.mayHaveToken(in.url)
+	in.etag = "" // what is there came from another place, which may have called other bytes so
 	return in.u.try(ctx, func() time.Duration { return in.came }, in.attempt)
 }
 

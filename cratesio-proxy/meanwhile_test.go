@@ -88,6 +88,39 @@ func TestCratesThatMovedAreFoundAtOnce(t *testing.T) {
 	}
 }
 
+// What came from where crates were before is not taken for the beginning of what comes from where
+// they are now, whatever both call it.
+func TestCratesThatMovedInTheMiddleAreReceivedAnew(t *testing.T) {
+	l := newLab(t, nil)
+	data, want := crate("some", 1000)
+	if err := l.refresh("none"); !errors.Is(err, ErrNotFound) {
+		t.Fatal(err)
+	}
+	until(t, "config.json is known", func() bool { _, known, _ := l.upstream.settings.get(l.proxy.Clock()); return known })
+	l.on("/config.json", text(`{"dl":"`+l.server.URL+`/moved/{crate}-{version}"}`))
+	l.on(dlPath(want), func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Range") != "" {
+			w.WriteHeader(404)
+			return
+		}
+		w.Header().Set("ETag", `"1"`)
+		w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+		w.Write(make([]byte, 500)) // and not what it is of
+	})
+	l.on("/moved/some-1.0.0", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"1"`)
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+	})
+	l.pass(time.Minute)
+	if got, err := l.read(want); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	l.proxy.Close()
+	if l.facts.kinds() != "" {
+		t.Errorf("alarms %q", l.facts.kinds())
+	}
+}
+
 // Who leaves gives way at once to who waits for the place already.
 func TestWhoLeavesGivesWayToWhoWaits(t *testing.T) {
 	l := newLab(t, func(c *Config) { c.Stall = time.Minute })
