@@ -40,7 +40,7 @@ type Lock struct {
 const (
 	// judgedAtOnce is of how many crates of a lock it is decided at once.
 	judgedAtOnce = 500
-	// mostJudged bounds those of one lock; judgedPage is with how many a page of locks ends.
+	// mostJudged bounds those of one lock; judgedPage is with how many, held or not, a page of locks ends.
 	mostJudged = 20_000
 	judgedPage = 4_000
 )
@@ -59,7 +59,7 @@ func (r *Registry) Locks(ctx context.Context, asker policy.Asker, after string, 
 			return nil, false, err
 		}
 		found = append(found, one)
-		if judged += l.Held; judged >= judgedPage && i+1 < len(locks) {
+		if judged += l.Pins; judged >= judgedPage && i+1 < len(locks) {
 			return found, true, nil
 		}
 	}

@@ -121,6 +121,25 @@ func TestWhatALockLacksIsNoted(t *testing.T) {
 	l.do(ask{method: http.MethodPost, path: "/v1/upstreams/crates-io/prefetch", token: token, body: []byte(`{"lock":"ci","crates":[` + crate("bad") + `],"lacking":[{"name":"x","version":"1.0.0","checksum":"1"}]}`)}).want(t, 400)
 }
 
+// Names that keep very much end a page of them early, held or not, since all of it is looked at.
+func TestALargeLockEndsAPage(t *testing.T) {
+	l := newLab(t)
+	for _, lock := range []string{"a", "b"} {
+		var ids []storage.CID
+		for n := range 4000 {
+			ids = append(ids, storage.CIDOf(fmt.Append(nil, n)))
+		}
+		if err := l.registry.Catalog.PinUpstream(t.Context(), lock, "did:key:a", ids, time.Unix(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	token := l.session(l.member, "read")
+	if r := l.get("/v1/locks", token).want(t, 200, `"lock":"a"`, `"next":"a"`); strings.Contains(string(r.body), `"lock":"b"`) {
+		t.Errorf("one page: %s", r)
+	}
+	l.get("/v1/locks?after=a", token).want(t, 200, `"lock":"b"`, `"next":""`)
+}
+
 // What is no crate's name or version lacks for ever, and keeps nothing else of its list from being kept.
 func TestWhatIsNoCrateKeepsNothingElseFromBeingKept(t *testing.T) {
 	l := newLab(t)
