@@ -333,7 +333,7 @@ func (u *Upstream) remember(ctx context.Context, name string, known Known, ok bo
 		return
 	case errors.Is(err, ErrNotFound):
 		u.resting.put(name, rest{err, now.Add(u.proxy.Negative)})
-		if ok {
+		if ok && u.public(name) == nil {
 			u.vanished(ctx, name, known, file, err)
 		}
 		return

@@ -45,6 +45,20 @@ func TestANameThatBecomesPrivateIsNotAskedForAgain(t *testing.T) {
 		}
 	}
 	l.evidence.makePrivate("")
+	l.on("/la/b-/lab-gone", text(line("lab-gone", "1.0.0")))
+	if err := l.refresh("lab-gone"); err != nil {
+		t.Fatal(err)
+	}
+	l.pass(DefaultFresh)
+	l.on("/la/b-/lab-gone", func(w http.ResponseWriter, r *http.Request) {
+		l.evidence.makePrivate("lab_")
+		w.WriteHeader(410)
+	})
+	before := l.evidence.imports()
+	if err := l.refresh("lab-gone"); l.evidence.imports() != before {
+		t.Errorf("what has vanished: %v, %d entered", err, l.evidence.imports()-before)
+	}
+	l.evidence.makePrivate("")
 	l.on("/la/b-/lab-late", func(w http.ResponseWriter, r *http.Request) {
 		l.evidence.makePrivate("lab_")
 		text(line("lab-late", "1.0.0"))(w, r)
