@@ -5,6 +5,9 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -98,6 +101,42 @@ func TestCratesThatMovedAreFoundAtOnce(t *testing.T) {
 		}
 		if n := l.requests("/config.json"); n != 2 {
 			t.Errorf("%s: config.json was asked for %d times", name, n)
+		}
+	}
+}
+
+// Where crates have moved the token goes as far as it went before: to the host of the index, where
+// its config.json says so by now, and to no other that this names.
+func TestTheTokenGoesNoFurtherWhereCratesMoved(t *testing.T) {
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("s3cr3t"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for elsewhere, want := range map[bool]string{false: "s3cr3t", true: ""} {
+		data, some := crate("some", 100)
+		seen := make(chan string, 1)
+		moved := func(w http.ResponseWriter, r *http.Request) {
+			seen <- r.Header.Get("Authorization")
+			sends(data)(w, r)
+		}
+		other := httptest.NewServer(http.HandlerFunc(moved))
+		t.Cleanup(other.Close)
+		l := newLab(t, nil)
+		l.upstream.setting.TokenFile = token
+		if err := l.refresh("none"); !errors.Is(err, ErrNotFound) {
+			t.Fatal(err)
+		}
+		until(t, "config.json is known", func() bool { _, known, _ := l.upstream.settings.get(l.proxy.Clock()); return known })
+		base := map[bool]string{false: l.server.URL, true: other.URL}[elsewhere]
+		l.on("/config.json", text(`{"dl":"`+base+`/moved/{crate}","auth-required":true}`))
+		l.on(dlPath(some), status(403))
+		l.on("/moved/some", moved)
+		l.pass(time.Minute)
+		if _, err := l.read(some); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-seen; got != want {
+			t.Errorf("elsewhere %v: Authorization was %q", elsewhere, got)
 		}
 	}
 }

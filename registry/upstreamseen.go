@@ -222,7 +222,7 @@ func (r *Registry) SeeUpstreamAlarm(ctx context.Context, asker policy.Asker, ups
 	if denial := policy.SeeAlarm(asker); denial != nil {
 		return 0, denial
 	}
-	if why == "" || len(why) > maxSeenWhy || !utf8.ValidString(why) || strings.ContainsFunc(why, func(c rune) bool { return !unicode.IsPrint(c) }) {
+	if strings.TrimSpace(why) == "" || len(why) > maxSeenWhy || !utf8.ValidString(why) || strings.ContainsFunc(why, func(c rune) bool { return !unicode.IsPrint(c) }) {
 		return 0, fmt.Errorf("%w: why is one line of 1 to %d bytes that can be printed", ErrRequest, maxSeenWhy)
 	}
 	a, marked, err := r.Catalog.SeeUpstreamAlarm(ctx, upstream, id, catalog.AlarmSeen{By: string(asker.DID), Why: why, At: r.Clock()})

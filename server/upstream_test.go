@@ -16,6 +16,7 @@ import (
 	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/registry/record"
 	"phoenix-lab.org/aln-registry/storage"
+	"phoenix-lab.org/aln-registry/storage/catalog"
 )
 
 // remoteDL is where remote 1.0.0 is to be had.
@@ -34,6 +35,33 @@ func readingAlarms(l *lab, who int) ask {
 
 func seeingAlarm(l *lab, who int) ask {
 	return ask{method: http.MethodPost, path: "/v1/upstreams/crates-io/alarms/7/seen", token: l.token(who, particle.ScopeAdmin, nil), body: []byte(`{"why":"a mirror was replaced"}`)}
+}
+
+// What is said of an alarm is one line that tells something; which alarm it is of stands in the path.
+func TestWhatIsSaidOfAnAlarmIsOneLine(t *testing.T) {
+	l := newLab(t)
+	alarm := catalog.UpstreamAlarm{Upstream: "crates-io", Name: "remote", Kind: "snapshot", Detail: "it is no index file", At: time.Unix(1, 0)}
+	if err := l.registry.Catalog.AddUpstreamAlarm(t.Context(), alarm, 9); err != nil {
+		t.Fatal(err)
+	}
+	why := func(text string) string { return `{"why":"` + text + `"}` }
+	for _, c := range []struct {
+		where, body string
+		status      int
+	}{
+		{"crates-io/alarms/1", why(""), 400}, {"crates-io/alarms/1", why("  "), 400}, {"crates-io/alarms/1", why(strings.Repeat("a", 401)), 400},
+		{"crates-io/alarms/1", why(`a\u0000`), 400}, {"crates-io/alarms/1", why(`a\nb`), 400}, {"crates-io/alarms/1", why(`a\u202eb`), 400},
+		{"crates-io/alarms/1", why("\xff"), 400}, {"crates-io/alarms/1", `{"why":"a","by":"did:key:z1"}`, 400}, {"crates-io/alarms/1", "null", 400},
+		{"crates-io/alarms/1", why(strings.Repeat("a", 5000)), 413},
+		{"crates-io/alarms/0", why("a"), 404}, {"crates-io/alarms/9223372036854775808", why("a"), 404}, {"lab/alarms/1", why("a"), 404}, {"none/alarms/1", why("a"), 404},
+		{"crates-io/alarms/1", why(strings.Repeat("é", 200)), 200},
+	} {
+		l.do(ask{method: http.MethodPost, path: "/v1/upstreams/" + c.where + "/seen", token: l.session(l.admin, "admin"), body: []byte(c.body)}).want(t, c.status)
+	}
+	all, err := l.registry.Catalog.UpstreamAlarms(t.Context(), "crates-io", 9, 9)
+	if err != nil || len(all) != 1 || all[0].Seen.Why != strings.Repeat("é", 200) || all[0].Seen.By == "" {
+		t.Errorf("%+v, %v", all, err)
+	}
 }
 
 // lookNowhere ends the rule for which every crate is held and looked into before it is sent.
