@@ -165,10 +165,13 @@ func (u *Upstream) config(ctx context.Context) (IndexConfig, error) {
 }
 
 // moved is what config.json says by now, where err may come of that c is not true any more: crates
-// have moved, or are for who has a token. false where it says the same, or c was seen a moment ago.
+// have moved, or are for who has a token. false where it says the same, or c was seen a moment ago, and
+// of a host that asked to be left alone: it is there, and may be that of the index.
 func (u *Upstream) moved(ctx context.Context, c IndexConfig, err error) (IndexConfig, bool) {
 	ofPlace := errors.Is(err, ErrNotFound) || errors.Is(err, ErrRefused) || errors.Is(err, ErrBroken) || errors.Is(err, ErrUnavailable)
-	if !ofPlace || errors.Is(err, ErrMismatch) || errors.Is(err, errPrivate) || ctx.Err() != nil {
+	var open *openError
+	alone := RetryAfter(err) > 0 && !(errors.As(err, &open) && open.dead)
+	if !ofPlace || alone || errors.Is(err, ErrMismatch) || errors.Is(err, errPrivate) || ctx.Err() != nil {
 		return c, false
 	}
 	now := u.proxy.Clock()

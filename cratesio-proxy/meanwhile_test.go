@@ -105,6 +105,27 @@ func TestCratesThatMovedAreFoundAtOnce(t *testing.T) {
 	}
 }
 
+// Of a host that asks to be left alone for a while nobody thinks that its crates have moved: the
+// index, which may be of the same host, is asked for no config.json for that.
+func TestWhoAsksToBeLeftAloneHasNotMoved(t *testing.T) {
+	l := newLab(t, nil)
+	if err := l.refresh("none"); !errors.Is(err, ErrNotFound) {
+		t.Fatal(err)
+	}
+	until(t, "config.json is known", func() bool { _, known, _ := l.upstream.settings.get(l.proxy.Clock()); return known })
+	for _, name := range []string{"some", "other"} {
+		_, want := crate(name, 100)
+		l.on(dlPath(want), status(429, "Retry-After", "600"))
+		l.pass(time.Minute)
+		if _, err := l.read(want); !errors.Is(err, ErrUnavailable) {
+			t.Error(err)
+		}
+	}
+	if n := l.requests("/config.json"); n != 1 {
+		t.Errorf("config.json was asked for %d times", n)
+	}
+}
+
 // Where crates have moved the token goes as far as it went before: to the host of the index, where
 // its config.json says so by now, and to no other that this names.
 func TestTheTokenGoesNoFurtherWhereCratesMoved(t *testing.T) {
