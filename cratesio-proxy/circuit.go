@@ -139,6 +139,13 @@ func (c *circuit) leave(d time.Duration) {
 	}
 }
 
+// elsewhere: another host is asked from now on, of which nothing is known.
+func (c *circuit) elsewhere() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failures, c.rest, c.pause = 0, 0, 0
+}
+
 // isDead reports whether the host is taken for dead.
 func (c *circuit) isDead() bool {
 	c.mu.Lock()

@@ -74,8 +74,8 @@ func containsMark(dl string) bool {
 // check holds dl to an address that is as safe as the index's: of the same scheme, with
 // one host for all crates, and without credentials.
 func (c IndexConfig) check(index string) error {
-	scheme, rest, ok := strings.Cut(c.dl, "://")
-	host, _, _ := strings.Cut(rest, "/")
+	scheme, _, ok := strings.Cut(c.dl, "://")
+	host := c.host()
 	if wanted, _, _ := strings.Cut(index, "://"); !ok || scheme != wanted {
 		return fmt.Errorf("%w: the dl in its config.json is not of %s, as its index is", ErrBroken, wanted)
 	}
@@ -84,6 +84,13 @@ func (c IndexConfig) check(index string) error {
 	}
 	_, err := c.url("a", "1.0.0", strings.Repeat("0", 64))
 	return err
+}
+
+// host is the one host of all crates.
+func (c IndexConfig) host() string {
+	_, rest, _ := strings.Cut(c.dl, "://")
+	host, _, _ := strings.Cut(rest, "/")
+	return host
 }
 
 // url is where the crate is, as cargo makes it.
@@ -156,7 +163,7 @@ func (u *Upstream) config(ctx context.Context) (IndexConfig, error) {
 	if resting {
 		return IndexConfig{}, r.err
 	}
-	asked := u.configs.join(u.proxy, configName, indexTime, u.fetchConfig)
+	asked := u.configs.join(u.proxy, configName, indexTime, u.firstConfig)
 	if err := asked.wait(ctx); err != nil {
 		return IndexConfig{}, err
 	}
@@ -193,8 +200,16 @@ func (u *Upstream) wantConfig() {
 	now := u.proxy.Clock()
 	_, known, _ := u.settings.get(now)
 	if r, there := u.resting.get(configName); !known && !(there && now.Before(r.until)) {
-		u.configs.join(u.proxy, configName, indexTime, u.fetchConfig)
+		u.configs.join(u.proxy, configName, indexTime, u.firstConfig)
 	}
+}
+
+// firstConfig is fetchConfig where nothing is known, which another may have ended a moment ago.
+func (u *Upstream) firstConfig(ctx context.Context) error {
+	if _, known, _ := u.settings.get(u.proxy.Clock()); known {
+		return nil
+	}
+	return u.fetchConfig(ctx)
 }
 
 func (u *Upstream) fetchConfig(ctx context.Context) error {
@@ -213,6 +228,9 @@ func (u *Upstream) fetchConfig(ctx context.Context) error {
 	if err != nil {
 		u.resting.put(configName, rest{err, now.Add(troubleRest)})
 		return err
+	}
+	if before, known, _ := u.settings.get(now); known && before.host() != c.host() {
+		u.files.elsewhere()
 	}
 	u.settings.put(c, now)
 	return nil

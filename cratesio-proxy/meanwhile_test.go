@@ -105,6 +105,26 @@ func TestCratesThatMovedAreFoundAtOnce(t *testing.T) {
 	}
 }
 
+// That the host where crates were is dead says nothing of the one where they are now.
+func TestCratesThatMovedFromADeadHostAreFoundAtOnce(t *testing.T) {
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	l := newLab(t, nil)
+	l.on("/config.json", text(`{"dl":"`+gone.URL+`/dl/{crate}"}`))
+	if err := l.refresh("none"); !errors.Is(err, ErrNotFound) {
+		t.Fatal(err)
+	}
+	until(t, "config.json is known", func() bool { _, known, _ := l.upstream.settings.get(l.proxy.Clock()); return known })
+	data, want := crate("some", 1000)
+	l.on("/config.json", text(`{"dl":"`+l.server.URL+`/moved/{crate}"}`))
+	l.on("/moved/some", sends(data))
+	l.pass(time.Minute)
+	l.slow.Store(int64(deadAfter))
+	if got, err := l.read(want); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
 // Of a host that asks to be left alone for a while nobody thinks that its crates have moved: the
 // index, which may be of the same host, is asked for no config.json for that.
 func TestWhoAsksToBeLeftAloneHasNotMoved(t *testing.T) {
