@@ -232,7 +232,8 @@ func TestAuditorsSeeAlarmsAndNamesThatOthersHaveToo(t *testing.T) {
 	if said := l.get("/me", audit).want(t, 200, "Sign out").Body.String(); strings.Contains(said, "--scope audit") {
 		t.Errorf("who has such a session is told how to get one:\n%s", said)
 	}
-	l.get("/upstreams", audit).want(t, 200, "its answer &lt;stopped&gt;", "none since this server started", "crate/ours@0.1.0", "/upstreams/bonn/alarms", "Names that others have too")
+	l.get("/upstreams", audit).want(t, 200, "its answer &lt;stopped&gt;", "none since this server started", "crate/ours@0.1.0", "/upstreams/bonn/alarms", "Names that others have too",
+		`<span class="badge warn">changed</span> <bdi>secret_thing 1.1.0</bdi>`, "is the newest that nobody has looked into", "None that nobody has looked into")
 	l.get("/upstreams/crates-io/alarms", audit).want(t, 200, "it &lt;b&gt;changed&lt;/b&gt; \ufffdthere", seenPath, "changed")
 	all, err := l.registry.Catalog.UpstreamAlarms(t.Context(), "crates-io", 1<<60, 1)
 	if err == nil {
@@ -240,6 +241,9 @@ func TestAuditorsSeeAlarmsAndNamesThatOthersHaveToo(t *testing.T) {
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+	if said := l.get("/upstreams", audit).want(t, 200).Body.String(); strings.Contains(said, "secret_thing") {
+		t.Errorf("the list warns of an alarm that was looked into:\n%s", said)
 	}
 	l.get("/upstreams/crates-io/alarms", audit).want(t, 200, "All on this page were looked into", "a &lt;b&gt;mirror&lt;/b&gt;", "is as it was", "\ufffdthere")
 	l.get("/upstreams/bonn/alarms", audit).want(t, 200, "There are none")
