@@ -227,7 +227,7 @@ func TestAuditorsSeeAlarmsAndNamesThatOthersHaveToo(t *testing.T) {
 	l.registry.Note(registry.Event{Asker: didOf(l.member), What: "crate/ours@0.1.0", Rule: registry.RuleKnownUpstream, RuleID: "crates-io", Outcome: registry.OutcomeAccepted})
 	l.registry.Note(registry.Event{Asker: didOf(l.member), What: "crate/else", Rule: "quarantine", Outcome: registry.OutcomeDenied})
 	l.get("/upstreams/crates-io/alarms", "").want(t, 401, "<code>--scope audit</code> in its place", `name="session"`)
-	l.get("/upstreams/crates-io/alarms", read).want(t, 403, "the alarms of upstreams need a session with the scope audit", `name="session"`)
+	l.get("/upstreams/crates-io/alarms", read).want(t, 403, "the alarms of upstreams need a session with the scope audit", `name="session"`, "aln-registry token --scope audit --registry ")
 	l.get("/me", read).want(t, 200, "aln-registry token --scope audit --registry ")
 	if said := l.get("/me", audit).want(t, 200, "Sign out").Body.String(); strings.Contains(said, "--scope audit") {
 		t.Errorf("who has such a session is told how to get one:\n%s", said)
