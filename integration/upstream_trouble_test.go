@@ -176,6 +176,12 @@ func TestAChangedChecksumIsNotBelieved(t *testing.T) {
 		t.Errorf("a resolver chose what changed:\n%s\n%s", r, lock)
 	}
 	must(t, u.aln(folder, "log", "check", "--full"))
+
+	// Of an upstream that was taken away no build gets anything, whatever the rules say.
+	l.stop()
+	l.flags = []string{"--upstream", "none"}
+	l.start()
+	mustFail(t, u.aln(folder, "why", "itoa", "--source", "crates-io"), "no build gets it: this registry takes crates from no --source crates-io now")
 }
 
 // Names that are kept private are asked of no upstream, by whatever way; whoever publishes

@@ -54,7 +54,7 @@ func (a *app) listAlarms(ctx context.Context, name string, limit int) error {
 		return err
 	}
 	alarms, more, err := r.Alarms(ctx, name, limit, false)
-	if refused := (*client.APIError)(nil); errors.As(err, &refused) && refused.Status == http.StatusNotFound {
+	if refused := (*client.APIError)(nil); errors.As(err, &refused) && refused.Status == http.StatusNotFound && name != particle.SourceCratesIO {
 		return fmt.Errorf("%w; `upstream alarms` takes the name of an upstream, not that of a crate", err)
 	}
 	if err != nil {
