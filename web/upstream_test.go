@@ -63,8 +63,9 @@ const seenPath = "/upstreams/crates-io/crates/secret_thing"
 
 func TestAMemberSeesWhatIsKnownOfUpstreams(t *testing.T) {
 	l := newLab(t)
-	l.proxying()
 	token := l.session(l.member, "read")
+	l.get("/upstreams", token).want(t, 200, "There are none: this registry has only what is published here")
+	l.proxying()
 	l.get("/upstreams/crates-io", token).want(t, 200, "Nobody asked for any yet")
 	l.fillUpstream()
 	l.get("/", token).want(t, 200, `href="/upstreams"`, "--replace-crates-io")
@@ -262,6 +263,10 @@ func TestAuditorsSeeAlarmsAndNamesThatOthersHaveToo(t *testing.T) {
 	first := l.get("/upstreams/crates-io/alarms", audit).want(t, 200, "number 50", "Older").Body.String()
 	older := first[strings.Index(first, `href="/upstreams/crates-io/alarms?before=`)+6:]
 	l.get(older[:strings.Index(older, `"`)], audit).want(t, 200, "number 0", "secret_thing", "← Newest")
+
+	// All were taken away: what is held of them still takes room.
+	l.proxying(func(now *UpstreamsNow) { now.All = nil })
+	l.get("/upstreams", audit).want(t, 200, "There are none now", "1.5 KiB are held of all together", "Nothing is kept by name")
 }
 
 // Whoever looks at a crate whose name another registry has too is told so, on both pages.
