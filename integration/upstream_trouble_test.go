@@ -63,15 +63,19 @@ func (l *upstreamLab) seenOnce(folder string) {
 		return ids
 	}
 	wantSays(l.t, must(l.t, u.aln(folder, "upstream", "list")).stdout, "crates-io has an alarm, changed of ")
+	wantSays(l.t, must(l.t, u.aln(folder, "upstream", "list", "--json")).stdout, `"alarms_told": true`, `"kind": "changed"`)
+	wantSays(l.t, must(l.t, u.aln(folder, "upstream", "alarms")).stdout, "types `aln-registry upstream seen ID --why TEXT`: ")
+	mustFail(l.t, u.aln(folder, "upstream", "alarms", "itoa"), "takes the name of an upstream, not that of a crate")
 	mustFail(l.t, u.aln(folder, "upstream", "seen", alarms()[0]), "--why is missing")
 	mustFail(l.t, u.aln(folder, "upstream", "seen", "9999", "--why", "none such"), "there is no alarm 9999 of crates-io")
-	wantSays(l.t, must(l.t, u.aln(folder, append([]string{"upstream", "seen", "--why", "our mirror was rebuilt"}, alarms()...)...)).stdout, "marked as seen. What they are about does not change")
+	mustFail(l.t, u.aln(folder, append([]string{"upstream", "seen", "--why", "our mirror was rebuilt"}, append(alarms(), "9999")...)...), "no alarm 9999 of crates-io", "those before it were marked as seen")
 	wantSays(l.t, must(l.t, u.aln(folder, "upstream", "seen", "--why", "again", alarms()[0])).stdout, "looked into before, which stands")
 	l.stop()
 	l.start()
 	if said := must(l.t, u.aln(folder, "upstream", "list")).stdout; strings.Contains(said, "alarm") {
 		l.t.Errorf("it is warned of after it was looked into:\n%s", said)
 	}
+	wantSays(l.t, must(l.t, u.aln(folder, "upstream", "list", "--json")).stdout, `"alarm": null`)
 	wantSays(l.t, must(l.t, u.aln(folder, "upstream", "alarms")).stdout, "All were looked into.", "what they are about is as it was", "did:key:", "our mirror was rebuilt")
 	_, _, trail := l.get("/v1/audit", u.session(particle.ScopeAudit, time.Minute))
 	wantSays(l.t, string(trail), `"rule":"upstream-alarm-seen"`, "changed: our mirror was rebuilt")
@@ -172,6 +176,12 @@ func TestAChangedChecksumIsNotBelieved(t *testing.T) {
 		t.Errorf("a resolver chose what changed:\n%s\n%s", r, lock)
 	}
 	must(t, u.aln(folder, "log", "check", "--full"))
+
+	// Of an upstream that was taken away no build gets anything, whatever the rules say.
+	l.stop()
+	l.flags = []string{"--upstream", "none"}
+	l.start()
+	mustFail(t, u.aln(folder, "why", "itoa", "--source", "crates-io"), "no build gets it: this registry takes crates from no --source crates-io now")
 }
 
 // Names that are kept private are asked of no upstream, by whatever way; whoever publishes

@@ -203,10 +203,14 @@ func (r *Registry) UpstreamHoldings(ctx context.Context, asker policy.Asker) (he
 }
 
 // UpstreamAlarms are the newest alarms of another registry with an ID below before, newest
-// first, at most limit. A *policy.Denial where asker may not read the audit trail.
-func (r *Registry) UpstreamAlarms(ctx context.Context, asker policy.Asker, upstream string, before int64, limit int) ([]catalog.UpstreamAlarm, error) {
+// first, at most limit; with unseen those alone that nobody has looked into. A *policy.Denial
+// where asker may not read the audit trail.
+func (r *Registry) UpstreamAlarms(ctx context.Context, asker policy.Asker, upstream string, before int64, limit int, unseen bool) ([]catalog.UpstreamAlarm, error) {
 	if denial := policy.ReadAudit(asker); denial != nil {
 		return nil, denial
+	}
+	if unseen {
+		return r.Catalog.UnseenUpstreamAlarms(ctx, upstream, before, limit)
 	}
 	return r.Catalog.UpstreamAlarms(ctx, upstream, before, limit)
 }

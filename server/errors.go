@@ -131,7 +131,7 @@ var advice = map[string]string{
 	"held-damaged":     "tell the operator of this registry: `aln-registry fsck` finds all that is damaged",
 	"upstream-down":    "what is held here is served meanwhile, and this is not: try again later",
 	"upstream-refused": "tell the operator of this registry",
-	"upstream-broken":  "nothing of it was kept; try again later, and tell this registry's operator (aln-registry upstream alarms NAME shows wrong bytes and index files, aln-registry upstream list what else is wrong)",
+	"upstream-broken":  "nothing of it was kept; try again later, and tell this registry's operator (aln-registry upstream alarms UPSTREAM shows wrong bytes and index files, aln-registry upstream list what else is wrong)",
 }
 
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, render renderer, err error) {

@@ -144,7 +144,7 @@ func TestRefusalsInTheFormOfTheirFamily(t *testing.T) {
 // cargo shows the first half KiB of a refusal: the command that shows more has to be in it, also
 // behind two digests.
 func TestAdviceOfWrongBytesIsShortAndNamesTheirAlarm(t *testing.T) {
-	if said := advice["upstream-broken"]; len(said) > 200 || !strings.Contains(said, "aln-registry upstream alarms NAME") {
+	if said := advice["upstream-broken"]; len(said) > 200 || !strings.Contains(said, "aln-registry upstream alarms UPSTREAM") {
 		t.Errorf("%d bytes: %s", len(said), said)
 	}
 }

@@ -89,6 +89,8 @@ type upstreamRow struct {
 	// IndexURL is for cargo.
 	IndexURL     string
 	Crates, Held int64
+	// Alarm is the newest that nobody has looked into, for auditors; nil: there is none.
+	Alarm *alarm
 }
 
 // lock is a name under which crates are kept.
@@ -124,7 +126,13 @@ func (p *Pages) upstreamList(w http.ResponseWriter, r *http.Request, v *visit) e
 	}
 	body.Sums, body.Held = held != nil, bytes
 	for _, u := range body.All {
-		body.Rows = append(body.Rows, upstreamRow{u, p.upstreamIndex(u.Name), held[u.Name].Blobs, held[u.Name].Bytes})
+		row := upstreamRow{u, p.upstreamIndex(u.Name), held[u.Name].Blobs, held[u.Name].Bytes, nil}
+		if v.Audits() {
+			if row.Alarm, err = p.unseen(r.Context(), v.Asker, u.Name); err != nil {
+				return err
+			}
+		}
+		body.Rows = append(body.Rows, row)
 	}
 	if body.Sums {
 		if body.Locks, body.Next, err = p.locks(r, v.Asker); err != nil {
@@ -417,7 +425,7 @@ func (p *Pages) alarms(w http.ResponseWriter, r *http.Request, v *visit) error {
 		return err
 	}
 	defer leave()
-	found, err := p.Registry.UpstreamAlarms(r.Context(), v.Asker, body.Name, before, perPage+1)
+	found, err := p.Registry.UpstreamAlarms(r.Context(), v.Asker, body.Name, before, perPage+1, false)
 	if err != nil {
 		return err
 	}
@@ -437,6 +445,16 @@ func (p *Pages) alarms(w http.ResponseWriter, r *http.Request, v *visit) error {
 		}
 	}
 	return v.render(w, r, http.StatusOK, "alarms", "Alarms of "+body.Name, body)
+}
+
+// unseen is an upstream's newest alarm that nobody has looked into; nil: there is none.
+func (p *Pages) unseen(ctx context.Context, asker policy.Asker, upstream string) (*alarm, error) {
+	found, err := p.Registry.UpstreamAlarms(ctx, asker, upstream, 1<<63-1, 1, true)
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	newest := found[0]
+	return &alarm{ID: newest.ID, Name: newest.Name, Version: newest.Version, Kind: newest.Kind, At: newest.At}, nil
 }
 
 // elsewhere is a crate of another registry, beside what a search finds here.

@@ -63,8 +63,9 @@ const seenPath = "/upstreams/crates-io/crates/secret_thing"
 
 func TestAMemberSeesWhatIsKnownOfUpstreams(t *testing.T) {
 	l := newLab(t)
-	l.proxying()
 	token := l.session(l.member, "read")
+	l.get("/upstreams", token).want(t, 200, "There are none: this registry has only what is published here")
+	l.proxying()
 	l.get("/upstreams/crates-io", token).want(t, 200, "Nobody asked for any yet")
 	l.fillUpstream()
 	l.get("/", token).want(t, 200, `href="/upstreams"`, "--replace-crates-io")
@@ -227,12 +228,13 @@ func TestAuditorsSeeAlarmsAndNamesThatOthersHaveToo(t *testing.T) {
 	l.registry.Note(registry.Event{Asker: didOf(l.member), What: "crate/ours@0.1.0", Rule: registry.RuleKnownUpstream, RuleID: "crates-io", Outcome: registry.OutcomeAccepted})
 	l.registry.Note(registry.Event{Asker: didOf(l.member), What: "crate/else", Rule: "quarantine", Outcome: registry.OutcomeDenied})
 	l.get("/upstreams/crates-io/alarms", "").want(t, 401, "<code>--scope audit</code> in its place", `name="session"`)
-	l.get("/upstreams/crates-io/alarms", read).want(t, 403, "the alarms of upstreams need a session with the scope audit", `name="session"`)
+	l.get("/upstreams/crates-io/alarms", read).want(t, 403, "the alarms of upstreams need a session with the scope audit", `name="session"`, "aln-registry token --scope audit --registry ")
 	l.get("/me", read).want(t, 200, "aln-registry token --scope audit --registry ")
 	if said := l.get("/me", audit).want(t, 200, "Sign out").Body.String(); strings.Contains(said, "--scope audit") {
 		t.Errorf("who has such a session is told how to get one:\n%s", said)
 	}
-	l.get("/upstreams", audit).want(t, 200, "its answer &lt;stopped&gt;", "none since this server started", "crate/ours@0.1.0", "/upstreams/bonn/alarms", "Names that others have too")
+	l.get("/upstreams", audit).want(t, 200, "its answer &lt;stopped&gt;", "none since this server started", "crate/ours@0.1.0", "/upstreams/bonn/alarms", "Names that others have too",
+		`<span class="badge warn">changed</span> <bdi>secret_thing 1.1.0</bdi>`, "is the newest that nobody has looked into", "None that nobody has looked into")
 	l.get("/upstreams/crates-io/alarms", audit).want(t, 200, "it &lt;b&gt;changed&lt;/b&gt; \ufffdthere", seenPath, "changed")
 	all, err := l.registry.Catalog.UpstreamAlarms(t.Context(), "crates-io", 1<<60, 1)
 	if err == nil {
@@ -240,6 +242,9 @@ func TestAuditorsSeeAlarmsAndNamesThatOthersHaveToo(t *testing.T) {
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+	if said := l.get("/upstreams", audit).want(t, 200).Body.String(); strings.Contains(said, "secret_thing") {
+		t.Errorf("the list warns of an alarm that was looked into:\n%s", said)
 	}
 	l.get("/upstreams/crates-io/alarms", audit).want(t, 200, "All on this page were looked into", "a &lt;b&gt;mirror&lt;/b&gt;", "is as it was", "\ufffdthere")
 	l.get("/upstreams/bonn/alarms", audit).want(t, 200, "There are none")
@@ -258,6 +263,10 @@ func TestAuditorsSeeAlarmsAndNamesThatOthersHaveToo(t *testing.T) {
 	first := l.get("/upstreams/crates-io/alarms", audit).want(t, 200, "number 50", "Older").Body.String()
 	older := first[strings.Index(first, `href="/upstreams/crates-io/alarms?before=`)+6:]
 	l.get(older[:strings.Index(older, `"`)], audit).want(t, 200, "number 0", "secret_thing", "← Newest")
+
+	// All were taken away: what is held of them still takes room.
+	l.proxying(func(now *UpstreamsNow) { now.All = nil })
+	l.get("/upstreams", audit).want(t, 200, "There are none now", "1.5 KiB are held of all together", "Nothing is kept by name")
 }
 
 // Whoever looks at a crate whose name another registry has too is told so, on both pages.

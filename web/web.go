@@ -27,6 +27,7 @@ import (
 
 	"phoenix-lab.org/aln-registry/did"
 	"phoenix-lab.org/aln-registry/registry"
+	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/policy"
 	"phoenix-lab.org/aln-registry/storage"
 )
@@ -309,6 +310,15 @@ type shown struct {
 	Title string
 	// Body is the page's own.
 	Body any
+}
+
+// Wanted is the scope of the session that the form to sign in asks for: where one for reading
+// was refused, another of that kind would be too.
+func (s shown) Wanted() string {
+	if told, ok := s.Body.(problem); ok && told.Scope {
+		return particle.ScopeAudit
+	}
+	return particle.ScopeRead
 }
 
 // Link is a path below the public URL; segments are escaped.

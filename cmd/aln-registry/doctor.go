@@ -41,6 +41,8 @@ type doctor struct {
 	folder    string
 	cargoHome string
 	findings  []finding
+	// through are the project's registries that come through one that is known here.
+	through []throughRegistry
 }
 
 func (d *doctor) ok(check, format string, args ...any) {

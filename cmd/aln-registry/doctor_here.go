@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/pem"
 	"errors"
@@ -410,12 +411,17 @@ func (d *doctor) checkRoles(ctx context.Context, r *client.Registry, identity cl
 		return
 	}
 	i := slices.IndexFunc(members, func(m client.Member) bool { return m.DID == identity.DID() })
-	switch {
-	case i < 0:
+	if i < 0 {
 		d.ok(check, "read")
-	case !slices.Contains(members[i].Roles, "publisher"):
-		d.ok(check, "read, and publish what you own; roles: %s", strings.Join(members[i].Roles, ", "))
-	default:
-		d.ok(check, "read, publish; roles: %s", strings.Join(members[i].Roles, ", "))
+		return
 	}
+	roles := cmp.Or(strings.Join(members[i].Roles, ", "), "none")
+	if members[i].Admin { // no role: the settings say who is one
+		roles += "; an admin"
+	}
+	if !slices.Contains(members[i].Roles, "publisher") {
+		d.ok(check, "read, and publish what you own; roles: %s", roles)
+		return
+	}
+	d.ok(check, "read, publish; roles: %s", roles)
 }

@@ -8,6 +8,10 @@ import (
 	"phoenix-lab.org/aln-registry/registry/particle"
 )
 
+// throughRegistry is a registry of the project's that comes through the one at URL, which calls it
+// Upstream; Check is how it was told of.
+type throughRegistry struct{ Check, URL, Upstream string }
+
 // checkUpstreams tells what of other registries cannot be had through r now.
 func (d *doctor) checkUpstreams(ctx context.Context, r *client.Registry) {
 	url := r.Pin().URL
@@ -20,6 +24,11 @@ func (d *doctor) checkUpstreams(ctx context.Context, r *client.Registry) {
 	now, err := cargoconfig.Replacement(d.folder, d.cargoHome) // checkCratesIO tells of the error
 	if err == nil && now.Text() == client.CratesIOURL(url) && !hasUpstream(all, particle.SourceCratesIO) {
 		d.fail(check, "aln-registry login "+url+" --restore-crates-io, or ask its operator to take crates.io", "%s takes the crates of crates.io through this registry, which does not take them", now.Path)
+	}
+	for _, t := range d.through {
+		if t.URL == url && !hasUpstream(all, t.Upstream) {
+			d.fail(check, "ask its operator, or take "+t.Check+" and what needs it out of the project", "%s comes through this registry, which takes crates from no upstream of the name %s", t.Check, t.Upstream)
+		}
 	}
 	if offline && len(all) > 0 {
 		d.warn(check, "ask its operator (serve --offline) where more is needed", "the registry is offline: of other registries only what is held is there")
@@ -56,6 +65,7 @@ func (d *doctor) throughKnown(check, index string) bool {
 			d.warn(check, "write "+client.UpstreamURL(pin.URL, upstreamNamed(place))+" in its place", "%s comes through a registry that has moved to %s", index, pin.URL)
 		} else {
 			d.ok(check, "%s, which comes through %s", index, pin.URL)
+			d.through = append(d.through, throughRegistry{check, pin.URL, upstreamNamed(place)})
 		}
 		return true
 	}

@@ -282,10 +282,10 @@ func hashCached(path string) (cached client.Cached, found bool) {
 // printOrigins says what of that rests on crates of other registries.
 func (a *app) printOrigins(result preflightJSON) {
 	if result.Through > 0 {
-		fmt.Fprintf(a.out, "note: %s through this registry from crates.io or other registries, and judged as what is published here; that they are the bytes first seen there `aln-registry verify` proves\n", counted(int64(result.Through), "crate comes", "crates come"))
+		fmt.Fprintf(a.out, "note: %s through this registry from crates.io or other registries, judged as what is published here; that their bytes are those first seen there `aln-registry verify` proves\n", counted(int64(result.Through), "crate comes", "crates come"))
 	}
 	if result.Direct > 0 {
-		fmt.Fprintf(a.out, "note: %s from crates.io itself, past this registry, which vouches for none of its bytes: `aln-registry login URL --replace-crates-io` has them come through it\n", counted(int64(result.Direct), "crate comes", "crates come"))
+		fmt.Fprintf(a.out, "note: %s from crates.io itself, past this registry, which vouches for none of those bytes: `aln-registry login URL --replace-crates-io` has the crates come through it\n", counted(int64(result.Direct), "crate comes", "crates come"))
 	}
 }
 

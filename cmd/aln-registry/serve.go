@@ -154,7 +154,8 @@ func (a *app) work(ctx context.Context, f serveFlags, up *answering) error {
 		return err
 	}
 	greeting := greetingOf(node, r, operator)
-	greeting.CratesIO, greeting.Offline = upstreams.cratesIO(), f.upstreams.offline
+	greeting.CratesIO, greeting.Upstreams = upstreams.greeted()
+	greeting.Offline = f.upstreams.offline
 	if err := a.greet(greeting); err != nil {
 		return err
 	}
@@ -223,16 +224,23 @@ type greeting struct {
 	Origin  did.DID `json:"origin"`
 	KeyFile string  `json:"key_file"`
 	Size    int64   `json:"size"`
-	// CratesIO is where crates of crates.io are taken from, "" for nowhere; Offline: no upstream
-	// is asked for anything.
-	CratesIO string `json:"crates_io"`
-	Offline  bool   `json:"offline"`
+	// CratesIO is where crates of crates.io are taken from, "" for nowhere; Upstreams are the other
+	// registries. Offline: none of them is asked for anything.
+	CratesIO  string             `json:"crates_io"`
+	Upstreams []greetingUpstream `json:"upstreams"`
+	Offline   bool               `json:"offline"`
 	// Operator and OperatorKey are given at the very first start only.
 	Operator    did.DID `json:"operator,omitzero"`
 	OperatorKey string  `json:"operator_key,omitzero"`
 	// Admin is whose login the log waits for, where it has one entry alone.
 	Admin   did.DID `json:"admin,omitzero"`
 	Warning string  `json:"warning,omitzero"`
+}
+
+// greetingUpstream is a named upstream, and its index without what is secret.
+type greetingUpstream struct {
+	Name  string `json:"name"`
+	Index string `json:"index"`
 }
 
 func greetingOf(n *node, r *registry.Registry, operator *client.Identity) greeting {
@@ -266,7 +274,10 @@ func (a *app) greet(g greeting) error {
 	if filepath.Dir(g.Catalog) != g.Data || filepath.Dir(g.Blobs) != g.Data {
 		rows = append(rows, []string{"  catalog", g.Catalog}, []string{"  blobs", g.Blobs})
 	}
-	rows = append(rows, []string{"  registry", string(g.Origin)}, []string{"  its keys", g.KeyFile}, []string{"  log", entries(g.Size)}, []string{"  crates.io", g.cratesIO()})
+	rows = append(rows, []string{"  registry", string(g.Origin)}, []string{"  its keys", g.KeyFile}, []string{"  log", entries(g.Size)}, []string{"  crates.io", g.takenFrom(g.CratesIO)})
+	for _, u := range g.Upstreams {
+		rows = append(rows, []string{"  upstream", u.Name + ", " + g.takenFrom(u.Index)})
+	}
 	if g.Operator != "" {
 		rows = append(rows, []string{"  operator", string(g.Operator) + " (admin)"}, []string{"  its key", g.OperatorKey})
 	}
@@ -285,15 +296,15 @@ func (a *app) greet(g greeting) error {
 	return nil
 }
 
-// cratesIO says where crates of crates.io come from.
-func (g greeting) cratesIO() string {
+// takenFrom says how crates come from an index.
+func (g greeting) takenFrom(index string) string {
 	switch {
-	case g.CratesIO == "":
+	case index == "":
 		return "not taken (--upstream none)"
 	case g.Offline:
-		return "what is held of " + g.CratesIO + ", which is never asked (--offline)"
+		return "what is held of " + index + ", which is never asked (--offline)"
 	}
-	return "from " + g.CratesIO + ", when somebody asks for it"
+	return "from " + index + ", when somebody asks for it"
 }
 
 // programName is what to type to run this program: its bare name if PATH finds it.

@@ -151,12 +151,17 @@ func (u *upstreams) at(name string) (*cratesioproxy.Upstream, error) {
 	return nil, fmt.Errorf("%w: there is no upstream of that name", registry.ErrNotFound)
 }
 
-// cratesIO is the index of crates.io as it is asked, "" where it is not.
-func (u *upstreams) cratesIO() string {
-	if at := u.proxy.Upstream(cratesioproxy.CratesIO); at != nil {
-		return at.Setting().Index
+// greeted are the index of crates.io as it is asked, "" where it is not, and the other upstreams.
+func (u *upstreams) greeted() (cratesIO string, others []greetingUpstream) {
+	others = []greetingUpstream{}
+	for _, one := range u.proxy.Upstreams() {
+		if one.Name() == cratesioproxy.CratesIO {
+			cratesIO = one.Setting().Index
+			continue
+		}
+		others = append(others, greetingUpstream{one.Name(), one.Setting().Index})
 	}
-	return ""
+	return cratesIO, others
 }
 
 // State implements server.Upstreams.

@@ -44,11 +44,17 @@ func (a *app) listUpstreams(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	unseen, told := newestAlarms(ctx, r, all)
 	if a.json {
+		listed := []listedUpstream{}
+		for _, u := range all {
+			listed = append(listed, listedUpstream{u, unseen[u.Name].first()})
+		}
 		return a.printJSON(struct {
-			Offline   bool              `json:"offline"`
-			Upstreams []client.Upstream `json:"upstreams"`
-		}{offline, append([]client.Upstream{}, all...)})
+			Offline    bool             `json:"offline"`
+			AlarmsTold bool             `json:"alarms_told"`
+			Upstreams  []listedUpstream `json:"upstreams"`
+		}{offline, told, listed})
 	}
 	if len(all) == 0 {
 		fmt.Fprintln(a.out, "It takes crates from no other registry.")
@@ -63,8 +69,39 @@ func (a *app) listUpstreams(ctx context.Context) error {
 	if troubled {
 		fmt.Fprintln(a.out, "What is held is served meanwhile. Whoever runs the registry looks at its log, which says more, and at --upstream (URL, ca=, proxy=, token_file=) where it does not pass.")
 	}
-	a.printNewestAlarms(ctx, r, all)
+	a.printNewestAlarms(all, unseen)
 	return nil
+}
+
+// listedUpstream is an upstream as `upstream list` shows it to programs. Alarm is its newest alarm that
+// nobody has looked into, nil for none, and where alarms are not told to who asks.
+type listedUpstream struct {
+	client.Upstream
+	Alarm *client.Alarm `json:"alarm"`
+}
+
+// unseenAlarms are the newest of an upstream that nobody has looked into, at most two.
+type unseenAlarms []client.Alarm
+
+func (u unseenAlarms) first() *client.Alarm {
+	if len(u) == 0 {
+		return nil
+	}
+	return &u[0]
+}
+
+// newestAlarms are those of each upstream, by its name. Not told: they are not for everybody, and the list
+// is all that was asked for.
+func newestAlarms(ctx context.Context, r *client.Registry, all []client.Upstream) (unseen map[string]unseenAlarms, told bool) {
+	unseen = map[string]unseenAlarms{}
+	for _, u := range all {
+		alarms, _, err := r.Alarms(ctx, u.Name, 2, true)
+		if err != nil {
+			return nil, false
+		}
+		unseen[u.Name] = alarms
+	}
+	return unseen, true
 }
 
 // stateOf is how it stands with an upstream, in a few words.
@@ -93,13 +130,10 @@ func troubleOf(u client.Upstream) string {
 	return says
 }
 
-// printNewestAlarms says which upstreams have alarms that nobody has looked into, to those who may know.
-func (a *app) printNewestAlarms(ctx context.Context, r *client.Registry, all []client.Upstream) {
+// printNewestAlarms says which upstreams have alarms that nobody has looked into.
+func (a *app) printNewestAlarms(all []client.Upstream, unseen map[string]unseenAlarms) {
 	for _, u := range all {
-		alarms, _, err := r.Alarms(ctx, u.Name, 2, true)
-		if err != nil { // they are not for everybody, and the list is all that was asked for
-			return
-		}
+		alarms := unseen[u.Name]
 		if len(alarms) == 0 {
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -53,6 +54,9 @@ func (a *app) listAlarms(ctx context.Context, name string, limit int) error {
 		return err
 	}
 	alarms, more, err := r.Alarms(ctx, name, limit, false)
+	if refused := (*client.APIError)(nil); errors.As(err, &refused) && refused.Status == http.StatusNotFound && name != particle.SourceCratesIO {
+		return fmt.Errorf("%w; `upstream alarms` takes the name of an upstream, not that of a crate", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -66,7 +70,7 @@ func (a *app) listAlarms(ctx context.Context, name string, limit int) error {
 		fmt.Fprintln(a.out, "There are no alarms of "+tidy(name)+".")
 		return nil
 	}
-	a.printAlarms(alarms)
+	a.printAlarms(name, alarms)
 	if more {
 		fmt.Fprintln(a.out, "There are older ones; --limit shows more.")
 	}
@@ -74,7 +78,7 @@ func (a *app) listAlarms(ctx context.Context, name string, limit int) error {
 }
 
 // printAlarms shows those that somebody has looked into apart, behind the others.
-func (a *app) printAlarms(alarms []client.Alarm) {
+func (a *app) printAlarms(upstream string, alarms []client.Alarm) {
 	rows := [][]string{{"ID", "TIME", "KIND", "CRATE", "WHAT IT WAS"}}
 	seen := [][]string{{"ID", "TIME", "KIND", "CRATE", "SEEN", "BY", "WHY", "WHAT IT WAS"}}
 	for _, alarm := range alarms {
@@ -91,6 +95,11 @@ func (a *app) printAlarms(alarms []client.Alarm) {
 	}
 	if len(rows) > 1 {
 		a.table(rows)
+		from := ""
+		if upstream != particle.SourceCratesIO {
+			from = " --from " + tidy(upstream)
+		}
+		fmt.Fprintf(a.out, "Nothing of it was believed. What each kind means, and what to do: docs/OPERATIONS.md, \"Alarms of upstreams\". An admin who has looked into one types `aln-registry upstream seen ID --why TEXT%s`: nobody is warned of it then.\n", from)
 	} else {
 		fmt.Fprintln(a.out, "All were looked into.")
 	}
@@ -119,6 +128,9 @@ func (a *app) seeAlarms(ctx context.Context, upstream string, args []string, why
 	var marked int64
 	for _, id := range ids {
 		n, err := r.SeeAlarm(ctx, upstream, id, why)
+		if err != nil && marked > 0 {
+			return fmt.Errorf("%w; those before it were marked as seen", err)
+		}
 		if err != nil {
 			return err
 		}
@@ -133,6 +145,6 @@ func (a *app) seeAlarms(ctx context.Context, upstream string, args []string, why
 		fmt.Fprintln(a.out, "They were looked into before, which stands.")
 		return nil
 	}
-	fmt.Fprintf(a.out, "%s marked as seen. What they are about does not change: what is not believed, yanked or gone stays so.\n", counted(marked, "alarm is", "alarms are"))
+	fmt.Fprintf(a.out, "%s marked as seen. What alarms are about does not change by that: what is not believed, yanked or gone stays so.\n", counted(marked, "alarm is", "alarms are"))
 	return nil
 }

@@ -57,6 +57,7 @@ func (a *app) why(ctx context.Context, source, what string) error {
 	if len(decisions) == 0 {
 		return fmt.Errorf("the registry knows of no version of %s, or may not tell you of it", s)
 	}
+	untaken := a.untaken(ctx, r, source)
 	allowed := false
 	for _, d := range decisions {
 		allowed = allowed || d.Allow
@@ -69,10 +70,26 @@ func (a *app) why(ctx context.Context, source, what string) error {
 	} else {
 		a.printWhy(source, decisions)
 	}
+	if err == nil {
+		err = untaken
+	}
 	if err == nil && !allowed {
 		err = errSilent
 	}
 	return err
+}
+
+// untaken says of a source that the registry no longer takes crates from that no build gets any, whatever
+// was decided of them; nil where it takes them, or does not tell.
+func (a *app) untaken(ctx context.Context, r *client.Registry, source string) error {
+	if source == particle.SourceHosted {
+		return nil
+	}
+	upstreams, _, err := r.Upstreams(ctx)
+	if err != nil || slices.ContainsFunc(upstreams, func(u client.Upstream) bool { return u.Source == source }) {
+		return nil
+	}
+	return fmt.Errorf("whatever the rules say, no build gets it: this registry takes crates from no --source %s now (`aln-registry upstream list` says from which)", source)
 }
 
 func isAbsent(err error) bool {

@@ -122,7 +122,7 @@ func admitScope(scope string, holder Holder) *Denial {
 		if holder.Admin || slices.Contains(holder.Roles, "auditor") || slices.Contains(holder.Roles, "mirror") {
 			return nil
 		}
-		return deny(RuleRole, "the scope audit needs the role auditor or mirror")
+		return deny(RuleRole, "the scope audit needs the role auditor or mirror, or an admin of the registry")
 	case particle.ScopeAdmin:
 		if holder.Admin {
 			return nil
