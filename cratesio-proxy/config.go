@@ -181,6 +181,8 @@ func (u *Upstream) moved(ctx context.Context, c IndexConfig, err error) (IndexCo
 	if !ofPlace || alone || errors.Is(err, ErrMismatch) || errors.Is(err, errPrivate) || ctx.Err() != nil {
 		return c, false
 	}
+	ctx, cancel := context.WithTimeout(ctx, tryTime) // somebody waits for the crate
+	defer cancel()
 	now := u.proxy.Clock()
 	if r, there := u.resting.get(configName); !u.settings.isSince(now.Add(-staleRest)) && !(there && now.Before(r.until)) {
 		if u.configs.join(u.proxy, configName, indexTime, u.fetchConfig).wait(ctx) != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"phoenix-lab.org/aln-registry/client"
+	"phoenix-lab.org/aln-registry/registry/cargo"
 	"phoenix-lab.org/aln-registry/registry/particle"
 	"phoenix-lab.org/aln-registry/registry/record"
 )
@@ -222,6 +223,9 @@ func (a *app) printUnscanned(source string, decisions []client.Decision) {
 		from = " --from " + upstream
 	}
 	d := decisions[i]
+	if _, err := cargo.ParseVersion(d.Version); err != nil || cargo.ValidateName(d.Name) != nil {
+		return // a registry says what it likes, and this is to be typed
+	}
 	fmt.Fprintf(a.out, "What is not known yet nobody had the registry fetch since the rule is there. The first download of it finds out, and so does: echo %s %s | aln-registry prefetch -%s\n", tidy(d.Name), tidy(d.Version), from)
 }
 
