@@ -182,7 +182,7 @@ func (b *browser) wantTame(page string) {
 		for (const e of document.querySelectorAll('body meta, body link, body title')) bad.push('in the body: ' + e.tagName);
 		if (document.querySelectorAll('h1').length !== 1) bad.push('more or fewer than one h1');
 		if (document.querySelectorAll('main').length !== 1 || !document.querySelector('main ~ footer')) bad.push('the frame of the page is broken');
-		if (document.querySelectorAll('form').length !== document.querySelectorAll('form.find, main > form.begins').length) bad.push('a form that is not ours');
+		if (document.querySelectorAll('form').length !== document.querySelectorAll('form.find, main > form.begins, main > section[aria-label="Sign in"] > form.signin').length) bad.push('a form that is not ours');
 		if (/[\u202a-\u202e\u2066-\u2069]/.test(document.body.innerText)) bad.push('text that turns what follows');
 		if (document.querySelectorAll('#content').length !== 1) bad.push('an id was taken');
 		return bad;
