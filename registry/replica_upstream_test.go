@@ -40,7 +40,7 @@ func TestReplicasShareWhatTheyFind(t *testing.T) {
 	if err := a.Blobs.Put(ctx, v.CID, int64(len(u.crate)), bytes.NewReader(u.crate)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.LookInto(ctx, reader, v, nil); err != nil {
+	if err := a.LookInto(ctx, v, nil); err != nil {
 		t.Fatal(err)
 	}
 	b.countFindings(ctx, 0) // as it does every few seconds

@@ -126,26 +126,30 @@ func TestContentRulesBindUpstreamsCrates(t *testing.T) {
 		if _, err := c.r.OpenArtifact(t.Context(), v); err == nil {
 			t.Errorf("%s is opened unseen", u.name)
 		}
-		if _, err := c.r.LookInto(t.Context(), reader, v, nil); !errors.Is(err, storage.ErrNotFound) {
+		if err := c.r.LookInto(t.Context(), v, nil); !errors.Is(err, storage.ErrNotFound) {
 			t.Errorf("%s, not held: %v", u.name, err)
 		}
 		if err := c.r.Blobs.Put(t.Context(), v.CID, int64(len(u.crate)), strings.NewReader(string(u.crate))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	v, err := c.r.LookInto(t.Context(), reader, get(plain), nil)
-	if err != nil || v.Refusal() != nil || strings.Contains(c.there(reader, "plain"), yankedThere) {
-		t.Errorf("plain: %+v, %v", v, err)
+	look := func(u upload) Judged {
+		t.Helper()
+		if err := c.r.LookInto(t.Context(), get(u), nil); err != nil {
+			t.Fatal(err)
+		}
+		return get(u)
+	}
+	v := look(plain)
+	if v.Refusal() != nil || strings.Contains(c.there(reader, "plain"), yankedThere) {
+		t.Errorf("plain: %+v", v)
 	}
 	blob, err := c.r.OpenArtifact(t.Context(), v)
 	if err != nil {
 		t.Fatal(err)
 	}
 	blob.Close()
-	v, err = c.r.LookInto(t.Context(), reader, get(hidden), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	v = look(hidden)
 	wantDenial(t, v.Refusal(), policy.RuleQuarantine)
 	if !strings.Contains(c.there(reader, "hidden"), yankedThere) {
 		t.Error("what was found is not known to the index")

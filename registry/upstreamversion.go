@@ -72,22 +72,20 @@ func (r *Registry) decideKnown(ctx context.Context, asker *policy.Asker, t *term
 	return policy.Decide(asker, &t.Terms, &f, now), nil
 }
 
-// LookInto decides anew about a version of another registry, after a look into its bytes if
-// nobody has looked: whoever asks waits. crate are those bytes, which it closes; they were
+// LookInto looks into the bytes of a version of another registry if nobody has looked: whoever asks
+// waits, for minutes perhaps, and is judged after that. crate are those bytes, which it closes; they were
 // seen to be the version's, and may be read after it returns, by a look that goes on. Where
 // it is nil the bytes are those that are stored: storage.ErrNotFound where they are not.
-func (r *Registry) LookInto(ctx context.Context, asker policy.Asker, v Judged, crate io.ReadCloser) (Judged, error) {
+func (r *Registry) LookInto(ctx context.Context, v Judged, crate io.ReadCloser) error {
 	upstream, ok := particle.UpstreamOf(v.Source)
 	if !ok {
 		if crate != nil {
 			crate.Close()
 		}
-		return r.Version(ctx, asker, v.Kind, v.Name, v.Version.Version)
+		return nil
 	}
-	if _, err := r.scanOfBytes(ctx, upstream, v.CID, crate); err != nil {
-		return Judged{}, err
-	}
-	return r.UpstreamVersion(ctx, asker, upstream, v.Name, v.Version.Version, v.CID.Digest())
+	_, err := r.scanOfBytes(ctx, upstream, v.CID, crate)
+	return err
 }
 
 // knownInside are the facts of l with what was found in those bytes that anybody looked at.

@@ -190,17 +190,16 @@ func (s *Server) lookedInto(w http.ResponseWriter, r *http.Request, of naming, v
 	if err != nil {
 		return v, err
 	}
-	asker, err := s.ownReader(w, r) // by now
-	if err != nil {
+	if _, err := s.ownReader(w, r); err != nil { // by now
 		if crate != nil {
 			crate.Close()
 		}
 		return v, err
 	}
-	if _, err := s.registry.LookInto(r.Context(), asker, v, crate); err != nil {
+	if err := s.registry.LookInto(r.Context(), v, crate); err != nil {
 		return v, err
 	}
-	return s.upstreamVersion(w, r, of) // a look, and the turn for it, may take minutes
+	return s.upstreamVersion(w, r, of)
 }
 
 func upstreamCrateOf(v registry.Judged) UpstreamCrate {
@@ -218,21 +217,33 @@ func (s *Server) holdAndLook(ctx context.Context, upstream string, who func() (p
 		if err != nil {
 			return v, 0, err
 		}
-		asker, err := who()
-		if err != nil {
+		if _, err := who(); err != nil {
 			return v, 0, err
 		}
-		looked, err := s.registry.LookInto(ctx, asker, v, nil)
+		err = s.registry.LookInto(ctx, v, nil)
+		if err == nil {
+			v, err = s.judgedNow(ctx, upstream, who, v)
+			return v, size, err
+		}
 		if errors.Is(err, storage.ErrCorrupt) || errors.Is(err, storage.ErrUnavailable) {
 			err = s.reopen(ctx, upstream, v)
 		}
 		if !errors.Is(err, storage.ErrNotFound) {
-			return looked, size, err
+			return registry.Judged{}, size, err
 		}
 		if looks == mostLooks {
 			return v, 0, fmt.Errorf("%w: it is evicted, or damaged, as often as it is stored", ErrUpstreamBusy)
 		}
 	}
+}
+
+// judgedNow is v as it is judged for who asks by now: a look, and the turn for it, may take minutes.
+func (s *Server) judgedNow(ctx context.Context, upstream string, who func() (policy.Asker, error), v registry.Judged) (registry.Judged, error) {
+	asker, err := who()
+	if err != nil {
+		return v, err
+	}
+	return s.registry.UpstreamVersion(ctx, asker, upstream, v.Name, v.Version.Version, v.CID.Digest())
 }
 
 // reopen opens what could not be looked into: what is damaged is fetched anew once that was

@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -374,6 +375,25 @@ func TestWhatChangedWhileACrateWasLookedIntoHolds(t *testing.T) {
 	l.admitTo(particle.TierCoreStakeholder, l.guest, "publisher")
 	l.upstreams.looked = sync.OnceFunc(func() { l.admitTo(particle.TierGuest, l.guest, "publisher") })
 	l.get(remoteDL("/crates-io"), l.session(l.guest, "read")).want(t, 403, string(policy.RuleTier))
+}
+
+// So does it where a crate is held first, as for a list: who asks is looked at anew behind the look.
+func TestWhatChangedWhileAHeldCrateWasLookedIntoHolds(t *testing.T) {
+	l := newLab(t)
+	l.upstreams.offer("remote", "1.0.0")
+	l.get("/crates-io/index/re/mo/remote", l.session(l.member, "read")).want(t, 200)
+	v := must(l.registry.UpstreamVersion(t.Context(), knowing(l.member), "crates-io", "remote", "1.0.0", storage.CIDOf(crateFile("remote", "1.0.0")).Digest()))
+	looked, lost := 0, errors.New("lost the right to read")
+	who := func() (policy.Asker, error) {
+		if looked++; looked > 1 {
+			return policy.Asker{}, lost
+		}
+		return knowing(l.member), nil
+	}
+	s := &Server{registry: l.registry, upstreams: l.upstreams}
+	if _, _, err := s.holdAndLook(t.Context(), "crates-io", who, v); !errors.Is(err, lost) {
+		t.Errorf("error %v, want that of who asks by then", err)
+	}
 }
 
 // A rule that comes while a crate is received, and asks for a look into it, has that looked into: it
