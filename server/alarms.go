@@ -2,11 +2,8 @@ package server
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
-
-	"github.com/go-json-experiment/json"
 
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/particle"
@@ -44,13 +41,9 @@ type seenJSON struct {
 // alarms is GET /v1/upstreams/{name}/alarms: ?before=&limit=&unseen=true, for auditors and admins, since
 // it names crates that whoever asks may not know of otherwise.
 func (s *Server) alarms(w http.ResponseWriter, r *http.Request) error {
-	w.Header()["Vary"], w.Header()["Cache-Control"] = varyAsker, privateNoCache
-	asker, err := s.asker(r)
+	asker, err := s.auditor(w, r)
 	if err != nil {
 		return err
-	}
-	if denial := policy.ReadAudit(asker); denial != nil {
-		return denial
 	}
 	upstream, err := s.knownUpstream(r, ofAny)
 	if err != nil {
@@ -60,11 +53,9 @@ func (s *Server) alarms(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var before int64
-	if text := r.URL.Query().Get("before"); text != "" {
-		if before, err = strconv.ParseInt(text, 10, 64); err != nil || before < 1 {
-			return fmt.Errorf("%w: before is not what an earlier page gave as next", registry.ErrRequest)
-		}
+	before, err := queryBefore(r)
+	if err != nil {
+		return err
 	}
 	unseen := r.URL.Query().Get("unseen")
 	if unseen != "" && unseen != "true" && unseen != "false" {
@@ -115,15 +106,11 @@ func (s *Server) seeAlarm(w http.ResponseWriter, r *http.Request) error {
 	if err != nil || id < 1 {
 		return fmt.Errorf("%w: an alarm is named by its number", registry.ErrNotFound)
 	}
-	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxSeenBody))
-	if err != nil {
-		return err
-	}
 	var said struct {
 		Why string `json:"why"`
 	}
-	if err := json.Unmarshal(raw, &said, json.RejectUnknownMembers(true)); err != nil {
-		return fmt.Errorf("%w: the body is not JSON of the form expected here", registry.ErrRequest)
+	if err := readJSON(w, r, maxSeenBody, &said); err != nil {
+		return err
 	}
 	if asker, err = s.member(w, r); err != nil { // by now: a body takes its time to come
 		return err

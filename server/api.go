@@ -79,7 +79,7 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request) error {
 		Record      []byte   `json:"record"`
 		Attachments [][]byte `json:"attachments"`
 	}
-	if err := readJSON(w, r, &request); err != nil {
+	if err := readJSON(w, r, maxSmallBody, &request); err != nil {
 		return err
 	}
 	receipt, err := s.registry.Submit(r.Context(), asker, request.Record, request.Attachments)

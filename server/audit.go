@@ -33,25 +33,45 @@ type auditJSON struct {
 	Count   int64         `json:"count"`
 }
 
-// audit is GET /v1/audit: ?before=&limit=, for auditors and admins.
-func (s *Server) audit(w http.ResponseWriter, r *http.Request) error {
+// auditor is who asks for what auditors and admins may read, which no cache keeps for others.
+func (s *Server) auditor(w http.ResponseWriter, r *http.Request) (policy.Asker, error) {
 	w.Header()["Vary"], w.Header()["Cache-Control"] = varyAsker, privateNoCache
 	asker, err := s.asker(r)
 	if err != nil {
-		return err
+		return asker, err
 	}
 	if denial := policy.ReadAudit(asker); denial != nil {
-		return denial
+		return asker, denial
+	}
+	return asker, nil
+}
+
+// queryBefore is the ID before which a page ends, 0 for the newest.
+func queryBefore(r *http.Request) (int64, error) {
+	text := r.URL.Query().Get("before")
+	if text == "" {
+		return 0, nil
+	}
+	before, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || before < 1 {
+		return 0, fmt.Errorf("%w: before is not what an earlier page gave as next", registry.ErrRequest)
+	}
+	return before, nil
+}
+
+// audit is GET /v1/audit: ?before=&limit=, for auditors and admins.
+func (s *Server) audit(w http.ResponseWriter, r *http.Request) error {
+	asker, err := s.auditor(w, r)
+	if err != nil {
+		return err
 	}
 	limit, err := queryInt(r, "limit", defaultAudit, 1, mostAudit)
 	if err != nil {
 		return err
 	}
-	var before int64
-	if text := r.URL.Query().Get("before"); text != "" {
-		if before, err = strconv.ParseInt(text, 10, 64); err != nil || before < 1 {
-			return fmt.Errorf("%w: before is not what an earlier page gave as next", registry.ErrRequest)
-		}
+	before, err := queryBefore(r)
+	if err != nil {
+		return err
 	}
 	release, err := s.searches.take(r.Context(), asker.DID)
 	if err != nil {

@@ -140,7 +140,7 @@ func (s *Server) changeOwners(add bool) handler {
 		var request struct {
 			Users []string `json:"users"`
 		}
-		if err := readJSON(w, r, &request); err != nil {
+		if err := readJSON(w, r, maxSmallBody, &request); err != nil {
 			return err
 		}
 		var named []did.DID
@@ -218,9 +218,9 @@ func queryInt(r *http.Request, name string, fallback, least, most int) (int, err
 	return n, nil
 }
 
-// readJSON reads a small body strictly.
-func readJSON(w http.ResponseWriter, r *http.Request, into any) error {
-	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxSmallBody))
+// readJSON reads a body of at most most bytes strictly.
+func readJSON(w http.ResponseWriter, r *http.Request, most int64, into any) error {
+	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	if err != nil {
 		return err
 	}

@@ -3,13 +3,10 @@ package server
 import (
 	"encoding/hex"
 	"fmt"
-	"io"
 	"net/http"
 	"regexp"
 	"strings"
 	"time"
-
-	"github.com/go-json-experiment/json"
 
 	"phoenix-lab.org/aln-registry/registry"
 	"phoenix-lab.org/aln-registry/registry/cargo"
@@ -196,16 +193,12 @@ type askedJSON struct {
 
 // readQuestion reads the body of POST /v1/decisions strictly.
 func readQuestion(w http.ResponseWriter, r *http.Request) (grant string, asked []registry.Asked, err error) {
-	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxQuestion))
-	if err != nil {
-		return "", nil, err
-	}
 	var question struct {
 		Grant     string      `json:"grant"`
 		Artifacts []askedJSON `json:"artifacts"`
 	}
-	if err := json.Unmarshal(raw, &question, json.RejectUnknownMembers(true)); err != nil {
-		return "", nil, fmt.Errorf("%w: the body is not JSON of the form expected here", registry.ErrRequest)
+	if err := readJSON(w, r, maxQuestion, &question); err != nil {
+		return "", nil, err
 	}
 	if len(question.Artifacts) > mostAsked {
 		return "", nil, fmt.Errorf("%w: %d artifacts in one question; at most %d", registry.ErrRequest, len(question.Artifacts), mostAsked)

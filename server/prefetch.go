@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -152,12 +151,8 @@ func (s *Server) prefetch(w http.ResponseWriter, r *http.Request) error {
 
 func readPrefetch(w http.ResponseWriter, r *http.Request) (prefetchRequest, error) {
 	var request prefetchRequest
-	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxPrefetchBody))
-	if err != nil {
+	if err := readJSON(w, r, maxPrefetchBody, &request); err != nil {
 		return request, err
-	}
-	if err := json.Unmarshal(raw, &request, json.RejectUnknownMembers(true)); err != nil {
-		return request, fmt.Errorf("%w: the body is not JSON of the form expected here", registry.ErrRequest)
 	}
 	switch {
 	case len(request.Crates) > mostPrefetched:

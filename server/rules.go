@@ -120,7 +120,7 @@ func (s *Server) testRule(w http.ResponseWriter, r *http.Request) error {
 	var request struct {
 		Rule particle.QuarantineRule `json:"rule"`
 	}
-	if err := readJSON(w, r, &request); err != nil {
+	if err := readJSON(w, r, maxSmallBody, &request); err != nil {
 		return err
 	}
 	release, err := s.tests.take(r.Context(), asker.DID)
